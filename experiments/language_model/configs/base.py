@@ -1,0 +1,53 @@
+"""The family's defaults. An experiment is `base(group=dict(key=value), ...)`."""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from research.core import config, optim
+
+
+def base(**changes: Any) -> ConfigDict:
+    return config.merge(
+        dict(
+            seed=0,
+            data=dict(
+                source="pydoc",  # pydoc, tiny_shakespeare, files
+                path=None,  # files: a UTF-8 file, or a folder of .txt, .md, .jsonl
+                valid_fraction=None,  # files: default 0.1
+                text_key=None,  # files: the key of a .jsonl's text, default "text"
+                tokenizer="char",  # char, byte, gpt2
+                length=64,  # tokens a window, T
+                batch_size=12,  # windows a step over all devices, B
+                eval_batch_size=64,
+            ),
+            model=dict(
+                num_layers=4,
+                num_heads=4,
+                width=128,  # D
+                kv_heads=None,  # key and value heads; None is num_heads
+                positions="learned",  # learned, rotary
+                norm="layernorm",  # layernorm, rmsnorm
+                mlp="gelu",  # gelu, gelu_exact, swiglu
+                mlp_width=None,  # None is 4 D, or the nearest of equal size for swiglu
+                tied=True,  # logits from the token embedding
+                bias=False,
+                dropout=0.0,
+                scan=False,  # layers in a scan: compiles once, for deep models
+                remat=False,  # recompute activations: less memory, more time
+            ),
+            optim=optim.DEFAULTS,
+            mesh=dict(data=-1, model=1),
+            rules="",  # "", fsdp, tensor, fsdp_tensor, or ((regex, axes), ...)
+            dtype="float32",  # compute; parameters are float32
+            num_steps=2_000,
+            log_every=20,
+            eval_every=250,
+            save_every=250,
+            keep=3,  # checkpoints
+            best=dict(metric="valid/loss", mode="min", patience=None),  # patience: a duration
+            sample=dict(prompt="\n", length=500, temperature=0.8, top_k=None, top_p=None, min_p=None, repetition_penalty=None),
+            reproduces=None,
+        ),
+        **changes,
+    )

@@ -1,0 +1,19 @@
+"""The contract's language model: seconds on a CPU.
+
+Run         almanac train language_model/tiny
+"""
+
+from experiments.language_model.configs.base import base
+
+
+def get_config():
+    return base(
+        data=dict(length=16, batch_size=8),
+        model=dict(num_layers=2, num_heads=2, width=32, dropout=0.1),
+        optim=dict(peak_lr=1e-2, warmup=2, clip_norm=1.0),
+        num_steps=12,
+        log_every=4,
+        eval_every=6,
+        save_every=3,
+        sample=dict(length=40),
+    )

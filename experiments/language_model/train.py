@@ -1,0 +1,120 @@
+"""Language models: a GPT learns the next token."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from research.core import launch, mesh, optim
+from research.core.config import track
+from research.core.errors import UserError
+from research.core.experiment import Experiment, Predictor
+from research.core.run import Run
+from research.core.step import make_eval_step, make_train_step, options, streams
+from research.data import text
+from research.data.pipeline import Stream, Sweep
+from research.losses.language import cross_entropy
+from research.models import gpt
+from research.nn import decoding
+
+
+def build(cfg: Any) -> Experiment:
+    """Config -> data, model, optimiser and steps."""
+    cfg = track(cfg)
+    data = text.load(cfg.data)
+    train = Stream(text.Windows(data.train, cfg.data.length, cfg.seed), cfg.data.batch_size, cfg.seed)
+    valid = Sweep(text.Windows(data.valid, cfg.data.length), cfg.data.eval_batch_size)
+    cfg = cfg.in_steps(train.epoch, train.batch_size)
+    model = gpt.GPT(data.tokenizer.size, max_length=cfg.data.length, **cfg.model)
+    tx = optim.make(cfg.optim, cfg.num_steps)
+    return Experiment(
+        cfg=cfg,
+        train=train,
+        evals={"valid": valid},
+        init=lambda key: model.init(key, jnp.zeros((1, 1), jnp.int32)),
+        tx=tx,
+        train_step=make_train_step(partial(loss, model), tx, **options(cfg)),
+        eval_step=make_eval_step(partial(predict, model), measure, cfg.dtype),
+        predictor=Predictor(
+            partial(predict, model), {"tokens": (("b", "t"), "int32")}, partial(encode, data, cfg), partial(decode, data)
+        ),
+        rules=mesh.resolve(cfg.rules, gpt.SHARDING),
+        ema=cfg.optim.ema,
+        context=(data, model, dict(cfg.sample)),
+    )
+
+
+def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
+    """Trains to `cfg.num_steps`, or goes on there. Returns the final TrainState."""
+    e = build(cfg)
+    data, *_ = e.context
+    with Run(e.cfg, workdir, **how) as run:
+        state = run.start(e)
+        for line in data.report:
+            run.note(line)
+        run.baseline("valid/loss", text.baselines(data.train, data.valid, data.tokenizer.size), "nats/token")
+
+        for _, batch in run.steps(e.train, state):
+            state, metrics = e.train_step(state, batch)
+            run.log("train", metrics)
+            if run.due(e.cfg.eval_every):
+                run.log("valid", run.evaluate(e.eval_step, state, e.evals["valid"]))
+            run.save(state)
+
+        run.sample("sample.txt").write_text(sample(e, state.variables, jax.random.key(e.cfg.seed)), "utf-8")
+        return run.finish(state)
+
+
+def loss(model: gpt.GPT, params: Any, extra: Any, batch: Any, key: jax.Array) -> tuple:
+    """{"tokens", "targets": i32[B, T]} -> mean nats a token, metrics."""
+    logits = model.apply({"params": params}, batch["tokens"], train=True, rngs=streams(key, "dropout"))
+    scalar, metrics = cross_entropy(logits, batch["targets"])
+    return scalar, (metrics, extra)
+
+
+def predict(model: gpt.GPT, variables: Any, inputs: Any) -> dict:
+    """{"tokens": i32[B, T]} -> {"logits": f32[B, T, V]}, of the token that follows each."""
+    return {"logits": model.apply(variables, inputs["tokens"])}
+
+
+def measure(outputs: Any, batch: Any) -> dict:
+    """Logits against the targets -> loss (nats) and accuracy, by token."""
+    mask = batch["token_mask"] * batch["mask"][:, None]
+    return cross_entropy(outputs["logits"], batch["targets"], mask)[1]
+
+
+def encode(data: text.Text, cfg: Any, file: str | Path) -> dict:
+    """A UTF-8 file -> its last `data.length` tokens, i32[1, T]."""
+    try:
+        tokens = data.tokenizer.encode(Path(file).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as e:
+        raise UserError(f"cannot read {file} as UTF-8 text: {e}") from None
+    if not len(tokens):
+        raise UserError(f"{file} is empty: there is nothing to predict from")
+    return {"tokens": tokens[None, -cfg.data.length :].astype(np.int32)}
+
+
+def decode(data: text.Text, outputs: Any) -> dict:
+    """Logits f32[1, T, V] -> the five likeliest next tokens and their probabilities."""
+    last = np.asarray(outputs["logits"])[0, -1].astype(np.float64)
+    p = np.exp(last - last.max())
+    p /= p.sum()
+    return {"next": {data.tokenizer.decode([i]): round(float(p[i]), 4) for i in np.argsort(-p)[:5]}}
+
+
+def sample(e: Experiment, variables: Any, key: jax.Array, prompt: str | None = None, **changes: Any) -> str:
+    """Text continued from `prompt` as `cfg.sample` says; keywords change its keys."""
+    data, model, how = e.context
+    how = how | changes
+    default, length = how.pop("prompt"), how.pop("length")
+    prompt = default if prompt is None else prompt
+    tokens = jnp.asarray(data.tokenizer.encode(prompt))[None].astype(jnp.int32)
+    out = decoding.generate(model, variables, tokens, key, length=length, **how)
+    return data.tokenizer.decode(np.asarray(out[0]))
+
+
+if __name__ == "__main__":
+    launch.main(train)

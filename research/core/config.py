@@ -1,0 +1,225 @@
+"""Configs: load, override, lock, count what is read.
+
+A config is a module `experiments/<family>/configs/<name>.py` whose `get_config()` gives an ml-collections ConfigDict of
+values. Overrides are typed by the value they replace. A key that does not exist, and a key that nothing read, are errors.
+Durations may be said in steps, epochs or examples ("10 epochs"); they become steps once, after overrides.
+"""
+
+import ast
+import importlib
+import importlib.util
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from research.core.errors import UserError, nearest
+
+EXPERIMENTS = "experiments"
+_DURATION = re.compile(r"(\d[\d_]*(?:\.\d+)?) ?(steps?|epochs?|examples?)")
+
+
+def names() -> list[str]:
+    """Every config as `family/name`, sorted."""
+    spec = importlib.util.find_spec(EXPERIMENTS)
+    roots = [Path(p) for p in (spec.submodule_search_locations or [])] if spec else []
+    files = [f for root in roots for f in root.glob("*/configs/*.py")]
+    return sorted(f"{f.parts[-3]}/{f.stem}" for f in files if f.stem not in ("__init__", "base"))
+
+
+def load(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
+    """`family/name`, or a run's `config.json`, plus `key=value` overrides -> a locked config."""
+    cfg = _from_json(Path(name)) if name.endswith(".json") else _from_module(name)
+    for text in overrides:
+        override(cfg, *_split(text))
+    return cfg.lock()
+
+
+def _from_module(name: str) -> ConfigDict:
+    if name not in names():
+        family = name.split("/")[0]
+        known = [n for n in names() if n.startswith(f"{family}/")] or names()
+        raise UserError(f"there is no experiment {name!r}{nearest(name, known)} (see `almanac list`)")
+    cfg = importlib.import_module(f"{EXPERIMENTS}.{name.replace('/', '.configs.')}").get_config()
+    with cfg.unlocked():
+        cfg.name = name
+    return cfg
+
+
+def _from_json(path: Path) -> ConfigDict:
+    try:
+        return ConfigDict(_tuples(json.loads(path.read_text())["config"]), sort_keys=False)
+    except (OSError, ValueError, KeyError) as e:
+        raise UserError(f"cannot read the config {path}: {type(e).__name__}: {e}") from None
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _tuples(v) for k, v in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def merge(base: Mapping, **groups: Any) -> ConfigDict:
+    """A family's defaults and one experiment's changes -> a locked config. A key that the defaults lack is an error."""
+    cfg = ConfigDict(dict(base), sort_keys=False).lock()
+    for key, value in flatten(groups).items():
+        _set(cfg, key, value)
+    return cfg
+
+
+def flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    out: dict[str, Any] = {}
+    for key, value in tree.items():
+        group = isinstance(value, (dict, ConfigDict, View))
+        out |= flatten(value, f"{prefix}{key}.") if group else {prefix + key: value}
+    return out
+
+
+def override(cfg: ConfigDict, key: str, text: str) -> None:
+    """Sets `key` to `text`, read as the type of the value it replaces."""
+    flat = flatten(cfg)
+    if key not in flat:
+        if any(k.startswith(f"{key}.") for k in flat):
+            raise UserError(f"config key {key!r} is a group; set one of its keys: {', '.join(_children(flat, key))}")
+        raise UserError(f"there is no config key {key!r}{nearest(key, flat)}")
+    _set(cfg, key, _parse(key, text, flat[key]))
+
+
+def _children(flat: dict, key: str) -> list[str]:
+    return [k for k in flat if k.startswith(f"{key}.")]
+
+
+def _split(text: str) -> tuple[str, str]:
+    key, equals, value = text.removeprefix("--config.").partition("=")
+    if not equals:
+        raise UserError(f"override {text!r}: write --config.KEY=VALUE")
+    return key, value
+
+
+def _set(cfg: ConfigDict, key: str, value: Any) -> None:
+    flat = flatten(cfg)
+    if key not in flat:
+        raise UserError(f"there is no config key {key!r}{nearest(key, flat)}")
+    *groups, last = key.split(".")
+    for group in groups:
+        cfg = cfg[group]
+    if isinstance(cfg[last], float) and isinstance(value, int):
+        value = float(value)
+    with cfg.ignore_type():
+        cfg[last] = value
+
+
+def _parse(key: str, text: str, old: Any) -> Any:
+    is_duration = isinstance(old, int) or (isinstance(old, str) and _DURATION.fullmatch(old))
+    wanted = type(old).__name__
+    try:
+        if isinstance(old, bool):
+            return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+        if is_duration and _DURATION.fullmatch(text):
+            return text
+        if is_duration:
+            wanted = 'int, or a duration such as "3 epochs"'
+            number = float(text.replace("_", ""))
+            return int(number) if number == int(number) else _fail()
+        if isinstance(old, float):
+            return float(text)
+        if isinstance(old, str):
+            return text
+        value = _literal(text)
+        if isinstance(old, (tuple, list)):
+            return tuple(value) if isinstance(value, (tuple, list)) else _fail()
+        return value
+    except (ValueError, KeyError, OverflowError):
+        raise UserError(f"config key {key} = {text!r}: wanted {wanted} (it is {old!r})") from None
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _fail() -> None:
+    raise ValueError
+
+
+class View(Mapping):
+    """A config that counts its reads: attributes and items, groups as views. It cannot be changed."""
+
+    def __init__(self, values: Mapping, read: set[str] | None = None, prefix: str = ""):
+        self._values, self._read, self._prefix = values, set() if read is None else read, prefix
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self._values:
+            raise UserError(f"there is no config key {self._prefix + key!r}{nearest(key, self._values)}")
+        value = self._values[key]
+        if isinstance(value, Mapping) or isinstance(value, ConfigDict):
+            return View(value, self._read, f"{self._prefix}{key}.")
+        self._read.add(self._prefix + key)
+        return value
+
+    def __getattr__(self, key: str) -> Any:
+        if key.startswith("_"):
+            raise AttributeError(key)
+        return self[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def to_dict(self) -> dict:
+        """Plain nested values; does not count as reading."""
+        return plain(self._values)
+
+    def mark(self, *keys: str) -> None:
+        """Counts keys, and all keys of groups, as read: those that the tools read, not the experiment."""
+        self._read.update(k for k in flatten(self.to_dict()) for key in keys if f"{k}.".startswith(f"{key}."))
+
+    def unread(self) -> list[str]:
+        """Keys with a value that nothing has read. None is the absence of a value."""
+        flat = flatten(self.to_dict())
+        return [k for k, v in flat.items() if v is not None and k not in self._read]
+
+    def in_steps(self, epoch: int, batch_size: int) -> "View":
+        """The same config with every duration in steps; `epoch` and `batch_size` are in examples."""
+        steps_per = {"step": 1.0, "epoch": epoch / batch_size, "example": 1 / batch_size}
+
+        def one(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {k: one(v) for k, v in value.items()}
+            if isinstance(value, str) and (m := _DURATION.fullmatch(value)):
+                return max(1, round(float(m[1].replace("_", "")) * steps_per[m[2].rstrip("s")]))
+            return value
+
+        return View(one(self.to_dict()), self._read)
+
+
+def plain(tree: Any) -> Any:
+    """ConfigDicts and views -> dicts, without counting reads."""
+    if isinstance(tree, View):
+        return tree.to_dict()
+    return {k: plain(tree[k]) for k in tree} if isinstance(tree, (Mapping, ConfigDict)) else tree
+
+
+def track(cfg: Mapping | ConfigDict) -> View:
+    """The config as a view that counts its reads; a view stays itself."""
+    return cfg if isinstance(cfg, View) else View(plain(cfg))
+
+
+def check_read(cfg: View) -> None:
+    if keys := cfg.unread():
+        value = flatten(cfg.to_dict())[keys[0]]
+        raise UserError(f"config key {keys[0]} = {value!r} is read by nothing in this experiment; remove it")
+
+
+def differences(old: Mapping, new: Mapping) -> list[str]:
+    """Lines `key: old -> new` for two nested configs."""
+    a, b = flatten(_tuples(plain(old))), flatten(_tuples(plain(new)))
+    return [f"{k}: {a.get(k)!r} -> {b.get(k)!r}" for k in dict.fromkeys([*a, *b]) if a.get(k) != b.get(k)]

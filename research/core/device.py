@@ -1,0 +1,90 @@
+"""What this process runs on: devices, versions, the compilation cache."""
+
+import functools
+import importlib.metadata
+import os
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import jax
+from jax.sharding import Mesh
+
+from research.core.errors import UserError
+
+PACKAGES = ("almanac", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+_cache_events: Counter = Counter()
+
+
+def choose(platform: str | None) -> None:
+    """Runs on 'cpu', 'gpu' or 'tpu' (None: whatever JAX finds); an absent one is an error. Before the first use of JAX."""
+    if platform is None:
+        return
+    if platform not in ("cpu", "gpu", "tpu"):
+        raise UserError(f"--device={platform}: one of cpu, gpu, tpu")
+    # GPU is asked for by its vendor's name: JAX would else fail for a missing ROCm on a CUDA machine, and say so.
+    jax.config.update("jax_platforms", {"gpu": "cuda"}.get(platform, platform))
+    try:
+        jax.devices()
+    except RuntimeError as e:
+        jax.config.update("jax_platforms", "cpu")
+        remedy = {"gpu": "; install the extra [cuda]", "tpu": "; install the extra [tpu]"}.get(platform, "")
+        reason = str(e).splitlines()[0]
+        raise UserError(f"--device={platform}: no such device here ({reason}){remedy}, or leave --device away") from None
+
+
+def use_compilation_cache() -> None:
+    """Compiled programs are kept from run to run, in JAX_COMPILATION_CACHE_DIR or the user's cache folder ("" is off)."""
+    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if folder is None:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        jax.config.update("jax_compilation_cache_dir", str(Path(base) / "almanac" / "jit"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    _listen()
+
+
+@functools.cache
+def _listen() -> None:
+    jax.monitoring.register_event_listener(lambda name, **_: _cache_events.update([name]))
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, seconds, **_: _cache_events.update({name: seconds})  # type: ignore[dict-item]
+    )
+
+
+def cache_report() -> str:
+    """One line: seconds spent compiling so far, and the cache's hits and misses."""
+    seconds = _cache_events["/jax/core/compile/backend_compile_duration"]
+    hits, misses = (_cache_events[f"/jax/compilation_cache/cache_{kind}"] for kind in ("hits", "misses"))
+    return f"first step done; compiling took {seconds:.1f} s (compilation cache: {hits} hits, {misses} misses)"
+
+
+def describe(mesh: Mesh) -> str:
+    """`8 x cpu, mesh data 4 x model 2`."""
+    kind = mesh.devices.flat[0].device_kind
+    shape = " x ".join(f"{name} {size}" for name, size in mesh.shape.items() if size > 1)
+    return f"{mesh.size} x {kind}" + (f", mesh {shape}" if shape else "")
+
+
+def versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "-"
+    return found
+
+
+def commit() -> str:
+    """The project's commit, with + where files were changed since; "-" outside a checkout."""
+    root = Path(__file__).resolve().parents[2]
+    try:
+        head = _git(root, "rev-parse", "--short=12", "HEAD")
+        return head + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return "-"
+
+
+def _git(root: Path, *words: str) -> str:
+    done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10, check=True)
+    return done.stdout.strip()

@@ -1,0 +1,81 @@
+"""From a command line to `train(cfg, workdir)`: the same for `almanac train` and `python -m experiments.<family>.train`."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from research.core import config, device
+from research.core.errors import UserError
+
+DEFAULT_ROOT = "runs"
+
+
+def parse(argv: Sequence[str], parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, list[str]]:
+    """Adds the options of a run, and takes `--config.KEY=VALUE` (or `--config.KEY VALUE`) apart from the rest."""
+    parser.add_argument("--workdir", help=f"the run directory (default: {DEFAULT_ROOT}/FAMILY/NAME)")
+    parser.add_argument("--resume", default="auto", metavar="auto|force", help="force: go on with a changed config")
+    parser.add_argument("--device", metavar="cpu|gpu|tpu", help="fail where it is absent (default: what JAX finds)")
+    parser.add_argument("--profile", metavar="A:B", help="trace steps A to B of this start for TensorBoard")
+    args, rest = parser.parse_known_args(argv)
+    return args, overrides(rest, parser)
+
+
+def overrides(rest: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
+    """The `--config.` words of a command line as `key=value`; any other word is a usage error."""
+    found, words = [], list(rest)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--config."):
+            parser.error(f"unknown argument {word!r} (config keys are set by --config.KEY=VALUE)")
+        if "=" not in word and words:
+            word += "=" + words.pop(0)
+        found.append(word.removeprefix("--config."))
+    return found
+
+
+def run(train: Callable, cfg: Any, args: argparse.Namespace) -> Path:
+    """Chooses the device, switches the compilation cache on and trains. Returns the run directory."""
+    device.choose(args.device)
+    device.use_compilation_cache()
+    workdir = Path(args.workdir or Path(DEFAULT_ROOT) / cfg.name)
+    train(cfg, workdir, resume=args.resume, profile=_profile(args.profile))
+    return workdir
+
+
+def _profile(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    try:
+        first, last = map(int, text.split(":"))
+    except ValueError:
+        raise UserError(f"--profile={text}: write A:B, the first step and the one after the last") from None
+    return first, last
+
+
+def main(train: Callable) -> None:
+    """`if __name__ == "__main__": launch.main(train)` of a family's train.py."""
+    family = sys.modules["__main__"].__spec__.name.split(".")[-2]  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=f"Trains a config of {family}.", allow_abbrev=False)
+    parser.add_argument("--config", required=True, metavar="NAME", help="a config of this family, or a run's config.json")
+
+    def go() -> int:
+        args, changes = parse(sys.argv[1:], parser)
+        name = args.config if args.config.endswith(".json") else f"{family}/{args.config}"
+        print(run(train, config.load(name, changes), args))
+        return 0
+
+    sys.exit(guarded(go))
+
+
+def guarded(go: Callable[[], int]) -> int:
+    """Runs `go`; the user's mistake is one line and status 2."""
+    try:
+        return go()
+    except UserError as e:
+        print(f"almanac: {e}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("almanac: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130

@@ -1,0 +1,126 @@
+"""Mesh and sharding rules -> NamedSharding. The one room that names mesh axes.
+
+A mesh is `{"data": -1, "model": 1}`: axis sizes, at most one of them -1 (whatever is left). A rule is `(regex, axes)`:
+parameters whose path matches take those axes, aligned to their last dimensions; the first match wins and what no rule
+matches is whole on every device. `axes` may be "fsdp": the largest dimension that the data axis divides is split over it.
+Optimiser moments and EMA weights have their parameter's path inside theirs, so one rule serves all three.
+"""
+
+import ast
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from research.core.errors import UserError, nearest
+
+FSDP_MIN_SIZE = 2**10  # splitting anything smaller costs more messages than it saves bytes
+
+
+def make_mesh(axes: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Devices (all of them by default) -> Mesh with the given axis sizes, as Linen needs it: AxisType.Auto."""
+    devices = jax.devices() if devices is None else devices
+    names, sizes = tuple(axes), list(axes.values())
+    given = int(np.prod([s for s in sizes if s != -1]))
+    if sizes.count(-1) > 1 or any(s < 1 and s != -1 for s in sizes):
+        raise UserError(f"mesh = {dict(axes)}: sizes are positive, and at most one of them is -1 (the rest)")
+    if -1 in sizes and len(devices) % given == 0:
+        sizes[sizes.index(-1)] = len(devices) // given
+    if -1 in sizes or (size := int(np.prod(sizes))) > len(devices):
+        raise UserError(f"mesh = {dict(axes)} does not fit {len(devices)} device(s); set --config.mesh.{names[0]}=-1")
+    auto = (jax.sharding.AxisType.Auto,) * len(names)
+    return jax.make_mesh(tuple(sizes), names, auto, devices=devices[:size])
+
+
+def path_name(path: tuple) -> str:
+    """A tree path as words: `params/h_0/attention/qkv/kernel`."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def shardings(tree: Any, rules: Sequence, mesh: Mesh) -> Any:
+    """A tree of arrays or ShapeDtypeStructs -> the same tree of NamedShardings. A rule that matches nothing is an error."""
+    used = set()
+
+    def one(path, leaf):
+        for pattern, axes in rules:
+            if not re.search(pattern, path_name(path)):
+                continue
+            if axes != "fsdp" and leaf.ndim < len(axes):
+                continue  # a factored moment or a bias under a matrix's rule
+            used.add(pattern)
+            spec = _fsdp(leaf, mesh) if axes == "fsdp" else (None,) * (leaf.ndim - len(axes)) + tuple(axes)
+            _check_divides(path_name(path), leaf.shape, spec, mesh)
+            return NamedSharding(mesh, PartitionSpec(*spec))
+        return NamedSharding(mesh, PartitionSpec())
+
+    out = jax.tree_util.tree_map_with_path(one, tree)
+    if dead := [pattern for pattern, _ in rules if pattern not in used]:
+        raise UserError(f"rules: {dead[0]!r} matches no parameter; see the paths with `almanac show`")
+    return out
+
+
+def resolve(rules: str | Sequence, named: Mapping[str, Sequence]) -> Sequence:
+    """The config's `rules`: "" for none, a name of the model's own sets, or the rules themselves (as text, too)."""
+    if not isinstance(rules, str):
+        return rules
+    if rules.startswith("("):
+        return ast.literal_eval(rules)
+    if rules and rules not in named:
+        raise UserError(f"rules = {rules!r}: no such set{nearest(rules, named)}")
+    return named[rules] if rules else ()
+
+
+def _fsdp(leaf, mesh: Mesh) -> tuple:
+    fits = [d for d in range(leaf.ndim) if leaf.shape[d] % mesh.shape["data"] == 0]
+    if not fits or leaf.size < FSDP_MIN_SIZE:
+        return ()
+    largest = max(fits, key=lambda d: leaf.shape[d])
+    return tuple("data" if d == largest else None for d in range(leaf.ndim))
+
+
+def _check_divides(name: str, shape: tuple, spec: tuple, mesh: Mesh) -> None:
+    for size, axis in zip(shape, spec, strict=False):
+        if axis is not None and axis not in mesh.shape:
+            raise UserError(f"rules: {name} names the mesh axis {axis!r}; the mesh has {', '.join(mesh.shape)}")
+        if axis is not None and size % mesh.shape[axis]:
+            raise UserError(f"rules: {name} {shape} cannot be split: {size} by {axis} = {mesh.shape[axis]} devices")
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Batches are split over the data axis by rows."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def host_rows(mesh: Mesh, batch_size: int) -> slice:
+    """The rows of a global batch that this host's devices hold, as one slice."""
+    if batch_size % mesh.shape["data"]:
+        raise UserError(
+            f"data.batch_size = {batch_size} does not divide by the data axis of {mesh.shape['data']} device(s); "
+            "change data.batch_size or mesh.data"
+        )
+    held = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
+    starts, stops = zip(*(rows[0].indices(batch_size)[:2] for rows in held), strict=True)
+    return slice(min(starts), max(stops))
+
+
+def to_device(batch: Mapping[str, np.ndarray], mesh: Mesh, batch_size: int) -> dict[str, jax.Array]:
+    """This host's rows -> global arrays of `batch_size` rows, split over the data axis."""
+    sharding = batch_sharding(mesh)
+    return {
+        k: jax.make_array_from_process_local_data(sharding, v, (batch_size, *v.shape[1:])) for k, v in batch.items()
+    }
+
+
+def pin(x: jax.Array) -> jax.Array:
+    """Pins a residual stream [B, ...] to the data axis, so that XLA never re-materialises it whole. Identity without a mesh."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or "data" not in mesh.shape:
+        return x
+    return jax.lax.with_sharding_constraint(x, PartitionSpec("data", *(None,) * (x.ndim - 1)))

@@ -1,0 +1,35 @@
+"""Metrics are (sum, weight) pairs: added over devices, hosts, microbatches and batches, divided once."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Pairs = Mapping[str, tuple[Any, Any]]  # {name: (sum f32[], weight f32[])}
+
+
+def pair(values: jax.Array, weights: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+    """values f32[...], weights f32[...] (ones by default) -> (weighted sum f32[], weight f32[])."""
+    values = values.astype(jnp.float32)
+    weights = jnp.ones_like(values) if weights is None else jnp.broadcast_to(weights, values.shape)
+    return jnp.sum(values * weights), jnp.sum(weights, dtype=jnp.float32)
+
+
+def mean(pair: tuple) -> jax.Array:
+    """(sum, weight) -> sum / weight, and 0 where nothing was weighed."""
+    return pair[0] / jnp.maximum(pair[1], 1e-9)
+
+
+def add(a: Pairs, b: Pairs) -> dict:
+    return jax.tree.map(jnp.add, dict(a), dict(b))
+
+
+def reduce(rows: Iterable[Pairs]) -> dict[str, float]:
+    """Pairs of several steps -> {name: mean}, summed in double precision on the host."""
+    total: dict[str, np.ndarray] = {}
+    for row in rows:
+        for name, value in row.items():
+            total[name] = total.get(name, np.zeros(2)) + np.asarray(value, np.float64)
+    return {name: float(s / w) if w else float("nan") for name, (s, w) in total.items()}

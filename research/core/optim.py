@@ -1,0 +1,148 @@
+"""Config -> Optax chain: the rule by name, its schedule, weight decay and freezing by parameter path."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+from research.core.errors import UserError, nearest
+from research.core.mesh import path_name
+
+DEFAULTS = dict(
+    name="adamw",  # one of RULES, "adafactor" or "muon"
+    peak_lr=1e-3,
+    end_lr=0.0,  # where linear and cosine end
+    schedule="cosine",  # constant, linear, cosine, step, rsqrt
+    warmup=0,  # linear from 0; a duration
+    boundaries=(),  # step: durations at which the rate falls by `drop`
+    drop=0.1,
+    weight_decay=0.0,  # decoupled for adamw, lamb, lion, muon, adafactor; else L2, added to the gradient
+    decay=r"(kernel|embedding)$",  # paths that decay
+    freeze="",  # paths that do not train; "" trains all
+    clip_norm=0.0,  # global norm; 0 is off
+    accumulate=1,  # microbatches a step
+    ema=0.0,  # decay of averaged weights; 0 is off
+    b1=None,  # options of the rule; None is the rule's own default
+    b2=None,
+    eps=None,
+    momentum=None,
+)
+
+
+class Optimizer(NamedTuple):
+    """An Optax transformation that also tells its schedule."""
+
+    init: Callable
+    update: Callable
+    schedule: Callable
+
+
+class Rule(NamedTuple):
+    make: Callable
+    options: tuple[str, ...] = ()  # keys of the config that it takes
+    decoupled: bool = False
+
+
+def _rmsprop(b2: float = 0.99, eps: float = 1e-8, momentum: float = 0.0):
+    rms = optax.scale_by_rms(decay=b2, eps=eps, eps_in_sqrt=False)
+    return optax.chain(rms, optax.trace(decay=momentum)) if momentum else rms
+
+
+RULES = {
+    "sgd": Rule(optax.identity),
+    "momentum": Rule(lambda momentum=0.9: optax.trace(momentum), ("momentum",)),
+    "nesterov": Rule(lambda momentum=0.9: optax.trace(momentum, nesterov=True), ("momentum",)),
+    "rmsprop": Rule(_rmsprop, ("b2", "eps", "momentum")),  # Tieleman & Hinton 2012
+    "adagrad": Rule(lambda eps=1e-10: optax.scale_by_rss(0.0, eps), ("eps",)),  # Duchi 2011
+    "adadelta": Rule(lambda b2=0.9, eps=1e-6: optax.scale_by_adadelta(b2, eps), ("b2", "eps")),  # Zeiler 2012
+    "adam": Rule(optax.scale_by_adam, ("b1", "b2", "eps")),  # Kingma & Ba 2015
+    "adamw": Rule(optax.scale_by_adam, ("b1", "b2", "eps"), decoupled=True),  # Loshchilov & Hutter 2019
+    "amsgrad": Rule(optax.scale_by_amsgrad, ("b1", "b2", "eps")),  # Reddi 2018
+    "lamb": Rule(optax.scale_by_adam, ("b1", "b2", "eps"), decoupled=True),  # You 2020; trust ratio below
+    "lion": Rule(optax.scale_by_lion, ("b1", "b2"), decoupled=True),  # Chen 2023
+}
+
+
+def make(cfg: Mapping, num_steps: int) -> Optimizer:
+    """The `optim` group of a config (keys as DEFAULTS, durations in steps) -> an Optimizer for `num_steps` steps."""
+    rate = schedule(cfg, num_steps)
+    frozen, decay = cfg["freeze"], cfg["decay"]
+    tx = _transform(cfg, rate, lambda params: _matching(params, decay))
+    if frozen:
+        tx = optax.multi_transform({True: optax.set_to_zero(), False: tx}, lambda params: _frozen(params, frozen))
+    return Optimizer(tx.init, tx.update, rate)
+
+
+def _transform(cfg: Mapping, rate: Callable, mask: Callable) -> optax.GradientTransformation:
+    name, wd = cfg["name"], cfg["weight_decay"]
+    given = {k: cfg[k] for k in ("b1", "b2", "eps", "momentum") if cfg[k] is not None}
+    if name == "adafactor":  # Shazeer & Stern 2018
+        _only(name, given, ())
+        return optax.adafactor(rate, weight_decay_rate=wd or None, weight_decay_mask=mask)
+    if name == "muon":  # Jordan 2024: hidden matrices orthogonalised, the rest by Adam
+        _only(name, given, ("momentum",))
+        return optax.contrib.muon(
+            rate, beta=given.get("momentum", 0.95), weight_decay=wd, weight_decay_mask=mask, adam_weight_decay=wd,
+            muon_weight_dimension_numbers=_muon_axes,
+        )  # fmt: skip
+    if name not in RULES:
+        raise UserError(f"there is no optimiser {name!r}{nearest(name, [*RULES, 'adafactor', 'muon'])}")
+    rule = RULES[name]
+    _only(name, given, rule.options)
+    parts = [rule.make(**given)]
+    if wd:
+        parts.insert(len(parts) if rule.decoupled else 0, optax.add_decayed_weights(wd, mask))
+    if name == "lamb":
+        parts.append(optax.scale_by_trust_ratio())
+    return optax.chain(*parts, optax.scale_by_learning_rate(rate))
+
+
+def _only(name: str, given: Mapping, options: tuple[str, ...]) -> None:
+    for key in given:
+        if key not in options:
+            takes = ", ".join(options) or "none of b1, b2, eps, momentum"
+            raise UserError(f"optim.{key} = {given[key]!r} is no option of {name}; it takes {takes}")
+
+
+def schedule(cfg: Mapping, num_steps: int) -> Callable:
+    """Step i32[] -> learning rate f32[]: a linear warm-up from 0, then the named schedule to the last step."""
+    kind, peak, end, warm = cfg["schedule"], cfg["peak_lr"], cfg["end_lr"], cfg["warmup"]
+    boundaries, drop = cfg["boundaries"], cfg["drop"]
+    if warm >= num_steps > 0:
+        raise UserError(f"optim.warmup = {warm} steps leaves none of num_steps = {num_steps}")
+    rest = max(1, num_steps - warm)
+    kinds = {
+        "constant": lambda: optax.constant_schedule(peak),
+        "linear": lambda: optax.linear_schedule(peak, end, rest),
+        "cosine": lambda: optax.cosine_decay_schedule(peak, rest, alpha=end / peak if peak else 0.0),
+        "step": lambda: optax.piecewise_constant_schedule(peak, {int(b) - warm: drop for b in boundaries}),
+        # Vaswani 2017, eq. 3, scaled so that the peak stands at the end of the warm-up.
+        "rsqrt": lambda: lambda t: peak * (max(warm, 1) / (t + max(warm, 1))) ** 0.5,
+    }
+    if kind not in kinds:
+        raise UserError(f"there is no schedule {kind!r}{nearest(kind, kinds)}")
+    after = kinds[kind]()
+    return optax.join_schedules([optax.linear_schedule(0.0, peak, warm), after], [warm]) if warm else after
+
+
+def _matching(params: Any, pattern: str) -> Any:
+    return jax.tree_util.tree_map_with_path(lambda path, _: bool(re.search(pattern, path_name(path))), params)
+
+
+def _frozen(params: Any, pattern: str) -> Any:
+    labels = _matching(params, pattern)
+    if not any(jax.tree.leaves(labels)):
+        raise UserError(f"optim.freeze = {pattern!r} matches no parameter; see the paths with `almanac show`")
+    return labels
+
+
+def _muon_axes(params: Any) -> Any:
+    def axes(path, leaf):
+        if leaf.ndim < 2 or not path_name(path).endswith("kernel") or "head" in path_name(path):
+            return None
+        reduction = tuple(range(leaf.ndim - 1)) if leaf.ndim == 4 else -2  # a convolution's window and inputs
+        return optax.contrib.MuonDimensionNumbers(reduction, -1)
+
+    return jax.tree_util.tree_map_with_path(axes, params)

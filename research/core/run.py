@@ -1,0 +1,345 @@
+"""A run directory: log, checkpoints, evaluation, preemption, early stopping, guard against NaN.
+
+    config.json      the locked config, versions, commit, devices
+    metrics.jsonl    {"step", "split", "values"}: a pure function of config and seed, bit for bit
+    timing.jsonl     {"step", "seconds", "examples_per_s", ...}: what a clock says
+    checkpoints/     the newest `keep`;  best/  the best by `best.metric`
+    samples/ report.json report.html curves.png, TensorBoard events
+
+The host never waits for the device to log: values are read an interval late, or when something needs them (evaluation, a
+checkpoint, the end).
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from research.core import device, flops, metrics
+from research.core import mesh as mesh_lib
+from research.core import state as state_lib
+from research.core.checkpoint import Checkpoints
+from research.core.config import View, check_read, differences
+from research.core.experiment import Experiment
+from research.core.errors import UserError
+from research.core.records import Records, read_json, write_json
+
+PREEMPTED = 75  # exit status: saved, start again to go on
+TOOLS_KEYS = ("name", "reproduces")  # read by the tools, not by the experiment
+
+
+class Run:
+    """`with Run(cfg, workdir) as run:` the mechanics around a visible loop."""
+
+    def __init__(self, cfg: View, workdir: str | Path, resume: str = "auto", profile: tuple[int, int] | None = None):
+        self.cfg, self.dir, self._profile = cfg, Path(workdir).absolute(), profile
+        cfg.mark(*TOOLS_KEYS)
+        self._best_metric = tuple(cfg.best[k] for k in ("metric", "mode", "patience"))
+        self._every = {k: cfg[f"{k}_every"] for k in ("log", "eval", "save")}
+        self.num_steps, self._seed = cfg.num_steps, cfg.seed
+        if self.num_steps < 1:
+            raise UserError(f"num_steps = {self.num_steps}: at least 1")
+        self.mesh = mesh_lib.make_mesh(cfg.mesh)
+        self.writes = jax.process_index() == 0
+        self._checkpoints = Checkpoints(self.dir / "checkpoints", cfg.keep)
+        self._best = Checkpoints(self.dir / "best", 1)
+        self._check_directory(resume)
+
+        self.done = 0  # updates done; during the loop's body, the one under way counts
+        self._rows: list[tuple[int, Mapping]] = []  # training metrics not yet averaged into the log
+        self._unread: list[tuple[int, Mapping]] = []  # of these, still on the device
+        self._tracker: dict[str, Any] = {"value": None, "step": 0, "stopped": False}
+        self._report: dict[str, Any] = {"lines": [], "baselines": {}}
+        self._preempted = self._saved = False
+        self._elapsed = 0.0
+
+    def _check_directory(self, resume: str) -> None:
+        if resume not in ("auto", "force"):
+            raise UserError(f"--resume={resume}: 'auto' or 'force'")
+        path = self.dir / "config.json"
+        self._fresh = not path.exists()
+        if self._fresh:
+            if self.dir.exists() and (not self.dir.is_dir() or not os.access(self.dir, os.W_OK)):
+                raise UserError(f"cannot write to the run directory {self.dir}")
+            return
+        changed = differences(read_json(path)["config"], self.cfg.to_dict())
+        if changed and resume != "force":
+            more = f" (and {len(changed) - 3} more)" if len(changed) > 3 else ""
+            raise UserError(
+                f"{self.dir} holds a run of another config: {'; '.join(changed[:3])}{more}. "
+                "Give another --workdir, or --resume=force to go on with the new config"
+            )
+
+    def __enter__(self) -> "Run":
+        self._context = jax.set_mesh(self.mesh)
+        self._context.__enter__()
+        try:  # Python allows signal handlers in the main thread alone
+            self._old_handler = signal.signal(signal.SIGTERM, self._on_sigterm)
+        except ValueError:
+            self._old_handler = None
+        return self
+
+    def __exit__(self, kind, error, traceback) -> None:
+        self._context.__exit__(kind, error, traceback)
+        if self._old_handler is not None:
+            signal.signal(signal.SIGTERM, self._old_handler)
+        if hasattr(self, "_records"):
+            self._records.close()
+        self._checkpoints.close()
+        self._best.close()
+
+    def _on_sigterm(self, *_: Any) -> None:
+        self._preempted = True
+
+    # State
+
+    def start(self, e: Experiment) -> state_lib.TrainState:
+        """A TrainState, born sharded or restored from this directory."""
+        make = (e.init, e.tx)
+        target, _ = state_lib.abstract(*make, self.mesh, e.rules, bool(e.ema))
+        self._names = _names(target.params, e.tx)
+        self.parameters = state_lib.count(target.params)
+        self._units = _units(e.train)
+        self._flops = self._step_flops(e, target)
+        if self._checkpoints.steps():
+            state, meta = self._checkpoints.restore(target)
+            self.done = int(state.step)
+            self._tracker, self._elapsed = meta["tracker"], meta["elapsed"]
+            self._report = meta["report"]
+            self._rows = [(step, row) for step, row in meta["rows"]]
+        else:
+            state = state_lib.create(*make, self._seed, self.mesh, e.rules, bool(e.ema))
+        self._open()
+        return state
+
+    def _step_flops(self, e: Experiment, target: state_lib.TrainState) -> float | None:
+        """A step's FLOPs over the mesh's peak FLOP/s, where that is known."""
+        peak = flops.peak(self.mesh.devices.flat[0])
+        return flops.count(e.train_step.trace(target, e.train.spec)) / (peak * self.mesh.size) if peak else None
+
+    def _open(self) -> None:
+        try:
+            self.dir.mkdir(parents=True, exist_ok=True)
+            if self.writes:
+                write_json(self.dir / "config.json", self._identity())
+            self._records = Records(self.dir, self.done, self.num_steps, self.writes)
+        except OSError as e:
+            raise UserError(f"cannot write to the run directory {self.dir}: {e.strerror}") from None
+        self._records.say(
+            f"{self.cfg.to_dict().get('name', self.dir.name)}  {self.parameters:,} parameters  "
+            f"{device.describe(self.mesh)}  {self.dir}"
+        )
+        if self.done:
+            self._records.say(f"resumed at step {self.done:,} of {self.num_steps:,}")
+
+    def _identity(self) -> dict:
+        config = self.cfg.to_dict()
+        return {
+            "name": config.get("name"), "config": config, "parameters": self.parameters,
+            "devices": device.describe(self.mesh), "versions": device.versions(), "commit": device.commit(),
+        }  # fmt: skip
+
+    # Loop
+
+    def steps(self, stream: Any, state: state_lib.TrainState) -> Iterator[tuple[int, dict]]:
+        """(updates done, batch) until `num_steps`, or until early stopping; `state` says where to begin."""
+        del state  # `start` has read its step
+        self._clock = _Clock(self._elapsed, self.done)
+        first = self.done
+        if self._tracker["stopped"]:
+            return
+        for step, batch in enumerate(stream.on_device(self.mesh, first, self.num_steps), first):
+            self._trace(step - first)
+            self.done, self._saved = step + 1, False
+            yield step, batch
+            if step == first:
+                self._check_read()
+                self._records.say(device.cache_report())
+            if self._tracker["stopped"]:
+                break
+        self._records.finish_bar()
+
+    def _check_read(self) -> None:
+        """After one turn of the loop everything that is read has been."""
+        try:
+            check_read(self.cfg)
+        except UserError:
+            if self._fresh:
+                self._records.discard()
+            raise
+
+    def _trace(self, step: int) -> None:
+        if self._profile and step == self._profile[0]:
+            jax.profiler.start_trace(str(self.dir / "profile"))
+        if self._profile and step == self._profile[1]:
+            jax.profiler.stop_trace()
+            self._records.say(f"profile of steps {self._profile[0]} to {self._profile[1]}: {self.dir / 'profile'}")
+
+    def due(self, every: int) -> bool:
+        """Whether the step under way ends an interval of `every` steps, or is the last. 0 is never but the last."""
+        return self.done >= self.num_steps or (every > 0 and self.done % every == 0)
+
+    def log(self, split: str, values: Mapping) -> None:
+        """Training pairs are kept on the device and averaged over `log_every` steps; other splits' values are written."""
+        if split != "train":
+            self._flush()
+            self._records.write(self.done, split, values)
+            self._track(split, values)
+            return
+        self._unread.append((self.done, values))
+        for leaf in jax.tree.leaves(values):
+            leaf.copy_to_host_async()
+        if self.due(self._every["log"]):
+            # The interval before this one: by now the device is past it.
+            self._read(self.done - self._every["log"])
+            self._write_train()
+
+    def _read(self, until: int | None = None) -> None:
+        while self._unread and (until is None or self._unread[0][0] <= until):
+            step, values = self._unread.pop(0)
+            values = jax.device_get(values)
+            self._rows.append((step, {k: [float(s), float(w)] for k, (s, w) in _pairs(values).items()}))
+            self._check_finite(step, values)
+
+    def _check_finite(self, step: int, values: Mapping) -> None:
+        for key, bad in values.items():
+            if key.endswith("bad") and int(bad) >= 0:
+                names = self._names[key.removesuffix("bad").rstrip("/")]
+                what = f"the gradient of {names[bad]}" if bad < len(names) else "the loss"
+                last = max(self._checkpoints.steps(), default=None)
+                kept = f"checkpoint {last} is kept" if last is not None else "no checkpoint had been saved"
+                raise UserError(
+                    f"step {step}: {what} is not finite; {kept}. Lower optim.peak_lr, or set optim.clip_norm"
+                )
+
+    def _write_train(self) -> None:
+        """Writes every whole interval whose rows have been read."""
+        every = self._every["log"] or self.num_steps
+        while self._rows:
+            end = min(-(-self._rows[0][0] // every) * every, self.num_steps)
+            if self._rows[-1][0] < end:
+                return
+            inside = [row for step, row in self._rows if step <= end]
+            self._rows = self._rows[len(inside) :]
+            values = metrics.reduce(inside)
+            self._records.write(end, "train", values)
+            self._records.time(end, self._clock.rates(end, self._units, self._flops), values)
+
+    def _flush(self) -> None:
+        self._read()
+        self._write_train()
+
+    def evaluate(self, eval_step: Callable, state: Any, sweep: Any) -> dict[str, float]:
+        """{name: mean} over one ordered pass."""
+        rows = [eval_step(state, batch) for batch in sweep.on_device(self.mesh, 0, len(sweep))]
+        return metrics.reduce(jax.device_get(rows))
+
+    def _track(self, split: str, values: Mapping) -> None:
+        metric, mode, patience = self._best_metric
+        name = metric.removeprefix(f"{split}/") if metric else None
+        if not metric or not metric.startswith(f"{split}/"):
+            return
+        if name not in values:
+            raise UserError(f"best.metric = {metric!r} is not measured; there are {split}/{f', {split}/'.join(values)}")
+        value, best = values[name], self._tracker["value"]
+        if best is None or (value < best if mode == "min" else value > best):
+            self._tracker |= {"value": value, "step": self.done}
+        elif patience and self.done - self._tracker["step"] >= patience:
+            self._tracker["stopped"] = True
+            self._records.say(
+                f"stopped at step {self.done:,}: {metric} has not improved on {best:.4f} for {patience:,} steps"
+            )
+
+    def save(self, state: Any) -> None:
+        """Saves when due, at the end, when early stopping ends the run and when preempted (then leaves with status 75)."""
+        ends = self._preempted or self._tracker["stopped"]
+        if self._tracker["value"] is not None and self._tracker["step"] == self.done:
+            self._flush()
+            self._best.save(self.done, state, {"tracker": self._tracker})
+        if not (ends or self.due(self._every["save"])) or self._saved:
+            return
+        self._flush()
+        self._records.flush()
+        self._elapsed = self._clock.elapsed()
+        meta = {"rows": self._rows, "tracker": self._tracker, "elapsed": self._elapsed, "report": self._report}
+        self._checkpoints.save(self.done, state, meta)
+        self._saved = True
+        if self._preempted:
+            self._checkpoints.wait()
+            self._best.wait()
+            self._records.say(f"preempted: saved step {self.done:,}; the same command goes on")
+            raise SystemExit(PREEMPTED)
+
+    def finish(self, state: Any) -> Any:
+        """Waits for what is being written and closes the log. Returns the state."""
+        self._flush()
+        self._checkpoints.wait()
+        self._best.wait()
+        if self.writes:
+            write_json(self.dir / "report.json", {**self._report, "best": self._tracker, "done": self.done})
+        return state
+
+    # What the experiment wants kept beside its numbers
+
+    def note(self, line: str) -> None:
+        """A line for the terminal and the report."""
+        if line not in self._report["lines"]:
+            self._report["lines"].append(line)
+            self._records.say(line)
+
+    def baseline(self, metric: str, values: Mapping[str, float], unit: str = "") -> None:
+        """Simple predictors' values of a metric, shown beside the run's."""
+        self._report["baselines"][metric] = dict(values)
+        words = ", ".join(f"{name} {value:.3f}" for name, value in values.items())
+        self.note(f"{metric} to beat: {words}{' ' if unit else ''}{unit}")
+
+    def sample(self, name: str) -> Path:
+        """A path under samples/ for this step's sample: `samples/step_00000100_<name>`."""
+        folder = self.dir / "samples"
+        folder.mkdir(exist_ok=True)
+        return folder / f"step_{self.done:08d}_{name}"
+
+
+def _names(params: Any, tx: Any) -> dict[str, list[str]]:
+    groups = {k: params[k] for k in tx} if isinstance(tx, Mapping) else {"": params}
+    return {
+        group: [f"{group}/{n}".lstrip("/") for n in map(_leaf_name, jax.tree_util.tree_leaves_with_path(tree))]
+        for group, tree in groups.items()
+    }
+
+
+def _leaf_name(item: tuple) -> str:
+    return mesh_lib.path_name(item[0])
+
+
+def _pairs(values: Mapping) -> dict:
+    return {k: v for k, v in values.items() if not k.endswith("bad")}
+
+
+def _units(stream: Any) -> dict[str, int]:
+    tokens = stream.spec.get("tokens")
+    return {"examples": stream.batch_size} | ({"tokens": int(np.prod(tokens.shape))} if tokens is not None else {})
+
+
+class _Clock:
+    """Seconds of this run over all its lives, and rates since the last asking."""
+
+    def __init__(self, before: float, step: int):
+        self._before, self._start = before, time.perf_counter()
+        self._last, self._step = self._start, step
+
+    def elapsed(self) -> float:
+        return self._before + time.perf_counter() - self._start
+
+    def rates(self, step: int, units: Mapping[str, int], flops: float | None) -> dict[str, float]:
+        """`flops`: of a step, as a share of what the devices could do in a second (model FLOPs utilisation)."""
+        now = time.perf_counter()
+        steps, seconds = step - self._step, max(now - self._last, 1e-9)
+        self._last, self._step = now, step
+        rates = {"seconds": self.elapsed(), **{f"{k}_per_s": v * steps / seconds for k, v in units.items()}}
+        return rates | ({"mfu": flops * steps / seconds} if flops else {})

@@ -1,0 +1,65 @@
+"""TrainState: everything that a step changes, created sharded."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from research.core import mesh as mesh_lib
+
+Optimizers = optax.GradientTransformation | Mapping[str, optax.GradientTransformation]
+
+
+@flax.struct.dataclass
+class TrainState:
+    """step i32[] updates done · params · opt (Optax) · extra mutable collections · ema of params or {} · key (typed)."""
+
+    step: jax.Array
+    params: Any
+    opt: Any
+    extra: Any
+    ema: Any
+    key: jax.Array
+
+    @property
+    def variables(self) -> dict:
+        """What `predict` and evaluation use: averaged weights where there are any, and the mutable collections."""
+        return {"params": self.ema or self.params, **self.extra}
+
+
+def create(
+    init: Callable[[jax.Array], Mapping], tx: Optimizers, seed: int, mesh: Mesh, rules: Sequence = (), ema: bool = False
+) -> TrainState:
+    """`init(key) -> {"params": ..., **extra}` and an optimiser (or one a group of params) -> a state born sharded."""
+    shapes, shards = abstract(init, tx, mesh, rules, ema)
+    del shapes
+    return jax.jit(lambda key: _fresh(init, tx, ema, key), out_shardings=shards)(jax.random.key(seed))
+
+
+def abstract(
+    init: Callable, tx: Optimizers, mesh: Mesh, rules: Sequence = (), ema: bool = False
+) -> tuple[TrainState, TrainState]:
+    """The state's shapes (with shardings) and its shardings; nothing is computed."""
+    shapes = jax.eval_shape(lambda key: _fresh(init, tx, ema, key), jax.random.key(0))
+    shards = mesh_lib.shardings(shapes, rules, mesh)
+    with_shards = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), shapes, shards)
+    return with_shards, shards
+
+
+def _fresh(init: Callable, tx: Optimizers, ema: bool, key: jax.Array) -> TrainState:
+    init_key, run_key = jax.random.split(key)
+    variables = dict(init(init_key))
+    params = variables.pop("params")
+    opt = {k: t.init(params[k]) for k, t in tx.items()} if isinstance(tx, Mapping) else tx.init(params)
+    # A copy, not an alias: donated buffers may appear only once.
+    averaged = jax.tree.map(jnp.copy, params) if ema else {}
+    return TrainState(jnp.zeros((), jnp.int32), params, opt, variables, averaged, run_key)
+
+
+def count(params: Any) -> int:
+    """Number of parameters of a tree of arrays or shapes."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -1,0 +1,171 @@
+"""loss -> jitted, donated step: accumulation, clipping, mixed precision, EMA, mutable collections, named randomness.
+
+A loss is `loss(params, extra, batch, key) -> (scalar, (metrics, extra))`, metrics `{name: (sum, weight)}` with the
+scalar's own pair called "loss". Keys are folded with the step, so step k is the same computation whenever it is run.
+"""
+
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from research.core import mesh as mesh_lib
+from research.core.errors import UserError
+from research.core.state import TrainState
+
+Loss = Callable[[Any, Any, Mapping, jax.Array], tuple[jax.Array, tuple[dict, Any]]]
+
+
+def streams(key: jax.Array, *names: str) -> dict[str, jax.Array]:
+    """Named random streams from one key: adding a stream never changes another."""
+    return {name: jax.random.fold_in(key, zlib.crc32(name.encode())) for name in names}
+
+
+def cast(tree: Any, dtype: str) -> Any:
+    """Floating leaves in the compute dtype. The whole dtype policy: parameters f32, compute in `dtype`, losses in f32."""
+    if dtype not in ("float32", "bfloat16"):
+        raise UserError(f"dtype = {dtype!r}: the compute dtype is 'float32' or 'bfloat16'")
+    return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
+
+
+def value_and_grad(loss: Loss, params: Any, extra: Any, batch: Mapping, key: jax.Array) -> tuple[Any, dict, Any]:
+    """-> gradients, metrics, extra. The seam that other gradient estimators (per-example clipping, say) replace."""
+    (_, (metrics, extra)), grads = jax.value_and_grad(loss, has_aux=True)(params, extra, batch, key)
+    return grads, metrics, extra
+
+
+def update(
+    state: TrainState, batch: Mapping, loss: Loss, tx: optax.GradientTransformation, *, group: str = "",
+    accumulate: int = 1, clip_norm: float = 0.0, dtype: str = "float32", grad: Callable = value_and_grad, part: int = 0,
+) -> tuple[TrainState, dict]:  # fmt: skip
+    """One optimiser update of `state.params` (or of its `group`); does not count as a step.
+
+    Returns the state and the loss's metrics, with `grad_norm`, `learning_rate` and `bad`: the index of the first
+    parameter whose gradient is not finite, the number of parameters if only the loss is not, else -1.
+    `part` tells several updates of one step apart, for their keys.
+    """
+    key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), part)
+    params = state.params[group] if group else state.params
+
+    def of_group(p, extra, batch, key):
+        whole = {**state.params, group: p} if group else p
+        return loss(cast(whole, dtype), extra, cast(batch, dtype), key)
+
+    grads, metrics, extra = _accumulated(of_group, params, state.extra, batch, key, accumulate, grad)
+    squares = [jnp.sum(jnp.square(g.astype(jnp.float32))) for g in jax.tree.leaves(grads)]
+    norm = jnp.sqrt(sum(squares))
+    if clip_norm:
+        grads = jax.tree.map(lambda g: g * (clip_norm / jnp.maximum(norm, clip_norm)), grads)
+    bad = _first_bad(squares, metrics["loss"][0])
+
+    old = state.opt[group] if group else state.opt
+    updates, opt = tx.update(grads, old, params)
+    params = optax.apply_updates(params, updates)
+    metrics = {**metrics, "grad_norm": (norm, 1.0), "bad": bad}
+    if hasattr(tx, "schedule"):
+        metrics["learning_rate"] = (tx.schedule(state.step), 1.0)
+    if group:
+        params, opt = {**state.params, group: params}, {**state.opt, group: opt}
+        metrics = {f"{group}/{k}": v for k, v in metrics.items()}
+    return state.replace(params=params, opt=opt, extra=extra), metrics
+
+
+def advance(state: TrainState, ema: float = 0.0) -> TrainState:
+    """Counts a step and, if `ema`, averages the parameters: ema <- decay * ema + (1 - decay) * params."""
+    if ema:
+        averaged = jax.tree.map(lambda e, p: ema * e + (1 - ema) * p, state.ema, state.params)
+        state = state.replace(ema=averaged)
+    return state.replace(step=state.step + 1)
+
+
+def _accumulated(loss, params, extra, batch, key, parts: int, grad: Callable):
+    """Gradients of `parts` microbatches, weighted by their losses' weights: equal to the gradient of the whole batch."""
+    if parts == 1:
+        return grad(loss, params, extra, batch, key)
+    rows = len(jax.tree.leaves(batch)[0])
+    if rows % parts:
+        raise UserError(f"data.batch_size = {rows} does not divide into optim.accumulate = {parts} parts")
+    # Every parts-th row, so that each device's rows stay on that device.
+    batch = jax.tree.map(lambda x: x.reshape(rows // parts, parts, *x.shape[1:]).swapaxes(0, 1), batch)
+
+    def one(carry, inputs):
+        extra, (i, micro) = carry, inputs
+        grads, metrics, extra = grad(loss, params, extra, micro, jax.random.fold_in(key, i))
+        weight = metrics["loss"][1]
+        return extra, (jax.tree.map(lambda g: g * weight, grads), metrics)
+
+    first = jax.tree.map(lambda x: x[0], batch)
+    total = one(extra, (0, first))
+    rest = (jnp.arange(1, parts), jax.tree.map(lambda x: x[1:], batch))
+
+    def add(carry, inputs):
+        extra, out = one(carry[0], inputs)
+        return (extra, jax.tree.map(jnp.add, carry[1], out)), None
+
+    (extra, (grads, metrics)), _ = jax.lax.scan(add, total, rest)
+    weight = jnp.maximum(metrics["loss"][1], 1e-9)
+    return jax.tree.map(lambda g: g / weight, grads), metrics, extra
+
+
+def _first_bad(squares: list[jax.Array], loss: jax.Array) -> jax.Array:
+    bad = ~jnp.isfinite(jnp.stack([*squares, loss.astype(jnp.float32)]))
+    return jnp.where(bad.any(), jnp.argmax(bad), -1).astype(jnp.int32)
+
+
+class Step:
+    """A jitted `fn(state, batch) -> (state, metrics)`: donates the state and keeps its shardings."""
+
+    def __init__(self, fn: Callable):
+        self._fn, self._jit = fn, None
+
+    def jit(self, state: TrainState) -> Callable:
+        if self._jit is None:
+            shards = jax.tree.map(lambda x: x.sharding, state)
+            whole = mesh_lib.replicated(state.step.sharding.mesh)
+            self._jit = jax.jit(self._fn, donate_argnums=0, out_shardings=(shards, whole))
+        return self._jit
+
+    def __call__(self, state: TrainState, batch: Mapping) -> tuple[TrainState, dict]:
+        return self.jit(state)(state, batch)
+
+    def lower(self, state: TrainState, batch: Mapping):
+        """Ahead of time, from shapes with shardings: `jax.jit(...).lower(...)`."""
+        return self.jit(state).lower(state, batch)
+
+    def trace(self, state: TrainState, batch: Mapping):
+        """The jaxpr, from shapes: what `almanac show` counts FLOPs of."""
+        return jax.make_jaxpr(self._fn)(state, batch)
+
+
+def options(cfg: Any) -> dict:
+    """What the config says of a step: keywords of `update` and `make_train_step`."""
+    return {"dtype": cfg.dtype, **{k: cfg.optim[k] for k in ("accumulate", "clip_norm", "ema")}}
+
+
+def make_train_step(
+    loss: Loss, tx: optax.GradientTransformation, *, dtype: str = "float32", accumulate: int = 1, clip_norm: float = 0.0,
+    ema: float = 0.0, grad: Callable = value_and_grad,
+) -> Step:  # fmt: skip
+    """A loss and an optimiser -> the step of a family with one network."""
+
+    def train_step(state, batch):
+        state, metrics = update(
+            state, batch, loss, tx, accumulate=accumulate, clip_norm=clip_norm, dtype=dtype, grad=grad
+        )
+        return advance(state, ema), metrics
+
+    return Step(train_step)
+
+
+def make_eval_step(predict: Callable, measure: Callable, dtype: str = "float32") -> Callable:
+    """`predict(variables, batch) -> outputs` and `measure(outputs, batch) -> pairs` -> jitted (state, batch) -> pairs."""
+
+    @jax.jit
+    def eval_step(variables, batch):
+        variables = {**variables, "params": cast(variables["params"], dtype)}
+        return measure(predict(variables, cast(batch, dtype)), batch)
+
+    return lambda state, batch: eval_step(state.variables, batch)

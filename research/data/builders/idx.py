@@ -1,0 +1,59 @@
+"""MNIST's idx files as a TFDS builder that needs no TensorFlow."""
+
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from research.core.errors import UserError
+from research.data import mirror
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """uint8 array of an idx file, gzipped: 0, 0, type 8 (uint8), rank, dimensions (u32), data."""
+    raw = gzip.decompress(path.read_bytes())
+    zero, kind, rank = struct.unpack(">HBB", raw[:4])
+    shape = struct.unpack(f">{rank}I", raw[4 : 4 + 4 * rank])
+    if (zero, kind) != (0, 8) or len(raw) != 4 + 4 * rank + np.prod(shape):
+        raise UserError(f"{path} is not an idx file of bytes")
+    return np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape)
+
+
+class IdxBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """`image` u8[28, 28, 1] and `label`, named, versioned and split as the stock builder's.
+
+    So a folder prepared by either can be read by the other. Not registered with TFDS, where the
+    names belong to the stock builders.
+    """
+
+    FILES: tuple[mirror.File, ...]
+    CLASSES: tuple[str, ...]
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        features = {
+            "image": tfds.features.Image(shape=(28, 28, 1)),
+            "label": tfds.features.ClassLabel(names=self.CLASSES),
+        }
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(features),
+            disable_shuffling=True,  # the order of the files: "the last 5,000" has a meaning
+        )
+
+    def _split_generators(self, dl_manager):
+        paths = mirror.fetch(self.name, self.FILES)
+        return {
+            split: self._generate_examples(
+                paths[f"{prefix}-images-idx3-ubyte.gz"], paths[f"{prefix}-labels-idx1-ubyte.gz"]
+            )
+            for split, prefix in (("train", "train"), ("test", "t10k"))
+        }
+
+    def _generate_examples(self, images: Path, labels: Path):
+        pairs = zip(read_idx(images), read_idx(labels), strict=True)
+        for i, (image, label) in enumerate(pairs):
+            # A picture, not an array: TFDS encodes arrays with TensorFlow.
+            yield i, {"image": Image.fromarray(image), "label": int(label)}

@@ -1,0 +1,130 @@
+"""The user's own picture files: listed by folder or by .csv, checked, decoded."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from research.core.errors import UserError
+from research.data.text import visible
+
+Shape = tuple[int, int, int]  # Y, X, C
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+PARTS = {
+    "train": "train",
+    "valid": "valid",
+    "val": "valid",
+    "validation": "valid",
+    "test": "test",
+}
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # Pillow's answers
+
+
+class Row(NamedTuple):
+    path: Path
+    name: str  # relative to the user's folder: what splits and reports go by
+    label: str
+    part: str  # train, valid, test; empty where nothing tells
+
+
+def folder_rows(root: Path) -> tuple[list[Row], list[str]]:
+    """A folder a class: every row, and the files that are not in one."""
+    rows, faults = [], []
+    for path in visible(root):
+        name = path.relative_to(root)
+        if path.suffix.lower() not in SUFFIXES:
+            continue
+        part = PARTS.get(name.parts[0], "") if len(name.parts) > 2 else ""
+        if len(name.parts) == 1:
+            faults.append(f"{name}: not in a class folder")
+        else:
+            rows.append(Row(path, name.as_posix(), name.parts[1 if part else 0], part))
+    return rows, faults
+
+
+def csv_rows(root: Path) -> tuple[list[Row], list[str]]:
+    """A .csv with columns path (from its own folder), label and perhaps split."""
+    rows, faults = [], []
+    with root.open(newline="", encoding="utf-8-sig") as f:
+        reader = csv.DictReader(f)
+        columns = reader.fieldnames or []
+        if not {"path", "label"} <= set(columns):
+            found = ", ".join(columns)
+            raise UserError(f"{root} has columns {found}; wanted path, label and perhaps split")
+        for row in reader:
+            name, label, part = row["path"], row["label"], row.get("split") or ""
+            if not name or not label:
+                faults.append(f"line {reader.line_num}: no path or no label")
+            elif part and part not in PARTS:
+                faults.append(f"line {reader.line_num}: split {part!r} is not train, valid or test")
+            else:
+                rows.append(Row(root.parent / name, name, label, PARTS.get(part, "")))
+    return rows, faults
+
+
+def readable(
+    rows: list[Row], shape: Shape, keep: bool
+) -> tuple[list[Row], list[np.ndarray], list[str]]:
+    """The rows Pillow can read, their pixels if those are to be kept, and what ails the others."""
+    good, pixels, faults = [], [], []
+    for row in rows:
+        try:
+            if keep:
+                pixels.append(decode(row.path, shape))
+            else:
+                Image.open(row.path).close()
+            good.append(row)
+        except UNREADABLE as error:
+            faults.append(f"{row.name}: {'missing' if not row.path.exists() else error}")
+    return good, pixels, faults
+
+
+def first_size(rows: list[Row]) -> tuple[int, int] | None:
+    """Y, X of the first picture that can be read."""
+    for row in rows:
+        try:
+            with Image.open(row.path) as image:
+                return ImageOps.exif_transpose(image).size[::-1]
+        except UNREADABLE:
+            continue
+    return None
+
+
+def decode(path: Path, shape: Shape) -> np.ndarray:
+    """A file as u8[Y, X, C]: upright, scaled to cover the size and cut at the centre."""
+    with Image.open(path) as image:
+        return fit(ImageOps.exif_transpose(image), shape)
+
+
+def fit(image: Image.Image, shape: Shape) -> np.ndarray:
+    """u8[Y, X, C], scaled to cover the size and cut at the centre."""
+    if image.mode.startswith("I;16"):  # Pillow would clip at 255
+        image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+    image = image.convert("L" if shape[2] == 1 else "RGB")
+    if image.size != (shape[1], shape[0]):
+        image = ImageOps.fit(image, (shape[1], shape[0]), Image.Resampling.BILINEAR)
+    return np.asarray(image).reshape(shape)
+
+
+class Files:
+    """Pictures decoded, to u8[n, Y, X, C], when they are wanted."""
+
+    def __init__(self, paths: Sequence[Path], labels: np.ndarray, shape: Shape):
+        self.paths, self.labels, self.shape = paths, labels, shape
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def gather(self, indices: np.ndarray, epoch: int = 0) -> dict[str, np.ndarray]:
+        image = [self._picture(self.paths[i]) for i in indices]
+        return {"image": np.stack(image), "label": self.labels[indices]}
+
+    def _picture(self, path: Path) -> np.ndarray:
+        try:
+            return decode(path, self.shape)
+        except UNREADABLE as error:
+            raise UserError(f"{path} cannot be read ({error}); remove or replace it") from None

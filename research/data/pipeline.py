@@ -1,0 +1,137 @@
+"""(seed, step) -> batch. No iterator has a state: a batch is computed from its number, so seeking costs nothing.
+
+A source has `__len__()`, its examples an epoch, and `gather(indices i64[n], epoch) -> {name: array[n, ...]}`, a pure
+function. Example number p of a run (step * batch_size + row) is place p mod n of epoch p // n, in that epoch's own
+permutation: every example comes exactly once an epoch, whatever the batch size, the hosts or where a run was resumed.
+"""
+
+import functools
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+import grain.python as grain
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from research.core import mesh as mesh_lib
+from research.core.errors import UserError
+
+Batch = dict[str, np.ndarray]
+
+
+class Source(Protocol):
+    def __len__(self) -> int: ...
+
+    def gather(self, indices: np.ndarray, epoch: int) -> Batch: ...
+
+
+class Arrays:
+    """Arrays in memory as a source: `{name: array[n, ...]}`."""
+
+    def __init__(self, arrays: Mapping[str, np.ndarray]):
+        sizes = {k: len(v) for k, v in arrays.items()}
+        if len(set(sizes.values())) != 1:
+            raise UserError(f"arrays of one data set differ in length: {sizes}")
+        self.arrays = dict(arrays)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.arrays.values())))
+
+    def gather(self, indices: np.ndarray, epoch: int) -> Batch:
+        return {k: v[indices] for k, v in self.arrays.items()}
+
+
+@functools.lru_cache(maxsize=4)
+def _permutation(n: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(n)
+
+
+class Stream:
+    """Endless shuffled batches of a source. `epoch` is its examples an epoch."""
+
+    def __init__(self, source: Source, batch_size: int, seed: int):
+        if not len(source):
+            raise UserError("the training data holds no example")
+        if batch_size < 1:
+            raise UserError(f"data.batch_size = {batch_size}: at least 1")
+        self.source, self.batch_size, self.seed, self.epoch = source, batch_size, seed, len(source)
+
+    def batch(self, step: int, rows: slice = slice(None)) -> Batch:
+        """Rows of batch number `step`: {name: array[rows, ...]}."""
+        places = step * self.batch_size + np.arange(self.batch_size)[rows]
+        epochs, places = np.divmod(places, self.epoch)
+        parts = []
+        for e in np.unique(epochs):
+            indices = _permutation(self.epoch, self.seed, int(e))[places[epochs == e]]
+            parts.append(self.source.gather(indices, int(e)))
+        return parts[0] if len(parts) == 1 else {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
+
+    @functools.cached_property
+    def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes and dtypes of the global batch."""
+        return _spec(self.source, self.batch_size)
+
+    def on_device(self, mesh: Mesh, start: int, stop: int) -> Iterator[dict[str, jax.Array]]:
+        return _on_device(self, mesh, start, stop)
+
+
+class Sweep:
+    """One ordered pass over a source in whole batches: the last is filled up with rows of `mask` 0."""
+
+    def __init__(self, source: Source, batch_size: int):
+        if not len(source):
+            raise UserError("the evaluation data holds no example")
+        self.source, self.batch_size = source, batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.source) // self.batch_size)
+
+    def batch(self, step: int, rows: slice = slice(None)) -> Batch:
+        places = step * self.batch_size + np.arange(self.batch_size)[rows]
+        real = places < len(self.source)
+        return {**self.source.gather(np.where(real, places, 0), 0), "mask": real.astype(np.float32)}
+
+    @functools.cached_property
+    def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+        return {
+            **_spec(self.source, self.batch_size),
+            "mask": jax.ShapeDtypeStruct((self.batch_size,), np.float32),
+        }
+
+    def on_device(self, mesh: Mesh, start: int, stop: int) -> Iterator[dict[str, jax.Array]]:
+        return _on_device(self, mesh, start, stop)
+
+
+def _spec(source: Source, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    row = source.gather(np.zeros(1, np.int64), 0)
+    return {k: jax.ShapeDtypeStruct((batch_size, *v.shape[1:]), v.dtype) for k, v in row.items()}
+
+
+class _Numbered:
+    """Batches by number, as Grain wants a random-access source."""
+
+    def __init__(self, batches: Stream | Sweep, rows: slice, stop: int):
+        self._batches, self._rows, self._stop = batches, rows, stop
+
+    def __len__(self) -> int:
+        return self._stop
+
+    def __getitem__(self, step: int) -> Batch:
+        return self._batches.batch(step, self._rows)
+
+
+def _on_device(batches: Any, mesh: Mesh, start: int, stop: int, ahead: int = 2) -> Iterator[dict[str, jax.Array]]:
+    """Batches start..stop-1 as global arrays split over the data axis, made by a thread and sent `ahead` of their use."""
+    if start >= stop:
+        return
+    rows = mesh_lib.host_rows(mesh, batches.batch_size)
+    numbered: Any = grain.MapDataset.source(_Numbered(batches, rows, stop))[start:]
+    host = iter(numbered.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2 * ahead)))
+    queue: deque = deque()
+    for batch in host:
+        queue.append(mesh_lib.to_device(batch, mesh, batches.batch_size))
+        if len(queue) > ahead:
+            yield queue.popleft()
+    yield from queue

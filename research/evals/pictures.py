@@ -1,0 +1,40 @@
+"""Samples as PNG files."""
+
+from os import PathLike
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+
+def grid(images: np.ndarray, columns: int = 0) -> np.ndarray:
+    """Tile pictures f32[N, Y, X, C] in 0..1, row by row: uint8[rows * Y, columns * X, C].
+
+    C is 1 or 3, values outside 0..1 are clipped, missing pictures are black; `columns=0` makes the
+    grid as square as it can be.
+    """
+    images = np.asarray(images, np.float32)
+    n, y, x, c = images.shape
+    columns = columns or int(np.ceil(np.sqrt(n)))
+    rows = -(-n // columns)
+    tiles = np.zeros((rows * columns, y, x, c), np.uint8)
+    tiles[:n] = np.rint(255 * images.clip(0, 1))
+    return tiles.reshape(rows, columns, y, x, c).swapaxes(1, 2).reshape(rows * y, columns * x, c)
+
+
+def save_png(path: str | PathLike, pixels: np.ndarray) -> None:
+    """Write uint8[Y, X, C], C 1 or 3."""
+    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(path, format="PNG")
+
+
+def save_scatter(path: str | PathLike, points: np.ndarray, centres: np.ndarray) -> None:
+    """Draw 2-D samples f32[S, 2] over the true centres f32[M, 2]; what lies far outside is cut."""
+    figure = Figure(figsize=(4, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(aspect="equal")
+    axes.plot(*np.asarray(centres).T, "+", color="tab:red", markersize=12)
+    axes.plot(*np.asarray(points).T, ".", color="black", markersize=3, alpha=0.3)
+    reach = 1.5 * np.abs(centres).max()
+    axes.set(xlim=(-reach, reach), ylim=(-reach, reach))
+    figure.savefig(path, format="png", dpi=120)

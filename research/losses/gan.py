@@ -1,0 +1,53 @@
+"""Adversarial losses on a discriminator's logits, or a critic's scores, f32[B]: f32 scalars.
+
+Each is a mean over B. The logit is that of "real"; log-sigmoids are softplus, so no logit is too
+large.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+
+def discriminator_loss(real: jax.Array, fake: jax.Array, smoothing: float = 0.0) -> jax.Array:
+    """-E log D(real) - E log(1 - D(fake)) (Goodfellow et al. 2014, 1406.2661, eq. 1, negated).
+
+    `smoothing` lowers the target of the real examples alone to 1 - smoothing (Salimans et al. 2016,
+    1606.03498, section 3.4).
+    """
+    real, fake = real.astype(jnp.float32), fake.astype(jnp.float32)
+    return (jax.nn.softplus(-real) + smoothing * real).mean() + jax.nn.softplus(fake).mean()
+
+
+def generator_loss(fake: jax.Array) -> jax.Array:
+    """-E log D(fake): the non-saturating form (Goodfellow et al. 2014, section 3)."""
+    return jax.nn.softplus(-fake.astype(jnp.float32)).mean()
+
+
+def critic_loss(real: jax.Array, fake: jax.Array) -> jax.Array:
+    """E f(fake) - E f(real), minus Wasserstein-1 (Arjovsky et al. 2017, 1701.07875)."""
+    return fake.astype(jnp.float32).mean() - real.astype(jnp.float32).mean()
+
+
+def critic_generator_loss(fake: jax.Array) -> jax.Array:
+    """-E f(fake): the generator's part of the Wasserstein game."""
+    return -fake.astype(jnp.float32).mean()
+
+
+def gradient_penalty(
+    critic: Callable[[jax.Array], jax.Array], real: jax.Array, fake: jax.Array, key: jax.Array
+) -> jax.Array:
+    """E (||grad f(x)|| - 1)^2, x uniform between fake and real (Gulrajani et al. 2017, 1704.00028).
+
+    Their eq. 3, two-sided, without its factor of 10. `critic` maps f32[B, ...] to f32[B] and must
+    treat examples apart, so it has no batch normalisation.
+    """
+    share = jax.random.uniform(key, (real.shape[0],) + (1,) * (real.ndim - 1))
+    x = (share * real + (1 - share) * fake).astype(jnp.float32)
+    slope = jax.grad(lambda x: critic(x).astype(jnp.float32).sum())(x)
+    squared = jnp.square(slope).reshape(len(x), -1).sum(-1)
+    # The root has no derivative at zero, where a critic of dead units puts us.
+    flat = squared == 0
+    norm = jnp.where(flat, 0.0, jnp.sqrt(jnp.where(flat, 1.0, squared)))
+    return jnp.square(norm - 1).mean()

@@ -1,0 +1,29 @@
+"""Token cross-entropy."""
+
+import jax
+import jax.numpy as jnp
+
+from research.core.metrics import Pairs
+from research.losses.classification import negative_log_likelihood, weighted
+
+
+def cross_entropy(
+    logits: jax.Array,
+    targets: jax.Array,
+    mask: jax.Array | None = None,
+    smoothing: float = 0.0,
+) -> tuple[jax.Array, Pairs]:
+    """Mean negative log-likelihood of the targets in nats for each token that `mask` keeps.
+
+    logits f32[B, T, V] (computed in f32 whatever their dtype); targets i32[B, T], inside 0..V-1
+    under the mask too; mask f32[B, T] or f32[B]. Returns (scalar, {"loss", "accuracy": (sum,
+    weight)}). Label smoothing (Szegedy et al. 2016, 1512.00567) changes the scalar and not the
+    metric, so that exp(loss) stays the perplexity. No array of one-hot targets is made.
+    """
+    loss = negative_log_likelihood(logits, targets)
+    scalar, metrics = weighted({"loss": loss, "accuracy": logits.argmax(-1) == targets}, mask)
+    if smoothing:
+        uniform = jax.nn.logsumexp(logits.astype(jnp.float32), -1) - logits.mean(
+            -1, dtype=jnp.float32)
+        scalar = (1 - smoothing) * scalar + smoothing * weighted({"loss": uniform}, mask)[0]
+    return scalar, metrics

@@ -1,0 +1,100 @@
+"""Scaled dot-product attention with shared keys and values, and rotary positions.
+
+Sources: Vaswani et al. 2017 (1706.03762), eq. 1; grouped queries: Ainslie et al. 2023
+(2305.13245); rotary positions: Su et al. 2021 (2104.09864), section 3.4.2.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+Cache = dict[str, jax.Array]
+
+
+def attend(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    mask: jax.Array | None = None,
+    drop: Callable[[jax.Array], jax.Array] = lambda weights: weights,
+) -> jax.Array:
+    """softmax(q k / sqrt(K)) v: q [B, T, N, G, K], k and v [B, S, N, K] -> [B, T, N, G, K].
+
+    N groups of G query heads share one key and one value head each (H = N G). `mask` is bool,
+    True where T may look at S, and broadcasts against [B, N, G, T, S]; a row that may look
+    nowhere looks everywhere alike. The softmax is f32; `drop` acts on its weights.
+    """
+    scores = jnp.einsum("btngk,bsnk->bngts", q, k, preferred_element_type=jnp.float32)
+    scores = scores * q.shape[-1] ** -0.5
+    if mask is not None:
+        scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
+    weights = drop(jax.nn.softmax(scores)).astype(v.dtype)
+    return jnp.einsum("bngts,bsnk->btngk", weights, v)
+
+
+def angles(positions: jax.Array, size: int, base: float = 10_000.0) -> jax.Array:
+    """Rotary angles in radians: positions i32[T] -> f32[T, K/2], for an even head width K."""
+    frequencies = base ** (-jnp.arange(0, size, 2, dtype=jnp.float32) / size)
+    return positions[:, None] * frequencies
+
+
+def rotate(x: jax.Array, rotary: jax.Array) -> jax.Array:
+    """Turns pairs (x[i], x[i + K/2]) by the angles [T, K/2]: x [B, T, ..., K] -> the same.
+
+    The pairing is the halves' (GPT-NeoX, Llama), not the neighbours' of the paper: the two
+    differ by a fixed permutation of a head's K columns. Computed in f32.
+    """
+    rotary = jnp.expand_dims(rotary, range(1, x.ndim - 2))
+    cos, sin = jnp.cos(rotary), jnp.sin(rotary)
+    a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
+
+
+class Attention(nn.Module):
+    """Self-attention: x f[B, T, D] -> f[B, T, D] and the cache as it then stands.
+
+    The columns of `qkv/kernel`, [D, N (G + 2) K], run by group: G query heads, their key head,
+    their value head. A split of the columns over N devices therefore leaves every head whole.
+    """
+
+    num_heads: int
+    kv_heads: int | None = None  # N; None: as many as num_heads
+    bias: bool = False
+    dropout: float = 0.0
+    kernel_init: nn.initializers.Initializer = nn.initializers.normal(0.02)
+    out_init: nn.initializers.Initializer = nn.initializers.normal(0.02)
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        mask: jax.Array | None = None,
+        rotary: jax.Array | None = None,
+        cache: Cache | None = None,
+        index: jax.Array | int = 0,
+        *,
+        train: bool = False,
+    ) -> tuple[jax.Array, Cache | None]:
+        """`cache` {"k", "v"}: f[B, S, N, K] takes the T new entries at `index` and is attended."""
+        B, T, D = x.shape
+        N = self.kv_heads or self.num_heads
+        G, K = self.num_heads // N, D // self.num_heads
+        dense = dict(use_bias=self.bias)
+        qkv = nn.Dense(N * (G + 2) * K, kernel_init=self.kernel_init, name="qkv", **dense)(x)
+        qkv = qkv.reshape(B, T, N, G + 2, K)
+        q, k, v = qkv[..., :G, :], qkv[..., G, :], qkv[..., G + 1, :]
+        if rotary is not None:
+            q, k = rotate(q, rotary), rotate(k, rotary)
+        if cache is not None:
+            new = {"k": k, "v": v}
+            cache = {n: _write(cache[n], new[n], index) for n in new}
+            k, v = cache["k"], cache["v"]
+        drop = nn.Dropout(self.dropout, deterministic=not train)
+        y = attend(q, k, v, mask, drop).reshape(B, T, D)
+        return nn.Dense(D, kernel_init=self.out_init, name="out", **dense)(y), cache
+
+
+def _write(whole: jax.Array, part: jax.Array, index: jax.Array | int) -> jax.Array:
+    return jax.lax.dynamic_update_slice_in_dim(whole, part.astype(whole.dtype), index, axis=1)

@@ -1,0 +1,35 @@
+"""The position-wise feed-forward layer of a transformer."""
+
+from functools import partial
+
+import flax.linen as nn
+import jax
+
+# "gelu" is the tanh form, GPT-2's (Hendrycks & Gimpel 2016, 1606.08415); "gelu_exact" is BERT's.
+ACTIVATIONS = {
+    "gelu": partial(nn.gelu, approximate=True),
+    "gelu_exact": partial(nn.gelu, approximate=False),
+    "swiglu": nn.silu,
+}
+
+
+class FeedForward(nn.Module):
+    """x f[B, T, D] -> f[B, T, D] through `width` hidden units.
+
+    "swiglu" multiplies the hidden units by SiLU gates (Shazeer 2020, 2002.05202, eq. 6).
+    """
+
+    width: int
+    activation: str = "gelu"
+    bias: bool = False
+    kernel_init: nn.initializers.Initializer = nn.initializers.normal(0.02)
+    out_init: nn.initializers.Initializer = nn.initializers.normal(0.02)
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        wide = partial(nn.Dense, self.width, use_bias=self.bias, kernel_init=self.kernel_init)
+        act = ACTIVATIONS[self.activation]
+        up = wide(name="up")(x)
+        hidden = act(wide(name="gate")(x)) * up if self.activation == "swiglu" else act(up)
+        out = partial(nn.Dense, use_bias=self.bias, kernel_init=self.out_init, name="down")
+        return out(x.shape[-1])(hidden)

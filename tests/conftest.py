@@ -1,0 +1,78 @@
+"""What every test runs under: eight CPU devices, a compilation cache, no network."""
+
+import ipaddress
+import os
+import socket
+
+import pytest
+
+from tools.environment import jit_cache
+
+# JAX reads these when it is imported, which no conftest or plugin has done yet.
+DEVICES = "--xla_force_host_platform_device_count"
+if DEVICES not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DEVICES}=8".strip()
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(jit_cache())
+for name, value in {
+    "HF_HUB_OFFLINE": "1",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PLATFORMS": "cpu",
+    "MPLBACKEND": "agg",
+}.items():
+    os.environ.setdefault(name, value)
+
+MIRROR = os.environ.get("ALMANAC_MIRROR")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"data mirror: {MIRROR or 'none (ALMANAC_MIRROR is not set)'}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips, under plain `pytest` too, what cannot run here."""
+    for item in items:
+        if "data" in item.keywords and not MIRROR:
+            item.add_marker(pytest.mark.skip(reason="needs real data: ALMANAC_MIRROR is not set"))
+        if "gpu" in item.keywords and os.environ["JAX_PLATFORMS"] == "cpu":
+            item.add_marker(pytest.mark.skip(reason="needs a GPU: almanac test --gpu"))
+
+
+class NetworkBlocked(ConnectionError):
+    """A test reached for another machine. Code that handles a failing network sees one."""
+
+
+def _is_local(host: object) -> bool:
+    if host in (None, "", "localhost", b"localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host.decode() if isinstance(host, bytes) else host).is_loopback
+    except ValueError:
+        return False
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_network():
+    """Lets Python's sockets reach loopback and nothing else; name look-ups count."""
+    look_up = socket.getaddrinfo
+
+    def refuse(host):
+        if not _is_local(host):
+            raise NetworkBlocked(f"the tests may not use the network, and this one wants {host}")
+
+    def guard_socket(connect):
+        def guarded(self, address):
+            if self.family != socket.AF_UNIX:
+                refuse(address[0])
+            return connect(self, address)
+
+        return guarded
+
+    def getaddrinfo(host, *args, **kwargs):
+        refuse(host)
+        return look_up(host, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", guard_socket(socket.socket.connect))
+        patch.setattr(socket.socket, "connect_ex", guard_socket(socket.socket.connect_ex))
+        patch.setattr(socket, "getaddrinfo", getaddrinfo)
+        yield

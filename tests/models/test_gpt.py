@@ -1,0 +1,275 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from research.core.errors import UserError
+from research.core.mesh import make_mesh, path_name, shardings
+from research.models.gpt import GPT, SHARDING, stack, unstack
+
+SMALL = dict(vocab_size=31, num_layers=3, num_heads=4, width=32, max_length=16)
+LLAMA = dict(
+    positions="rotary", norm="rmsnorm", mlp="swiglu", mlp_width=48, kv_heads=2, tied=False
+)
+TOKENS = np.random.default_rng(0).integers(0, 31, (2, 12))
+
+
+def make(**kwargs):
+    """A model, and parameters far from their initial values: every weight N(0, 0.2^2)."""
+    model = GPT(**SMALL | kwargs)
+    variables = jax.jit(model.init)(jax.random.key(0), TOKENS)
+    leaves, tree = jax.tree.flatten(variables)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    draw = [0.2 * jax.random.normal(k, a.shape) for k, a in zip(keys, leaves, strict=True)]
+    return model, jax.tree.unflatten(tree, draw)
+
+
+def count(model):
+    tree = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 1), jnp.int32))
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def test_parameter_counts():
+    # nanoGPT on a CPU: 4 blocks of 12 D^2 weights and two scales, last scale, two embeddings.
+    D = 128
+    nano = dict(vocab_size=65, num_layers=4, num_heads=4, width=D, max_length=64)
+    assert count(GPT(**nano)) == 4 * (12 * D**2 + 2 * D) + D + 65 * D + 64 * D == 804_096
+    assert count(GPT(**nano, scan=True)) == 804_096
+    gpt2 = dict(vocab_size=50257, num_layers=12, num_heads=12, width=768, max_length=1024)
+    assert count(GPT(**gpt2, bias=True)) == 124_439_808  # GPT-2's published checkpoint
+    # Llama 2 7B, published as 6,738,415,616 parameters; its 11008 hidden units are the rule's.
+    llama = LLAMA | dict(kv_heads=None, mlp_width=None)
+    llama |= dict(vocab_size=32000, num_layers=32, num_heads=32, width=4096, max_length=4096)
+    assert count(GPT(**llama)) == 6_738_415_616
+
+
+def test_initial_weights():
+    model = GPT(**SMALL | dict(num_layers=8, width=128, scan=True))
+    params = model.init(jax.random.key(0), TOKENS)["params"]
+    spread = {path_name(p): v.std() for p, v in jax.tree_util.tree_leaves_with_path(params)}
+    assert spread["tokens/embedding"] == pytest.approx(0.02, rel=0.05)
+    assert spread["h/attention/qkv/kernel"] == pytest.approx(0.02, rel=0.02)
+    assert spread["h/attention/out/kernel"] == pytest.approx(0.02 / 4, rel=0.02)  # sqrt(2 * 8) = 4
+    assert spread["h/feed_forward/down/kernel"] == pytest.approx(0.02 / 4, rel=0.02)
+    layers = params["h"]["attention"]["qkv"]["kernel"]
+    assert not np.allclose(layers[0], layers[1])  # scan draws each layer's own
+
+
+@pytest.mark.parametrize("kwargs", [{}, LLAMA], ids=["gpt", "llama"])
+def test_causality(kwargs):
+    model, variables = make(**kwargs)
+    changed = TOKENS.copy()
+    changed[:, 7] = (changed[:, 7] + 1) % 31
+    a, b = (np.asarray(model.apply(variables, x)) for x in (TOKENS, changed))
+    np.testing.assert_array_equal(a[:, :7], b[:, :7])
+    assert (np.abs(a - b)[:, 7:].max(-1) > 1e-4).all()  # all that may see the token does
+
+
+@pytest.mark.parametrize("kwargs", [dict(bias=True), LLAMA], ids=["gpt", "llama"])
+def test_scan_and_remat_equal_the_plain_model(kwargs):
+    model, variables = make(**kwargs)
+    params = variables["params"]
+    for a, b in zip(*map(jax.tree.leaves, (unstack(stack(params)), params)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+    def loss(params, **changes):
+        params = stack(params) if changes.get("scan") else params
+        logits = model.clone(**changes).apply({"params": params}, TOKENS)
+        return -jnp.mean(jax.nn.log_softmax(logits)[..., 0]), logits
+
+    (_, plain), want = jax.value_and_grad(loss, has_aux=True)(params)
+    for changes in (dict(scan=True), dict(remat=True), dict(scan=True, remat=True)):
+        grad = jax.jit(lambda p, c=changes: jax.value_and_grad(loss, has_aux=True)(p, **c))
+        (_, logits), grads = grad(params)
+        np.testing.assert_allclose(logits, plain, atol=1e-5)
+        for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(want), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_dropout(scan):
+    model, variables = make(dropout=0.3, scan=scan)
+
+    def run(seed):
+        return model.apply(variables, TOKENS, train=True, rngs={"dropout": jax.random.key(seed)})
+
+    np.testing.assert_array_equal(run(0), run(0))
+    assert np.abs(run(0) - run(1)).max() > 0.1
+    plain = model.clone(dropout=0.0).apply(variables, TOKENS)
+    np.testing.assert_array_equal(model.apply(variables, TOKENS), plain)
+    # An attention that nothing is dropped from keeps its rows' sum; residuals alone differ too.
+    same = model.clone(dropout=0.0).apply(variables, TOKENS, train=True)
+    np.testing.assert_array_equal(same, plain)
+
+
+@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize("kwargs", [dict(bias=True), dict(kv_heads=1), LLAMA])
+def test_cached_logits_equal_uncached(kwargs, scan):
+    model, variables = make(scan=scan, **kwargs)
+    whole = model.apply(variables, TOKENS)
+    step = jax.jit(lambda tokens, cache: model.apply(variables, tokens, cache=cache))
+    parts, cache = [], model.init_cache(2, 14)
+    for begin, end in [(0, 6), (6, 7), (7, 8), (8, 11), (11, 12)]:  # a prompt, tokens, a chunk
+        logits, cache = step(TOKENS[:, begin:end], cache)
+        parts.append(logits)
+    assert cache["index"] == 12
+    np.testing.assert_allclose(np.concatenate(parts, 1), whole, atol=1e-5)
+
+
+def test_logits_are_f32_under_bf16_parameters():
+    for kwargs in ({}, LLAMA):
+        model, variables = make(**kwargs)
+        half = jax.tree.map(lambda a: a.astype(jnp.bfloat16), variables)
+        logits = model.apply(half, TOKENS)
+        assert logits.dtype == jnp.float32
+        assert not np.array_equal(logits, logits.astype(jnp.bfloat16))  # never rounded to bf16
+        # Eight bits of mantissa: a hundredth or two of the logits' own size.
+        whole = model.apply(variables, TOKENS)
+        assert np.abs(logits - whole).std() < 0.05 * whole.std()
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_sharding_rules(scan):
+    model = GPT(**SMALL | LLAMA | dict(scan=scan))
+    tree = jax.eval_shape(model.init, jax.random.key(0), TOKENS)
+    mesh = make_mesh({"data": 1, "model": 1}, jax.devices()[:1])
+    lead = (None,) if scan else ()
+    layer = "params/h" if scan else "params/h_2"
+    want = {
+        "fsdp": {"attention/out": ("data", None), "feed_forward/gate": ("data", None)},
+        "tensor": {"attention/qkv": (None, "model"), "feed_forward/down": ("model", None)},
+        "fsdp_tensor": {"feed_forward/up": ("data", "model"), "attention/out": ("model", "data")},
+    }
+    for name, specs in want.items():  # `shardings` itself raises for a rule that matches nothing
+        leaves = jax.tree_util.tree_leaves_with_path(shardings(tree, SHARDING[name], mesh))
+        found = {path_name(path): tuple(leaf.spec) for path, leaf in leaves}
+        for path, spec in specs.items():
+            assert found[f"{layer}/{path}/kernel"] == lead + spec
+        assert found["params/final_norm/scale"] == ()
+        embedding = () if name == "tensor" else (None, "data")
+        assert found["params/tokens/embedding"] == embedding
+
+
+@pytest.mark.parametrize(
+    "kwargs, words",
+    [
+        (dict(width=30), "model.width=30 does not divide by model.num_heads=4"),
+        (dict(kv_heads=3), "model.kv_heads=3"),
+        (dict(num_layers=0), "model.num_layers=0: want at least 1"),
+        (dict(kv_heads=0), "model.kv_heads=0: want at least 1"),
+        (dict(positions="rotory"), "did you mean 'rotary'?"),
+        (dict(norm="layer_norm"), "did you mean 'layernorm'?"),
+        (dict(mlp="maxout"), "known: gelu, gelu_exact, swiglu"),
+        (dict(width=36, num_heads=4, positions="rotary"), "even"),
+        (dict(dropout=1.0), "model.dropout=1.0"),
+    ],
+)
+def test_bad_attributes(kwargs, words):
+    with pytest.raises(UserError, match=words.replace("?", r"\?")) as caught:
+        GPT(**SMALL | kwargs)
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_lengths():
+    model, variables = make()
+    with pytest.raises(UserError, match="17 tokens .* 16"):
+        model.apply(variables, np.zeros((1, 17), np.int32))
+    with pytest.raises(UserError, match="cache length 17"):
+        model.init_cache(1, 17)
+    with pytest.raises(UserError, match="5 tokens .* 4"):
+        model.apply(variables, np.zeros((1, 5), np.int32), cache=model.init_cache(1, 4))
+
+
+def randomised(network):
+    """A torch network with every parameter drawn anew, biases and scales too, as numpy arrays."""
+    import torch
+
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.normal_(0, 0.2)
+    return {name: p.detach().numpy() for name, p in network.eval().state_dict().items()}
+
+
+def grouped(q, k, v, num_heads, kv_heads):
+    """Kernels [D, H K], [D, N K], [D, N K] (or biases) -> the columns of qkv, group by group."""
+    lead = q.shape[:-1]
+    q, k, v = (a.reshape(*lead, kv_heads, -1, q.shape[-1] // num_heads) for a in (q, k, v))
+    return np.concatenate([q, k, v], -2).reshape(*lead, -1)
+
+
+@pytest.mark.parity
+def test_equals_transformers_gpt2():
+    torch, hf = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    config = hf.GPT2Config(vocab_size=31, n_layer=3, n_head=4, n_embd=32, n_positions=16)
+    network = hf.GPT2LMHeadModel(config)
+    w = randomised(network)
+
+    def linear(name):
+        return {"kernel": w[f"{name}.weight"], "bias": w[f"{name}.bias"]}
+
+    def norm(name):
+        return {"scale": w[f"{name}.weight"], "bias": w[f"{name}.bias"]}
+
+    params = {
+        "tokens": {"embedding": w["transformer.wte.weight"]},
+        "position": {"embedding": w["transformer.wpe.weight"]},
+        "final_norm": norm("transformer.ln_f"),
+    }
+    for i in range(3):
+        h = f"transformer.h.{i}"
+        qkv = linear(f"{h}.attn.c_attn")
+        qkv = {n: grouped(*np.split(a, 3, axis=-1), 4, 4) for n, a in qkv.items()}
+        params[f"h_{i}"] = {
+            "attention_norm": norm(f"{h}.ln_1"),
+            "attention": {"qkv": qkv, "out": linear(f"{h}.attn.c_proj")},
+            "feed_forward_norm": norm(f"{h}.ln_2"),
+            "feed_forward": {"up": linear(f"{h}.mlp.c_fc"), "down": linear(f"{h}.mlp.c_proj")},
+        }
+    with torch.no_grad():
+        want = network(torch.tensor(TOKENS)).logits.numpy()
+    got = GPT(**SMALL, bias=True).apply({"params": params}, TOKENS)
+    np.testing.assert_allclose(got, want, atol=1e-4)
+
+
+@pytest.mark.parity
+def test_equals_transformers_llama():
+    torch, hf = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    config = hf.LlamaConfig(
+        vocab_size=31,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        hidden_size=32,
+        intermediate_size=48,
+        max_position_embeddings=16,
+        rms_norm_eps=1e-5,
+        attn_implementation="eager",
+    )
+    network = hf.LlamaForCausalLM(config)
+    w = randomised(network)
+
+    def linear(name):
+        return {"kernel": w[f"{name}.weight"].T}
+
+    params = {
+        "tokens": {"embedding": w["model.embed_tokens.weight"]},
+        "final_norm": {"scale": w["model.norm.weight"]},
+        "head": linear("lm_head"),
+    }
+    for i in range(3):
+        h = f"model.layers.{i}"
+        q, k, v = (linear(f"{h}.self_attn.{n}_proj")["kernel"] for n in "qkv")
+        params[f"h_{i}"] = {
+            "attention_norm": {"scale": w[f"{h}.input_layernorm.weight"]},
+            "attention": {
+                "qkv": {"kernel": grouped(q, k, v, 4, 2)},
+                "out": linear(f"{h}.self_attn.o_proj"),
+            },
+            "feed_forward_norm": {"scale": w[f"{h}.post_attention_layernorm.weight"]},
+            "feed_forward": {n: linear(f"{h}.mlp.{n}_proj") for n in ("up", "gate", "down")},
+        }
+    with torch.no_grad():
+        want = network(torch.tensor(TOKENS)).logits.numpy()
+    got = GPT(**SMALL | LLAMA).apply({"params": params}, TOKENS)
+    np.testing.assert_allclose(got, want, atol=1e-4)

@@ -1,0 +1,68 @@
+"""`almanac doctor` finds nothing wrong here, and finds what is made to be wrong."""
+
+import jax
+import jax.numpy as jnp
+
+from tools import doctor
+
+
+def test_a_sound_machine_is_reported_sound(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("ALMANAC_MIRROR", raising=False)
+    status = doctor.main([])
+    out = capsys.readouterr().out
+    assert status == 0, out
+    assert "WRONG" not in out
+    assert f"jax                  {jax.__version__}" in out
+    assert "compiled in" in out
+    assert max(map(len, out.splitlines())) <= 100
+
+
+def test_a_fault_sets_the_status_and_has_a_remedy(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("ALMANAC_MIRROR", str(tmp_path / "gone"))
+    assert doctor.main([]) == 1
+    out = capsys.readouterr().out
+    assert "WRONG: no such folder; set ALMANAC_MIRROR to one, or unset it" in out
+    assert "1 wrong" in out
+
+
+def test_old_python_and_missing_package_are_faults():
+    assert doctor.python_version((3, 10, 13)).remedy
+    assert not doctor.python_version((3, 11, 0)).remedy
+    assert doctor.package("no-such-distribution").remedy
+    assert not doctor.package("jax").remedy
+
+
+def test_mirror_lists_its_data_sets(tmp_path):
+    assert "empty" in doctor.mirror(str(tmp_path)).remedy
+    (tmp_path / "mnist").mkdir()
+    (tmp_path / "imdb").mkdir()
+    (tmp_path / "README.md").touch()
+    row = doctor.mirror(str(tmp_path))
+    assert row.value == f"{tmp_path}: imdb, mnist"
+    assert not row.remedy
+    assert not doctor.mirror(None).remedy
+
+
+def test_memory_is_what_linux_calls_available(tmp_path):
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal: 4194304 kB\nMemFree: 1024 kB\nMemAvailable: 2097152 kB\n")
+    row = doctor.memory(meminfo)
+    assert row.value == "2.0 GiB free of 4.0 GiB"
+    assert not row.remedy
+    meminfo.write_text("MemTotal: 4194304 kB\nMemAvailable: 524288 kB\n")
+    assert doctor.memory(meminfo).remedy
+
+
+def test_a_folder_is_judged_by_where_it_would_be_made(tmp_path):
+    cache = tmp_path / "a" / "b"
+    assert not doctor.folder("cache", cache).remedy
+    cache.mkdir(parents=True)
+    (cache / "program").write_bytes(bytes(3 << 20))
+    assert doctor.folder("cache", cache).value == f"{cache} (3.0 MiB)"
+    assert doctor.folder("cache", cache / "program" / "below").remedy
+
+
+def test_wrong_numbers_are_noticed(monkeypatch):
+    monkeypatch.setattr(jax, "grad", lambda loss: jnp.zeros_like)
+    assert "numbers are wrong" in doctor.compiled_step().remedy

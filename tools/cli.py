@@ -1,0 +1,43 @@
+"""`almanac VERB ...`: hands over to `tools.VERB.main(argv)`, which returns an exit status."""
+
+import importlib
+import sys
+
+from research.core.errors import nearest
+from research.core.launch import guarded
+
+VERBS = {
+    "train": "train an experiment, or go on with one",
+    "list": "every experiment: parameters, published number, cost",
+    "show": "the resolved config, parameters, batch and FLOPs of an experiment",
+    "evaluate": "evaluate a run on its data",
+    "sample": "generate from a run",
+    "predict": "apply a run to files",
+    "export": "a run as one portable file",
+    "report": "one page for one run or several",
+    "reproduce": "train every seed of a published number",
+    "verify": "recompute every table from its logs",
+    "doctor": "what this machine has, and what is wrong with it",
+    "benchmark": "speed against plain PyTorch",
+    "test": "the test suite",
+    "lint": "ruff and the type checker",
+}
+EXIT = "exit status: 0 done, 1 a check failed, 2 a mistake to mend, 75 preempted (start again to go on)"
+
+
+def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print("usage: almanac VERB ...   (almanac VERB --help tells more)\n")
+        print("\n".join(f"  {verb:<10} {what}" for verb, what in VERBS.items()))
+        print(f"\n{EXIT}")
+        return 0
+    verb, *rest = argv
+    if verb not in VERBS:
+        print(f"almanac: there is no verb {verb!r}{nearest(verb, VERBS)}", file=sys.stderr)
+        return 2
+    return guarded(lambda: importlib.import_module(f"tools.{verb}").main(rest) or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

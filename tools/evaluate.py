@@ -1,0 +1,25 @@
+"""`almanac evaluate RUN [--split valid]`"""
+
+import argparse
+
+import jax
+
+from research.core import metrics
+from research.core.errors import UserError, nearest
+from tools import runs
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="almanac evaluate", description="Evaluates a run on its data.")
+    runs.add_run(parser)
+    parser.add_argument("--split", default="valid", help="default: valid")
+    args = parser.parse_args(argv)
+    e, state, step = runs.load(args.run, args.checkpoint)
+    if args.split not in e.evals:
+        raise UserError(f"--split={args.split}: this experiment has no such split{nearest(args.split, e.evals)}")
+    sweep = e.evals[args.split]
+    rows = [e.eval_step(state, sweep.batch(i)) for i in range(len(sweep))]
+    print(f"step {step:,}, {len(sweep.source):,} examples of {args.split}")
+    for name, value in metrics.reduce(jax.device_get(rows)).items():
+        print(f"  {args.split}/{name:<12} {value:.4f}")
+    return 0

@@ -1,0 +1,23 @@
+"""`almanac predict RUN FILE...`"""
+
+import argparse
+import json
+
+import jax
+
+from tools import runs
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="almanac predict", description="Applies a run to files: one JSON object a line and file."
+    )
+    runs.add_run(parser)
+    parser.add_argument("files", nargs="+", metavar="FILE")
+    args = parser.parse_args(argv)
+    e, state, _ = runs.load(args.run, args.checkpoint)
+    fn = jax.jit(e.predictor.fn)
+    for file in args.files:
+        outputs = jax.device_get(fn(state.variables, e.predictor.encode(file)))
+        print(json.dumps({"file": file, **e.predictor.decode(outputs)}, ensure_ascii=False))
+    return 0

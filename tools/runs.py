@@ -1,0 +1,57 @@
+"""A run directory opened again: its experiment and its state, on whatever devices there are."""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from research.core import config, device, mesh, state
+from research.core.checkpoint import Checkpoints
+from research.core.errors import UserError
+from research.core.experiment import Experiment
+from research.core.state import TrainState
+
+
+def build(name: str, cfg: Any) -> Experiment:
+    return importlib.import_module(f"{config.EXPERIMENTS}.{name.split('/')[0]}.train").build(cfg)
+
+
+def load_config(folder: Path) -> Any:
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder} is no run directory: it has no config.json")
+    return config.load(str(folder / "config.json"))
+
+
+def load(folder: str | Path, which: str = "best") -> tuple[Experiment, TrainState, int]:
+    """-> experiment, state, step. `which`: "best" (the last, where no best is kept), "last", or a step."""
+    folder = Path(folder)
+    cfg = load_config(folder)
+    device.use_compilation_cache()
+    e = build(cfg.name, cfg)
+    place = _choose(folder, which)
+    devices = mesh.make_mesh({name: 1 for name in e.cfg.mesh} | {"data": 1}, jax.devices()[:1])
+    target, _ = state.abstract(e.init, e.tx, devices, (), bool(e.ema))
+    try:
+        found, _ = place.restore(target, int(which) if which.isdigit() else None)
+    finally:
+        place.close()
+    return e, found, int(found.step)
+
+
+def _choose(folder: Path, which: str) -> Checkpoints:
+    if which not in ("best", "last") and not which.isdigit():
+        raise UserError(f"--checkpoint={which}: 'best', 'last' or a step")
+    best = Checkpoints(folder / "best", 1)
+    if which == "best" and best.steps():
+        return best
+    best.close()
+    last = Checkpoints(folder / "checkpoints")
+    if not last.steps():
+        raise UserError(f"{folder} holds no checkpoint yet: train it first, or wait for its first save")
+    return last
+
+
+def add_run(parser: Any) -> None:
+    parser.add_argument("run", metavar="RUN", help="a run directory")
+    parser.add_argument("--checkpoint", default="best", metavar="best|last|STEP", help="default: best, else last")
