@@ -3,18 +3,18 @@
 import ipaddress
 import os
 import socket
+from pathlib import Path
 
 import pytest
-
-from tools.environment import jit_cache
 
 # JAX reads these when it is imported, which no conftest or plugin has done yet.
 DEVICES = "--xla_force_host_platform_device_count"
 if DEVICES not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DEVICES}=8".strip()
-os.environ["JAX_COMPILATION_CACHE_DIR"] = str(jit_cache())
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 for name, value in {
     "HF_HUB_OFFLINE": "1",
+    "JAX_COMPILATION_CACHE_DIR": str(CACHE / "almanac" / "jit"),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PLATFORMS": "cpu",
     "MPLBACKEND": "agg",

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -17,14 +18,21 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from tools.rundir import RunDir
 
 # One hue a run, equally dark on paper; the second of each pair is for a dark page.
-HUES = (("#2b5f94", "#82b3e6"), ("#b4532a", "#ec9a70"), ("#3f7a4c", "#86c796"),
-        ("#7a4b91", "#c4a0dc"), ("#94751b", "#dcbf62"), ("#2f7f82", "#74c8ca"),
-        ("#a4384f", "#ea8da2"), ("#5d6470", "#b3bac6"))
+HUES = (
+    ("#2b5f94", "#82b3e6"),
+    ("#b4532a", "#ec9a70"),
+    ("#3f7a4c", "#86c796"),
+    ("#7a4b91", "#c4a0dc"),
+    ("#94751b", "#dcbf62"),
+    ("#2f7f82", "#74c8ca"),
+    ("#a4384f", "#ea8da2"),
+    ("#5d6470", "#b3bac6"),
+)
 INK, QUIET, RULE, PAPER = "#33312e", "#77736c", "#e4e0d9", "#fdfcfa"
-DASHES = {"valid": "-", "train": "-", "test": ":", "": "-"}
+DASHES: dict[str, Any] = {"valid": "-", "train": "-", "test": ":", "": "-"}
 STEPS = (1, 2, 2.5, 5, 10)
 RATES = {"examples_per_s": "examples/s", "tokens_per_s": "tokens/s", "mfu": "MFU, %"}
-MOST = 12                                  # small multiples before a picture becomes a wall
+MOST = 12  # small multiples before a picture becomes a wall
 
 
 def panels(runs: Sequence[RunDir]) -> list[str]:
@@ -61,14 +69,22 @@ def png(runs: Sequence[RunDir], path: Path) -> Path:
         height = figure.get_figheight()
         title = runs[0].name if len({run.name for run in runs}) == 1 else f"{len(runs)} runs"
         figure.text(0.65 / 8, 1 - 0.42 / height, title, fontsize=14)
-        figure.legend(handles=handles, loc="upper left", ncols=columns, frameon=False,
-                      bbox_to_anchor=(0.65 / 8, 1 - 0.58 / height), borderpad=0, borderaxespad=0,
-                      handlelength=1.8, columnspacing=1.8)
+        figure.legend(
+            handles=handles,
+            loc="upper left",
+            ncols=columns,
+            frameon=False,
+            bbox_to_anchor=(0.65 / 8, 1 - 0.58 / height),
+            borderpad=0,
+            borderaxespad=0,
+            handlelength=1.8,
+            columnspacing=1.8,
+        )
         _panel(_axes(figure, 0.65, top + 0.2, 7.1, 2.75), runs, main, wide=True)
         for i, name in enumerate(small):
             left, down = 0.65 + 2.575 * (i % 3), top + 3.8 + 2.05 * (i // 3)
             _panel(_axes(figure, left, down, 1.95, 1.3), runs, name)
-        figure.savefig(path, metadata={"Software": None})
+        figure.savefig(path, format="png", metadata={"Software": None})
     return path
 
 
@@ -91,8 +107,11 @@ def svg(runs: Sequence[RunDir], name: str, wide: bool) -> str:
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", buffer.getvalue(), flags=re.S)
-    text = re.sub(r' (?:width|height)="[\d.]+pt"| xmlns(?::\w+)?="[^"]*"| version="1.1"', "",
-                  text[text.index("<svg"):])
+    text = re.sub(
+        r' (?:width|height)="[\d.]+pt"| xmlns(?::\w+)?="[^"]*"| version="1.1"',
+        "",
+        text[text.index("<svg") :],
+    )
     text = re.sub(r'<g id="[\w.]+_\d+">', "<g>", text)
     text = re.sub(r"font(?:-family)?: [^;\"]*'[^;\"]*;? ?", _only_size, text)
     variables = {INK: "ink", QUIET: "quiet", RULE: "rule", PAPER: "paper"}
@@ -108,16 +127,36 @@ def _only_size(font: re.Match[str]) -> str:
 
 
 def _style(size: float) -> dict:
-    return {"font.size": size, "font.family": "sans-serif", "text.color": INK,
-            "axes.edgecolor": RULE, "axes.linewidth": 0.8, "axes.spines.left": False,
-            "axes.spines.right": False, "axes.spines.top": False, "axes.grid": True,
-            "axes.grid.axis": "y", "axes.axisbelow": True, "grid.color": RULE,
-            "grid.linewidth": 0.8, "xtick.color": RULE, "ytick.color": RULE,
-            "xtick.labelcolor": QUIET, "ytick.labelcolor": QUIET, "ytick.major.size": 0,
-            "xtick.major.size": 3, "axes.titlesize": size, "axes.titlelocation": "left",
-            "axes.titlecolor": INK, "axes.titlepad": 9, "figure.facecolor": PAPER,
-            "axes.facecolor": "none", "legend.fontsize": size - 1,
-            "text.parse_math": False, "path.simplify_threshold": 0.3}
+    return {
+        "font.size": size,
+        "font.family": "sans-serif",
+        "text.color": INK,
+        "axes.edgecolor": RULE,
+        "axes.linewidth": 0.8,
+        "axes.spines.left": False,
+        "axes.spines.right": False,
+        "axes.spines.top": False,
+        "axes.grid": True,
+        "axes.grid.axis": "y",
+        "axes.axisbelow": True,
+        "grid.color": RULE,
+        "grid.linewidth": 0.8,
+        "xtick.color": RULE,
+        "ytick.color": RULE,
+        "xtick.labelcolor": QUIET,
+        "ytick.labelcolor": QUIET,
+        "ytick.major.size": 0,
+        "xtick.major.size": 3,
+        "axes.titlesize": size,
+        "axes.titlelocation": "left",
+        "axes.titlecolor": INK,
+        "axes.titlepad": 9,
+        "figure.facecolor": PAPER,
+        "axes.facecolor": "none",
+        "legend.fontsize": size - 1,
+        "text.parse_math": False,
+        "path.simplify_threshold": 0.3,
+    }
 
 
 def _title(runs: Sequence[RunDir], name: str) -> str:
@@ -138,21 +177,43 @@ def _panel(axes: Axes, runs: Sequence[RunDir], name: str, wide: bool = False) ->
             values += [y for y in ys if math.isfinite(y)]
             last = max(last, steps[-1])
             faint = split in ("train", "") and (len(lines) > 1 or len(ys) > 30)
-            axes.plot(steps, ys, color=hue, linestyle=DASHES.get(split, "--"),
-                      zorder=2 if faint else 3, linewidth=1.1 if faint else 1.9,
-                      alpha=0.45 if faint and len(lines) > 1 else 0.8 if faint else 1,
-                      solid_capstyle="round", solid_joinstyle="round")
+            axes.plot(
+                steps,
+                ys,
+                color=hue,
+                linestyle=DASHES.get(split, "--"),
+                zorder=2 if faint else 3,
+                linewidth=1.1 if faint else 1.9,
+                alpha=0.45 if faint and len(lines) > 1 else 0.8 if faint else 1,
+                solid_capstyle="round",
+                solid_joinstyle="round",
+            )
             if not faint:
-                axes.plot(steps[-1:], ys[-1:], "o", color=hue, markersize=4.5, zorder=4,
-                          markerfacecolor=PAPER if split == "test" else hue, clip_on=False)
+                axes.plot(
+                    steps[-1:],
+                    ys[-1:],
+                    "o",
+                    color=hue,
+                    markersize=4.5,
+                    zorder=4,
+                    markerfacecolor=PAPER if split == "test" else hue,
+                    clip_on=False,
+                )
         if len(runs) == 1 and lines:
             axes.set_title(number(lines[0][1][-1][1]), loc="right", color=hue, fontweight="bold")
     baselines = _baselines(runs, name)
     for label, value in baselines.items():
         axes.axhline(value, color=QUIET, linewidth=1, linestyle=(0, (4, 3)), zorder=1.5)
-        axes.annotate(f"{label} {tidy(f'{value:.4g}')}", (1, value), xytext=(-1, 3), ha="right",
-                      xycoords=("axes fraction", "data"), textcoords="offset points", color=QUIET,
-                      fontsize=mpl.rcParams["font.size"] - 1)
+        axes.annotate(
+            f"{label} {tidy(f'{value:.4g}')}",
+            (1, value),
+            xytext=(-1, 3),
+            ha="right",
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            color=QUIET,
+            fontsize=mpl.rcParams["font.size"] - 1,
+        )
     _scale(axes, [*values, *baselines.values()], name)
     axes.set_xlim(0, last)
     axes.xaxis.set_major_locator(MaxNLocator(5 if wide else 4, integer=True, steps=STEPS))
@@ -179,13 +240,21 @@ def _lines(run: RunDir, name: str) -> list[tuple[str, list[tuple[int, float]]]]:
     if name in RATES:
         scale = 100 if name == "mfu" else 1
         return [("", [(s, scale * v) for s, v in run.timing[name]])] if name in run.timing else []
-    return [(metric.partition("/")[0], run.series[metric]) for metric in run.drawn()
-            if metric.partition("/")[2] == name]
+    return [
+        (metric.partition("/")[0], run.series[metric])
+        for metric in run.drawn()
+        if metric.partition("/")[2] == name
+    ]
 
 
 def _baselines(runs: Sequence[RunDir], name: str) -> dict[str, float]:
-    return {label: value for run in runs for metric, known in run.said.get("baselines", {}).items()
-            if metric.partition("/")[2] == name for label, value in known.items()}
+    return {
+        label: value
+        for run in runs
+        for metric, known in run.said.get("baselines", {}).items()
+        if metric.partition("/")[2] == name
+        for label, value in known.items()
+    }
 
 
 def key(runs: Sequence[RunDir]) -> list[tuple[str, int | None, str]]:
@@ -198,9 +267,15 @@ def key(runs: Sequence[RunDir]) -> list[tuple[str, int | None, str]]:
 
 def _handle(label: str, hue: int | None, split: str) -> Line2D:
     train = split == "train"
-    return Line2D([], [], color=QUIET if hue is None else HUES[hue][0], label=label,
-                  linestyle=DASHES.get(split, "--"), linewidth=1.1 if train else 2.2,
-                  alpha=0.55 if train else 1)
+    return Line2D(
+        [],
+        [],
+        color=QUIET if hue is None else HUES[hue][0],
+        label=label,
+        linestyle=DASHES.get(split, "--"),
+        linewidth=1.1 if train else 2.2,
+        alpha=0.55 if train else 1,
+    )
 
 
 def number(value: float) -> str:

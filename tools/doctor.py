@@ -1,4 +1,4 @@
-"""`almanac doctor`: what is installed, what the machine offers, and whether a step compiles and runs.
+"""What is installed, what the machine offers, and whether a step compiles and runs.
 
 Exit status 0 if all is well, 1 if something is wrong; each fault comes with its remedy.
 """
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from research.data.mirror import data_folder
-from tools.environment import jit_cache
 
 PACKAGES = (
     *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain"),
@@ -59,7 +58,7 @@ def examine() -> Iterator[Row]:
     yield memory(Path("/proc/meminfo"))
     yield mirror(os.environ.get("ALMANAC_MIRROR"))
     yield folder("downloads", data_folder())
-    yield folder("compilation cache", jit_cache())
+    yield compilation_cache()
     yield devices()
     yield compiled_step()
 
@@ -115,6 +114,17 @@ def folder(name: str, path: Path) -> Row:
         return Row(name, str(path), f"cannot write to {existing}; set XDG_CACHE_HOME elsewhere")
     used = sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
     return Row(name, f"{path} ({_size(used)})")
+
+
+def compilation_cache() -> Row:
+    import jax
+
+    from research.core.device import use_compilation_cache
+
+    use_compilation_cache()
+    if path := jax.config.jax_compilation_cache_dir:
+        return folder("compilation cache", Path(path))
+    return Row("compilation cache", "off: JAX_COMPILATION_CACHE_DIR is empty")
 
 
 def devices() -> Row:

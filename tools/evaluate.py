@@ -15,11 +15,18 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--split", default="valid", help="default: valid")
     args = parser.parse_args(argv)
     e, state, step = runs.load(args.run, args.checkpoint)
+    if e.quality is not None:
+        print(f"step {step:,}")
+        return _table("quality", e.quality(state))
     if args.split not in e.evals:
         raise UserError(f"--split={args.split}: this experiment has no such split{nearest(args.split, e.evals)}")
     sweep = e.evals[args.split]
     rows = [e.eval_step(state, sweep.batch(i)) for i in range(len(sweep))]
     print(f"step {step:,}, {len(sweep.source):,} examples of {args.split}")
-    for name, value in metrics.reduce(jax.device_get(rows)).items():
-        print(f"  {args.split}/{name:<12} {value:.4f}")
+    return _table(args.split, metrics.reduce(jax.device_get(rows)))
+
+
+def _table(split: str, values: dict[str, float]) -> int:
+    for name, value in values.items():
+        print(f"  {split}/{name:<20} {value:.4f}")
     return 0

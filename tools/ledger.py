@@ -13,7 +13,6 @@ Logs lie in experiments/<family>/results/<name>/: seed_<k>.jsonl and run.json.
 """
 
 import hashlib
-import json
 import re
 import statistics
 from collections.abc import Iterator
@@ -22,12 +21,21 @@ from pathlib import Path
 from typing import Any
 
 from research.core.errors import UserError, nearest
+from research.core.records import write_text
 from tools import rundir
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- ledger -->", "<!-- /ledger -->"
-COLUMNS = ("experiment", "paper, metric", "published", "ours, mean ± sd (every seed)",
-           "within tolerance?", "parameters", "cost", "command")
+COLUMNS = (
+    "experiment",
+    "paper, metric",
+    "published",
+    "ours, mean ± sd (every seed)",
+    "within tolerance?",
+    "parameters",
+    "cost",
+    "command",
+)
 REQUIRED = {"paper", "metric", "value", "low", "high", "seeds"}
 OPTIONAL = {"table", "cost", "note", "select", "best_on_test"}
 
@@ -36,7 +44,7 @@ def configs() -> dict[str, dict[str, Any]]:
     """Every config as plain values, by FAMILY/NAME in order."""
     from research.core import config
 
-    return {name: config.load(name).to_dict() for name in sorted(config.names())}
+    return {name: config.plain(config.load(name)) for name in config.names()}
 
 
 def targets(name: str, config: dict[str, Any]) -> list[dict[str, Any]]:
@@ -49,11 +57,13 @@ def targets(name: str, config: dict[str, Any]) -> list[dict[str, Any]]:
         if missing := sorted(REQUIRED - target.keys()):
             raise UserError(f"{name}: reproduces lacks {', '.join(missing)}")
         for key in sorted(target.keys() - REQUIRED - OPTIONAL):
-            raise UserError(f"{name}: reproduces.{key} is unknown"
-                            f"{nearest(key, REQUIRED | OPTIONAL)}")
+            raise UserError(
+                f"{name}: reproduces.{key} is unknown{nearest(key, REQUIRED | OPTIONAL)}"
+            )
         if not target["low"] <= target["high"]:
-            raise UserError(f"{name}: reproduces.low {target['low']} is above its high "
-                            f"{target['high']}")
+            raise UserError(
+                f"{name}: reproduces.low {target['low']} is above its high {target['high']}"
+            )
     return stated
 
 
@@ -165,10 +175,19 @@ def cells(root: Path, name: str, target: dict[str, Any], link: str) -> list[str]
         cost += f" (took {duration(statistics.fmean(known))} a seed)"
     source = ", ".join(filter(None, (target["paper"], target.get("table"))))
     parameters = run.get("parameters")
-    return [_cell(text) for text in (
-        f"[{name}]({link})" if values else name, f"{source}: {target['metric']}",
-        f"{target['value']:g}", _ours(root, name, target, values), word,
-        f"{parameters:,}" if parameters else "-", cost, f"`almanac reproduce {name}`")]
+    return [
+        _cell(text)
+        for text in (
+            f"[{name}]({link})" if values else name,
+            f"{source}: {target['metric']}",
+            f"{target['value']:g}",
+            _ours(root, name, target, values),
+            word,
+            f"{parameters:,}" if parameters else "-",
+            cost,
+            f"`almanac reproduce {name}`",
+        )
+    ]
 
 
 def duration(seconds: float) -> str:
@@ -220,8 +239,10 @@ def split(path: Path) -> tuple[str, str, str]:
     """A README as (up to and with the first marker, what stands between, from the second on)."""
     text = path.read_text() if path.exists() else ""
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(END) < text.index(BEGIN):
-        raise UserError(f"{path}: wants one line {BEGIN} and, after it, one line {END}, "
-                        "around the place of the results table")
+        raise UserError(
+            f"{path}: wants one line {BEGIN} and, after it, one line {END}, "
+            "around the place of the results table"
+        )
     head, rest = text.split(BEGIN)
     between, tail = rest.split(END)
     return head + BEGIN, between.strip("\n"), END + tail
@@ -240,7 +261,7 @@ def refresh(root: Path, known: dict[str, dict[str, Any]], families: set[str | No
             head, _, tail = split(path)
             text = f"{head}\n{table(root, stated(known), family)}\n{tail}"
             if text != path.read_text():
-                path.write_text(text)
+                write_text(path, text)
                 changed.append(path)
     return changed
 
@@ -259,8 +280,3 @@ def parse(block: str) -> dict[str, list[str]]:
 def same_experiment(config: dict[str, Any]) -> dict[str, Any]:
     """A config without what may differ between its seeds, or be reworded after the run."""
     return {key: value for key, value in config.items() if key not in ("seed", "reproduces")}
-
-
-def dump(path: Path, value: Any) -> None:
-    """Write JSON as the ledger keeps it: the same value gives the same bytes."""
-    path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")

@@ -1,4 +1,4 @@
-"""`almanac lint`: style by ruff, format by ruff, types by mypy. `--fix` mends what ruff can."""
+"""Style and format by ruff, types by mypy."""
 
 import argparse
 import subprocess

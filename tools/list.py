@@ -25,8 +25,10 @@ def lines(family: str | None = None, root=ledger.ROOT) -> list[str]:
         if owner != heading:
             text += [owner] if heading is None else ["", owner]
             heading = owner
-        text.append(f"  {short:{widths[0]}}  {parameters:>{widths[1]}}  {published:{widths[2]}}  "
-                    f"{cost:{widths[3]}}  {about}".rstrip())
+        text.append(
+            f"  {short:{widths[0]}}  {parameters:>{widths[1]}}  {published:{widths[2]}}  "
+            f"{cost:{widths[3]}}  {about}".rstrip()
+        )
     return text
 
 
@@ -39,14 +41,23 @@ def _row(root, name: str, config: dict) -> tuple[str, str, str, str, str]:
     published = ", ".join(f"{t['metric']} {t['value']:g}" for t in targets)
     file = root / "experiments" / family / "configs" / f"{short}.py"
     about = ast.get_docstring(ast.parse(file.read_text())) if file.exists() else None
-    return (short, f"{parameters:,}" if parameters else "-", published or "-",
-            targets[0].get("cost", "-") if targets else "-", (about or "").partition("\n")[0])
+    return (
+        short,
+        f"{parameters:,}" if parameters else "-",
+        published or "-",
+        targets[0].get("cost", "-") if targets else "-",
+        (about or "").partition("\n")[0],
+    )
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="almanac list", description=(
-        "Every config: parameters (once run), the published number it reproduces, what a seed "
-        "costs, what it is."))
+    parser = argparse.ArgumentParser(
+        prog="almanac list",
+        description=(
+            "Every config: parameters (once run), the published number it reproduces, what a seed "
+            "costs, what it is."
+        ),
+    )
     parser.add_argument("family", nargs="?", help="only this family's")
     args = parser.parse_args(argv)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None

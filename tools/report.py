@@ -8,7 +8,7 @@ import base64
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,13 @@ from tools import curves as draw
 from tools import rundir
 from tools.rundir import ABSENT, RunDir
 
-LOWER = re.compile(r"loss|nll|perplexity|ppl|error|err$|mse|mae|entropy|bits|wer|cer$|fid|ece|kl")
-HIGHER = re.compile(r"acc|bleu|f1|auc|recall|precision|ndcg|hit|iou|dice|map|ap$|em$|elbo|score|r2")
-SAMPLES, CHARACTERS = 8, 6_000                       # shown of each run; of each text
+LOWER = frozenset(
+    "loss nll perplexity ppl error errors mse rmse mae entropy bits wer cer fid ece kl".split()
+)
+HIGHER = frozenset(
+    "accuracy acc bleu f1 em auc recall precision ndcg hit iou dice map ap elbo score r2".split()
+)
+SAMPLES, CHARACTERS = 8, 6_000  # shown of each run; of each text
 
 
 def write(dirs: Sequence[str | Path], out: str | Path | None = None) -> Path:
@@ -54,13 +58,14 @@ def _page(runs: list[RunDir]) -> str:
         if samples := _samples(run):
             parts.append(_section("Samples" if alone else f"Samples of {name}", samples))
     for run, name in zip(runs, names, strict=True):
-        parts.append(_section("Provenance" if alone else f"Provenance of {name}",
-                              _provenance(run)))
+        parts.append(_section("Provenance" if alone else f"Provenance of {name}", _provenance(run)))
     body = "\n".join(parts)
-    return ('<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            f"<title>{escape(title)}</title>\n<style>{_css()}</style>\n</head>\n"
-            f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n")
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>{_css()}</style>\n</head>\n"
+        f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+    )
 
 
 def _section(title: str, content: str) -> str:
@@ -79,15 +84,18 @@ def _head(runs: list[RunDir], title: str) -> str:
         parameters = f"{run.parameters:,} parameters" if run.parameters else ""
         facts = [parameters, f"{last:,} steps", run.devices, _time(run)]
         chosen = [m for m in run.metrics() if not m.startswith("train/")][:4] or run.metrics()[:1]
-        figures = "".join(f"<div><dt>{escape(m)}</dt><dd>{draw.number(run.final(m))}</dd></div>"
-                          for m in chosen)
+        figures = "".join(
+            f"<div><dt>{escape(m)}</dt><dd>{draw.number(run.final(m))}</dd></div>" for m in chosen
+        )
         figures = f'<dl class="figures">{figures}</dl>'
     said = dict.fromkeys(line for run in runs for line in run.said.get("lines", []))
     lines = "".join(f"<li>{escape(line)}</li>" for line in said)
     family = f"<small>{escape(family)}</small>" if family else ""
-    return (f"<header>\n<h1>{family}{escape(name)}</h1>\n"
-            f"<p>{escape(' · '.join(filter(None, facts)))}</p>\n{figures}\n"
-            f'{f"<ul>{lines}</ul>" if lines else ""}\n</header>')
+    return (
+        f"<header>\n<h1>{family}{escape(name)}</h1>\n"
+        f"<p>{escape(' · '.join(filter(None, facts)))}</p>\n{figures}\n"
+        f"{f'<ul>{lines}</ul>' if lines else ''}\n</header>"
+    )
 
 
 def _time(run: RunDir) -> str:
@@ -100,21 +108,26 @@ def _time(run: RunDir) -> str:
 def _curves(runs: list[RunDir]) -> str:
     keys = "".join(
         f'<li><i class="{split}" style="--hue: var(--{"quiet" if hue is None else f"hue{hue}"})">'
-        f"</i>{escape(label)}</li>" for label, hue, split in draw.key(runs))
+        f"</i>{escape(label)}</li>"
+        for label, hue, split in draw.key(runs)
+    )
     main, *small = draw.panels(runs)
     multiples = "".join(f"<div>{draw.svg(runs, name, wide=False)}</div>" for name in small)
-    return (f'<figure>\n<ul class="key">{keys}</ul>\n'
-            f'<div class="wide">{draw.svg(runs, main, wide=True)}</div>\n'
-            f'<div class="narrow">{draw.svg(runs, main, wide=False)}</div>\n'
-            f'<div class="multiples">{multiples}</div>\n</figure>')
+    return (
+        f'<figure>\n<ul class="key">{keys}</ul>\n'
+        f'<div class="wide">{draw.svg(runs, main, wide=True)}</div>\n'
+        f'<div class="narrow">{draw.svg(runs, main, wide=False)}</div>\n'
+        f'<div class="multiples">{multiples}</div>\n</figure>'
+    )
 
 
 def best(metric: str, points: list[tuple[int, float]]) -> tuple[int, float] | None:
     """(step, value) of a metric's best; None on test data, or where better has no known side."""
     split, _, name = metric.partition("/")
     numbers = [point for point in points if point[1] == point[1]]
-    lower = LOWER.search(name)
-    if split.startswith("test") or not numbers or not (lower or HIGHER.search(name)):
+    words = set(re.split("[^a-z0-9]+", name.lower()))
+    lower = words & LOWER
+    if split.startswith("test") or not numbers or not (lower or words & HIGHER):
         return None
     return (min if lower else max)(numbers, key=lambda point: point[1])
 
@@ -122,20 +135,31 @@ def best(metric: str, points: list[tuple[int, float]]) -> tuple[int, float] | No
 def _numbers(runs: list[RunDir], names: list[str]) -> str:
     rows = []
     for metric in dict.fromkeys(m for run in runs for m in run.metrics()):
-        having = [(run, name) for run, name in zip(runs, names, strict=True)
-                  if metric in run.metrics()]
+        having = [
+            (run, name) for run, name in zip(runs, names, strict=True) if metric in run.metrics()
+        ]
         for i, (run, name) in enumerate(having):
             top = best(metric, run.series.get(metric, []))
             baselines = run.said.get("baselines", {}).get(metric, {})
-            rows.append([metric if i == 0 else "", name, draw.number(run.final(metric)),
-                         draw.number(top[1]) if top else "", f"{top[0]:,}" if top else "",
-                         ", ".join(f"{k} {draw.tidy(f'{v:.4g}')}" for k, v in baselines.items())])
+            rows.append(
+                [
+                    metric if i == 0 else "",
+                    name,
+                    draw.number(run.final(metric)),
+                    draw.number(top[1]) if top else "",
+                    f"{top[0]:,}" if top else "",
+                    ", ".join(f"{k} {draw.tidy(f'{v:.4g}')}" for k, v in baselines.items()),
+                ]
+            )
     columns = ["metric", "run", "final", "best", "at step", "baselines"]
     drop = {1} if len(runs) == 1 else set()
     drop |= {5} if not any(row[5] for row in rows) else set()
     keep = [i for i in range(6) if i not in drop]
-    return _table([columns[i] for i in keep], [[row[i] for i in keep] for row in rows],
-                  {keep.index(i) for i in (2, 3, 4)})
+    return _table(
+        [columns[i] for i in keep],
+        [[row[i] for i in keep] for row in rows],
+        {keep.index(i) for i in (2, 3, 4)},
+    )
 
 
 def _differences(runs: list[RunDir], names: list[str]) -> str:
@@ -145,14 +169,22 @@ def _differences(runs: list[RunDir], names: list[str]) -> str:
     return _table(["key", *names], [[key, *map(_value, values)] for key, values in found.items()])
 
 
-def _table(head: list[str], rows: list[list[str]], numeric: set[int] = frozenset()) -> str:
+def _table(head: list[str], rows: list[list[str]], numeric: Set[int] = frozenset()) -> str:
     def line(cells: list[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}{' class=n' if i in numeric else ''}>{escape(cell)}</{tag}>"
-                                for i, cell in enumerate(cells)) + "</tr>"
+        return (
+            "<tr>"
+            + "".join(
+                f"<{tag}{' class=n' if i in numeric else ''}>{escape(cell)}</{tag}>"
+                for i, cell in enumerate(cells)
+            )
+            + "</tr>"
+        )
 
     body = "\n".join(line(row, "td") for row in rows)
-    return (f'<div class="scroll"><table>\n<thead>{line(head, "th")}</thead>\n'
-            f"<tbody>\n{body}\n</tbody>\n</table></div>")
+    return (
+        f'<div class="scroll"><table>\n<thead>{line(head, "th")}</thead>\n'
+        f"<tbody>\n{body}\n</tbody>\n</table></div>"
+    )
 
 
 def _value(value: Any) -> str:
@@ -181,12 +213,15 @@ def _samples(run: RunDir) -> str:
 def _provenance(run: RunDir) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
     facts = {"commit": run.commit, "devices": run.devices, "versions": versions}
-    listed = "".join(f"<dt>{name}</dt><dd>{escape(value)}</dd>" for name, value in facts.items()
-                     if value)
+    listed = "".join(
+        f"<dt>{name}</dt><dd>{escape(value)}</dd>" for name, value in facts.items() if value
+    )
     flat = rundir.flatten(run.config)
     config = _table(["key", "value"], [[key, _value(value)] for key, value in flat.items()])
-    return (f'<dl class="facts">{listed}</dl>\n<pre class="command">{escape(command(run))}</pre>\n'
-            f"<details><summary>Config, {len(flat)} values</summary>\n{config}\n</details>")
+    return (
+        f'<dl class="facts">{listed}</dl>\n<pre class="command">{escape(command(run))}</pre>\n'
+        f"<details><summary>Config, {len(flat)} values</summary>\n{config}\n</details>"
+    )
 
 
 def command(run: RunDir) -> str:
@@ -195,11 +230,12 @@ def command(run: RunDir) -> str:
 
     try:
         named = config.load(run.name).to_dict()
-    except UserError:                                  # renamed since; the commit still has it
+    except UserError:  # renamed since; the commit still has it
         named = run.config
     changed = rundir.differences([named, run.config]).items()
-    overrides = [shlex.quote(f"--config.{key}={_value(now)}") for key, (_, now) in changed
-                 if now != ABSENT]
+    overrides = [
+        shlex.quote(f"--config.{key}={_value(now)}") for key, (_, now) in changed if now != ABSENT
+    ]
     train = " ".join(["./almanac train", run.name, *overrides])
     return f"git checkout {run.commit}\n{train}" if run.commit else train
 
@@ -277,11 +313,18 @@ details[open] summary { margin-bottom: .6rem; }
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="almanac report", description=(
-        "Write report.html (self-contained) and curves.png for one run, or several compared."))
+    parser = argparse.ArgumentParser(
+        prog="almanac report",
+        description=(
+            "Write report.html (self-contained) and curves.png for one run, or several compared."
+        ),
+    )
     parser.add_argument("dirs", nargs="+", metavar="DIR", help="run directories")
-    parser.add_argument("--out", metavar="DIR", help="where to; default: the run's directory, "
-                        "or for several runs the current one")
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        help="where to; default: the run's directory, or for several runs the current one",
+    )
     args = parser.parse_args(argv)
     print(write(args.dirs, args.out))
     return 0

@@ -9,13 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from research.core.errors import UserError, nearest
+from research.core.records import write_json
 from tools import ledger, rundir
 
 Train = Callable[[str, list[str], Path], Any]
 
 
-def reproduce(name: str, seeds: int | None = None, workdir: Path | None = None,
-              train: Train | None = None, root: Path = ledger.ROOT) -> list[str]:
+def reproduce(
+    name: str,
+    seeds: int | None = None,
+    workdir: Path | None = None,
+    train: Train | None = None,
+    root: Path = ledger.ROOT,
+) -> list[str]:
     """Train seeds 0, 1, ... of `name`, keep their logs, refresh the tables.
 
     `train(name, overrides, run directory)` returns when the run is finished; a preempted one must
@@ -23,18 +29,22 @@ def reproduce(name: str, seeds: int | None = None, workdir: Path | None = None,
     is handed to `train` again, which continues it. Returns the verdict on each published number.
     """
     if train is None:
-        from tools.train import run as train
+        from tools import train as verb
+
+        train = verb.run
     known = ledger.configs()
     if name not in known:
         raise UserError(f"no experiment {name!r}{nearest(name, known)}")
     targets = ledger.targets(name, known[name])
     if not targets:
-        raise UserError(f"{name} states no published number (cfg.reproduces); "
-                        f"train it with: almanac train {name}")
+        raise UserError(
+            f"{name} states no published number (cfg.reproduces); "
+            f"train it with: almanac train {name}"
+        )
     family = name.partition("/")[0]
     for path, owner in ledger.blocks(root, known):
         if owner in (None, family):
-            ledger.split(path)                     # a missing marker should not cost a training
+            ledger.split(path)  # a missing marker should not cost a training
 
     seeds = seeds or max(target["seeds"] for target in targets)
     workdir = workdir or Path("runs") / "reproduce" / name
@@ -44,7 +54,7 @@ def reproduce(name: str, seeds: int | None = None, workdir: Path | None = None,
         if "machine" not in record or not path.exists():
             print(f"{name}: seed {seed} of 0..{seeds - 1} in {path}", flush=True)
             train(name, [f"seed={seed}"], path)
-            ledger.dump(_beside(path), record | {"machine": machine()})
+            write_json(_beside(path), record | {"machine": machine()})
     keep(ledger.results(root, name), runs)
     ledger.refresh(root, known, {None, family})
     return [_say(root, name, target) for target in targets]
@@ -55,14 +65,18 @@ def _record(path: Path, config: dict[str, Any]) -> dict[str, Any]:
     record = _beside(path)
     if not record.exists():
         if path.exists() and any(path.iterdir()):
-            raise UserError(f"{path} holds a run that almanac reproduce did not start; "
-                            "move it away or name another --workdir")
+            raise UserError(
+                f"{path} holds a run that almanac reproduce did not start; "
+                "move it away or name another --workdir"
+            )
         record.parent.mkdir(parents=True, exist_ok=True)
-        ledger.dump(record, {"config": config})
+        write_json(record, {"config": config})
     was = rundir.read_json(record)
     for key, (now, then) in rundir.differences([config, was["config"]]).items():
-        raise UserError(f"{path} began with {key} = {then!r}, the config now says {now!r}; "
-                        f"remove {path.name} and {path.name}.json or name another --workdir")
+        raise UserError(
+            f"{path} began with {key} = {then!r}, the config now says {now!r}; "
+            f"remove {path.name} and {path.name}.json or name another --workdir"
+        )
     return was
 
 
@@ -91,31 +105,54 @@ def keep(folder: Path, runs: list[Path]) -> None:
         log = folder / f"seed_{seed}.jsonl"
         shutil.copyfile(path / "metrics.jsonl", log)
         taken = rundir.seconds(path)
-        seeds.append({"commit": rundir.read(path).commit, "sha256": ledger.sha256(log),
-                      "seconds": None if taken is None else round(taken, 1)})
+        seeds.append(
+            {
+                "commit": rundir.read(path).commit,
+                "sha256": ledger.sha256(log),
+                "seconds": None if taken is None else round(taken, 1),
+            }
+        )
     last, record = rundir.read(runs[-1]), rundir.read_json(_beside(runs[-1]))
-    ledger.dump(folder / "run.json", {
-        "name": last.name, "config": record["config"], "parameters": last.parameters,
-        "versions": last.versions, "commit": last.commit,
-        "machine": record["machine"] | {"devices": last.devices}, "seeds": seeds})
+    write_json(
+        folder / "run.json",
+        {
+            "name": last.name,
+            "config": record["config"],
+            "parameters": last.parameters,
+            "versions": last.versions,
+            "commit": last.commit,
+            "machine": record["machine"] | {"devices": last.devices},
+            "seeds": seeds,
+        },
+    )
 
 
 def _say(root: Path, name: str, target: dict[str, Any]) -> str:
     values = ledger.measured(root, name, target)
     ours = ledger.summary(values, ledger.decimals(target))
-    return (f"{ledger.verdict(target, values)}: {target['metric']} {ours}; published "
-            f"{target['value']:g} ({target['paper']}), tolerance {target['low']:g} "
-            f"to {target['high']:g}")
+    return (
+        f"{ledger.verdict(target, values)}: {target['metric']} {ours}; published "
+        f"{target['value']:g} ({target['paper']}), tolerance {target['low']:g} "
+        f"to {target['high']:g}"
+    )
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="almanac reproduce", description=(
-        "Train every seed of an experiment, keep the logs under experiments/*/results and refresh "
-        "the tables. Interrupted, the same command continues. Exits 1 if the number is missed."))
+    parser = argparse.ArgumentParser(
+        prog="almanac reproduce",
+        description=(
+            "Train every seed of an experiment, keep the logs under experiments/*/results and "
+            "refresh the tables. Interrupted, the same command continues. Exits 1 if the number is missed."
+        ),
+    )
     parser.add_argument("name", metavar="FAMILY/NAME", help="almanac list names them")
     parser.add_argument("--seeds", type=int, metavar="N", help="train 0..N-1; default: as stated")
-    parser.add_argument("--workdir", type=Path, metavar="DIR",
-                        help="where the run directories go; default: runs/reproduce/FAMILY/NAME")
+    parser.add_argument(
+        "--workdir",
+        type=Path,
+        metavar="DIR",
+        help="where the run directories go; default: runs/reproduce/FAMILY/NAME",
+    )
     args = parser.parse_args(argv)
     if args.seeds is not None and args.seeds < 1:
         raise UserError(f"--seeds {args.seeds}: give 1 or more")

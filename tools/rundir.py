@@ -65,9 +65,15 @@ def read(path: str | Path) -> RunDir:
             if row.get(rate) is not None:
                 timing.setdefault(rate, []).append((row["step"], row[rate]))
     return RunDir(
-        path=path, name=run["name"], config=run["config"], versions=run.get("versions", {}),
-        commit=run.get("commit") or "", devices=run.get("devices") or "",
-        parameters=run.get("parameters"), series=series(path / "metrics.jsonl"), timing=timing,
+        path=path,
+        name=run["name"],
+        config=run["config"],
+        versions=run.get("versions", {}),
+        commit=run.get("commit") or "",
+        devices=run.get("devices") or "",
+        parameters=run.get("parameters"),
+        series=series(path / "metrics.jsonl"),
+        timing=timing,
         said=read_json(said) if said.exists() else {},
     )
 
@@ -111,11 +117,10 @@ def series(path: Path) -> Series:
 
 
 def seconds(path: Path) -> float | None:
-    """Time spent training, summed over resumes (each restarts the clock); None if not logged."""
+    """Time spent training, over all the run's lives; None if not logged."""
     file = Path(path) / "timing.jsonl"
-    clock = [row["seconds"] for row in rows(file)] if file.exists() else []
-    ends = [now for now, then in zip(clock, [*clock[1:], 0.0], strict=True) if then < now]
-    return sum(ends) if clock else None
+    timed = rows(file) if file.exists() else []
+    return timed[-1]["seconds"] if timed else None
 
 
 def differences(configs: Iterable[dict[str, Any]]) -> dict[str, list[Any]]:
@@ -131,6 +136,7 @@ def differences(configs: Iterable[dict[str, Any]]) -> dict[str, list[Any]]:
 
 def in_order(paths: Iterable[Path]) -> list[Path]:
     """Sorted by name, with the numbers in it counted as numbers: step_9 before step_10."""
+
     def key(path: Path) -> list[tuple[int, int, str]]:
         parts = re.findall(r"\d+|\D+", path.name)
         return [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts]

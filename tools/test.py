@@ -1,4 +1,4 @@
-"""`almanac test`: the tests, by kind.
+"""The tests, by kind.
 
 With no flag: everything that is quick, needs no GPU, and whose data and packages are here.
 A flag runs that kind instead; several flags run their union. Paths, test ids and any other

@@ -9,9 +9,9 @@ from research.core.errors import UserError
 from tools import ledger, rundir
 
 
-def problems(root: Path = ledger.ROOT) -> list[str]:
+def problems(root: Path | None = None) -> list[str]:
     """One line for each thing in which tables, logs and configs disagree; empty when all agree."""
-    known = ledger.configs()
+    root, known = root or ledger.ROOT, ledger.configs()
     try:
         stated, places = ledger.stated(known), list(ledger.blocks(root, known))
     except UserError as error:
@@ -39,8 +39,10 @@ def _log_problems(folder: Path, known: dict[str, dict[str, Any]]) -> list[str]:
     except UserError as error:
         return [str(error)]
     now, then = (ledger.same_experiment(config) for config in (known[name], run["config"]))
-    found = [f"{key} is {today!r} in the config, {logged!r} in the logged runs"
-             for key, (today, logged) in rundir.differences([now, then]).items()]
+    found = [
+        f"{key} is {today!r} in the config, {logged!r} in the logged runs"
+        for key, (today, logged) in rundir.differences([now, then]).items()
+    ]
     sums = {f"seed_{k}.jsonl": seed["sha256"] for k, seed in enumerate(run["seeds"])}
     logs = {log.name: ledger.sha256(log) for log in ledger.seed_logs(folder)}
     for log in sorted(sums.keys() | logs.keys()):
@@ -69,11 +71,18 @@ def _table_problems(has: str, wants: str) -> list[str]:
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="almanac verify", description=(
-        "Recompute every results table from the committed logs and configs. "
-        "Names each difference and exits 1, or exits 0."))
-    parser.add_argument("--write", action="store_true",
-                        help="first write the tables anew (after a config's words changed)")
+    parser = argparse.ArgumentParser(
+        prog="almanac verify",
+        description=(
+            "Recompute every results table from the committed logs and configs. "
+            "Names each difference and exits 1, or exits 0."
+        ),
+    )
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help="first write the tables anew (after a config's words changed)",
+    )
     args = parser.parse_args(argv)
     if args.write:
         known = ledger.configs()

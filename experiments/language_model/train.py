@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from research.core import launch, mesh, optim
-from research.core.config import track
+from research.core.config import construct, track
 from research.core.errors import UserError
 from research.core.experiment import Experiment, Predictor
 from research.core.run import Run
@@ -28,7 +28,7 @@ def build(cfg: Any) -> Experiment:
     train = Stream(text.Windows(data.train, cfg.data.length, cfg.seed), cfg.data.batch_size, cfg.seed)
     valid = Sweep(text.Windows(data.valid, cfg.data.length), cfg.data.eval_batch_size)
     cfg = cfg.in_steps(train.epoch, train.batch_size)
-    model = gpt.GPT(data.tokenizer.size, max_length=cfg.data.length, **cfg.model)
+    model = construct(gpt.GPT, cfg.model, vocab_size=data.tokenizer.size, max_length=cfg.data.length)
     tx = optim.make(cfg.optim, cfg.num_steps)
     return Experiment(
         cfg=cfg,

@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +168,14 @@ class View(Mapping):
             raise AttributeError(key)
         return self[key]
 
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value, or `default` where the key is absent or None."""
+        value = self[key] if key in self else None
+        return default if value is None else value
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._values
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
 
@@ -217,6 +225,16 @@ def check_read(cfg: View) -> None:
     if keys := cfg.unread():
         value = flatten(cfg.to_dict())[keys[0]]
         raise UserError(f"config key {keys[0]} = {value!r} is read by nothing in this experiment; remove it")
+
+
+def construct(cls: Callable, group: Mapping, **fixed: Any) -> Any:
+    """A module from a group of the config and `fixed` attributes: None is the module's default, a key it lacks an error."""
+    given = {k: v for k, v in group.items() if v is not None and k != "name"}
+    fields = [f for f in cls.__dataclass_fields__ if f not in ("parent", "name")]
+    for key, value in given.items():
+        if key not in fields:
+            raise UserError(f"model.{key} = {value!r} is no attribute of {cls.__name__}{nearest(key, fields)}")
+    return cls(**given, **fixed)
 
 
 def differences(old: Mapping, new: Mapping) -> list[str]:

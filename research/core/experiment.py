@@ -33,8 +33,9 @@ class Experiment:
     init: Callable  # key -> {"params": ..., **extra}
     tx: Any  # Optax transformation, or one a group of params
     train_step: Any  # step.Step
-    eval_step: Callable  # (state, batch) -> pairs
+    eval_step: Callable | None  # (state, batch) -> pairs
     predictor: Predictor
+    quality: Callable | None = None  # state -> {name: value}, where there are no batches to sweep over
     rules: Sequence = ()
     ema: float = 0.0
     context: Any = None  # what the family's own tools need: tokeniser, class names

@@ -97,28 +97,28 @@ def erase(
     image = batch["image"]
     box_key, noise_key = jax.random.split(key)
     draw = partial(_box, shape=image.shape[1:3], p=p, area=area, aspect=aspect)
-    box = jax.vmap(draw)(jax.random.split(box_key, len(image)))[..., None]
+    box = jax.vmap(draw)(jax.random.uniform(box_key, (len(image), 2 * TRIES + 3)))[..., None]
     if fill is None:
         fill = jax.random.uniform(noise_key, image.shape, image.dtype)
     return {**batch, "image": jnp.where(box, fill, image)}
 
 
 def _box(
-    key: jax.Array, shape: tuple[int, int], p: float, area: Sequence[float], aspect: float
+    u: jax.Array, shape: tuple[int, int], p: float, area: Sequence[float], aspect: float
 ) -> jax.Array:
-    """bool[Y, X], true inside one random box or nowhere."""
+    """Uniform numbers f32[2 * TRIES + 3] -> bool[Y, X], true inside one box or nowhere."""
     rows, columns = shape
-    on, size, ratio, top, left = jax.random.split(key, 5)
-    size = jax.random.uniform(size, (TRIES,), minval=area[0], maxval=area[1]) * rows * columns
-    ratio = jax.random.uniform(ratio, (TRIES,), minval=aspect, maxval=1 / aspect)
+    size, ratio, (on, top, left) = jnp.split(u, (TRIES, 2 * TRIES))
+    size = (area[0] + (area[1] - area[0]) * size) * rows * columns
+    ratio = aspect + (1 / aspect - aspect) * ratio
     heights, widths = jnp.round(jnp.sqrt(size * ratio)), jnp.round(jnp.sqrt(size / ratio))
     fits = (heights < rows) & (widths < columns)
     first = jnp.argmax(fits)
-    height, width = heights[first].astype(int), widths[first].astype(int)
-    y = jnp.arange(rows) - jax.random.randint(top, (), 0, rows - height + 1)
-    x = jnp.arange(columns) - jax.random.randint(left, (), 0, columns - width + 1)
+    height, width = heights[first], widths[first]
+    y = jnp.arange(rows) - jnp.floor(top * (rows - height + 1))
+    x = jnp.arange(columns) - jnp.floor(left * (columns - width + 1))
     inside = ((y >= 0) & (y < height))[:, None] & ((x >= 0) & (x < width))
-    return inside & fits[first] & jax.random.bernoulli(on, p)
+    return inside & fits[first] & (on < p)
 
 
 def soften(batch: Batch, num_classes: int) -> Batch:

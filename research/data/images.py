@@ -7,6 +7,7 @@ also path and, where wanted, valid_fraction and test_fraction (0.1); for files a
 
 import dataclasses
 import hashlib
+import math
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,10 +18,9 @@ import sklearn.datasets
 from PIL import Image
 
 from research.core.errors import UserError, nearest
-from research.data import picture_files, records
+from research.data import picture_files, records, user_files
 from research.data.picture_files import Shape
 from research.data.pipeline import Arrays, Source
-from research.data.text import listed
 
 Parts = dict[str, np.ndarray]  # train, valid and perhaps test: row numbers
 
@@ -29,10 +29,10 @@ IN_MEMORY = 512 << 20  # bytes of pixels up to which pictures are decoded once, 
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """A data set. `test` is None where there is none; `shape` is Y, X, C."""
+    """A data set. `valid` and `test` are None where there is none; `shape` is Y, X, C."""
 
     train: Source
-    valid: Source
+    valid: Source | None
     test: Source | None
     classes: tuple[str, ...]
     shape: Shape
@@ -73,13 +73,13 @@ def split(names: Sequence[str], labels: np.ndarray, valid: float, test: float) -
     Deterministic, whatever the order of the names; examples added later move only the few whose
     rank passes a boundary. A class keeps at least one example to train on.
     """
-    if not (valid > 0 and test >= 0 and valid + test < 1):
+    if not (valid >= 0 and test >= 0 and valid + test < 1):
         raise UserError(
             f"data.valid_fraction = {valid}, data.test_fraction = {test}: "
-            "the first above 0, the second not below, their sum below 1"
+            "neither below 0, their sum below 1"
         )
     hashes = np.array([hashlib.sha256(name.encode()).hexdigest() for name in names])
-    parts = {"train": [], "valid": [], "test": []}
+    parts: dict[str, list[np.ndarray]] = {"train": [], "valid": [], "test": []}
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
         rows = rows[np.argsort(hashes[rows], kind="stable")]
@@ -107,21 +107,26 @@ def digits(cfg: Mapping[str, Any]) -> Images:
 
 @_source
 def mnist(cfg: Mapping[str, Any]) -> Images:
-    """MNIST; the last 5,000 of the training files are for validation."""
-    return _idx("mnist")
+    """MNIST; the last 5,000 of the training files, or `valid_fraction`, are for validation."""
+    return _idx("mnist", cfg)
 
 
 @_source
 def fashion_mnist(cfg: Mapping[str, Any]) -> Images:
-    """Fashion-MNIST; the last 5,000 of the training files are for validation."""
-    return _idx("fashion_mnist")
+    """Fashion-MNIST; held out as from MNIST."""
+    return _idx("fashion_mnist", cfg)
 
 
-def _idx(name: str) -> Images:
+def _idx(name: str, cfg: Mapping[str, Any]) -> Images:
     read = [records.arrays(name, part, ("image", "label")) for part in ("train", "test")]
     whole = Arrays({key: np.concatenate([part[key] for part in read]) for key in read[0]})
     end = len(read[0]["label"])
-    train, valid, test = np.split(np.arange(len(whole)), [end - 5000, end])
+    held = 5000
+    if (fraction := user_files.option(cfg, "valid_fraction", None)) is not None:
+        held = round(end * fraction)
+    if not 0 <= held < end:
+        raise UserError(f"data.valid_fraction = {fraction}: not below 0, and below 1")
+    train, valid, test = np.split(np.arange(len(whole)), [end - held, end])
     parts = {"train": train, "valid": valid, "test": test}
     classes = tuple(records.builder(name).info.features["label"].names)
     return _images(name, whole, whole.arrays["label"], parts, classes, (28, 28, 1))
@@ -134,16 +139,15 @@ def files(cfg: Mapping[str, Any]) -> Images:
     Above the class folders there may be train, valid and test; what is not told is cut from train
     by `split`. The size is by default the first picture's. Hidden files and folders are left out.
     """
-    root = Path(cfg["path"]).expanduser()
-    if not root.exists():
-        raise UserError(f"data.path = {root} does not exist")
-    rows, faults = picture_files.csv_rows(root) if root.suffix == ".csv" else picture_files.folder_rows(root)
-    shape = _shape(cfg, *picture_files.first_size(rows))
-    small = len(rows) * np.prod(shape) <= IN_MEMORY
+    root = user_files.root(cfg)
+    listing = picture_files.csv_rows if root.suffix == ".csv" else picture_files.folder_rows
+    rows, faults = listing(root)
+    shape = _shape(cfg, picture_files.first_size(rows) or (1, 1))
+    small = len(rows) * math.prod(shape) <= IN_MEMORY
     rows, pixels, unreadable = picture_files.readable(rows, shape, small)
     faults += unreadable
     if not rows:
-        why = faults[0] if faults else f"no {' '.join(picture_files.SUFFIXES)} file in a class folder"
+        why = faults[0] if faults else "no file of a class"
         raise UserError(f"data.path = {root}: no picture found ({why})")
     classes, labels = np.unique([row.label for row in rows], return_inverse=True)
     if small:
@@ -152,8 +156,8 @@ def files(cfg: Mapping[str, Any]) -> Images:
         whole = picture_files.Files([row.path for row in rows], labels, shape)
     parts = _parts(rows, labels, cfg)
     images = _images(str(root), whole, labels, parts, tuple(map(str, classes)), shape)
-    images.report.extend(["fitted   scaled to cover that size, cut at the centre"])
-    images.report.extend(listed("skipped ", faults))
+    images.report.append("fitted   scaled to cover that size, cut at the centre")
+    images.report.extend(user_files.listed("skipped ", faults))
     return images
 
 
@@ -163,7 +167,7 @@ def arrays(cfg: Mapping[str, Any]) -> Images:
 
     `images` [N, Y, X] or [N, Y, X, C], uint8 or floats in 0..1; `labels` whole numbers [N].
     """
-    root = Path(cfg["path"]).expanduser()
+    root = user_files.root(cfg)
     images, labels = _read_array(root, "images"), _read_array(root, "labels")
     images = images[..., None] if images.ndim == 3 else images
     if images.ndim != 4 or labels.shape != images.shape[:1] or not len(labels):
@@ -192,7 +196,7 @@ def _tfds(name: str, cfg: Mapping[str, Any]) -> Images:
 
     Where it has no split `validation`, the last `valid_fraction` of `train` as stored is used.
     """
-    data_dir = cfg.get("data_dir")
+    data_dir = user_files.option(cfg, "data_dir", None)
     info = records.builder(name, data_dir).info
     keys = {type(feature).__name__: key for key, feature in info.features.items()}
     if not {"Image", "ClassLabel"} <= keys.keys():
@@ -200,25 +204,26 @@ def _tfds(name: str, cfg: Mapping[str, Any]) -> Images:
     image, label = keys["Image"], keys["ClassLabel"]
     where = {"train": "train", "valid": "validation", "test": "test"}
     if "validation" not in info.splits:
-        percent = round(100 * (1 - _fractions(cfg)[0]))
-        where |= {"train": f"train[:{percent}%]", "valid": f"train[{percent}%:]"}
+        del where["valid"]
+        if (percent := round(100 * (1 - _fractions(cfg)[0]))) < 100:
+            where |= {"train": f"train[:{percent}%]", "valid": f"train[{percent}%:]"}
     if "test" not in info.splits:
         del where["test"]
-    height, width, channels = info.features[image].shape
-    first = (height, width) if height and width else None
-    shape = _shape(cfg, first, channels or 3)
+    *size, channels = info.features[image].shape
+    shape = _shape(cfg, None if None in size else (size[0], size[1]), 1 if channels == 1 else 3)
 
     def element(example: dict) -> dict[str, np.ndarray]:
         pixels = example[image]
         if pixels.shape != shape:
-            pixels = picture_files.fit(Image.fromarray(pixels.squeeze()), shape)
+            flat = pixels[..., 0] if pixels.shape[2] == 1 else pixels
+            pixels = picture_files.fit(Image.fromarray(flat), shape)
         return {"image": pixels, "label": np.asarray(example[label])}
 
     sources: dict[str, Source] = {}
     for part, stored in where.items():
         source: Source = records.Records(records.load(name, stored, data_dir), element)
         rows = np.arange(len(source))
-        if len(source) * np.prod(shape) <= IN_MEMORY:
+        if len(source) * math.prod(shape) <= IN_MEMORY:
             source = Arrays(source.gather(rows, 0))
         sources[part] = Pictures(source, rows)
     counts = ", ".join(f"{len(source):,} {part}" for part, source in sources.items())
@@ -226,8 +231,18 @@ def _tfds(name: str, cfg: Mapping[str, Any]) -> Images:
         f"source   {name}: {info.features[label].num_classes} classes, {_by(shape)}",
         f"split    {counts} ({', '.join(where.values())})",
     ]
-    classes = tuple(info.features[label].names)
-    return Images(sources["train"], sources["valid"], sources.get("test"), classes, shape, report)
+    return _of(sources, tuple(info.features[label].names), shape, report)
+
+
+def read(path: Path, shape: Shape) -> np.ndarray:
+    """One picture file as the sources give them: f32[Y, X, C] in 0..1."""
+    return picture_files.sound(path, shape).astype(np.float32) / 255
+
+
+def most_frequent(source: Source) -> float:
+    """The accuracy of always saying the commonest class: what a classifier has to beat."""
+    labels = source.gather(np.arange(len(source)), 0)["label"]
+    return float(np.bincount(labels).max() / len(labels))
 
 
 def _images(
@@ -251,19 +266,26 @@ def _images(
     ]
     for number, fault in ((0, "no example"), (1, "one example, never validated")):
         few = [name for name, n in zip(classes, counts, strict=True) if n == number]
-        report += listed(f"warning  classes with {fault}:", few)
-    if not all(len(parts[part]) for part in ("train", "valid")):
-        raise UserError(f"{title}: {sizes}; too few pictures, or raise data.valid_fraction")
+        report += user_files.listed(f"warning  classes with {fault}:", few)
     sources = {part: Pictures(whole, rows, white) for part, rows in parts.items() if len(rows)}
-    return Images(sources["train"], sources["valid"], sources.get("test"), classes, shape, report)
+    return _of(sources, classes, shape, report)
+
+
+def _of(
+    sources: Mapping[str, Source], classes: tuple[str, ...], shape: Shape, report: list[str]
+) -> Images:
+    if "train" not in sources:
+        raise UserError(f"no picture to train on ({', '.join(report)})")
+    valid, test = sources.get("valid"), sources.get("test")
+    return Images(sources["train"], valid, test, classes, shape, report)
 
 
 def _shape(cfg: Mapping[str, Any], first: tuple[int, int] | None, channels: int = 3) -> Shape:
-    size = cfg.get("size") or first
+    size = user_files.option(cfg, "size", first)
     if size is None:
         raise UserError("data.size: the pictures do not tell; give pixels, or [Y, X]")
     height, width = (size, size) if isinstance(size, int) else size
-    channels = cfg.get("channels") or channels
+    channels = user_files.option(cfg, "channels", channels)
     if height < 1 or width < 1 or channels not in (1, 3):
         raise UserError(f"data.size = {size}, data.channels = {channels}: above 0, and 1 or 3")
     return int(height), int(width), int(channels)
@@ -285,7 +307,7 @@ def _parts(rows: list[picture_files.Row], labels: np.ndarray, cfg: Mapping[str, 
 
 
 def _fractions(cfg: Mapping[str, Any]) -> tuple[float, float]:
-    return cfg.get("valid_fraction", 0.1), cfg.get("test_fraction", 0.1)
+    return tuple(user_files.option(cfg, f"{part}_fraction", 0.1) for part in ("valid", "test"))
 
 
 def _read_array(root: Path, name: str) -> np.ndarray:

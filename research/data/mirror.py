@@ -46,8 +46,8 @@ def fetch(dataset: str, files: Sequence[File]) -> dict[str, Path]:
     Raises UserError at once if a copy is damaged, or if one is missing and cannot be downloaded.
     """
     cache = data_folder() / "downloads" / dataset
-    found = {file.name: _find(dataset, file, cache) for file in files}
-    missing = [file for file in files if found[file.name] is None]
+    found = {file.name: path for file in files if (path := _find(dataset, file, cache))}
+    missing = [file for file in files if file.name not in found]
     for file in missing:
         found[file.name] = _download(dataset, file, cache, len(missing))
     return found
@@ -114,7 +114,7 @@ def _transfer(file: File, cache: Path) -> Path:
 
 def _connect(url: str):
     """`urlopen`, given up after CONNECT_SECONDS: a silent name server would hold it for minutes."""
-    answer = queue.SimpleQueue()
+    answer: queue.SimpleQueue = queue.SimpleQueue()
 
     def work():
         try:

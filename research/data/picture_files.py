@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from research.core.errors import UserError
-from research.data.text import visible
+from research.data import user_files
 
 Shape = tuple[int, int, int]  # Y, X, C
 
@@ -34,7 +34,7 @@ class Row(NamedTuple):
 def folder_rows(root: Path) -> tuple[list[Row], list[str]]:
     """A folder a class: every row, and the files that are not in one."""
     rows, faults = [], []
-    for path in visible(root):
+    for path in user_files.visible(root):
         name = path.relative_to(root)
         if path.suffix.lower() not in SUFFIXES:
             continue
@@ -49,20 +49,23 @@ def folder_rows(root: Path) -> tuple[list[Row], list[str]]:
 def csv_rows(root: Path) -> tuple[list[Row], list[str]]:
     """A .csv with columns path (from its own folder), label and perhaps split."""
     rows, faults = [], []
-    with root.open(newline="", encoding="utf-8-sig") as f:
-        reader = csv.DictReader(f)
-        columns = reader.fieldnames or []
-        if not {"path", "label"} <= set(columns):
-            found = ", ".join(columns)
-            raise UserError(f"{root} has columns {found}; wanted path, label and perhaps split")
-        for row in reader:
-            name, label, part = row["path"], row["label"], row.get("split") or ""
-            if not name or not label:
-                faults.append(f"line {reader.line_num}: no path or no label")
-            elif part and part not in PARTS:
-                faults.append(f"line {reader.line_num}: split {part!r} is not train, valid or test")
-            else:
-                rows.append(Row(root.parent / name, name, label, PARTS.get(part, "")))
+    try:
+        table = list(csv.reader(root.read_text(encoding="utf-8-sig").splitlines(keepends=True)))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{root} is not a UTF-8 .csv file: {error}") from None
+    columns = table[0] if table else []
+    if not {"path", "label"} <= set(columns):
+        found = ", ".join(columns)
+        raise UserError(f"{root} has columns {found}; wanted path, label and perhaps split")
+    for number, cells in enumerate(table[1:], 2):
+        row = dict(zip(columns, cells, strict=False))
+        name, label, part = (row.get(key, "") for key in ("path", "label", "split"))
+        if not name or not label:
+            faults.append(f"row {number}: no path or no label")
+        elif part and part not in PARTS:
+            faults.append(f"row {number}: split {part!r} is not train, valid or test")
+        else:
+            rows.append(Row(root.parent / name, name, label, PARTS.get(part, "")))
     return rows, faults
 
 
@@ -100,6 +103,14 @@ def decode(path: Path, shape: Shape) -> np.ndarray:
         return fit(ImageOps.exif_transpose(image), shape)
 
 
+def sound(path: Path, shape: Shape) -> np.ndarray:
+    """`decode`; UserError if the file cannot be read."""
+    try:
+        return decode(path, shape)
+    except UNREADABLE as error:
+        raise UserError(f"picture {path} cannot be read: {error}") from None
+
+
 def fit(image: Image.Image, shape: Shape) -> np.ndarray:
     """u8[Y, X, C], scaled to cover the size and cut at the centre."""
     if image.mode.startswith("I;16"):  # Pillow would clip at 255
@@ -120,11 +131,5 @@ class Files:
         return len(self.paths)
 
     def gather(self, indices: np.ndarray, epoch: int = 0) -> dict[str, np.ndarray]:
-        image = [self._picture(self.paths[i]) for i in indices]
+        image = [sound(self.paths[i], self.shape) for i in indices]
         return {"image": np.stack(image), "label": self.labels[indices]}
-
-    def _picture(self, path: Path) -> np.ndarray:
-        try:
-            return decode(path, self.shape)
-        except UNREADABLE as error:
-            raise UserError(f"{path} cannot be read ({error}); remove or replace it") from None

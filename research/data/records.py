@@ -9,7 +9,7 @@ import importlib
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import absl.logging
@@ -109,7 +109,7 @@ def as_arrays(records: Sequence[dict], features: Sequence[str]) -> dict[str, np.
     return out
 
 
-def _read(records: Sequence[dict], indices: Sequence[int]) -> Sequence[dict]:
+def _read(records: Sequence[dict], indices: Iterable[int]) -> Sequence[dict]:
     indices = [int(i) for i in indices]
     with _quiet():
         if hasattr(records, "__getitems__"):

@@ -7,9 +7,8 @@ wanted, valid_fraction (0.1) and text_key ("text").
 import collections
 import dataclasses
 import json
-import os
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from research.core.errors import UserError, nearest
-from research.data import records, tokenizers
+from research.data import records, tokenizers, user_files
 
 Pieces = tuple[str, str, list[str]]  # training text, validation text, report
 
@@ -56,7 +55,7 @@ def load(cfg: Mapping[str, Any]) -> Text:
         f"tokens   {cfg['tokenizer']}, vocabulary {tokenizer.size:,}: "
         f"{len(parts[0]):,} to train, {len(parts[1]):,} to validate ({dtype})",
     ]
-    return Text(*parts, tokenizer, report)
+    return Text(parts[0], parts[1], tokenizer, report)
 
 
 def _source(function: Callable[[Mapping[str, Any]], Pieces]) -> Callable:
@@ -71,8 +70,8 @@ def pydoc(cfg: Mapping[str, Any]) -> Pieces:
     The last 10 % of the characters are for validation. Differs a little between Python versions.
     """
     text = BREAK.join(topics[name] for name in sorted(topics))
-    report = f"source   pydoc: {len(topics)} topics of Python {platform.python_version()}'s reference"
-    return *_cut(text, 0.1), [report]
+    version = platform.python_version()
+    return *_cut(text, 0.1), [f"source   pydoc: {len(topics)} topics of Python {version}"]
 
 
 @_source
@@ -91,13 +90,11 @@ def files(cfg: Mapping[str, Any]) -> Pieces:
     `text_key`. The last `valid_fraction` of every file (characters, or lines of a .jsonl) is for
     validation: a file added later changes the split of no other.
     """
-    root = Path(cfg["path"]).expanduser()
-    fraction = cfg.get("valid_fraction", 0.1)
+    root = user_files.root(cfg)
+    fraction = user_files.option(cfg, "valid_fraction", 0.1)
     if not 0 < fraction < 1:
         raise UserError(f"data.valid_fraction = {fraction}: above 0 and below 1")
-    if not root.exists():
-        raise UserError(f"data.path = {root} does not exist")
-    paths = [root] if root.is_file() else list(visible(root))
+    paths = [root] if root.is_file() else list(user_files.visible(root))
     others = collections.Counter(p.suffix for p in paths if p != root and p.suffix not in SUFFIXES)
     train, valid, skipped, used = [], [], [], 0
     for path in paths:
@@ -106,7 +103,7 @@ def files(cfg: Mapping[str, Any]) -> Pieces:
         name = path.relative_to(root).as_posix() if path != root else path.name
         try:
             if path.suffix == ".jsonl":
-                rows, faults = _rows(path, cfg.get("text_key", "text"))
+                rows, faults = _rows(path, user_files.option(cfg, "text_key", "text"))
                 skipped += [f"{name} {fault}" for fault in faults]
                 keep = len(rows) - round(len(rows) * fraction)
                 parts = BREAK.join(rows[:keep]), BREAK.join(rows[keep:])
@@ -125,15 +122,8 @@ def files(cfg: Mapping[str, Any]) -> Pieces:
     if others:
         kinds = ", ".join(f"{n} {kind or 'without suffix'}" for kind, n in others.most_common(6))
         report.append(f"ignored  {others.total()} files that are not {' '.join(SUFFIXES)}: {kinds}")
-    report += listed("skipped ", skipped)
+    report += user_files.listed("skipped ", skipped)
     return BREAK.join(filter(None, train)), BREAK.join(filter(None, valid)), report
-
-
-def visible(root: Path) -> Iterator[Path]:
-    """Files under `root` by name, in any depth; hidden ones, and hidden folders, left out."""
-    for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
 
 
 def _cut(text: str, fraction: float) -> tuple[str, str]:
@@ -180,15 +170,6 @@ def _rows(path: Path, key: str) -> tuple[list[str], list[str]]:
     return rows, faults
 
 
-def listed(title: str, items: list[str], most: int = 8) -> Iterator[str]:
-    """A report's list, short enough for one screen."""
-    if items:
-        yield f"{title} {len(items)}"
-    yield from (f"         {item}" for item in items[:most])
-    if len(items) > most:
-        yield f"         and {len(items) - most} more"
-
-
 class Windows:
     """Windows of `length` tokens and their targets, one on, as a random-access source.
 
@@ -218,15 +199,15 @@ class Windows:
     def gather(self, indices: np.ndarray, epoch: int = 0) -> dict[str, np.ndarray]:
         offsets = np.asarray(indices, np.int64)[:, None] * self.length + np.arange(self.length + 1)
         if self.seed is not None:
-            return _shifted(self.tokens[offsets + self._shift(epoch)])
+            return _shifted(self.tokens[offsets + self._shift(self.seed, epoch)])
         inside = offsets < len(self.tokens)
         found = np.where(inside, self.tokens[np.where(inside, offsets, 0)], 0)
         return {**_shifted(found), "token_mask": inside[:, 1:].astype(np.float32)}
 
-    def _shift(self, epoch: int) -> int:
+    def _shift(self, seed: int, epoch: int) -> int:
         room = len(self.tokens) - self._count * self.length
         # The tag keeps it apart from the permutation, which is drawn from (seed, epoch).
-        rng = np.random.default_rng((self.seed, epoch, 1))
+        rng = np.random.default_rng((seed, epoch, 1))
         return int(rng.integers(min(room, self.length)))
 
 

@@ -8,7 +8,7 @@ import functools
 import json
 import re
 from collections.abc import Iterator
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import tokenizers as hf
@@ -46,10 +46,10 @@ class Tokenizer(Protocol):
     def to_json(self) -> str: ...
 
 
-TOKENIZERS: dict[str, type] = {}
+TOKENIZERS: dict[str, Any] = {}  # name -> class with `make(text)`, `restore(**values)`
 
 
-def _register(cls: type) -> type:
+def _register(cls: Any) -> Any:
     TOKENIZERS[cls.name] = cls
     return cls
 
@@ -152,7 +152,7 @@ class GPT2:
     def make(cls, text: str = "") -> "GPT2":
         paths = mirror.fetch("gpt2_bpe", GPT2_FILES)
         lines = paths["vocab.bpe"].read_text(encoding="utf-8").splitlines()
-        merges = [tuple(line.split(" ")) for line in lines[1:] if line]  # after "#version"
+        merges = [(a, b) for a, b in map(str.split, lines[1:])]  # after "#version"
         vocab = json.loads(paths["encoder.json"].read_text(encoding="utf-8"))
         model = hf.Tokenizer(hf.models.BPE(vocab=vocab, merges=merges))
         model.pre_tokenizer = hf.pre_tokenizers.ByteLevel(add_prefix_space=False)

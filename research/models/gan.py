@@ -79,7 +79,7 @@ def stages(rows: int, columns: int) -> int:
     while all(side % 2 == 0 and side >= 8 for side in size):
         count, size = count + 1, tuple(side // 2 for side in size)
     if not count:
-        raise UserError(f"DCGAN cannot halve {rows} x {columns} pictures; make them even, 8 or more")
+        raise UserError(f"DCGAN cannot halve {rows} x {columns} pictures; it needs even sides >= 8")
     return count
 
 

@@ -219,9 +219,18 @@ def _mlp_width(model: GPT) -> int:
 
 
 def _check(model: GPT) -> None:
-    for name in ("vocab_size", "num_layers", "num_heads", "width", "max_length"):
-        if getattr(model, name) < 1:
-            raise UserError(f"model.{name}={getattr(model, name)}: want at least 1")
+    sizes = (
+        "vocab_size",
+        "num_layers",
+        "num_heads",
+        "width",
+        "max_length",
+        "kv_heads",
+        "mlp_width",
+    )
+    for name in sizes:
+        if (value := getattr(model, name)) is not None and value < 1:
+            raise UserError(f"model.{name}={value}: want at least 1")
     for name, known in dict(positions=POSITIONS, norm=NORMS, mlp=ACTIVATIONS).items():
         if (value := getattr(model, name)) not in known:
             raise UserError(f"unknown model.{name} {value!r}{nearest(value, known)}")
@@ -229,7 +238,7 @@ def _check(model: GPT) -> None:
         raise UserError(
             f"model.width={model.width} does not divide by model.num_heads={model.num_heads}"
         )
-    if (model.kv_heads or 1) < 1 or model.num_heads % (model.kv_heads or 1):
+    if model.num_heads % (model.kv_heads or 1):
         raise UserError(
             f"model.num_heads={model.num_heads} does not divide by model.kv_heads={model.kv_heads}"
         )

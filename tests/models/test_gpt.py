@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,21 +9,22 @@ from research.core.errors import UserError
 from research.core.mesh import make_mesh, path_name, shardings
 from research.models.gpt import GPT, SHARDING, stack, unstack
 
-SMALL = dict(vocab_size=31, num_layers=3, num_heads=4, width=32, max_length=16)
-LLAMA = dict(
-    positions="rotary", norm="rmsnorm", mlp="swiglu", mlp_width=48, kv_heads=2, tied=False
-)
+SMALL = dict(vocab_size=31, num_layers=2, num_heads=4, width=32, max_length=16)
+LLAMA = dict(positions="rotary", norm="rmsnorm", mlp="swiglu", mlp_width=48, kv_heads=2, tied=False)
 TOKENS = np.random.default_rng(0).integers(0, 31, (2, 12))
 
 
 def make(**kwargs):
     """A model, and parameters far from their initial values: every weight N(0, 0.2^2)."""
     model = GPT(**SMALL | kwargs)
-    variables = jax.jit(model.init)(jax.random.key(0), TOKENS)
-    leaves, tree = jax.tree.flatten(variables)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    draw = [0.2 * jax.random.normal(k, a.shape) for k, a in zip(keys, leaves, strict=True)]
-    return model, jax.tree.unflatten(tree, draw)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), TOKENS)
+    rng = np.random.default_rng(1)
+    return model, jax.tree.map(lambda a: np.float32(0.2 * rng.normal(size=a.shape)), shapes)
+
+
+@partial(jax.jit, static_argnums=0)
+def apply(model, variables, tokens):
+    return model.apply(variables, tokens)
 
 
 def count(model):
@@ -37,15 +40,16 @@ def test_parameter_counts():
     assert count(GPT(**nano, scan=True)) == 804_096
     gpt2 = dict(vocab_size=50257, num_layers=12, num_heads=12, width=768, max_length=1024)
     assert count(GPT(**gpt2, bias=True)) == 124_439_808  # GPT-2's published checkpoint
-    # Llama 2 7B, published as 6,738,415,616 parameters; its 11008 hidden units are the rule's.
-    llama = LLAMA | dict(kv_heads=None, mlp_width=None)
+    llama = LLAMA | dict(kv_heads=None, mlp_width=11008)  # Llama 2 7B's published checkpoint
     llama |= dict(vocab_size=32000, num_layers=32, num_heads=32, width=4096, max_length=4096)
-    assert count(GPT(**llama)) == 6_738_415_616
+    assert count(GPT(**llama, scan=True)) == 6_738_415_616
+    # Three matrices of 8/3 D = 341.3 units, up to 384, for two of 4 D = 512.
+    assert count(GPT(**nano, mlp="swiglu")) == 804_096 + 4 * D * (3 * 384 - 2 * 512)
 
 
 def test_initial_weights():
     model = GPT(**SMALL | dict(num_layers=8, width=128, scan=True))
-    params = model.init(jax.random.key(0), TOKENS)["params"]
+    params = jax.jit(model.init)(jax.random.key(0), TOKENS)["params"]
     spread = {path_name(p): v.std() for p, v in jax.tree_util.tree_leaves_with_path(params)}
     assert spread["tokens/embedding"] == pytest.approx(0.02, rel=0.05)
     assert spread["h/attention/qkv/kernel"] == pytest.approx(0.02, rel=0.02)
@@ -60,53 +64,62 @@ def test_causality(kwargs):
     model, variables = make(**kwargs)
     changed = TOKENS.copy()
     changed[:, 7] = (changed[:, 7] + 1) % 31
-    a, b = (np.asarray(model.apply(variables, x)) for x in (TOKENS, changed))
+    a, b = (np.asarray(apply(model, variables, x)) for x in (TOKENS, changed))
     np.testing.assert_array_equal(a[:, :7], b[:, :7])
     assert (np.abs(a - b)[:, 7:].max(-1) > 1e-4).all()  # all that may see the token does
 
 
-@pytest.mark.parametrize("kwargs", [dict(bias=True), LLAMA], ids=["gpt", "llama"])
-def test_scan_and_remat_equal_the_plain_model(kwargs):
+@pytest.mark.parametrize(
+    "kwargs, changes",
+    [
+        (dict(bias=True), dict(scan=True)),
+        (dict(bias=True), dict(remat=True)),
+        (LLAMA, dict(scan=True, remat=True)),
+    ],
+)
+def test_scan_and_remat_equal_the_plain_model(kwargs, changes):
     model, variables = make(**kwargs)
-    params = variables["params"]
-    for a, b in zip(*map(jax.tree.leaves, (unstack(stack(params)), params)), strict=True):
-        np.testing.assert_array_equal(a, b)
 
-    def loss(params, **changes):
-        params = stack(params) if changes.get("scan") else params
-        logits = model.clone(**changes).apply({"params": params}, TOKENS)
+    def loss(params, model, convert):
+        logits = model.apply({"params": convert(params)}, TOKENS)
         return -jnp.mean(jax.nn.log_softmax(logits)[..., 0]), logits
 
-    (_, plain), want = jax.value_and_grad(loss, has_aux=True)(params)
-    for changes in (dict(scan=True), dict(remat=True), dict(scan=True, remat=True)):
-        grad = jax.jit(lambda p, c=changes: jax.value_and_grad(loss, has_aux=True)(p, **c))
-        (_, logits), grads = grad(params)
-        np.testing.assert_allclose(logits, plain, atol=1e-5)
-        for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(want), strict=True):
-            np.testing.assert_allclose(a, b, atol=1e-5)
+    grad = jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=(1, 2))
+    convert = stack if "scan" in changes else dict
+    (_, want), want_grads = grad(variables["params"], model, dict)
+    (_, got), grads = grad(variables["params"], model.clone(**changes), convert)
+    np.testing.assert_allclose(got, want, atol=1e-5)
+    for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(want_grads), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_unstack_is_the_inverse_of_stack():
+    _, variables = make(**LLAMA)
+    back = unstack(stack(variables["params"]))
+    jax.tree.map(np.testing.assert_array_equal, back, variables["params"])
 
 
 @pytest.mark.parametrize("scan", [False, True])
 def test_dropout(scan):
     model, variables = make(dropout=0.3, scan=scan)
 
-    def run(seed):
-        return model.apply(variables, TOKENS, train=True, rngs={"dropout": jax.random.key(seed)})
+    @jax.jit
+    def run(key):
+        return model.apply(variables, TOKENS, train=True, rngs={"dropout": key})
 
-    np.testing.assert_array_equal(run(0), run(0))
-    assert np.abs(run(0) - run(1)).max() > 0.1
-    plain = model.clone(dropout=0.0).apply(variables, TOKENS)
-    np.testing.assert_array_equal(model.apply(variables, TOKENS), plain)
-    # An attention that nothing is dropped from keeps its rows' sum; residuals alone differ too.
-    same = model.clone(dropout=0.0).apply(variables, TOKENS, train=True)
-    np.testing.assert_array_equal(same, plain)
+    one, two = jax.random.split(jax.random.key(0))
+    np.testing.assert_array_equal(run(one), run(one))
+    assert np.abs(run(one) - run(two)).max() > 0.1
+    plain = apply(model.clone(dropout=0.0), variables, TOKENS)
+    np.testing.assert_array_equal(apply(model, variables, TOKENS), plain)
+    assert np.abs(run(one) - plain).max() > 0.1
 
 
 @pytest.mark.parametrize("scan", [False, True])
 @pytest.mark.parametrize("kwargs", [dict(bias=True), dict(kv_heads=1), LLAMA])
 def test_cached_logits_equal_uncached(kwargs, scan):
     model, variables = make(scan=scan, **kwargs)
-    whole = model.apply(variables, TOKENS)
+    whole = apply(model, variables, TOKENS)
     step = jax.jit(lambda tokens, cache: model.apply(variables, tokens, cache=cache))
     parts, cache = [], model.init_cache(2, 14)
     for begin, end in [(0, 6), (6, 7), (7, 8), (8, 11), (11, 12)]:  # a prompt, tokens, a chunk
@@ -120,11 +133,11 @@ def test_logits_are_f32_under_bf16_parameters():
     for kwargs in ({}, LLAMA):
         model, variables = make(**kwargs)
         half = jax.tree.map(lambda a: a.astype(jnp.bfloat16), variables)
-        logits = model.apply(half, TOKENS)
+        logits = apply(model, half, TOKENS)
         assert logits.dtype == jnp.float32
         assert not np.array_equal(logits, logits.astype(jnp.bfloat16))  # never rounded to bf16
         # Eight bits of mantissa: a hundredth or two of the logits' own size.
-        whole = model.apply(variables, TOKENS)
+        whole = apply(model, variables, TOKENS)
         assert np.abs(logits - whole).std() < 0.05 * whole.std()
 
 
@@ -134,7 +147,7 @@ def test_sharding_rules(scan):
     tree = jax.eval_shape(model.init, jax.random.key(0), TOKENS)
     mesh = make_mesh({"data": 1, "model": 1}, jax.devices()[:1])
     lead = (None,) if scan else ()
-    layer = "params/h" if scan else "params/h_2"
+    layer = "params/h" if scan else "params/h_1"
     want = {
         "fsdp": {"attention/out": ("data", None), "feed_forward/gate": ("data", None)},
         "tensor": {"attention/qkv": (None, "model"), "feed_forward/down": ("model", None)},
@@ -148,6 +161,18 @@ def test_sharding_rules(scan):
         assert found["params/final_norm/scale"] == ()
         embedding = () if name == "tensor" else (None, "data")
         assert found["params/tokens/embedding"] == embedding
+
+
+@pytest.mark.skipif(jax.device_count() < 4, reason="wants four devices")
+@pytest.mark.parametrize("rules", SHARDING)
+def test_sharded_logits_equal_whole_ones(rules):
+    model, variables = make(**LLAMA)
+    want = apply(model, variables, TOKENS)
+    mesh = make_mesh({"data": 2, "model": 2}, jax.devices()[:4])
+    with jax.set_mesh(mesh):
+        split = jax.device_put(variables, shardings(variables, SHARDING[rules], mesh))
+        got = apply(model, split, TOKENS)
+    np.testing.assert_allclose(got, want, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +226,7 @@ def grouped(q, k, v, num_heads, kv_heads):
 @pytest.mark.parity
 def test_equals_transformers_gpt2():
     torch, hf = pytest.importorskip("torch"), pytest.importorskip("transformers")
-    config = hf.GPT2Config(vocab_size=31, n_layer=3, n_head=4, n_embd=32, n_positions=16)
+    config = hf.GPT2Config(vocab_size=31, n_layer=2, n_head=4, n_embd=32, n_positions=16)
     network = hf.GPT2LMHeadModel(config)
     w = randomised(network)
 
@@ -216,7 +241,7 @@ def test_equals_transformers_gpt2():
         "position": {"embedding": w["transformer.wpe.weight"]},
         "final_norm": norm("transformer.ln_f"),
     }
-    for i in range(3):
+    for i in range(2):
         h = f"transformer.h.{i}"
         qkv = linear(f"{h}.attn.c_attn")
         qkv = {n: grouped(*np.split(a, 3, axis=-1), 4, 4) for n, a in qkv.items()}
@@ -228,7 +253,7 @@ def test_equals_transformers_gpt2():
         }
     with torch.no_grad():
         want = network(torch.tensor(TOKENS)).logits.numpy()
-    got = GPT(**SMALL, bias=True).apply({"params": params}, TOKENS)
+    got = apply(GPT(**SMALL, bias=True), {"params": params}, TOKENS)
     np.testing.assert_allclose(got, want, atol=1e-4)
 
 
@@ -237,7 +262,7 @@ def test_equals_transformers_llama():
     torch, hf = pytest.importorskip("torch"), pytest.importorskip("transformers")
     config = hf.LlamaConfig(
         vocab_size=31,
-        num_hidden_layers=3,
+        num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
         hidden_size=32,
@@ -257,7 +282,7 @@ def test_equals_transformers_llama():
         "final_norm": {"scale": w["model.norm.weight"]},
         "head": linear("lm_head"),
     }
-    for i in range(3):
+    for i in range(2):
         h = f"model.layers.{i}"
         q, k, v = (linear(f"{h}.self_attn.{n}_proj")["kernel"] for n in "qkv")
         params[f"h_{i}"] = {
@@ -271,5 +296,5 @@ def test_equals_transformers_llama():
         }
     with torch.no_grad():
         want = network(torch.tensor(TOKENS)).logits.numpy()
-    got = GPT(**SMALL | LLAMA).apply({"params": params}, TOKENS)
+    got = apply(GPT(**SMALL | LLAMA), {"params": params}, TOKENS)
     np.testing.assert_allclose(got, want, atol=1e-4)

@@ -1,0 +1,49 @@
+"""The family's defaults. An experiment is `base(group=dict(key=value), ...)`."""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from research.core import config, optim
+
+
+def base(**changes: Any) -> ConfigDict:
+    return config.merge(
+        dict(
+            seed=0,
+            data=dict(
+                source="digits",  # grid, or any source of image_classification
+                path=None,
+                size=None,
+                num_examples=None,  # grid: default 100,000
+                batch_size=64,  # rows the discriminator sees in an update, B
+            ),
+            model=dict(
+                name="dcgan",  # mlp (grid), dcgan (pictures)
+                latent=64,  # Z
+                pack=1,  # samples a row: PacGAN
+                generator=dict(width=None, num_layers=None),  # None is the network's default
+                discriminator=dict(width=None, num_layers=None, pieces=None, norm=None),
+            ),
+            loss=dict(
+                name="gan",  # gan (non-saturating), wgan_gp
+                critic_steps=1,  # discriminator updates a step
+                simultaneous=False,  # both updates from the same parameters
+                penalty=10.0,  # wgan_gp: weight of the gradient penalty
+                smoothing=0.0,  # gan: of the real label, one-sided
+            ),
+            optim=optim.DEFAULTS,  # of both players
+            discriminator_lr=None,  # None is optim.peak_lr
+            mesh=dict(data=-1, model=1),
+            rules="",  # "", fsdp, or ((regex, axes), ...)
+            dtype="float32",  # compute; parameters are float32
+            num_steps=5_000,
+            log_every=50,
+            eval_every=500,
+            save_every=500,
+            keep=3,  # checkpoints
+            best=dict(metric=None, mode="min", patience=None),
+            reproduces=None,
+        ),
+        **changes,
+    )

@@ -1,0 +1,51 @@
+"""The family's defaults. An experiment is `base(group=dict(key=value), ...)`."""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from research.core import config, optim
+from research.data import augment
+
+
+def base(**changes: Any) -> ConfigDict:
+    return config.merge(
+        dict(
+            seed=0,
+            data=dict(
+                source="digits",  # digits, mnist, fashion_mnist, tfds:NAME, files, arrays
+                path=None,  # files: a folder a class or a CSV; arrays: a .npz or a folder of .npy
+                size=None,  # files: (Y, X)
+                valid_fraction=None,  # files, arrays: default 0.1
+                batch_size=128,  # over all devices, B
+                eval_batch_size=500,
+            ),
+            model=dict(
+                name="convnet",  # convnet, lenet5, mlp, resnet; the keys below are theirs, None their default
+                channels=None,
+                kernel=None,
+                hidden=None,
+                pool=None,
+                pad=None,
+                input_dropout=None,
+                dropout=None,
+                depth=None,
+                form=None,
+                shortcut=None,
+                zero_init=None,
+            ),
+            augment=augment.OPTIONS,
+            optim=optim.DEFAULTS,
+            mesh=dict(data=-1, model=1),
+            rules="",  # "", fsdp, tensor, or ((regex, axes), ...)
+            dtype="float32",  # compute; parameters are float32
+            num_steps="10 epochs",
+            log_every=50,
+            eval_every="1 epoch",
+            save_every="1 epoch",
+            keep=3,  # checkpoints
+            best=dict(metric="valid/accuracy", mode="max", patience=None),  # patience: a duration
+            reproduces=None,
+        ),
+        **changes,
+    )

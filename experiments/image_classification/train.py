@@ -1,0 +1,117 @@
+"""Image classification: a picture, one label out of N."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from research.core import launch, mesh, optim
+from research.core.config import construct, track
+from research.core.errors import UserError, nearest
+from research.core.experiment import Experiment, Predictor
+from research.core.run import Run
+from research.core.step import make_eval_step, make_train_step, options, streams
+from research.data import augment, images
+from research.data.pipeline import Stream, Sweep
+from research.losses.classification import cross_entropy
+from research.models import convnet, lenet, resnet
+
+# name -> (module, sharding rules)
+MODELS = {
+    "convnet": (convnet.ConvNet, convnet.SHARDING),
+    "lenet5": (lenet.LeNet5, {}),
+    "mlp": (lenet.MLP, {}),
+    "resnet": (resnet.ResNet, resnet.SHARDING),
+}
+
+
+def build(cfg: Any) -> Experiment:
+    """Config -> data, model, optimiser and steps."""
+    cfg = track(cfg)
+    if cfg.model.name not in MODELS:
+        raise UserError(f"model.name = {cfg.model.name!r}{nearest(cfg.model.name, MODELS)}")
+    module, rules = MODELS[cfg.model.name]
+    data = images.load(cfg.data)
+    train = Stream(data.train, cfg.data.batch_size, cfg.seed)
+    sources = {"valid": data.valid, "test": data.test}
+    evals = {k: Sweep(v, cfg.data.eval_batch_size) for k, v in sources.items() if v is not None}
+    cfg = cfg.in_steps(train.epoch, train.batch_size)
+    model = construct(module, cfg.model, num_classes=len(data.classes))
+    changes = dict(cfg.augment)
+    tx = optim.make(cfg.optim, cfg.num_steps)
+    predictor = partial(predict, model, augment.make(changes, len(data.classes), train=False))
+    return Experiment(
+        cfg=cfg,
+        train=train,
+        evals=evals,
+        init=lambda key: model.init(key, jnp.zeros((1, *data.shape))),
+        tx=tx,
+        train_step=make_train_step(partial(loss, model, augment.make(changes, len(data.classes))), tx, **options(cfg)),
+        eval_step=make_eval_step(predictor, measure, cfg.dtype),
+        predictor=Predictor(
+            predictor, {"image": (("b", *data.shape), "float32")}, partial(encode, data), partial(decode, data)
+        ),
+        rules=mesh.resolve(cfg.rules, rules),
+        ema=cfg.optim.ema,
+        context=data,
+    )
+
+
+def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
+    """Trains to `cfg.num_steps`, or goes on there. Returns the final TrainState."""
+    e = build(cfg)
+    with Run(e.cfg, workdir, **how) as run:
+        state = run.start(e)
+        for line in e.context.report:
+            run.note(line)
+        run.baseline("valid/accuracy", {"most frequent class": images.most_frequent(e.context.valid)})
+
+        for _, batch in run.steps(e.train, state):
+            state, metrics = e.train_step(state, batch)
+            run.log("train", metrics)
+            if run.due(e.cfg.eval_every):
+                for split, sweep in e.evals.items():
+                    run.log(split, run.evaluate(e.eval_step, state, sweep))
+            run.save(state)
+
+        return run.finish(state)
+
+
+def loss(model: Any, change: Any, params: Any, extra: Any, batch: Any, key: jax.Array) -> tuple:
+    """{"image": f32[B, Y, X, C], "label": i32[B]} -> mean nats an image, metrics, batch statistics."""
+    rngs = streams(key, "augment", "dropout")
+    batch = change(rngs["augment"], batch)
+    logits, extra = model.apply({"params": params, **extra}, batch["image"], train=True, mutable=list(extra), rngs=rngs)
+    scalar, metrics = cross_entropy(logits, batch["label"])
+    return scalar, (metrics, extra)
+
+
+def predict(model: Any, normalise: Any, variables: Any, inputs: Any) -> dict:
+    """{"image": f32[B, Y, X, C] in 0..1} -> {"logits", "probabilities": f32[B, N]}."""
+    image = normalise(None, {"image": inputs["image"]})["image"]
+    logits = model.apply(variables, image).astype(jnp.float32)
+    return {"logits": logits, "probabilities": jax.nn.softmax(logits)}
+
+
+def measure(outputs: Any, batch: Any) -> dict:
+    """-> loss (nats) and accuracy, by image."""
+    return cross_entropy(outputs["logits"], batch["label"], batch["mask"])[1]
+
+
+def encode(data: images.Images, file: str | Path) -> dict:
+    """An image file -> f32[1, Y, X, C] in 0..1, in the size of the training pictures."""
+    return {"image": images.read(Path(file), data.shape)[None]}
+
+
+def decode(data: images.Images, outputs: Any) -> dict:
+    """-> the likeliest class, and the five likeliest with their probabilities."""
+    p = np.asarray(outputs["probabilities"])[0]
+    best = {data.classes[i]: round(float(p[i]), 4) for i in np.argsort(-p)[:5]}
+    return {"class": next(iter(best)), "probabilities": best}
+
+
+if __name__ == "__main__":
+    launch.main(train)

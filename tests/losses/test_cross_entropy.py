@@ -1,0 +1,107 @@
+from math import exp, log
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from research.losses import classification, language
+
+# softmax(log [1, 2, 5]) = [1, 2, 5] / 8
+LOGITS = jnp.log(jnp.array([[1.0, 2.0, 5.0], [5.0, 2.0, 1.0]]))
+LABELS = jnp.array([2, 1])
+
+
+def random(*shape):
+    return 3 * jax.random.normal(jax.random.key(0), shape)
+
+
+def test_integer_labels_by_hand():
+    scalar, metrics = classification.cross_entropy(LOGITS, LABELS)
+    assert float(scalar) == pytest.approx((log(8 / 5) + log(8 / 2)) / 2)
+    assert [float(v) for v in metrics["loss"]] == pytest.approx([log(8 / 5) + log(4), 2])
+    assert [float(v) for v in metrics["accuracy"]] == [1, 2]
+
+
+def test_soft_labels_by_hand():
+    soft = jnp.array([[0.25, 0.0, 0.75], [0.0, 1.0, 0.0]])
+    scalar, metrics = classification.cross_entropy(LOGITS, soft)
+    expected = 0.25 * log(8) + 0.75 * log(8 / 5) + log(4)
+    assert float(metrics["loss"][0]) == pytest.approx(expected)
+    assert float(scalar) == pytest.approx(expected / 2)
+    assert float(metrics["accuracy"][0]) == 1
+
+
+@pytest.mark.parametrize("labels", [LABELS, jax.nn.one_hot(LABELS, 3)])
+def test_a_mask_removes_rows(labels):
+    scalar, metrics = classification.cross_entropy(LOGITS, labels, jnp.array([0.0, 1.0]))
+    assert float(scalar) == pytest.approx(log(4))
+    assert [float(v) for v in metrics["accuracy"]] == [0, 1]
+    nothing, metrics = classification.cross_entropy(LOGITS, labels, jnp.zeros(2))
+    assert float(nothing) == 0 and float(metrics["loss"][1]) == 0
+
+
+def test_equals_optax():
+    logits, labels = random(64, 10), jnp.arange(64) % 10
+    soft = jax.nn.softmax(random(64, 10)[::-1])
+    for ours, theirs in (
+        (lambda x: classification.cross_entropy(x, labels)[0],
+         lambda x: optax.softmax_cross_entropy_with_integer_labels(x, labels).mean()),
+        (lambda x: classification.cross_entropy(x, soft)[0],
+         lambda x: optax.softmax_cross_entropy(x, soft).mean()),
+    ):  # fmt: skip
+        np.testing.assert_allclose(ours(logits), theirs(logits), rtol=1e-6)
+        np.testing.assert_allclose(jax.grad(ours)(logits), jax.grad(theirs)(logits), atol=1e-7)
+
+
+def test_pixels_are_masked_by_rows():
+    logits, labels = random(2, 3, 4, 5), jnp.zeros((2, 3, 4), int)
+    scalar, metrics = classification.cross_entropy(logits, labels, jnp.array([0.0, 1.0]))
+    alone, _ = classification.cross_entropy(logits[1:], labels[1:])
+    np.testing.assert_allclose(scalar, alone, rtol=1e-6)
+    assert float(metrics["loss"][1]) == 12
+
+
+def test_tokens_equal_optax_under_a_mask():
+    logits, targets = random(4, 8, 50), jnp.arange(32).reshape(4, 8)
+    mask = (jnp.arange(8) < jnp.array([8, 5, 1, 0])[:, None]).astype(jnp.float32)
+    scalar, metrics = language.cross_entropy(logits, targets, mask)
+    each = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+    np.testing.assert_allclose(scalar, (each * mask).sum() / 14, rtol=1e-6)
+    assert float(metrics["loss"][1]) == 14
+    hits = (np.argmax(logits, -1) == targets) * np.asarray(mask)
+    assert float(metrics["accuracy"][0]) == hits.sum()
+    rows = language.cross_entropy(logits, targets, jnp.array([1.0, 0, 0, 0]))[1]["loss"]
+    np.testing.assert_allclose(rows[0], each[0].sum(), rtol=1e-6)
+    assert float(rows[1]) == 8
+
+
+def test_label_smoothing_changes_the_scalar_and_not_the_metric():
+    scalar, metrics = language.cross_entropy(LOGITS[:, None], LABELS[:, None], smoothing=0.3)
+    plain = (log(8 / 5) + log(4)) / 2
+    assert float(metrics["loss"][0]) / 2 == pytest.approx(plain)
+    uniform = (log(8) + log(8 / 2) + log(8 / 5)) / 3
+    assert float(scalar) == pytest.approx(0.7 * plain + 0.3 * uniform)
+
+    logits, targets = random(2, 3, 7), jnp.zeros((2, 3), int)
+    smoothed = optax.smooth_labels(jax.nn.one_hot(targets, 7), 0.1)
+    expected = optax.softmax_cross_entropy(logits, smoothed).mean()
+    np.testing.assert_allclose(
+        language.cross_entropy(logits, targets, smoothing=0.1)[0], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("loss", [classification.cross_entropy, language.cross_entropy])
+def test_large_logits_give_finite_gradients(loss):
+    logits = jnp.array([[[1e4, -1e4, 0.0], [-3e38, 3e38, 0.0]]])
+    targets = jnp.array([[1, 1]])
+    value, grads = jax.value_and_grad(lambda x: loss(x, targets)[0])(logits)
+    assert float(value) == 1e4  # (2e4 + 0) / 2
+    np.testing.assert_allclose(grads, [[[0.5, -0.5, 0], [0, 0, 0]]], atol=1e-7)
+
+
+def test_bfloat16_logits_are_summed_in_float32():
+    logits = jnp.zeros((1, 1, 1000), jnp.bfloat16)
+    scalar, _ = language.cross_entropy(logits, jnp.zeros((1, 1), int))
+    assert scalar.dtype == jnp.float32
+    assert exp(float(scalar)) == pytest.approx(1000, rel=1e-4)
