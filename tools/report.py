@@ -89,13 +89,19 @@ def _head(runs: list[RunDir], title: str) -> str:
         )
         figures = f'<dl class="figures">{figures}</dl>'
     said = dict.fromkeys(line for run in runs for line in run.said.get("lines", []))
-    lines = "".join(f"<li>{escape(line)}</li>" for line in said)
+    lines = "".join(f"<li>{_noted(line)}</li>" for line in said)
     family = f"<small>{escape(family)}</small>" if family else ""
     return (
         f"<header>\n<h1>{family}{escape(name)}</h1>\n"
         f"<p>{escape(' · '.join(filter(None, facts)))}</p>\n{figures}\n"
         f"{f'<ul>{lines}</ul>' if lines else ''}\n</header>"
     )
+
+
+def _noted(line: str) -> str:
+    """`label  words`, two spaces apart as the terminal shows them, with the label set off."""
+    label, _, words = line.partition("  ")
+    return f"<i>{escape(label)}</i> {escape(words.strip())}" if words else escape(line)
 
 
 def _time(run: RunDir) -> str:
@@ -229,7 +235,7 @@ def command(run: RunDir) -> str:
     from research.core import config
 
     try:
-        named = config.load(run.name).to_dict()
+        named = config.plain(config.load(run.name))
     except UserError:  # renamed since; the commit still has it
         named = run.config
     changed = rundir.differences([named, run.config]).items()
@@ -237,7 +243,9 @@ def command(run: RunDir) -> str:
         shlex.quote(f"--config.{key}={_value(now)}") for key, (_, now) in changed if now != ABSENT
     ]
     train = " ".join(["./almanac train", run.name, *overrides])
-    return f"git checkout {run.commit}\n{train}" if run.commit else train
+    clean = run.commit.removesuffix("+")
+    dirty = "  # and changes that were not committed" if clean != run.commit else ""
+    return f"git checkout {clean}{dirty}\n{train}" if clean else train
 
 
 # ---- Style
@@ -266,6 +274,8 @@ h1 small { display: block; margin-bottom: .35rem; font-size: 1rem; color: var(--
 h2 { margin: 3.5rem 0 .9rem; font-size: 1.3rem; font-weight: 400; overflow-wrap: anywhere; }
 header p { margin: .6rem 0 0; color: var(--quiet); }
 header ul { margin: 1.5rem 0 0; padding: 0; list-style: none; }
+header li { padding-left: 1.5rem; text-indent: -1.5rem; }
+header li i { font-style: normal; color: var(--quiet); }
 dl { margin: 0; } dd { margin: 0; }
 .figures { display: flex; flex-wrap: wrap; gap: 1.25rem 2.75rem; margin-top: 2rem; }
 .figures dt { color: var(--quiet); font-size: .9rem; }

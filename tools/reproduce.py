@@ -142,7 +142,8 @@ def main(argv: list[str]) -> int:
         prog="almanac reproduce",
         description=(
             "Train every seed of an experiment, keep the logs under experiments/*/results and "
-            "refresh the tables. Interrupted, the same command continues. Exits 1 if the number is missed."
+            "refresh the tables. Interrupted, the same command continues. Exits 1 where a number "
+            "is missed."
         ),
     )
     parser.add_argument("name", metavar="FAMILY/NAME", help="almanac list names them")

@@ -29,18 +29,18 @@ class Quality:
     """`quality(state) -> {name: value}`; `draw(state, path)` writes a picture; `report` says what measures."""
 
     def __init__(self, fn: Callable, latent: int, seed: int, measure: Callable, draw: Callable, report: list[str]):
-        z_key = jax.random.fold_in(jax.random.key(seed), 1)
-        self._z = jax.random.normal(z_key, (NUM_SAMPLES, latent))
+        self._key, self._latent = jax.random.fold_in(jax.random.key(seed), 1), latent
         self._fn, self._measure, self._draw, self.report = jax.jit(fn), measure, draw, report
 
     def __call__(self, state: Any) -> dict[str, float]:
-        return self._measure(self._samples(state))
+        return self._measure(self._samples(state, self._key))
 
-    def draw(self, state: Any, path: Path) -> None:
-        self._draw(path, self._samples(state))
+    def draw(self, state: Any, path: Path, key: jax.Array | None = None) -> None:
+        self._draw(path, self._samples(state, self._key if key is None else key))
 
-    def _samples(self, state: Any) -> np.ndarray:
-        return np.asarray(self._fn(state.variables, {"z": self._z})["x"], np.float32)
+    def _samples(self, state: Any, key: jax.Array) -> np.ndarray:
+        z = jax.random.normal(key, (NUM_SAMPLES, self._latent))
+        return np.asarray(self._fn(state.variables, {"z": z})["x"], np.float32)
 
 
 def make(fn: Callable, latent: int, seed: int, data: images.Images | None) -> Quality:

@@ -1,5 +1,6 @@
 """Generative adversarial networks: two networks, two optimisers, two updates a step."""
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ def build(cfg: Any) -> Experiment:
         quality=quality.make(fn, cfg.model.latent, cfg.seed, data),
         predictor=Predictor(fn, {"z": (("b", cfg.model.latent), "float32")}, partial(encode, cfg.model.latent), decode),
         rules=mesh.resolve(cfg.rules, RULES),
+        sharding=RULES,
         ema=cfg.optim.ema,
         context=data,
     )
@@ -186,6 +188,13 @@ def predict(generator: Any, variables: Any, inputs: Any) -> dict:
     """{"z": f32[B, Z]} -> {"x": f32[B, 2] or pictures f32[B, Y, X, C] in 0..1}."""
     own = {k: v["generator"] for k, v in variables.items() if "generator" in v}
     return {"x": generator.apply(own, inputs["z"])}
+
+
+def sample(e: Experiment, state: Any, key: jax.Array, out: Path) -> Iterator[str]:
+    """Writes a picture of samples drawn with `key` to `out` and tells where."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    e.quality.draw(state, out, key)
+    yield str(out)
 
 
 def encode(latent: int, file: str | Path) -> dict:

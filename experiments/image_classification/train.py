@@ -55,6 +55,7 @@ def build(cfg: Any) -> Experiment:
             predictor, {"image": (("b", *data.shape), "float32")}, partial(encode, data), partial(decode, data)
         ),
         rules=mesh.resolve(cfg.rules, rules),
+        sharding=rules,
         ema=cfg.optim.ema,
         context=data,
     )

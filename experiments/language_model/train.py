@@ -1,5 +1,6 @@
 """Language models: a GPT learns the next token."""
 
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,11 @@ def build(cfg: Any) -> Experiment:
         train_step=make_train_step(partial(loss, model), tx, **options(cfg)),
         eval_step=make_eval_step(partial(predict, model), measure, cfg.dtype),
         predictor=Predictor(
-            partial(predict, model), {"tokens": (("b", "t"), "int32")}, partial(encode, data, cfg), partial(decode, data)
+            partial(predict, model), {"tokens": (("b", "t"), "int32")}, partial(encode, data, cfg), partial(decode, data),
+            limits=[f"t <= {cfg.data.length}"],
         ),
         rules=mesh.resolve(cfg.rules, gpt.SHARDING),
+        sharding=gpt.SHARDING,
         ema=cfg.optim.ema,
         context=(data, model, dict(cfg.sample)),
     )
@@ -64,7 +67,7 @@ def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
                 run.log("valid", run.evaluate(e.eval_step, state, e.evals["valid"]))
             run.save(state)
 
-        run.sample("sample.txt").write_text(sample(e, state.variables, jax.random.key(e.cfg.seed)), "utf-8")
+        run.sample("sample.txt").write_text("".join(sample(e, state, jax.random.key(e.cfg.seed))), "utf-8")
         return run.finish(state)
 
 
@@ -105,15 +108,33 @@ def decode(data: text.Text, outputs: Any) -> dict:
     return {"next": {data.tokenizer.decode([i]): round(float(p[i]), 4) for i in np.argsort(-p)[:5]}}
 
 
-def sample(e: Experiment, variables: Any, key: jax.Array, prompt: str | None = None, **changes: Any) -> str:
-    """Text continued from `prompt` as `cfg.sample` says; keywords change its keys."""
+def sample(
+    e: Experiment, state: Any, key: jax.Array, out: Path | None = None, *,
+    prompt: str | None = None, stop: Sequence[str] = (), **changes: Any,
+) -> Iterator[str]:  # fmt: skip
+    """Text continued from `prompt` as `cfg.sample` says (keywords change its keys), in pieces as they come.
+
+    It ends before the first of the texts `stop`. `out` is for pictures, and not used.
+    """
+    del out
     data, model, how = e.context
     how = how | changes
     default, length = how.pop("prompt"), how.pop("length")
     prompt = default if prompt is None else prompt
-    tokens = jnp.asarray(data.tokenizer.encode(prompt))[None].astype(jnp.int32)
-    out = decoding.generate(model, variables, tokens, key, length=length, **how)
-    return data.tokenizer.decode(np.asarray(out[0]))
+    encode = data.tokenizer.encode
+    tokens = jnp.asarray(encode(prompt), jnp.int32)[None]
+    ids, shown = [], prompt
+    columns = decoding.stream(
+        model, state.variables, tokens, key, length=length, block=16, stop=[encode(s) for s in stop], **how
+    )
+    yield prompt
+    for column in columns:
+        ids.append(int(column[0]))
+        whole = prompt + data.tokenizer.decode(np.asarray(ids))
+        ends = [at for s in stop if (at := whole.find(s, len(prompt))) >= 0]
+        whole = whole[: min(ends)] if ends else whole.rstrip("\ufffd")  # perhaps half a character
+        yield whole[len(shown) :]
+        shown = whole
 
 
 if __name__ == "__main__":

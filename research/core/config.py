@@ -65,9 +65,18 @@ def _tuples(value: Any) -> Any:
 def merge(base: Mapping, **groups: Any) -> ConfigDict:
     """A family's defaults and one experiment's changes -> a locked config. A key that the defaults lack is an error."""
     cfg = ConfigDict(dict(base), sort_keys=False).lock()
-    for key, value in flatten(groups).items():
-        _set(cfg, key, value)
+    _merge(cfg, groups, "")
     return cfg
+
+
+def _merge(cfg: ConfigDict, changes: Mapping, prefix: str) -> None:
+    for key, value in changes.items():
+        if key in cfg and isinstance(cfg[key], ConfigDict) and isinstance(value, Mapping):
+            _merge(cfg[key], value, f"{prefix}{key}.")
+        elif key not in cfg:
+            raise UserError(f"there is no config key {prefix + key!r}{nearest(key, cfg)}")
+        else:
+            _set(cfg, key, value)
 
 
 def flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:
@@ -101,9 +110,6 @@ def _split(text: str) -> tuple[str, str]:
 
 
 def _set(cfg: ConfigDict, key: str, value: Any) -> None:
-    flat = flatten(cfg)
-    if key not in flat:
-        raise UserError(f"there is no config key {key!r}{nearest(key, flat)}")
     *groups, last = key.split(".")
     for group in groups:
         cfg = cfg[group]

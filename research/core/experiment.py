@@ -13,6 +13,7 @@ class Predictor:
 
     fn       pure: (variables, {name: array}) -> {name: array}
     inputs   {name: (shape, dtype)}; strings in a shape are symbolic sizes, "b" the batch
+    limits   what symbolic sizes must obey, as `jax.export` reads it: "t <= 64"
     encode   a raw thing (text, an image file's path) -> inputs of one row, {name: numpy [1, ...]}
     decode   outputs of one row -> what a person reads, {name: value}
     """
@@ -21,6 +22,7 @@ class Predictor:
     inputs: Mapping[str, tuple[tuple, str]]
     encode: Callable[[Any], Mapping]
     decode: Callable[[Mapping], Mapping]
+    limits: Sequence[str] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,5 +39,6 @@ class Experiment:
     predictor: Predictor
     quality: Callable | None = None  # state -> {name: value}, where there are no batches to sweep over
     rules: Sequence = ()
+    sharding: Mapping[str, Sequence] = dataclasses.field(default_factory=dict)  # the model's named sets of rules
     ema: float = 0.0
     context: Any = None  # what the family's own tools need: tokeniser, class names

@@ -68,7 +68,7 @@ class Block(nn.Module):
         norm = _norm(self.norm, self.norm_eps, self.bias)
         drop = nn.Dropout(self.dropout, deterministic=not self.train)
         scaled = nn.initializers.normal(0.02 / (2 * self.num_layers) ** 0.5)
-        shared = dict(bias=self.bias, out_init=scaled)
+        shared = {"bias": self.bias, "out_init": scaled}
         attention = Attention(
             self.num_heads, self.kv_heads, dropout=self.dropout, name="attention", **shared
         )
@@ -231,7 +231,7 @@ def _check(model: GPT) -> None:
     for name in sizes:
         if (value := getattr(model, name)) is not None and value < 1:
             raise UserError(f"model.{name}={value}: want at least 1")
-    for name, known in dict(positions=POSITIONS, norm=NORMS, mlp=ACTIVATIONS).items():
+    for name, known in {"positions": POSITIONS, "norm": NORMS, "mlp": ACTIVATIONS}.items():
         if (value := getattr(model, name)) not in known:
             raise UserError(f"unknown model.{name} {value!r}{nearest(value, known)}")
     if model.width % model.num_heads:

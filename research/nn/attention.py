@@ -5,6 +5,7 @@ Sources: Vaswani et al. 2017 (1706.03762), eq. 1; grouped queries: Ainslie et al
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -81,8 +82,8 @@ class Attention(nn.Module):
         B, T, D = x.shape
         N = self.kv_heads or self.num_heads
         G, K = self.num_heads // N, D // self.num_heads
-        dense = dict(use_bias=self.bias)
-        qkv = nn.Dense(N * (G + 2) * K, kernel_init=self.kernel_init, name="qkv", **dense)(x)
+        dense = partial(nn.Dense, use_bias=self.bias)
+        qkv = dense(N * (G + 2) * K, kernel_init=self.kernel_init, name="qkv")(x)
         qkv = qkv.reshape(B, T, N, G + 2, K)
         q, k, v = qkv[..., :G, :], qkv[..., G, :], qkv[..., G + 1, :]
         if rotary is not None:
@@ -93,7 +94,7 @@ class Attention(nn.Module):
             k, v = cache["k"], cache["v"]
         drop = nn.Dropout(self.dropout, deterministic=not train)
         y = attend(q, k, v, mask, drop).reshape(B, T, D)
-        return nn.Dense(D, kernel_init=self.out_init, name="out", **dense)(y), cache
+        return dense(D, kernel_init=self.out_init, name="out")(y), cache
 
 
 def _write(whole: jax.Array, part: jax.Array, index: jax.Array | int) -> jax.Array:

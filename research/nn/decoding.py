@@ -238,4 +238,10 @@ def _options(model, prompt, key, length, sampling):
         del settings["temperature"]
     keys = key if key.ndim else jax.vmap(jax.random.fold_in, (None, 0))(key, np.arange(len(prompt)))
     stop = [np.asarray(s, np.int32) for s in stop if len(s) <= length]
-    return prompt, dict(settings=settings, stop=stop, keys=keys, pad=pad, prompt=prompt.shape[1])
+    return prompt, {
+        "settings": settings,
+        "stop": stop,
+        "keys": keys,
+        "pad": pad,
+        "prompt": prompt.shape[1],
+    }

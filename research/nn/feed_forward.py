@@ -27,9 +27,11 @@ class FeedForward(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        wide = partial(nn.Dense, self.width, use_bias=self.bias, kernel_init=self.kernel_init)
+        dense = partial(nn.Dense, use_bias=self.bias)
         act = ACTIVATIONS[self.activation]
-        up = wide(name="up")(x)
-        hidden = act(wide(name="gate")(x)) * up if self.activation == "swiglu" else act(up)
-        out = partial(nn.Dense, use_bias=self.bias, kernel_init=self.out_init, name="down")
-        return out(x.shape[-1])(hidden)
+        hidden = dense(self.width, kernel_init=self.kernel_init, name="up")(x)
+        if self.activation == "swiglu":
+            hidden *= act(dense(self.width, kernel_init=self.kernel_init, name="gate")(x))
+        else:
+            hidden = act(hidden)
+        return dense(x.shape[-1], kernel_init=self.out_init, name="down")(hidden)

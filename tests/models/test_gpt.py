@@ -9,8 +9,15 @@ from research.core.errors import UserError
 from research.core.mesh import make_mesh, path_name, shardings
 from research.models.gpt import GPT, SHARDING, stack, unstack
 
-SMALL = dict(vocab_size=31, num_layers=2, num_heads=4, width=32, max_length=16)
-LLAMA = dict(positions="rotary", norm="rmsnorm", mlp="swiglu", mlp_width=48, kv_heads=2, tied=False)
+SMALL = {"vocab_size": 31, "num_layers": 2, "num_heads": 4, "width": 32, "max_length": 16}
+LLAMA = {
+    "positions": "rotary",
+    "norm": "rmsnorm",
+    "mlp": "swiglu",
+    "mlp_width": 48,
+    "kv_heads": 2,
+    "tied": False,
+}
 TOKENS = np.random.default_rng(0).integers(0, 31, (2, 12))
 
 
@@ -35,20 +42,32 @@ def count(model):
 def test_parameter_counts():
     # nanoGPT on a CPU: 4 blocks of 12 D^2 weights and two scales, last scale, two embeddings.
     D = 128
-    nano = dict(vocab_size=65, num_layers=4, num_heads=4, width=D, max_length=64)
+    nano = {"vocab_size": 65, "num_layers": 4, "num_heads": 4, "width": D, "max_length": 64}
     assert count(GPT(**nano)) == 4 * (12 * D**2 + 2 * D) + D + 65 * D + 64 * D == 804_096
     assert count(GPT(**nano, scan=True)) == 804_096
-    gpt2 = dict(vocab_size=50257, num_layers=12, num_heads=12, width=768, max_length=1024)
+    gpt2 = {
+        "vocab_size": 50257,
+        "num_layers": 12,
+        "num_heads": 12,
+        "width": 768,
+        "max_length": 1024,
+    }
     assert count(GPT(**gpt2, bias=True)) == 124_439_808  # GPT-2's published checkpoint
-    llama = LLAMA | dict(kv_heads=None, mlp_width=11008)  # Llama 2 7B's published checkpoint
-    llama |= dict(vocab_size=32000, num_layers=32, num_heads=32, width=4096, max_length=4096)
+    llama = LLAMA | {"kv_heads": None, "mlp_width": 11008}  # Llama 2 7B's published checkpoint
+    llama |= {
+        "vocab_size": 32000,
+        "num_layers": 32,
+        "num_heads": 32,
+        "width": 4096,
+        "max_length": 4096,
+    }
     assert count(GPT(**llama, scan=True)) == 6_738_415_616
     # Three matrices of 8/3 D = 341.3 units, up to 384, for two of 4 D = 512.
     assert count(GPT(**nano, mlp="swiglu")) == 804_096 + 4 * D * (3 * 384 - 2 * 512)
 
 
 def test_initial_weights():
-    model = GPT(**SMALL | dict(num_layers=8, width=128, scan=True))
+    model = GPT(**SMALL | {"num_layers": 8, "width": 128, "scan": True})
     params = jax.jit(model.init)(jax.random.key(0), TOKENS)["params"]
     spread = {path_name(p): v.std() for p, v in jax.tree_util.tree_leaves_with_path(params)}
     assert spread["tokens/embedding"] == pytest.approx(0.02, rel=0.05)
@@ -72,9 +91,9 @@ def test_causality(kwargs):
 @pytest.mark.parametrize(
     "kwargs, changes",
     [
-        (dict(bias=True), dict(scan=True)),
-        (dict(bias=True), dict(remat=True)),
-        (LLAMA, dict(scan=True, remat=True)),
+        ({"bias": True}, {"scan": True}),
+        ({"bias": True}, {"remat": True}),
+        (LLAMA, {"scan": True, "remat": True}),
     ],
 )
 def test_scan_and_remat_equal_the_plain_model(kwargs, changes):
@@ -116,7 +135,7 @@ def test_dropout(scan):
 
 
 @pytest.mark.parametrize("scan", [False, True])
-@pytest.mark.parametrize("kwargs", [dict(bias=True), dict(kv_heads=1), LLAMA])
+@pytest.mark.parametrize("kwargs", [{"bias": True}, {"kv_heads": 1}, LLAMA])
 def test_cached_logits_equal_uncached(kwargs, scan):
     model, variables = make(scan=scan, **kwargs)
     whole = apply(model, variables, TOKENS)
@@ -143,7 +162,7 @@ def test_logits_are_f32_under_bf16_parameters():
 
 @pytest.mark.parametrize("scan", [False, True])
 def test_sharding_rules(scan):
-    model = GPT(**SMALL | LLAMA | dict(scan=scan))
+    model = GPT(**SMALL | LLAMA | {"scan": scan})
     tree = jax.eval_shape(model.init, jax.random.key(0), TOKENS)
     mesh = make_mesh({"data": 1, "model": 1}, jax.devices()[:1])
     lead = (None,) if scan else ()
@@ -178,15 +197,15 @@ def test_sharded_logits_equal_whole_ones(rules):
 @pytest.mark.parametrize(
     "kwargs, words",
     [
-        (dict(width=30), "model.width=30 does not divide by model.num_heads=4"),
-        (dict(kv_heads=3), "model.kv_heads=3"),
-        (dict(num_layers=0), "model.num_layers=0: want at least 1"),
-        (dict(kv_heads=0), "model.kv_heads=0: want at least 1"),
-        (dict(positions="rotory"), "did you mean 'rotary'?"),
-        (dict(norm="layer_norm"), "did you mean 'layernorm'?"),
-        (dict(mlp="maxout"), "known: gelu, gelu_exact, swiglu"),
-        (dict(width=36, num_heads=4, positions="rotary"), "even"),
-        (dict(dropout=1.0), "model.dropout=1.0"),
+        ({"width": 30}, "model.width=30 does not divide by model.num_heads=4"),
+        ({"kv_heads": 3}, "model.kv_heads=3"),
+        ({"num_layers": 0}, "model.num_layers=0: want at least 1"),
+        ({"kv_heads": 0}, "model.kv_heads=0: want at least 1"),
+        ({"positions": "rotory"}, "did you mean 'rotary'?"),
+        ({"norm": "layer_norm"}, "did you mean 'layernorm'?"),
+        ({"mlp": "maxout"}, "known: gelu, gelu_exact, swiglu"),
+        ({"width": 36, "num_heads": 4, "positions": "rotary"}, "even"),
+        ({"dropout": 1.0}, "model.dropout=1.0"),
     ],
 )
 def test_bad_attributes(kwargs, words):

@@ -57,7 +57,10 @@ def naive(model, variables, prompt, length):
 
 def test_processors_by_hand():
     logits = jnp.log(jnp.array([[0.1, 0.4, 0.2, 0.3]]))
-    kept = lambda x: np.isfinite(x)[0].tolist()  # noqa: E731
+
+    def kept(x):
+        return np.isfinite(x)[0].tolist()
+
     assert kept(top_k(logits, 2)) == [False, True, False, True]
     assert kept(top_k(logits, 9)) == [True] * 4
     assert kept(top_p(logits, 0.39)) == [False, True, False, False]  # 0.4 reaches it alone
@@ -94,12 +97,12 @@ def test_processors_equal_transformers():
 @pytest.mark.parametrize(
     "settings, weights",
     [
-        (dict(top_p=0.8), [8, 4, 2, 0, 0]),  # 8 + 4 + 2 of 16 is the first mass past 0.8
-        (dict(temperature=0.5), [64, 16, 4, 1, 1]),  # p^2
-        (dict(top_k=2, temperature=0.5), [64, 16, 0, 0, 0]),
-        (dict(min_p=0.25), [8, 4, 2, 0, 0]),
+        ({"top_p": 0.8}, [8, 4, 2, 0, 0]),  # 8 + 4 + 2 of 16 is the first mass past 0.8
+        ({"temperature": 0.5}, [64, 16, 4, 1, 1]),  # p^2
+        ({"top_k": 2, "temperature": 0.5}, [64, 16, 0, 0, 0]),
+        ({"min_p": 0.25}, [8, 4, 2, 0, 0]),
         # The prompt's token 0 goes from log 8 > 0 to its half, sqrt(8) in weight.
-        (dict(repetition_penalty=2.0), [8**0.5, 4, 2, 1, 1]),
+        ({"repetition_penalty": 2.0}, [8**0.5, 4, 2, 1, 1]),
     ],
     ids=lambda x: "-".join(x) if isinstance(x, dict) else "",
 )
@@ -114,42 +117,48 @@ def test_samples_follow_the_distribution(settings, weights):
 
 
 @pytest.mark.parametrize(
-    "length, prompt", [(5, 4), (40, 4), (9, 12), (9, 20)], ids=["fits", "slides", "full", "long"]
+    "length, prompt", [(8, 4), (40, 4), (9, 20)], ids=["fits", "slides", "long"]
 )
 def test_greedy_equals_the_uncached_loop(gpt, length, prompt):
     tokens = np.random.default_rng(1).integers(0, 19, (3, prompt))
     got = generate(*gpt, tokens, KEY, length=length, temperature=0)
+    assert got.dtype == jnp.int32 and got.shape == (3, prompt + length)
     np.testing.assert_array_equal(got, naive(*gpt, tokens, length))
-    assert got.dtype == jnp.int32
 
 
 def test_a_window_of_one_token(gpt):
-    model = gpt[0].clone(max_length=1)
-    variables = jax.tree.map(jnp.asarray, gpt[1])
-    variables["params"]["position"]["embedding"] = np.zeros((1, 16), np.float32)
-    got = generate(model, variables, [[3]], KEY, length=6, temperature=0)
-    successor = np.asarray(model.apply(variables, np.arange(19)[:, None]))[:, 0].argmax(-1)
-    for a, b in zip(got[0, :-1], got[0, 1:], strict=True):
-        assert successor[a] == b
+    model, variables = gpt[0].clone(max_length=1), jax.tree.map(np.copy, gpt[1])
+    table = variables["params"]["position"]
+    table["embedding"] = table["embedding"][:1]
+    got = generate(model, variables, [[3]], KEY, length=6, temperature=0)[0]
+    follows = np.asarray(model.apply(variables, np.arange(19)[:, None]))[:, 0].argmax(-1)
+    np.testing.assert_array_equal(got[1:], follows[got[:-1]])
 
 
-@pytest.mark.parametrize("scan", [False, True])
-@pytest.mark.parametrize("block", [1, 7])
-def test_stream_equals_generate(scan, block):
-    model = GPT(19, 2, 2, 16, 12, scan=scan, positions="rotary", kv_heads=1)
+@pytest.mark.parametrize(
+    "attributes, settings",
+    [
+        ({}, {"top_p": 0.9}),
+        (
+            {"scan": True, "positions": "rotary", "kv_heads": 1},
+            {"repetition_penalty": 1.5, "min_p": 0.1},
+        ),
+    ],
+)
+def test_stream_equals_generate(attributes, settings):
+    model = GPT(19, 2, 2, 16, 12, **attributes)
     prompt = np.random.default_rng(1).integers(0, 19, (2, 3))
     variables = jax.jit(model.init)(KEY, prompt)
-    for settings in (dict(top_p=0.9), dict(temperature=0.0, repetition_penalty=1.5)):
-        settings |= dict(length=30)
-        whole = generate(model, variables, prompt, KEY, **settings)
-        columns = list(stream(model, variables, prompt, KEY, block=block, **settings))
-        np.testing.assert_array_equal(np.stack(columns, 1), whole[:, 3:])
+    whole = generate(model, variables, prompt, KEY, length=30, **settings)
     assert len(np.unique(whole)) > 3
+    for block in (1, 7, 99):
+        columns = stream(model, variables, prompt, KEY, length=30, block=block, **settings)
+        np.testing.assert_array_equal(np.stack(list(columns), 1), whole[:, 3:])
 
 
 def test_stop_sequences_by_hand():
     prompt = [[5, 1], [6, 7], [1, 6], [9, 8]]
-    kwargs = dict(length=7, temperature=0, pad=0, stop=[[6, 7], [3, 4, 5], [2] * 9])
+    kwargs = {"length": 7, "temperature": 0, "pad": 0, "stop": [[6, 7], [3, 4, 5], [2] * 9]}
     want = [
         [2, 3, 4, 5, 0, 0, 0],  # the second sequence; padded behind it
         [8, 9, 0, 1, 2, 3, 4],  # a sequence in the prompt stops nothing
@@ -160,7 +169,7 @@ def test_stop_sequences_by_hand():
     np.testing.assert_array_equal(got, np.concatenate([prompt, want], 1))
     columns = list(stream(SUCCESSOR, VARIABLES, prompt[:1], KEY, **kwargs))
     np.testing.assert_array_equal(np.stack(columns, 1), [[2, 3, 4, 5]])  # and no padding
-    got = generate(SUCCESSOR, VARIABLES, [[3]], KEY, **kwargs | dict(stop=[[4]], pad=7))
+    got = generate(SUCCESSOR, VARIABLES, [[3]], KEY, **kwargs | {"stop": [[4]], "pad": 7})
     assert got.tolist() == [[3, 4, 7, 7, 7, 7, 7, 7]]
 
 
@@ -168,21 +177,21 @@ def test_rows_are_independent(gpt):
     prompt = np.random.default_rng(1).integers(0, 19, (3, 4))
     other = prompt.copy()
     other[1] = (other[1] + 1) % 19
-    a, b = (np.asarray(generate(*gpt, x, KEY, length=20)) for x in (prompt, other))
+    a, b = (np.asarray(generate(*gpt, x, KEY, length=8)) for x in (prompt, other))
     np.testing.assert_array_equal(a[[0, 2]], b[[0, 2]])
     assert (a[1, 4:] != b[1, 4:]).any()
-    same = generate(*gpt, prompt[[0, 0]], KEY, length=20)
+    same = generate(*gpt, prompt[[0, 0, 0]], KEY, length=8)
     assert (same[0] != same[1]).any()  # equal prompts are drawn from apart
     keys = jax.random.split(KEY, 3)  # a key a row: alone, a row says what it says in company
-    three = generate(*gpt, prompt, keys, length=20)
-    one = generate(*gpt, prompt[1:2], keys[1:2], length=20)
+    three = generate(*gpt, prompt, keys, length=8)
+    one = generate(*gpt, prompt[1:2], keys[1:2], length=8)
     np.testing.assert_array_equal(three[1:2], one)
 
 
 def test_new_numbers_compile_nothing(gpt):
     prompt = np.zeros((1, 2), np.int32)
     generate(*gpt, prompt, KEY, length=5, temperature=0.7, top_k=3, stop=[[1, 2]])
-    with jax.log_compiles(), pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(GPT, "apply", None)  # tracing anew would call it
         generate(*gpt, prompt, KEY, length=5, temperature=1.3, top_k=5, stop=[[3, 4]])
 
@@ -190,23 +199,23 @@ def test_new_numbers_compile_nothing(gpt):
 @pytest.mark.parametrize(
     "changes, words",
     [
-        (dict(length=0), "length=0: want at least 1"),
-        (dict(prompt=[[]]), "prompt of shape"),
-        (dict(prompt=[1, 2]), "prompt of shape"),
-        (dict(prompt=[[19]]), "outside the vocabulary, 0..18"),
-        (dict(temperature=-1.0), "temperature=-1.0: want at least 0"),
-        (dict(top_k=0), "top_k=0: want at least 1"),
-        (dict(top_p=0.0), "top_p=0.0: want above 0 and at most 1"),
-        (dict(top_p=1.5), "top_p=1.5"),
-        (dict(min_p=2.0), "min_p=2.0"),
-        (dict(repetition_penalty=0), "repetition_penalty=0: want above 0"),
-        (dict(temprature=1.0), "did you mean 'temperature'"),
-        (dict(stop=[[]]), "empty sequence"),
-        (dict(key=jax.random.split(KEY, 2)), "one for each of 1 rows"),
+        ({"length": 0}, "length=0: want at least 1"),
+        ({"prompt": [[]]}, "prompt of shape"),
+        ({"prompt": [1, 2]}, "prompt of shape"),
+        ({"prompt": [[19]]}, "outside the vocabulary, 0..18"),
+        ({"temperature": -1.0}, "temperature=-1.0: want at least 0"),
+        ({"top_k": 0}, "top_k=0: want at least 1"),
+        ({"top_p": 0.0}, "top_p=0.0: want above 0 and at most 1"),
+        ({"top_p": 1.5}, "top_p=1.5"),
+        ({"min_p": 2.0}, "min_p=2.0"),
+        ({"repetition_penalty": 0}, "repetition_penalty=0: want above 0"),
+        ({"temprature": 1.0}, "did you mean 'temperature'"),
+        ({"stop": [[]]}, "empty sequence"),
+        ({"key": jax.random.split(KEY, 2)}, "one for each of 1 rows"),
     ],
 )
 def test_bad_arguments(gpt, changes, words):
-    arguments = dict(prompt=[[1, 2]], key=KEY, length=3) | changes
+    arguments = {"prompt": [[1, 2]], "key": KEY, "length": 3} | changes
     for function in (generate, stream):  # stream at the call, before its first token
         with pytest.raises(UserError, match=words) as caught:
             function(*gpt, **arguments)

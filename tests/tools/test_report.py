@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from research.core import config
 from research.core.errors import UserError
 from tools import curves, report, rundir
 
@@ -171,6 +172,17 @@ def test_bad_input(tmp_path, make_run):
     (run / "metrics.jsonl").write_text('oops\n{"step": 1}\n')
     with pytest.raises(UserError, match="metrics.jsonl, line 1: not JSON: 'oops'"):
         report.write([run])
+
+
+def test_command_names_overrides_and_uncommitted_changes(tmp_path, make_run, monkeypatch):
+    named = {"optim": {"peak_lr": 0.1, "name": "adamw"}, "num_steps": 10}
+    monkeypatch.setattr(config, "load", lambda name: named)
+    changed = {"optim": {"peak_lr": 0.3, "name": "a b"}, "num_steps": 10}
+    run = make_run(tmp_path / "run", LOGGED, config=changed, commit="abc+")
+    assert report.command(rundir.read(run)) == (
+        "git checkout abc  # and changes that were not committed\n"
+        "./almanac train toy/small --config.optim.peak_lr=0.3 '--config.optim.name=a b'"
+    )
 
 
 def test_best_knows_its_side():

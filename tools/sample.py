@@ -1,0 +1,46 @@
+"""`almanac sample RUN [--prompt TEXT] ...`"""
+
+import argparse
+import importlib
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from research.core.config import EXPERIMENTS
+from research.core.errors import UserError
+from tools import runs
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="almanac sample", description="Generates from a run: text to the terminal, pictures to --out."
+    )
+    runs.add_run(parser)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="pictures: default RUN/samples/samples.png")
+    text = parser.add_argument_group("text (default: the config's sample group)")
+    text.add_argument("--prompt", help="what to continue")
+    text.add_argument("--length", type=int, help="tokens to add")
+    text.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end at this text; may be repeated")
+    text.add_argument("--temperature", type=float, help="0 takes the likeliest token")
+    for name, kind in (("top_k", int), ("top_p", float), ("min_p", float), ("repetition_penalty", float)):
+        text.add_argument(f"--{name.replace('_', '-')}", type=kind)
+    args = vars(parser.parse_args(argv))
+    run = Path(args.pop("run"))
+    e, state, _ = runs.load(run, args.pop("checkpoint"))
+    family = importlib.import_module(f"{EXPERIMENTS}.{e.cfg.name.split('/')[0]}.train")
+    if not hasattr(family, "sample"):
+        raise UserError(f"{e.cfg.name} does not generate; try `almanac predict {run} FILE`")
+    key, out = jax.random.key(args.pop("seed")), args.pop("out")
+    for piece in family.sample(e, state, key, out or run / "samples" / "samples.png", **_given(args, e.cfg.name)):
+        print(piece, end="", flush=True)
+    print()
+    return 0
+
+
+def _given(args: dict[str, Any], name: str) -> dict[str, Any]:
+    given = {k: v for k, v in args.items() if v not in (None, [])}
+    if given and not name.startswith("language_model/"):
+        raise UserError(f"--{next(iter(given))} is for text; {name} makes pictures")
+    return given
