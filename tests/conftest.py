@@ -31,9 +31,9 @@ def pytest_report_header(config: pytest.Config) -> str:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skips, under plain `pytest` too, what cannot run here."""
     for item in items:
-        if "data" in item.keywords and not MIRROR:
+        if item.get_closest_marker("data") and not MIRROR:
             item.add_marker(pytest.mark.skip(reason="needs real data: ALMANAC_MIRROR is not set"))
-        if "gpu" in item.keywords and os.environ["JAX_PLATFORMS"] == "cpu":
+        if item.get_closest_marker("gpu") and os.environ["JAX_PLATFORMS"] == "cpu":
             item.add_marker(pytest.mark.skip(reason="needs a GPU: almanac test --gpu"))
 
 

@@ -42,7 +42,7 @@ def load(folder: str | Path, which: str = "best") -> tuple[Experiment, TrainStat
 def _choose(folder: Path, which: str) -> Checkpoints:
     if which not in ("best", "last") and not which.isdigit():
         raise UserError(f"--checkpoint={which}: 'best', 'last' or a step")
-    best = Checkpoints(folder / "best", 1)
+    best = Checkpoints(folder / "best")
     if which == "best" and best.steps():
         return best
     best.close()

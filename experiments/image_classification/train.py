@@ -38,6 +38,8 @@ def build(cfg: Any) -> Experiment:
     train = Stream(data.train, cfg.data.batch_size, cfg.seed)
     sources = {"valid": data.valid, "test": data.test}
     evals = {k: Sweep(v, cfg.data.eval_batch_size) for k, v in sources.items() if v is not None}
+    if not evals:
+        raise UserError("the data has neither a validation nor a test part; set data.valid_fraction above 0")
     cfg = cfg.in_steps(train.epoch, train.batch_size)
     model = construct(module, cfg.model, num_classes=len(data.classes))
     changes = dict(cfg.augment)
@@ -68,7 +70,7 @@ def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
         state = run.start(e)
         for line in e.context.report:
             run.note(line)
-        run.baseline("valid/accuracy", {"most frequent class": images.most_frequent(e.context.valid)})
+        run.baseline(f"{next(iter(e.evals))}/accuracy", {"most frequent class": images.most_frequent(e.context.valid or e.context.test)})
 
         for _, batch in run.steps(e.train, state):
             state, metrics = e.train_step(state, batch)

@@ -5,14 +5,19 @@ on restore (Orbax alone restores flipped bits without a word), the step is set a
 good one is used.
 """
 
+import contextlib
 import errno
+import json
 import warnings
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as policies
 
 from research.core.errors import UserError
@@ -20,12 +25,13 @@ from research.core.mesh import path_name
 
 
 class Checkpoints:
-    """The checkpoints of one folder: `save`, `restore`, `steps`. `keep` newest ones stay."""
+    """The checkpoints of one folder: `save`, `restore`, `steps`. `keep` newest ones stay; None is for readers."""
 
-    def __init__(self, folder: str | Path, keep: int = 3):
+    def __init__(self, folder: str | Path, keep: int | None = None):
         self.folder = Path(folder).absolute()
+        # A reader leaves half-written folders alone: they may be a running training's.
         self._options = ocp.CheckpointManagerOptions(
-            preservation_policy=policies.LatestN(keep), cleanup_tmp_directories=True, create=False
+            preservation_policy=policies.LatestN(keep), cleanup_tmp_directories=keep is not None, create=False
         )
         self._manager: ocp.CheckpointManager | None = None
 
@@ -47,14 +53,17 @@ class Checkpoints:
 
     def save(self, step: int, state: Any, meta: dict) -> None:
         """Starts to save; raises what an earlier save met. Refuses a state that is not finite."""
-        sums, finite = jax.device_get(_inspect(state))
-        if broken := [path_name(p) for p, ok in jax.tree_util.tree_leaves_with_path(finite) if not ok]:
+        sums, finite = map(_leaves, jax.device_get(_inspect(state)))
+        if broken := [name for name, ok in finite.items() if not ok]:
             raise UserError(f"step {step}: {broken[0]} is not finite; nothing was saved, the last checkpoint stands")
-        checks = {path_name(p): int(v) for p, v in jax.tree_util.tree_leaves_with_path(sums)}
+        checks = {name: int(value) for name, value in sums.items()}
+        text = json.dumps(meta)
+        meta = json.loads(text)  # a copy: Orbax writes it later, in a thread
+        checks = {"state": checks, "meta": zlib.crc32(text.encode())}
         args = ocp.args.Composite(
             state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta), checksums=ocp.args.JsonSave(checks)
         )
-        with _clear_errors(self.folder):
+        with _write_errors(self.folder):
             manager = self._open()
             manager.check_for_errors()
             if step in manager.all_steps():
@@ -63,7 +72,7 @@ class Checkpoints:
 
     def wait(self) -> None:
         if self._manager is not None:
-            with _clear_errors(self.folder):
+            with _write_errors(self.folder):
                 self._manager.wait_until_finished()
                 self._manager.check_for_errors()
 
@@ -82,27 +91,27 @@ class Checkpoints:
                 return self._restore_one(candidate, target)
             except Damaged as e:
                 self._set_aside(candidate, str(e))
-        raise UserError(f"{self.folder}: no checkpoint is whole; the damaged ones were set aside as *.damaged")
+        raise UserError(f"{self.folder}: no checkpoint is whole; they were set aside as *.damaged, and a new start begins at 0")
 
     def _restore_one(self, step: int, target: Any) -> tuple[Any, dict]:
         manager = self._open()
-        try:
-            saved = manager.item_metadata(step)["state"]
-        except Exception as e:
-            raise Damaged(f"its metadata cannot be read ({_first_line(e)})") from None
+        with _read_errors():
+            checks = manager.restore(step, args=ocp.args.Composite(checksums=ocp.args.JsonRestore()))["checksums"]
+            saved = _leaves(manager.item_metadata(step)["state"])
+        if checks.keys() != {"state", "meta"} or checks["state"].keys() != saved.keys():
+            raise Damaged("its metadata and its checksums name different leaves")
         _check_structure(self.folder / str(step), saved, target)
-        try:
-            args = ocp.args.Composite(
-                state=ocp.args.StandardRestore(target), meta=ocp.args.JsonRestore(), checksums=ocp.args.JsonRestore()
-            )
+        with _read_errors():
+            args = ocp.args.Composite(state=ocp.args.StandardRestore(target), meta=ocp.args.JsonRestore())
             found = manager.restore(step, args=args)
-            checks = dict(found["checksums"])
-        except Exception as e:  # Orbax and TensorStore raise a dozen kinds for a damaged file
-            raise Damaged(_first_line(e)) from None
-        sums, _ = jax.device_get(_inspect(found["state"]))
-        for path, value in jax.tree_util.tree_leaves_with_path(sums):
-            if checks.get(path_name(path)) != int(value):
-                raise Damaged(f"the checksum of {path_name(path)} differs")
+        sums, wanted = _leaves(jax.device_get(_inspect(found["state"])[0])), _leaves(target)
+        for name, leaf in _leaves(found["state"]).items():
+            if leaf.dtype != wanted[name].dtype:  # a key that has lost its metadata is but words
+                raise Damaged(f"{name} comes back as {leaf.dtype}, not {wanted[name].dtype}")
+            if checks["state"][name] != int(sums[name]):
+                raise Damaged(f"the checksum of {name} differs")
+        if zlib.crc32(json.dumps(found["meta"]).encode()) != checks["meta"]:
+            raise Damaged("the checksum of its metadata differs")
         return found["state"], found["meta"]
 
     def _set_aside(self, step: int, why: str) -> None:
@@ -113,7 +122,9 @@ class Checkpoints:
         while aside.exists():
             number += 1
             aside = source.with_name(f"{step}.damaged.{number}")
-        source.rename(aside)
+        if jax.process_index() == 0:
+            source.rename(aside)
+        multihost_utils.sync_global_devices(f"{step} set aside")
         warnings.warn(f"checkpoint {source} is damaged: {why}; set aside as {aside.name}", stacklevel=2)
 
 
@@ -121,47 +132,54 @@ class Damaged(Exception):
     """A checkpoint that is not what was saved."""
 
 
-def _check_structure(folder: Path, saved: Any, target: Any) -> None:
+def _leaves(tree: Any) -> dict[str, Any]:
+    return {path_name(p): x for p, x in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _check_structure(folder: Path, saved: dict[str, Any], target: Any) -> None:
     """Orbax casts dtypes without a word and reports shapes without the leaf's name: compare first."""
-
-    def leaves(tree):
-        flat = jax.tree_util.tree_leaves_with_path(tree)
-        return {path_name(p): (tuple(x.shape), str(x.dtype)) for p, x in flat if not _is_key(x)}
-
-    have, want = leaves(saved), leaves(target)
-    keys = {path_name(p) for p, x in jax.tree_util.tree_leaves_with_path(target) if _is_key(x)}
-    for name in [*want, *have]:
-        if name not in keys and have.get(name) != want.get(name):
-            raise UserError(
-                f"{folder} does not fit this model: {name} is {_say(have.get(name))} there, {_say(want.get(name))} here"
-            )
+    wanted = _leaves(target)
+    keys = {name for name, x in wanted.items() if _is_key(x) and name in saved}  # saved as their words
+    for name in dict.fromkeys([*wanted, *saved]):
+        have, want = (_say(tree.get(name)) for tree in (saved, wanted))
+        if name not in keys and have != want:
+            raise UserError(f"{folder} does not fit this model: {name} is {have} there, {want} here")
 
 
 def _is_key(x: Any) -> bool:
     return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
-def _say(leaf: tuple | None) -> str:
-    return "absent" if leaf is None else f"{leaf[1]}{list(leaf[0])}"
+def _say(leaf: Any) -> str:
+    return "absent" if leaf is None else f"{leaf.dtype}{list(leaf.shape)}"
 
 
 def _first_line(e: Exception) -> str:
     return f"{type(e).__name__}: {(str(e).splitlines() or [''])[0][:200]}"
 
 
-class _clear_errors:
-    def __init__(self, folder: Path):
-        self.folder = folder
+@contextlib.contextmanager
+def _read_errors() -> Iterator[None]:
+    """Orbax and TensorStore raise a dozen kinds for a damaged file. A device too small is none of them."""
+    try:
+        yield
+    except Exception as e:
+        if isinstance(e, PermissionError) or "RESOURCE_EXHAUSTED" in str(e):
+            raise UserError(f"cannot restore the checkpoint: {_first_line(e)}") from None
+        raise Damaged(_first_line(e)) from None
 
-    def __enter__(self) -> None:
-        pass
 
-    def __exit__(self, kind, e, traceback) -> None:
+@contextlib.contextmanager
+def _write_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as e:
         full = isinstance(e, OSError) and e.errno == errno.ENOSPC
-        if e is not None and (full or "RESOURCE_EXHAUSTED" in str(e) or "No space left" in str(e)):
-            raise UserError(f"no space left to save under {self.folder}; free some and start again: it resumes") from e
-        if isinstance(e, PermissionError):
-            raise UserError(f"cannot write to {self.folder}: {e.strerror}") from e
+        if full or "RESOURCE_EXHAUSTED" in str(e) or "No space left" in str(e):
+            raise UserError(f"no space left to save under {folder}; free some and start again: it resumes") from e
+        if isinstance(e, OSError):
+            raise UserError(f"cannot write to {folder}: {e.strerror or e}") from e
+        raise
 
 
 @jax.jit

@@ -52,14 +52,14 @@ def _from_module(name: str) -> ConfigDict:
 def _from_json(path: Path) -> ConfigDict:
     try:
         return ConfigDict(_tuples(json.loads(path.read_text())["config"]), sort_keys=False)
-    except (OSError, ValueError, KeyError) as e:
+    except (OSError, ValueError, KeyError, TypeError) as e:
         raise UserError(f"cannot read the config {path}: {type(e).__name__}: {e}") from None
 
 
 def _tuples(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _tuples(v) for k, v in value.items()}
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+    return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
 def merge(base: Mapping, **groups: Any) -> ConfigDict:
@@ -75,6 +75,8 @@ def _merge(cfg: ConfigDict, changes: Mapping, prefix: str) -> None:
             _merge(cfg[key], value, f"{prefix}{key}.")
         elif key not in cfg:
             raise UserError(f"there is no config key {prefix + key!r}{nearest(key, cfg)}")
+        elif isinstance(cfg[key], ConfigDict):
+            raise UserError(f"config key {prefix + key!r} is a group, not {value!r}")
         else:
             _set(cfg, key, value)
 
@@ -129,15 +131,15 @@ def _parse(key: str, text: str, old: Any) -> Any:
             return text
         if is_duration:
             wanted = 'int, or a duration such as "3 epochs"'
-            number = float(text.replace("_", ""))
-            return int(number) if number == int(number) else _fail()
+            number = _literal(text)  # an int as it is, a seed of 19 digits too
+            return number if type(number) is int else _whole(float(text.replace("_", "")))
         if isinstance(old, float):
             return float(text)
         if isinstance(old, str):
             return text
-        value = _literal(text)
-        if isinstance(old, (tuple, list)):
-            return tuple(value) if isinstance(value, (tuple, list)) else _fail()
+        value = _tuples(_literal(text))
+        if isinstance(old, (tuple, list)) and not isinstance(value, tuple):
+            raise ValueError
         return value
     except (ValueError, KeyError, OverflowError):
         raise UserError(f"config key {key} = {text!r}: wanted {wanted} (it is {old!r})") from None
@@ -150,12 +152,16 @@ def _literal(text: str) -> Any:
         return text
 
 
-def _fail() -> None:
-    raise ValueError
+def _whole(number: float) -> int:
+    if number != int(number):
+        raise ValueError
+    return int(number)
 
 
 class View(Mapping):
     """A config that counts its reads: attributes and items, groups as views. It cannot be changed."""
+
+    __slots__ = ("_values", "_read", "_prefix")  # no other attribute can be set
 
     def __init__(self, values: Mapping, read: set[str] | None = None, prefix: str = ""):
         self._values, self._read, self._prefix = values, set() if read is None else read, prefix
@@ -208,8 +214,11 @@ class View(Mapping):
         def one(value: Any) -> Any:
             if isinstance(value, dict):
                 return {k: one(v) for k, v in value.items()}
+            if isinstance(value, (list, tuple)):
+                return tuple(map(one, value))
             if isinstance(value, str) and (m := _DURATION.fullmatch(value)):
-                return max(1, round(float(m[1].replace("_", "")) * steps_per[m[2].rstrip("s")]))
+                steps = float(m[1].replace("_", "")) * steps_per[m[2].rstrip("s")]
+                return max(1, round(steps)) if steps else 0
             return value
 
         return View(one(self.to_dict()), self._read)

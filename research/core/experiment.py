@@ -35,9 +35,9 @@ class Experiment:
     init: Callable  # key -> {"params": ..., **extra}
     tx: Any  # Optax transformation, or one a group of params
     train_step: Any  # step.Step
-    eval_step: Callable | None  # (state, batch) -> pairs
+    eval_step: Any  # (state, batch) -> pairs
     predictor: Predictor
-    quality: Callable | None = None  # state -> {name: value}, where there are no batches to sweep over
+    quality: Any = None  # state -> {name: value}, where there are no batches to sweep over
     rules: Sequence = ()
     sharding: Mapping[str, Sequence] = dataclasses.field(default_factory=dict)  # the model's named sets of rules
     ema: float = 0.0

@@ -33,7 +33,8 @@ def _equation(eqn: Any) -> int:
     if name == "conv_general_dilated":
         kernel = eqn.invars[1].aval
         outputs = kernel.shape[eqn.params["dimension_numbers"].rhs_spec[0]]
-        return 2 * eqn.outvars[0].aval.size * kernel.size // outputs
+        zeros = math.prod(eqn.params["lhs_dilation"])  # a strided one's gradient, or a transposed one: not multiplied
+        return 2 * eqn.outvars[0].aval.size * kernel.size // outputs // zeros
     if name == "cond":
         return max(count(branch) for branch in eqn.params["branches"])
     times = eqn.params["length"] if name == "scan" else 1

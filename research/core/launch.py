@@ -18,21 +18,32 @@ def parse(argv: Sequence[str], parser: argparse.ArgumentParser) -> tuple[argpars
     parser.add_argument("--resume", default="auto", metavar="auto|force", help="force: go on with a changed config")
     parser.add_argument("--device", metavar="cpu|gpu|tpu", help="fail where it is absent (default: what JAX finds)")
     parser.add_argument("--profile", metavar="A:B", help="trace steps A to B of this start for TensorBoard")
-    args, rest = parser.parse_known_args(argv)
-    return args, overrides(rest, parser)
+    # Before argparse, which takes "--config.num_steps=3 epochs", or the 3 of "--config.seed 3", for a positional.
+    changes, others = _take(argv)
+    args, rest = parser.parse_known_args(others)
+    return args, changes + overrides(rest, parser)
 
 
 def overrides(rest: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
     """The `--config.` words of a command line as `key=value`; any other word is a usage error."""
-    found, words = [], list(rest)
+    found, others = _take(rest)
+    if others:
+        parser.error(f"unknown argument {others[0]!r} (config keys are set by --config.KEY=VALUE)")
+    return found
+
+
+def _take(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """A command line -> its overrides as `key=value`, and its other words."""
+    found, others, words = [], [], list(argv)
     while words:
         word = words.pop(0)
         if not word.startswith("--config."):
-            parser.error(f"unknown argument {word!r} (config keys are set by --config.KEY=VALUE)")
-        if "=" not in word and words:
+            others.append(word)
+            continue
+        if "=" not in word and words and not words[0].startswith("--"):
             word += "=" + words.pop(0)
         found.append(word.removeprefix("--config."))
-    return found
+    return found, others
 
 
 def run(train: Callable, cfg: Any, args: argparse.Namespace) -> Path:

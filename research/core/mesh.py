@@ -52,8 +52,7 @@ def shardings(tree: Any, rules: Sequence, mesh: Mesh) -> Any:
                 continue  # a factored moment or a bias under a matrix's rule
             used.add(pattern)
             spec = _fsdp(leaf, mesh) if axes == "fsdp" else (None,) * (leaf.ndim - len(axes)) + tuple(axes)
-            _check_divides(path_name(path), leaf.shape, spec, mesh)
-            return NamedSharding(mesh, PartitionSpec(*spec))
+            return NamedSharding(mesh, PartitionSpec(*_fitting(path_name(path), leaf.shape, spec, mesh)))
         return NamedSharding(mesh, PartitionSpec())
 
     out = jax.tree_util.tree_map_with_path(one, tree)
@@ -64,13 +63,23 @@ def shardings(tree: Any, rules: Sequence, mesh: Mesh) -> Any:
 
 def resolve(rules: str | Sequence, named: Mapping[str, Sequence]) -> Sequence:
     """The config's `rules`: "" for none, a name of the model's own sets, or the rules themselves (as text, too)."""
-    if not isinstance(rules, str):
-        return rules
-    if rules.startswith("("):
-        return ast.literal_eval(rules)
+    if not isinstance(rules, str) or rules.startswith("("):
+        return _own(rules)
     if rules and rules not in named:
         raise UserError(f"rules = {rules!r}: no such set{nearest(rules, named)}")
     return named[rules] if rules else ()
+
+
+def _own(rules: str | Sequence) -> Sequence:
+    try:
+        pairs = ast.literal_eval(rules) if isinstance(rules, str) else rules
+        for pattern, axes in pairs:
+            re.compile(pattern)
+            if axes != "fsdp" and not isinstance(axes, (tuple, list)):
+                raise ValueError(f"{axes!r} is neither axes nor 'fsdp'")
+        return pairs
+    except (re.error, SyntaxError, TypeError, ValueError) as e:
+        raise UserError(f"rules = {rules!r}: wanted ((regex, axes), ...): {e}") from None
 
 
 def _fsdp(leaf, mesh: Mesh) -> tuple:
@@ -81,12 +90,15 @@ def _fsdp(leaf, mesh: Mesh) -> tuple:
     return tuple("data" if d == largest else None for d in range(leaf.ndim))
 
 
-def _check_divides(name: str, shape: tuple, spec: tuple, mesh: Mesh) -> None:
+def _fitting(name: str, shape: tuple, spec: tuple, mesh: Mesh) -> tuple:
     for size, axis in zip(shape, spec, strict=False):
         if axis is not None and axis not in mesh.shape:
             raise UserError(f"rules: {name} names the mesh axis {axis!r}; the mesh has {', '.join(mesh.shape)}")
         if axis is not None and size % mesh.shape[axis]:
+            if name.startswith("opt/"):
+                return ()  # a factored moment; one of its parameter's shape fails by the parameter
             raise UserError(f"rules: {name} {shape} cannot be split: {size} by {axis} = {mesh.shape[axis]} devices")
+    return spec
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -11,7 +11,7 @@ from research.core.errors import UserError, nearest
 from research.core.mesh import path_name
 
 DEFAULTS = dict(
-    name="adamw",  # one of RULES, "adafactor" or "muon"
+    name="adamw",  # one of RULES or WHOLE
     peak_lr=1e-3,
     end_lr=0.0,  # where linear and cosine end
     schedule="cosine",  # constant, linear, cosine, step, rsqrt
@@ -50,6 +50,15 @@ def _rmsprop(b2: float = 0.99, eps: float = 1e-8, momentum: float = 0.0):
     return optax.chain(rms, optax.trace(decay=momentum)) if momentum else rms
 
 
+def _lamb(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-6):
+    return optax.scale_by_adam(b1, b2, eps)
+
+
+def _muon(rate: Callable, momentum: float = 0.95):
+    """Hidden matrices orthogonalised, the rest by Adam."""
+    return optax.contrib.muon(rate, beta=momentum, muon_weight_dimension_numbers=_muon_axes)
+
+
 RULES = {
     "sgd": Rule(optax.identity),
     "momentum": Rule(lambda momentum=0.9: optax.trace(momentum), ("momentum",)),
@@ -60,8 +69,14 @@ RULES = {
     "adam": Rule(optax.scale_by_adam, ("b1", "b2", "eps")),  # Kingma & Ba 2015
     "adamw": Rule(optax.scale_by_adam, ("b1", "b2", "eps"), decoupled=True),  # Loshchilov & Hutter 2019
     "amsgrad": Rule(optax.scale_by_amsgrad, ("b1", "b2", "eps")),  # Reddi 2018
-    "lamb": Rule(optax.scale_by_adam, ("b1", "b2", "eps"), decoupled=True),  # You 2020; trust ratio below
+    "lamb": Rule(_lamb, ("b1", "b2", "eps"), decoupled=True),  # You 2020; trust ratio below
     "lion": Rule(optax.scale_by_lion, ("b1", "b2"), decoupled=True),  # Chen 2023
+}
+
+# Optimisers that take the rate themselves: rate, options -> a transformation.
+WHOLE = {
+    "adafactor": Rule(optax.adafactor),  # Shazeer & Stern 2018
+    "muon": Rule(_muon, ("momentum",)),  # Jordan 2024
 }
 
 
@@ -71,26 +86,28 @@ def make(cfg: Mapping, num_steps: int) -> Optimizer:
     frozen, decay = cfg["freeze"], cfg["decay"]
     tx = _transform(cfg, rate, lambda params: _matching(params, decay))
     if frozen:
-        tx = optax.multi_transform({True: optax.set_to_zero(), False: tx}, lambda params: _frozen(params, frozen))
-    return Optimizer(tx.init, tx.update, rate)
+        tx = optax.multi_transform({True: optax.set_to_zero(), False: tx}, lambda params: _matching(params, frozen))
+
+    def init(params):
+        for key, pattern in {"freeze": frozen, "decay": decay if cfg["weight_decay"] else ""}.items():
+            if pattern and not any(jax.tree.leaves(_matching(params, pattern))):
+                raise UserError(f"optim.{key} = {pattern!r} matches no parameter; see the paths with `almanac show`")
+        return tx.init(params)
+
+    return Optimizer(init, tx.update, rate)
 
 
 def _transform(cfg: Mapping, rate: Callable, mask: Callable) -> optax.GradientTransformation:
     name, wd = cfg["name"], cfg["weight_decay"]
+    known = RULES | WHOLE
+    if name not in known:
+        raise UserError(f"there is no optimiser {name!r}{nearest(name, known)}")
     given = {k: cfg[k] for k in ("b1", "b2", "eps", "momentum") if cfg[k] is not None}
-    if name == "adafactor":  # Shazeer & Stern 2018
-        _only(name, given, ())
-        return optax.adafactor(rate, weight_decay_rate=wd or None, weight_decay_mask=mask)
-    if name == "muon":  # Jordan 2024: hidden matrices orthogonalised, the rest by Adam
-        _only(name, given, ("momentum",))
-        return optax.contrib.muon(
-            rate, beta=given.get("momentum", 0.95), weight_decay=wd, weight_decay_mask=mask, adam_weight_decay=wd,
-            muon_weight_dimension_numbers=_muon_axes,
-        )  # fmt: skip
-    if name not in RULES:
-        raise UserError(f"there is no optimiser {name!r}{nearest(name, [*RULES, 'adafactor', 'muon'])}")
-    rule = RULES[name]
+    rule = known[name]
     _only(name, given, rule.options)
+    if name in WHOLE:  # their own decay knows no mask (Muon's Adam), or no rate (Adafactor)
+        tx = rule.make(rate, **given)
+        return optax.chain(tx, optax.add_decayed_weights(lambda t: -wd * rate(t), mask)) if wd else tx
     parts = [rule.make(**given)]
     if wd:
         parts.insert(len(parts) if rule.decoupled else 0, optax.add_decayed_weights(wd, mask))
@@ -123,19 +140,16 @@ def schedule(cfg: Mapping, num_steps: int) -> Callable:
     }
     if kind not in kinds:
         raise UserError(f"there is no schedule {kind!r}{nearest(kind, kinds)}")
+    if end and kind not in ("linear", "cosine"):
+        raise UserError(f"optim.end_lr = {end} is no option of the schedule {kind}; set it to 0")
+    if bool(boundaries) != (kind == "step"):
+        raise UserError(f"optim.boundaries = {boundaries} with the schedule {kind}: 'step' needs them, no other takes them")
     after = kinds[kind]()
     return optax.join_schedules([optax.linear_schedule(0.0, peak, warm), after], [warm]) if warm else after
 
 
 def _matching(params: Any, pattern: str) -> Any:
     return jax.tree_util.tree_map_with_path(lambda path, _: bool(re.search(pattern, path_name(path))), params)
-
-
-def _frozen(params: Any, pattern: str) -> Any:
-    labels = _matching(params, pattern)
-    if not any(jax.tree.leaves(labels)):
-        raise UserError(f"optim.freeze = {pattern!r} matches no parameter; see the paths with `almanac show`")
-    return labels
 
 
 def _muon_axes(params: Any) -> Any:

@@ -76,8 +76,8 @@ class Records:
     def discard(self) -> None:
         """Takes back what a start has written, where a mistake in the config ended it at once."""
         self.close()
-        for path in [*self._files.values(), self._folder / "config.json", *self._folder.glob("events.out.*")]:
-            Path(getattr(path, "name", path)).unlink(missing_ok=True)
+        for name in [*self._files, "config.json", *(p.name for p in self._folder.glob("events.out.*"))]:
+            (self._folder / name).unlink(missing_ok=True)
         self._files = {}
         if not any(self._folder.iterdir()):
             self._folder.rmdir()

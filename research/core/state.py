@@ -1,7 +1,7 @@
 """TrainState: everything that a step changes, created sharded."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import flax.struct
 import jax
@@ -11,11 +11,10 @@ from jax.sharding import Mesh
 
 from research.core import mesh as mesh_lib
 
-Optimizers = optax.GradientTransformation | Mapping[str, optax.GradientTransformation]
+Optimizers: TypeAlias = optax.GradientTransformation | Mapping[str, optax.GradientTransformation]
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(flax.struct.PyTreeNode):
     """step i32[] updates done · params · opt (Optax) · extra mutable collections · ema of params or {} · key (typed)."""
 
     step: jax.Array
@@ -44,7 +43,8 @@ def abstract(
     init: Callable, tx: Optimizers, mesh: Mesh, rules: Sequence = (), ema: bool = False
 ) -> tuple[TrainState, TrainState]:
     """The state's shapes (with shardings) and its shardings; nothing is computed."""
-    shapes = jax.eval_shape(lambda key: _fresh(init, tx, ema, key), jax.random.key(0))
+    # The key is made inside, so that nothing runs: the mesh may be of devices that are not here.
+    shapes = jax.eval_shape(lambda: _fresh(init, tx, ema, jax.random.key(0)))
     shards = mesh_lib.shardings(shapes, rules, mesh)
     with_shards = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), shapes, shards)
     return with_shards, shards

@@ -119,13 +119,14 @@ class Step:
     """A jitted `fn(state, batch) -> (state, metrics)`: donates the state and keeps its shardings."""
 
     def __init__(self, fn: Callable):
-        self._fn, self._jit = fn, None
+        self.fn = fn
+        self._jit: Any = None
 
     def jit(self, state: TrainState) -> Callable:
         if self._jit is None:
             shards = jax.tree.map(lambda x: x.sharding, state)
             whole = mesh_lib.replicated(state.step.sharding.mesh)
-            self._jit = jax.jit(self._fn, donate_argnums=0, out_shardings=(shards, whole))
+            self._jit = jax.jit(self.fn, donate_argnums=0, out_shardings=(shards, whole))
         return self._jit
 
     def __call__(self, state: TrainState, batch: Mapping) -> tuple[TrainState, dict]:
@@ -137,7 +138,7 @@ class Step:
 
     def trace(self, state: TrainState, batch: Mapping):
         """The jaxpr, from shapes: what `almanac show` counts FLOPs of."""
-        return jax.make_jaxpr(self._fn)(state, batch)
+        return jax.make_jaxpr(self.fn)(state, batch)
 
 
 def options(cfg: Any) -> dict:

@@ -56,6 +56,8 @@ class Stream:
             raise UserError("the training data holds no example")
         if batch_size < 1:
             raise UserError(f"data.batch_size = {batch_size}: at least 1")
+        if seed < 0:
+            raise UserError(f"seed = {seed}: at least 0")
         self.source, self.batch_size, self.seed, self.epoch = source, batch_size, seed, len(source)
 
     def batch(self, step: int, rows: slice = slice(None)) -> Batch:
@@ -83,6 +85,8 @@ class Sweep:
     def __init__(self, source: Source, batch_size: int):
         if not len(source):
             raise UserError("the evaluation data holds no example")
+        if batch_size < 1:
+            raise UserError(f"data.eval_batch_size = {batch_size}: at least 1")
         self.source, self.batch_size = source, batch_size
 
     def __len__(self) -> int:

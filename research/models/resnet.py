@@ -24,6 +24,8 @@ LAYOUTS = {
 # Axes are aligned to the last dimensions. Kernels are [k, k, I, O] or [D, N]; norms are [O].
 SHARDING = {
     "fsdp": ((r"kernel$", "fsdp"),),
+    # A block's inner channels are split and `out` sums over them: one all-reduce of the stream for
+    # each block, as in Megatron. A bottleneck's conv2 also gathers conv1's few channels.
     "tensor": (
         (r"conv\d/kernel$", ("model",)),
         (r"/norm\d/(scale|bias|mean|var)$", ("model",)),

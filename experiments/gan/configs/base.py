@@ -14,7 +14,11 @@ def base(**changes: Any) -> ConfigDict:
             data=dict(
                 source="digits",  # grid, or any source of image_classification
                 path=None,
-                size=None,
+                size=None,  # files, tfds: pixels, or (Y, X)
+                channels=None,  # files, tfds: 1 or 3
+                data_dir=None,  # tfds: where it was prepared
+                valid_fraction=None,
+                test_fraction=None,
                 num_examples=None,  # grid: default 100,000
                 batch_size=64,  # rows the discriminator sees in an update, B
             ),

@@ -15,8 +15,11 @@ def base(**changes: Any) -> ConfigDict:
             data=dict(
                 source="digits",  # digits, mnist, fashion_mnist, tfds:NAME, files, arrays
                 path=None,  # files: a folder a class or a CSV; arrays: a .npz or a folder of .npy
-                size=None,  # files: (Y, X)
-                valid_fraction=None,  # files, arrays: default 0.1
+                size=None,  # files, tfds: pixels, or (Y, X)
+                channels=None,  # files, tfds: 1 or 3
+                data_dir=None,  # tfds: where it was prepared
+                valid_fraction=None,  # default 0.1, or the last 5,000 of MNIST's; 0 trains on all
+                test_fraction=None,  # files, arrays: default 0.1
                 batch_size=128,  # over all devices, B
                 eval_batch_size=500,
             ),

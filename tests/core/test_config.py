@@ -1,0 +1,211 @@
+import importlib
+import json
+from pathlib import Path
+
+import flax.linen as nn
+import pytest
+
+import research
+from research.core import config
+from research.core.config import View, check_read, construct, differences, track
+from research.core.errors import UserError
+
+BASE = dict(
+    seed=0,
+    flag=False,
+    rate=0.1,
+    name="adam",
+    sizes=(3, 4),
+    path=None,
+    num_steps="10 epochs",
+    data=dict(batch_size=128),
+    optim=dict(warmup=0, boundaries=()),
+)
+
+
+@pytest.fixture
+def cfg():
+    return config.merge(BASE)
+
+
+def told(cfg, text):
+    config.override(cfg, *text.split("=", 1))
+    return config.flatten(cfg)[text.split("=")[0]]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("seed=7", 7),
+        ("seed=1e3", 1000),
+        ("seed=2_000", 2000),
+        ("seed=-3", -3),
+        ("seed=9007199254740993", 2**53 + 1),  # not the nearest float
+        ("seed=3 epochs", "3 epochs"),
+        ("num_steps=500", 500),
+        ("num_steps=1_000 examples", "1_000 examples"),
+        ("rate=1", 1.0),
+        ("rate=3e-4", 3e-4),
+        ("flag=true", True),
+        ("flag=0", False),
+        ("name=3", "3"),
+        ("sizes=(5,)", (5,)),
+        ("sizes=[1, [2, 3]]", (1, (2, 3))),
+        ("path=None", None),
+        ("path=a/b", "a/b"),
+        ("path=[8, 8]", (8, 8)),
+        ("data.batch_size=64", 64),
+        ('optim.boundaries=("150 epochs", "225 epochs")', ("150 epochs", "225 epochs")),
+    ],
+)
+def test_an_override_has_the_type_of_what_it_replaces(cfg, text, value):
+    assert told(cfg, text) == value
+    assert type(told(cfg, text)) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("sed=1", ["'sed'", "did you mean 'seed'?"]),
+        ("data.batchsize=1", ["'data.batchsize'", "did you mean 'data.batch_size'?"]),
+        ("seed=1.5", ["seed", "'1.5'", "wanted int"]),
+        ("seed=True", ["seed", "wanted int"]),
+        ("seed=inf", ["seed", "wanted int"]),
+        ("num_steps=soon", ["num_steps", "wanted int, or a duration"]),
+        ("rate=high", ["rate", "'high'", "wanted float"]),
+        ("flag=2", ["flag", "wanted bool"]),
+        ("sizes=3", ["sizes", "wanted tuple"]),
+        ("data=3", ["'data' is a group", "data.batch_size"]),
+    ],
+)
+def test_a_wrong_override_names_the_key_and_what_it_wants(cfg, text, words):
+    with pytest.raises(UserError) as e:
+        told(cfg, text)
+    assert all(word in str(e.value) for word in words), e.value
+    assert "\n" not in str(e.value)
+
+
+def test_merge_takes_changes_of_known_keys_only():
+    merged = config.merge(BASE, data=dict(batch_size=2), path=dict(a=1), rate=2)
+    assert (merged.data.batch_size, merged.path.a, merged.optim.warmup) == (2, 1, 0)
+    assert type(merged.rate) is float
+    assert BASE["data"] == dict(batch_size=128)
+    for wrong in (dict(data=dict(batch=2)), dict(dat=1), dict(data=3)):
+        with pytest.raises(UserError, match="data"):
+            config.merge(BASE, **wrong)
+
+
+def test_durations_become_steps_after_overrides(cfg):
+    for change in (
+        "data.batch_size=100",
+        "optim.warmup=250 examples",  # 2.5 steps, to the even one
+        'optim.boundaries=("150 epochs", "225 epochs", 7)',
+        "path=0.001 epochs",  # of 600 steps: at least one
+        "seed=0 steps",
+    ):
+        told(cfg, change)
+    view = track(cfg)
+    assert view.data.batch_size == 100
+    steps = view.in_steps(epoch=60_000, batch_size=100)
+    assert steps.optim.boundaries == (90_000, 135_000, 7)
+    assert (steps.num_steps, steps.optim.warmup, steps.path, steps.seed) == (6_000, 2, 1, 0)
+    assert "data.batch_size" not in steps.unread()  # what was read before counts after
+
+
+def test_what_nothing_read_is_found(cfg):
+    view = track(cfg)
+    assert track(view) is view
+    assert "path" not in view.unread()  # None is the absence of a value
+    dict(**view.optim)
+    assert view.unread() == [
+        "seed",
+        "flag",
+        "rate",
+        "name",
+        "sizes",
+        "num_steps",
+        "data.batch_size",
+    ]
+    view.mark("data", "sizes", "num")
+    assert view.unread() == ["seed", "flag", "rate", "name", "num_steps"]
+    assert (view["seed"], view.get("flag"), view.rate, view.name) == (0, False, 0.1, "adam")
+    with pytest.raises(UserError, match="num_steps = '10 epochs' is read by nothing"):
+        check_read(view)
+    assert view.num_steps == "10 epochs"
+    check_read(view)
+
+
+def test_a_view_cannot_be_changed(cfg):
+    view = track(cfg)
+    with pytest.raises(AttributeError):
+        view.seed = 1
+    with pytest.raises(AttributeError):
+        view.data.batch_size = 1
+    with pytest.raises(TypeError):
+        view["seed"] = 1
+    assert view.seed == 0
+    with pytest.raises(UserError, match=r"'data.batchsize'; did you mean 'batch_size'"):
+        _ = view.data.batchsize
+    assert view.get("absent", 3) == view.get("path", 3) == 3
+
+
+def test_differences(cfg):
+    old = json.loads(json.dumps(config.plain(cfg)))  # tuples are lists there
+    assert differences(old, cfg) == []
+    changed = config.merge(BASE, rate=0.2, data=dict(batch_size=64))
+    assert differences(old, changed) == ["rate: 0.1 -> 0.2", "data.batch_size: 128 -> 64"]
+
+
+def test_a_config_json_gives_the_same_config(tmp_path):
+    rules = (("kernel$", (None, "data")), ("embedding$", "fsdp"))
+    cfg = config.merge(BASE, path=rules, sizes=((1, 2), ()))
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"config": config.plain(cfg)}))
+    again = config.load(str(file))
+    assert config.plain(again) == config.plain(cfg)
+    assert (again.path, again.sizes) == (rules, ((1, 2), ()))
+    assert config.load(str(file), ["--config.seed=3"]).seed == 3
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]", "{}"])
+def test_an_unreadable_config_json_is_a_clear_error(tmp_path, text):
+    file = tmp_path / "config.json"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(UserError, match="cannot read the config .*config.json"):
+        config.load(str(file))
+
+
+def test_every_config_is_listed_loads_and_is_locked():
+    folder = Path(research.__file__).parents[1] / config.EXPERIMENTS
+    families = {f.parent.name for f in folder.glob("*/train.py")}
+    assert {name.split("/")[0] for name in config.names()} == families
+    assert {f"{family}/tiny" for family in families} <= set(config.names())
+    assert not [n for n in config.names() if n.endswith(("base", "__init__"))]
+    for name in config.names():
+        cfg = config.load(name, ["seed=5"])
+        module = importlib.import_module(f"{config.EXPERIMENTS}.{name.replace('/', '.configs.')}")
+        assert differences(module.get_config(), cfg) == ["seed: 0 -> 5", f"name: None -> {name!r}"]
+        with pytest.raises((AttributeError, KeyError)):
+            cfg.new_key = 1
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("language_model/tny", "mean 'language_model/tiny'"),
+        ("speech/x", "known: .*language_model/"),
+    ],
+)
+def test_an_unknown_experiment_names_the_nearest(name, words):
+    with pytest.raises(UserError, match=f"no experiment '{name}'.*{words}"):
+        config.load(name)
+
+
+def test_construct_gives_a_module_its_group():
+    group = View(dict(name="dense", features=3, use_bias=None))
+    made = construct(nn.Dense, group, precision="high")
+    assert (made.features, made.use_bias, made.precision) == (3, True, "high")
+    assert "features" not in group.unread()
+    with pytest.raises(UserError, match="model.feature = 3 is no attribute of Dense; did you mean"):
+        construct(nn.Dense, dict(feature=3))

@@ -1,0 +1,62 @@
+import argparse
+
+import pytest
+
+from research.core import launch
+from research.core.errors import UserError
+
+
+def parse(*argv):
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("name", nargs="?", default="main_job")
+    return launch.parse(argv, parser)
+
+
+@pytest.mark.parametrize(
+    ("argv", "name", "changes"),
+    [
+        (["tiny", "--config.seed=3"], "tiny", ["seed=3"]),
+        (["--config.num_steps=3 epochs"], "main_job", ["num_steps=3 epochs"]),
+        (["--config.num_steps", "3 epochs", "tiny"], "tiny", ["num_steps=3 epochs"]),
+        (["--config.a.b", "-1", "--config.c=x=y"], "main_job", ["a.b=-1", "c=x=y"]),
+        (["--config.a", "--config.b=1"], "main_job", ["a", "b=1"]),
+        (["--config.a=1", "--workdir", "w", "tiny"], "tiny", ["a=1"]),
+    ],
+)
+def test_config_words_are_told_from_the_rest(argv, name, changes):
+    args, found = parse(*argv)
+    assert (args.name, found) == (name, changes)
+    assert (args.workdir, args.resume, args.device) == ("w" if "w" in argv else None, "auto", None)
+
+
+def test_an_unknown_word_is_a_usage_error(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        parse("tiny", "--seed=3")
+    assert "unknown argument '--seed=3' (config keys are set by" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "says"),
+    [
+        (None, 0, ""),
+        (UserError("seed = 'x': wanted int"), 2, "almanac: seed = 'x': wanted int\n"),
+        (KeyboardInterrupt(), 130, "almanac: interrupted"),
+    ],
+)
+def test_a_mistake_is_one_line_and_a_status(capsys, error, status, says):
+    def go():
+        if error:
+            raise error
+        return 0
+
+    assert launch.guarded(go) == status
+    err = capsys.readouterr().err
+    assert err.startswith(says)
+    assert err.count("\n") == (error is not None)
+
+
+@pytest.mark.parametrize("text", ["3", "a:b", "1:2:3"])
+def test_a_wrong_profile_is_a_clear_error(text):
+    with pytest.raises(UserError, match=f"--profile={text}: write A:B"):
+        launch._profile(text)
+    assert launch._profile("3:5") == (3, 5)

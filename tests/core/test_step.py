@@ -1,0 +1,212 @@
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from research.core import mesh as mesh_lib
+from research.core import state as state_lib
+from research.core.errors import UserError
+from research.core.metrics import mean, pair
+from research.core.step import advance, make_eval_step, make_train_step, streams, update
+
+SGD = optax.sgd(0.1, momentum=0.9)
+RNG = np.random.default_rng(0)
+W1, W2 = RNG.normal(size=(4, 8)).astype("f"), RNG.normal(size=(8, 1)).astype("f")
+BATCHES = [{"x": RNG.normal(size=(16, 4)).astype("f"), "y": np.ones(16, "f")} for _ in range(3)]
+
+
+def init(key):
+    return {"params": {"w1": jnp.array(W1), "b": jnp.zeros(8), "w2": jnp.array(W2)}}
+
+
+def forward(params, x):
+    return (jnp.tanh(x @ params["w1"] + params["b"]) @ params["w2"])[:, 0]
+
+
+def loss(params, extra, batch, key):
+    metrics = {"loss": pair((forward(params, batch["x"]) - batch["y"]) ** 2, batch.get("mask"))}
+    return mean(metrics["loss"]), (metrics, extra)
+
+
+def make_state(tx=SGD, init=init, mesh=1, rules=(), ema=False):
+    return state_lib.create(init, tx, 0, mesh_lib.make_mesh({"data": mesh}), rules, ema)
+
+
+def run(step, state, batches=BATCHES):
+    """The last state, and each step's parameters and metrics on the host."""
+    seen = []
+    for batch in batches:
+        state, metrics = step(state, batch)
+        seen.append((jax.device_get(state.params), jax.device_get(metrics)))
+    return state, seen
+
+
+def assert_close(a, b, rtol=1e-5, atol=1e-6):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol, atol), a, b)
+
+
+def exact_grads(params=None):
+    params = init(None)["params"] if params is None else params
+    return jax.jit(jax.grad(lambda p: loss(p, {}, BATCHES[0], None)[0]))(params)
+
+
+WHOLE, PARTS = make_train_step(loss, SGD), make_train_step(loss, SGD, accumulate=4)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        np.ones(16),
+        RNG.integers(0, 2, 16),
+        np.arange(16) % 4 != 2,  # one microbatch is empty
+        np.arange(16) == 5,  # all but one are
+        RNG.uniform(size=16),
+    ],
+)
+def test_accumulating_is_the_gradient_of_the_whole_batch(mask):
+    batches = [b | {"mask": mask.astype(np.float32)} for b in BATCHES]
+    assert_close(run(WHOLE, make_state(), batches)[1], run(PARTS, make_state(), batches)[1])
+    with pytest.raises(UserError, match="batch_size = 16 does not .* optim.accumulate = 3 parts"):
+        make_train_step(loss, SGD, accumulate=3)(make_state(), batches[0])
+
+
+@pytest.mark.parametrize("clip", [1e-2, 1e3])
+def test_clipping_is_by_the_global_norm(clip):
+    tx = optax.chain(optax.clip_by_global_norm(clip), SGD)
+    _, ours = run(make_train_step(loss, SGD, clip_norm=clip), make_state())
+    _, want = run(make_train_step(loss, tx), make_state(tx))
+    assert_close(ours, want)
+    norm = np.sqrt(sum(np.sum(g**2) for g in jax.tree.leaves(exact_grads())))
+    assert ours[0][1]["grad_norm"] == (pytest.approx(float(norm), rel=1e-5), 1)  # before clipping
+
+
+def test_bfloat16_is_the_compute_dtype_alone():
+    dtypes = {}
+
+    def spying_loss(params, extra, batch, key):
+        dtypes["compute"] = {x.dtype.name for x in jax.tree.leaves((params, batch))}
+        return loss(params, extra, batch, key)
+
+    def spy(grads, state, params):
+        dtypes["update"] = {x.dtype.name for x in jax.tree.leaves((grads, params))}
+        return jax.tree.map(jnp.negative, grads), state
+
+    tx = optax.GradientTransformation(optax.identity().init, spy)
+    step = make_train_step(spying_loss, tx, dtype="bfloat16", accumulate=2)
+    state, metrics = step(make_state(tx), BATCHES[0])
+    assert dtypes == {"compute": {"bfloat16"}, "update": {"float32"}}
+    assert {x.dtype.name for x in jax.tree.leaves((state.params, metrics["loss"]))} == {"float32"}
+    exact = exact_grads()
+    for name, before in init(None)["params"].items():
+        error = jnp.linalg.norm(before - state.params[name] - exact[name])
+        assert 1e-5 < error / jnp.linalg.norm(exact[name]) < 0.05  # bfloat16 has 8 bits
+    with pytest.raises(UserError, match="dtype = 'float16'"):
+        make_train_step(loss, SGD, dtype="float16")(make_state(), BATCHES[0])
+
+
+def test_the_state_is_donated_and_keeps_its_shardings_and_averages():
+    rules = (("w1$", (None, "data")), ("b$", ("data",)))
+    first = make_state(mesh=8, rules=rules, ema=True)
+    places = jax.tree.map(lambda x: x.sharding, first)
+    want = init(None)["params"]
+    batches = [mesh_lib.to_device(b, first.step.sharding.mesh, 16) for b in BATCHES]
+    last, seen = run(make_train_step(loss, SGD, ema=0.9), first, batches)
+    assert all(x.is_deleted() for x in jax.tree.leaves((first.params, first.opt, first.ema)))
+    assert jax.tree.map(lambda x: x.sharding, last) == places
+    assert_close(seen, run(WHOLE, make_state())[1])  # one device
+    for params, _ in seen:
+        want = jax.tree.map(lambda e, p: 0.9 * e + 0.1 * p, want, params)
+    assert_close(last.ema, want)
+    assert int(last.step) == 3
+
+
+def test_a_step_is_a_function_of_its_state_and_number():
+    def noisy(params, extra, batch, key):
+        noise = jax.random.normal(streams(key, "noise")["noise"], batch["x"].shape)
+        return loss(params, extra, {**batch, "x": batch["x"] + noise}, key)
+
+    step, same = make_train_step(noisy, optax.sgd(0.0)), BATCHES[:1] * 3
+    (_, one), (_, two) = (run(step, make_state(optax.sgd(0.0)), same) for _ in range(2))
+    jax.tree.map(np.testing.assert_array_equal, one, two)
+    assert len({float(metrics["loss"][0]) for _, metrics in one}) == 3  # new noise every step
+
+
+def test_adding_a_stream_changes_no_other():
+    key = jax.random.key(0)
+    one, two = streams(key, "dropout"), streams(key, "augment", "dropout")
+    assert one["dropout"] == two["dropout"] != two["augment"]
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_batch_statistics_are_threaded(parts):
+    norm = nn.BatchNorm(momentum=0.9, use_scale=False, use_bias=False, use_running_average=False)
+
+    def loss(params, extra, batch, key):
+        y, extra = norm.apply(extra, batch["x"], mutable=list(extra))
+        metrics = {"loss": pair(y @ params["w"])}
+        return mean(metrics["loss"]), (metrics, extra)
+
+    state = make_state(init=lambda key: {"params": {"w": jnp.ones(4)}, **norm.init(key, W1.T)})
+    state, _ = make_train_step(loss, SGD, accumulate=parts)(state, BATCHES[0])
+    mu, var = np.zeros(4), np.ones(4)
+    for x in (BATCHES[0]["x"][i::parts] for i in range(parts)):
+        mu, var = 0.9 * mu + 0.1 * x.mean(0), 0.9 * var + 0.1 * x.var(0)
+    assert_close(state.extra["batch_stats"], {"mean": mu, "var": var})
+
+
+def test_an_update_of_a_group_leaves_the_others():
+    def loss(params, extra, batch, key):
+        metrics = {"loss": pair((params["d"] * params["g"] - 3) ** 2)}
+        return mean(metrics["loss"]), ({**metrics, "noise": pair(jax.random.normal(key))}, extra)
+
+    tx = {"g": optax.adam(0.1), "d": optax.adam(0.1)}
+    state = make_state(tx, lambda key: {"params": dict.fromkeys(tx, jnp.ones(()))})
+    new, metrics = update(state, BATCHES[0], loss, tx["d"], group="d")
+    assert new.params == {"g": 1, "d": pytest.approx(1.1)}  # Adam's first step is its rate
+    assert new.opt["g"] == state.opt["g"]
+    assert (new.opt["d"][0].count, new.opt["d"][0].mu) == (1, pytest.approx(0.1 * 2 * (1 - 3)))
+    assert set(metrics) == {"d/loss", "d/noise", "d/grad_norm", "d/bad"}
+    assert (new.step, advance(new).step) == (0, 1)
+    again = update(state, BATCHES[0], loss, tx["d"], group="d", part=1)[1]
+    assert again["d/noise"][0] != metrics["d/noise"][0]
+
+
+@pytest.mark.parametrize(("where", "bad"), [("a", 0), ("c", 2), ("loss", 3), (None, -1)])
+def test_bad_is_the_first_leaf_that_is_not_finite(where, bad):
+    def loss(params, extra, batch, key):
+        scalar = sum(jnp.mean(batch[k] * params[k]) for k in params)
+        scalar += jax.lax.stop_gradient(jnp.mean(batch["loss"]))
+        return scalar, ({"loss": (scalar * 2.0, 2.0)}, extra)
+
+    state = make_state(init=lambda key: {"params": {k: jnp.ones(()) for k in "abc"}})
+    for value, parts in ((np.nan, 1), (np.inf, 2)):
+        batch = {k: np.ones(4, np.float32) for k in ("a", "b", "c", "loss")}
+        if where:
+            batch[where][2] = value
+        metrics = update(state, batch, loss, SGD, accumulate=parts)[1]
+        assert (metrics["bad"].dtype, int(metrics["bad"])) == (jnp.int32, bad)
+
+
+def test_evaluation_uses_averaged_weights_and_masks():
+    def measure(out, batch):
+        return {"error": pair(jnp.abs(out - batch["y"]), batch["mask"])}
+
+    state = make_state(ema=True)
+    state = state.replace(params=jax.tree.map(jnp.zeros_like, state.params))
+    step = make_eval_step(lambda v, batch: forward(v["params"], batch["x"]), measure)
+    mask = (np.arange(16) < 11).astype(np.float32)
+    errors = np.abs(np.tanh(BATCHES[0]["x"] @ W1) @ W2 - 1)[:11]
+    got = step(state, BATCHES[0] | {"mask": mask})["error"]
+    assert got == (pytest.approx(errors.sum(), rel=1e-5), 11)
+
+
+def test_a_step_compiles_from_shapes_alone():
+    mesh = mesh_lib.make_mesh({"data": 8})
+    shapes, _ = state_lib.abstract(init, SGD, mesh)
+    rows = mesh_lib.batch_sharding(mesh)
+    batch = {k: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=rows) for k, v in BATCHES[0].items()}
+    step = make_train_step(loss, SGD)
+    assert "all-reduce" in step.lower(shapes, batch).compile().as_text()
+    assert step.trace(shapes, batch).out_avals[0].shape == ()
