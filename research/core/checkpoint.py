@@ -78,8 +78,9 @@ class Checkpoints:
 
     def close(self) -> None:
         if self._manager is not None:
-            self._manager.close()
-            self._manager = None
+            manager, self._manager = self._manager, None
+            with _write_errors(self.folder):
+                manager.close()
 
     def restore(self, target: Any, step: int | None = None) -> tuple[Any, dict]:
         """The newest good checkpoint (or `step`) as `target`'s shapes, dtypes and shardings -> state, meta."""

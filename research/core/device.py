@@ -25,12 +25,14 @@ def choose(platform: str | None) -> None:
     # GPU is asked for by its vendor's name: JAX would else fail for a missing ROCm on a CUDA machine, and say so.
     jax.config.update("jax_platforms", {"gpu": "cuda"}.get(platform, platform))
     try:
-        jax.devices()
+        found = jax.devices()[0].platform
+        reason = f"JAX already runs on {found}" if found != platform else ""
     except RuntimeError as e:
-        jax.config.update("jax_platforms", "cpu")
+        found, reason = "cpu", str(e).splitlines()[0]
+    if reason:
+        jax.config.update("jax_platforms", found)
         remedy = {"gpu": "; install the extra [cuda]", "tpu": "; install the extra [tpu]"}.get(platform, "")
-        reason = str(e).splitlines()[0]
-        raise UserError(f"--device={platform}: no such device here ({reason}){remedy}, or leave --device away") from None
+        raise UserError(f"--device={platform}: no such device here ({reason}){remedy}, or leave --device away")
 
 
 def use_compilation_cache() -> None:

@@ -60,9 +60,11 @@ def _profile(text: str | None) -> tuple[int, int] | None:
         return None
     try:
         first, last = map(int, text.split(":"))
+        if 0 <= first < last:
+            return first, last
     except ValueError:
-        raise UserError(f"--profile={text}: write A:B, the first step and the one after the last") from None
-    return first, last
+        pass
+    raise UserError(f"--profile={text}: write A:B, the first step and the one after the last")
 
 
 def main(train: Callable) -> None:

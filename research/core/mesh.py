@@ -110,12 +110,12 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
-def host_rows(mesh: Mesh, batch_size: int) -> slice:
+def host_rows(mesh: Mesh, batch_size: int, key: str = "data.batch_size") -> slice:
     """The rows of a global batch that this host's devices hold, as one slice."""
     if batch_size % mesh.shape["data"]:
         raise UserError(
-            f"data.batch_size = {batch_size} does not divide by the data axis of {mesh.shape['data']} device(s); "
-            "change data.batch_size or mesh.data"
+            f"{key} = {batch_size} does not divide by the data axis of {mesh.shape['data']} device(s); "
+            f"change {key} or mesh.data"
         )
     held = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
     starts, stops = zip(*(rows[0].indices(batch_size)[:2] for rows in held), strict=True)

@@ -83,7 +83,7 @@ WHOLE = {
 def make(cfg: Mapping, num_steps: int) -> Optimizer:
     """The `optim` group of a config (keys as DEFAULTS, durations in steps) -> an Optimizer for `num_steps` steps."""
     rate = schedule(cfg, num_steps)
-    frozen, decay = cfg["freeze"], cfg["decay"]
+    frozen, decay = (_pattern(cfg, key) for key in ("freeze", "decay"))
     tx = _transform(cfg, rate, lambda params: _matching(params, decay))
     if frozen:
         tx = optax.multi_transform({True: optax.set_to_zero(), False: tx}, lambda params: _matching(params, frozen))
@@ -146,6 +146,14 @@ def schedule(cfg: Mapping, num_steps: int) -> Callable:
         raise UserError(f"optim.boundaries = {boundaries} with the schedule {kind}: 'step' needs them, no other takes them")
     after = kinds[kind]()
     return optax.join_schedules([optax.linear_schedule(0.0, peak, warm), after], [warm]) if warm else after
+
+
+def _pattern(cfg: Mapping, key: str) -> str:
+    try:
+        re.compile(cfg[key])
+    except re.error as e:
+        raise UserError(f"optim.{key} = {cfg[key]!r} is no regular expression: {e}") from None
+    return cfg[key]
 
 
 def _matching(params: Any, pattern: str) -> Any:

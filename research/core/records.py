@@ -73,15 +73,6 @@ class Records:
         self._files[name].write(json.dumps(value) + "\n")
         self._files[name].flush()
 
-    def discard(self) -> None:
-        """Takes back what a start has written, where a mistake in the config ended it at once."""
-        self.close()
-        for name in [*self._files, "config.json", *(p.name for p in self._folder.glob("events.out.*"))]:
-            (self._folder / name).unlink(missing_ok=True)
-        self._files = {}
-        if not any(self._folder.iterdir()):
-            self._folder.rmdir()
-
     def finish_bar(self) -> None:
         self._bar.close()
 

@@ -10,7 +10,9 @@ The host never waits for the device to log: values are read an interval late, or
 checkpoint, the end).
 """
 
+import math
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +28,7 @@ from research.core import state as state_lib
 from research.core.checkpoint import Checkpoints
 from research.core.config import View, check_read, differences
 from research.core.experiment import Experiment
-from research.core.errors import UserError
+from research.core.errors import UserError, nearest
 from research.core.records import Records, read_json, write_json
 
 PREEMPTED = 75  # exit status: saved, start again to go on
@@ -42,8 +44,9 @@ class Run:
         self._best_metric = tuple(cfg.best[k] for k in ("metric", "mode", "patience"))
         self._every = {k: cfg[f"{k}_every"] for k in ("log", "eval", "save")}
         self.num_steps, self._seed = cfg.num_steps, cfg.seed
-        if self.num_steps < 1:
-            raise UserError(f"num_steps = {self.num_steps}: at least 1")
+        for key in ("num_steps", "keep"):
+            if cfg[key] < 1:
+                raise UserError(f"{key} = {cfg[key]}: at least 1")
         self.mesh = mesh_lib.make_mesh(cfg.mesh)
         self.writes = jax.process_index() == 0
         self._checkpoints = Checkpoints(self.dir / "checkpoints", cfg.keep)
@@ -55,19 +58,24 @@ class Run:
         self._unread: list[tuple[int, Mapping]] = []  # of these, still on the device
         self._tracker: dict[str, Any] = {"value": None, "step": 0, "stopped": False}
         self._report: dict[str, Any] = {"lines": [], "baselines": {}}
-        self._preempted = self._saved = False
+        self._preempted = self._saved = self._turned = self._tracing = False
         self._elapsed = 0.0
 
     def _check_directory(self, resume: str) -> None:
         if resume not in ("auto", "force"):
             raise UserError(f"--resume={resume}: 'auto' or 'force'")
         path = self.dir / "config.json"
-        self._fresh = not path.exists()
+        if self.dir.exists() and (not self.dir.is_dir() or not os.access(self.dir, os.W_OK)):
+            raise UserError(f"cannot write to the run directory {self.dir}")
+        self._before = {p.name for p in self.dir.iterdir()} if self.dir.exists() else None
+        self._fresh = self._changed = not path.exists()
         if self._fresh:
-            if self.dir.exists() and (not self.dir.is_dir() or not os.access(self.dir, os.W_OK)):
-                raise UserError(f"cannot write to the run directory {self.dir}")
             return
-        changed = differences(read_json(path)["config"], self.cfg.to_dict())
+        try:
+            changed = differences(read_json(path)["config"], self.cfg.to_dict())
+        except (OSError, ValueError, LookupError, TypeError) as e:
+            raise UserError(f"cannot read {path}: {type(e).__name__}: {e}") from None
+        self._changed = bool(changed)
         if changed and resume != "force":
             more = f" (and {len(changed) - 3} more)" if len(changed) > 3 else ""
             raise UserError(
@@ -88,10 +96,24 @@ class Run:
         self._context.__exit__(kind, error, traceback)
         if self._old_handler is not None:
             signal.signal(signal.SIGTERM, self._old_handler)
+        if self._tracing:
+            self._stop_trace()
         if hasattr(self, "_records"):
             self._records.close()
         self._checkpoints.close()
         self._best.close()
+        if isinstance(error, UserError) and self._fresh and not self._turned:
+            self._discard()
+
+    def _discard(self) -> None:
+        """Takes back what a start has written, where a mistake ended it before the loop had turned once."""
+        if not self.writes or not self.dir.is_dir():
+            return
+        for path in self.dir.iterdir():
+            if path.name not in (self._before or ()):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if self._before is None:
+            self.dir.rmdir()
 
     def _on_sigterm(self, *_: Any) -> None:
         self._preempted = True
@@ -106,6 +128,7 @@ class Run:
         self.parameters = state_lib.count(target.params)
         self._units = _units(e.train)
         self._flops = self._step_flops(e, target)
+        self._check(e)
         if self._checkpoints.steps():
             state, meta = self._checkpoints.restore(target)
             self.done = int(state.step)
@@ -114,8 +137,24 @@ class Run:
             self._rows = [(step, row) for step, row in meta["rows"]]
         else:
             state = state_lib.create(*make, self._seed, self.mesh, e.rules, bool(e.ema))
+        if self._profile and self._profile[0] >= (left := self.num_steps - self.done):
+            raise UserError(f"--profile={':'.join(map(str, self._profile))}: there are but {left} steps to go")
         self._open()
         return state
+
+    def _check(self, e: Experiment) -> None:
+        """What would else be found out in the middle of the run, or never."""
+        mesh_lib.host_rows(self.mesh, e.train.batch_size)
+        for sweep in e.evals.values():
+            mesh_lib.host_rows(self.mesh, sweep.batch_size, "data.eval_batch_size")
+        metric, mode, patience = self._best_metric
+        splits = [*e.evals, *(["quality"] if e.quality else [])]
+        if metric and metric.split("/")[0] not in splits:
+            raise UserError(f"best.metric = {metric!r}: there is no such split{nearest(metric.split('/')[0], splits)}")
+        if mode not in ("min", "max"):
+            raise UserError(f"best.mode = {mode!r}: 'min' or 'max'")
+        if patience and not metric:
+            raise UserError(f"best.patience = {patience} needs a best.metric")
 
     def _step_flops(self, e: Experiment, target: state_lib.TrainState) -> float | None:
         """A step's FLOPs over the mesh's peak FLOP/s, where that is known."""
@@ -125,7 +164,8 @@ class Run:
     def _open(self) -> None:
         try:
             self.dir.mkdir(parents=True, exist_ok=True)
-            if self.writes:
+            over = self._tracker["stopped"] or self.done >= self.num_steps
+            if self.writes and (self._changed or not over):  # what made a finished run stays written
                 write_json(self.dir / "config.json", self._identity())
             self._records = Records(self.dir, self.done, self.num_steps, self.writes)
         except OSError as e:
@@ -158,27 +198,25 @@ class Run:
             self.done, self._saved = step + 1, False
             yield step, batch
             if step == first:
-                self._check_read()
+                check_read(self.cfg)  # all that is read has been
+                self._turned = True
                 self._records.say(device.cache_report())
             if self._tracker["stopped"]:
                 break
         self._records.finish_bar()
 
-    def _check_read(self) -> None:
-        """After one turn of the loop everything that is read has been."""
-        try:
-            check_read(self.cfg)
-        except UserError:
-            if self._fresh:
-                self._records.discard()
-            raise
-
     def _trace(self, step: int) -> None:
-        if self._profile and step == self._profile[0]:
+        first, last = self._profile or (None, None)
+        if step == first:
             jax.profiler.start_trace(str(self.dir / "profile"))
-        if self._profile and step == self._profile[1]:
-            jax.profiler.stop_trace()
-            self._records.say(f"profile of steps {self._profile[0]} to {self._profile[1]}: {self.dir / 'profile'}")
+            self._tracing = True
+        if step == last and self._tracing:
+            self._stop_trace()
+
+    def _stop_trace(self) -> None:
+        jax.profiler.stop_trace()
+        self._tracing = False
+        self._records.say(f"profile: {self.dir / 'profile'}")
 
     def due(self, every: int) -> bool:
         """Whether the step under way ends an interval of `every` steps, or is the last. 0 is never but the last."""
@@ -247,9 +285,9 @@ class Run:
         if name not in values:
             raise UserError(f"best.metric = {metric!r} is not measured; there are {split}/{f', {split}/'.join(values)}")
         value, best = values[name], self._tracker["value"]
-        if best is None or (value < best if mode == "min" else value > best):
+        if not math.isnan(value) and (best is None or (value < best if mode == "min" else value > best)):
             self._tracker |= {"value": value, "step": self.done}
-        elif patience and self.done - self._tracker["step"] >= patience:
+        elif patience and best is not None and self.done - self._tracker["step"] >= patience:
             self._tracker["stopped"] = True
             self._records.say(
                 f"stopped at step {self.done:,}: {metric} has not improved on {best:.4f} for {patience:,} steps"
@@ -265,13 +303,13 @@ class Run:
             return
         self._flush()
         self._records.flush()
+        self._best.wait()  # a checkpoint promises that the best before it is whole, too
         self._elapsed = self._clock.elapsed()
         meta = {"rows": self._rows, "tracker": self._tracker, "elapsed": self._elapsed, "report": self._report}
         self._checkpoints.save(self.done, state, meta)
         self._saved = True
         if self._preempted:
             self._checkpoints.wait()
-            self._best.wait()
             self._records.say(f"preempted: saved step {self.done:,}; the same command goes on")
             raise SystemExit(PREEMPTED)
 

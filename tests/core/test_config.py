@@ -117,15 +117,7 @@ def test_what_nothing_read_is_found(cfg):
     assert track(view) is view
     assert "path" not in view.unread()  # None is the absence of a value
     dict(**view.optim)
-    assert view.unread() == [
-        "seed",
-        "flag",
-        "rate",
-        "name",
-        "sizes",
-        "num_steps",
-        "data.batch_size",
-    ]
+    assert view.unread()[4:] == ["sizes", "num_steps", "data.batch_size"]
     view.mark("data", "sizes", "num")
     assert view.unread() == ["seed", "flag", "rate", "name", "num_steps"]
     assert (view["seed"], view.get("flag"), view.rate, view.name) == (0, False, 0.1, "adam")
@@ -149,13 +141,6 @@ def test_a_view_cannot_be_changed(cfg):
     assert view.get("absent", 3) == view.get("path", 3) == 3
 
 
-def test_differences(cfg):
-    old = json.loads(json.dumps(config.plain(cfg)))  # tuples are lists there
-    assert differences(old, cfg) == []
-    changed = config.merge(BASE, rate=0.2, data=dict(batch_size=64))
-    assert differences(old, changed) == ["rate: 0.1 -> 0.2", "data.batch_size: 128 -> 64"]
-
-
 def test_a_config_json_gives_the_same_config(tmp_path):
     rules = (("kernel$", (None, "data")), ("embedding$", "fsdp"))
     cfg = config.merge(BASE, path=rules, sizes=((1, 2), ()))
@@ -164,7 +149,10 @@ def test_a_config_json_gives_the_same_config(tmp_path):
     again = config.load(str(file))
     assert config.plain(again) == config.plain(cfg)
     assert (again.path, again.sizes) == (rules, ((1, 2), ()))
-    assert config.load(str(file), ["--config.seed=3"]).seed == 3
+    changed = config.load(str(file), ["--config.seed=3", "data.batch_size=64"])
+    as_saved = json.loads(file.read_text())["config"]  # tuples are lists there
+    assert differences(as_saved, again) == []
+    assert differences(as_saved, changed) == ["seed: 0 -> 3", "data.batch_size: 128 -> 64"]
 
 
 @pytest.mark.parametrize("text", [None, "{", "[]", "{}"])
@@ -185,21 +173,17 @@ def test_every_config_is_listed_loads_and_is_locked():
     for name in config.names():
         cfg = config.load(name, ["seed=5"])
         module = importlib.import_module(f"{config.EXPERIMENTS}.{name.replace('/', '.configs.')}")
-        assert differences(module.get_config(), cfg) == ["seed: 0 -> 5", f"name: None -> {name!r}"]
+        old = module.get_config()
+        assert differences(old, cfg) == [f"seed: {old.seed} -> 5", f"name: None -> {name!r}"]
         with pytest.raises((AttributeError, KeyError)):
             cfg.new_key = 1
 
 
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("language_model/tny", "mean 'language_model/tiny'"),
-        ("speech/x", "known: .*language_model/"),
-    ],
-)
-def test_an_unknown_experiment_names_the_nearest(name, words):
-    with pytest.raises(UserError, match=f"no experiment '{name}'.*{words}"):
-        config.load(name)
+def test_an_unknown_experiment_names_the_nearest():
+    with pytest.raises(UserError, match="'language_model/tny'; did you mean 'language_model/tiny'"):
+        config.load("language_model/tny")
+    with pytest.raises(UserError, match="'speech/x'; known: .*language_model/"):
+        config.load("speech/x")
 
 
 def test_construct_gives_a_module_its_group():
