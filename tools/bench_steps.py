@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from research.core.errors import UserError
+from research.host.errors import UserError
 
 CHECKED = 3  # steps that both must agree on
 BATCHES = 8  # real batches that the twins go through in turn
@@ -46,7 +46,7 @@ class Ours:
     def __init__(self, kind: str, folder: Path):
         import jax
 
-        from research.core import device
+        from research.host import device
 
         device.use_compilation_cache()
         self.jax, self.folder, self.waited = jax, folder, 0.0
@@ -69,7 +69,8 @@ class Ours:
 
     def check(self) -> dict:
         """The first losses in float32 without dropout. Leaves what the twins need in the folder."""
-        from research.core import flops, mesh, metrics, state
+        from research.core import mesh, metrics, state
+        from research.host import flops
 
         jax = self.jax
         e, devices = self._build()
@@ -113,7 +114,8 @@ class Ours:
         np.savez(self.folder / "weights.npz", **weights)
         np.savez(self.folder / "batches.npz", **named)
         np.save(self.folder / "rates.npy", np.broadcast_to(rates, RATES))
-        (self.folder / "config.json").write_text(json.dumps(config))
+        platform = self.jax.default_backend()
+        (self.folder / "config.json").write_text(json.dumps(config | {"platform": platform}))
 
     def start(self) -> dict:
         """Everything up to the end of the first step."""
@@ -155,11 +157,14 @@ class Twin:
 
         self.torch, self.twins, self.kind, self.folder = torch, torch_twins, kind, folder
         case = json.loads((folder / "case.json").read_text())
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.config = json.loads((folder / "config.json").read_text())
+        self.device = "cuda" if self.config["platform"] == "gpu" else "cpu"
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise UserError("JAX has a GPU here and this PyTorch has none; use --against none")
         torch.set_num_threads(case["threads"])
 
     def _make(self, compiled: bool, **changes: Any) -> None:
-        config = json.loads((self.folder / "config.json").read_text()) | changes
+        config = self.config | changes
         weights = dict(np.load(self.folder / "weights.npz"))
         arrays = np.load(self.folder / "batches.npz")
         batches: list[dict] = [{} for _ in range(BATCHES)]
@@ -180,8 +185,8 @@ class Twin:
                 yield tuple(x.to(self.device, non_blocking=True) for x in pair)
 
     def check(self) -> dict:
-        config = json.loads((self.folder / "config.json").read_text())
-        plain = {k: 0.0 if k == "dropout" and v else v for k, v in config["model"].items()}
+        self.torch.backends.cudnn.allow_tf32 = False
+        plain = {k: 0.0 if k == "dropout" and v else v for k, v in self.config["model"].items()}
         self._make(False, dtype="float32", model=plain)
         losses = [float(self.step(next(self.batches))) for _ in range(CHECKED)]
         return {
@@ -192,6 +197,7 @@ class Twin:
     def start(self) -> dict:
         """As ours, but for reading the data. TF32 is on, as it is in XLA."""
         self.torch.set_float32_matmul_precision("high")
+        self.torch.backends.cudnn.allow_tf32 = True
         self.torch.backends.cudnn.benchmark = True
         self._make(self.kind == "compile")
         self._wait(self._dispatch())
@@ -231,10 +237,11 @@ def main() -> None:
     kind, folder = sys.argv[1], Path(sys.argv[2])
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints must not pass for an answer
-    worker = (Ours if kind == "ours" else Twin)(kind, folder)
+    worker: Any = None
     for line in sys.stdin:
         verb, *words = line.split()
         try:
+            worker = worker or (Ours if kind == "ours" else Twin)(kind, folder)
             answer = getattr(worker, verb)(*map(int, words))
         except UserError as error:
             answer = {"error": str(error)}

@@ -3,7 +3,7 @@
 Each framework lives in a process of its own on the same cores, and is asked for a handful of steps
 at a time while the others are stopped (SIGSTOP): an idle one's threads cannot spin beside it.
 Before, both must agree on the number of parameters and, from the same weights and batches in
-float32 without dropout, on the first losses.
+float32 without dropout, on the losses of the first three steps.
 """
 
 import argparse
@@ -29,16 +29,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from research.core import config, device, launch
-from research.core.errors import UserError, nearest
-from research.core.records import read_json, write_json, write_text
+from experiments import launch
+from research.core import config
+from research.host import device
+from research.host.errors import UserError, nearest
+from research.host.records import read_json, write_json, write_text
 from tools.reproduce import machine
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "tools" / "benchmark_results"
 BEGIN, END = "<!-- benchmark -->", "<!-- /benchmark -->"
 TITLES = {"ours": "Almanac", "eager": "PyTorch, eager", "compile": "torch.compile"}
-CLOSE = 1e-4  # nats that the first losses may be apart
+CLOSE, AFTER = 1e-4, 1e-2  # nats that the first losses may be apart, and those after an update
 ROUND = 3.0  # seconds of our steps in a round, where --steps is not given
 OUT_HELP = f"keep the results; without a name: {RESULTS.relative_to(ROOT)}/MACHINE.json"
 
@@ -199,7 +201,7 @@ def agree(folder: Path, against: Sequence[str], threads: int) -> dict[str, Any]:
             f"not the same model: {about['parameters']:,} parameters in ours, {theirs['parameters']:,} in PyTorch's"
         )
     for step, (a, b) in enumerate(zip(about["losses"], theirs["losses"], strict=True)):
-        if not abs(a - b) <= CLOSE:
+        if not abs(a - b) <= (CLOSE if step == 0 else AFTER):
             raise UserError(
                 f"not the same computation: at step {step} our loss is {a:.6f} nats, PyTorch's "
                 f"{b:.6f}, from the same weights and batches"
@@ -346,7 +348,8 @@ def _note(results: Mapping[str, Any]) -> str:
     return (
         f"{accelerator}{where['cpu']}, {results['threads']} threads; JAX {versions['jax']}{torch}; "
         f"{results['measured']}, commit {results['commit']}. Medians of alternating rounds, least "
-        f"and most in brackets; several in one cell are in the order of the times' columns.{tf32}"
+        f"and most in brackets; several in one cell are in the order of the times' columns. Memory is "
+        f"{'the device' if accelerator else 'the process'}'s.{tf32}"
     )
 
 

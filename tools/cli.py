@@ -3,8 +3,8 @@
 import importlib
 import sys
 
-from research.core.errors import nearest
-from research.core.launch import guarded
+from experiments.launch import guarded
+from research.host.errors import nearest
 
 VERBS = {
     "train": "train an experiment, or go on with one",

@@ -241,9 +241,7 @@ def _lines(run: RunDir, name: str) -> list[tuple[str, list[tuple[int, float]]]]:
         scale = 100 if name == "mfu" else 1
         return [("", [(s, scale * v) for s, v in run.timing[name]])] if name in run.timing else []
     return [
-        (metric.partition("/")[0], run.series[metric])
-        for metric in run.drawn()
-        if metric.partition("/")[2] == name
+        (metric.partition("/")[0], run.series[metric]) for metric in run.drawn() if metric.partition("/")[2] == name
     ]
 
 

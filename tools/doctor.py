@@ -64,12 +64,8 @@ def examine() -> Iterator[Row]:
 
 
 def python_version(version: tuple[int, ...]) -> Row:
-    remedy = (
-        "" if version >= (3, 11) else "install Python 3.11 or newer, remove .venv and run again"
-    )
-    return Row(
-        "python", f"{'.'.join(map(str, version))} on {platform.platform(terse=True)}", remedy
-    )
+    remedy = "" if version >= (3, 11) else "install Python 3.11 or newer, remove .venv and run again"
+    return Row("python", f"{'.'.join(map(str, version))} on {platform.platform(terse=True)}", remedy)
 
 
 def package(name: str) -> Row:
@@ -119,7 +115,7 @@ def folder(name: str, path: Path) -> Row:
 def compilation_cache() -> Row:
     import jax
 
-    from research.core.device import use_compilation_cache
+    from research.host.device import use_compilation_cache
 
     use_compilation_cache()
     if path := jax.config.jax_compilation_cache_dir:

@@ -5,7 +5,7 @@ import argparse
 import jax
 
 from research.core import metrics
-from research.core.errors import UserError, nearest
+from research.host.errors import UserError, nearest
 from tools import runs
 
 

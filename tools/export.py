@@ -6,8 +6,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from research.core.errors import UserError
-from research.core.records import write_json
+from research.host.errors import UserError
+from research.host.records import write_json
 from research.interop import stablehlo
 from tools import runs
 

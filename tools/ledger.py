@@ -20,8 +20,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from research.core.errors import UserError, nearest
-from research.core.records import write_text
+from research.host.errors import UserError, nearest
+from research.host.records import write_text
 from tools import rundir
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,13 +57,9 @@ def targets(name: str, config: dict[str, Any]) -> list[dict[str, Any]]:
         if missing := sorted(REQUIRED - target.keys()):
             raise UserError(f"{name}: reproduces lacks {', '.join(missing)}")
         for key in sorted(target.keys() - REQUIRED - OPTIONAL):
-            raise UserError(
-                f"{name}: reproduces.{key} is unknown{nearest(key, REQUIRED | OPTIONAL)}"
-            )
+            raise UserError(f"{name}: reproduces.{key} is unknown{nearest(key, REQUIRED | OPTIONAL)}")
         if not target["low"] <= target["high"]:
-            raise UserError(
-                f"{name}: reproduces.low {target['low']} is above its high {target['high']}"
-            )
+            raise UserError(f"{name}: reproduces.low {target['low']} is above its high {target['high']}")
     return stated
 
 
@@ -240,8 +236,7 @@ def split(path: Path) -> tuple[str, str, str]:
     text = path.read_text() if path.exists() else ""
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(END) < text.index(BEGIN):
         raise UserError(
-            f"{path}: wants one line {BEGIN} and, after it, one line {END}, "
-            "around the place of the results table"
+            f"{path}: wants one line {BEGIN} and, after it, one line {END}, around the place of the results table"
         )
     head, rest = text.split(BEGIN)
     between, tail = rest.split(END)

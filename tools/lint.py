@@ -25,9 +25,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _run(name: str, command: list[str]) -> int:
     start = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True)
     verdict = "failed" if done.returncode else "ok"
     print(f"{name:8}{verdict:8}{time.perf_counter() - start:5.1f} s")
     if done.returncode:

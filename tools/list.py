@@ -5,7 +5,7 @@ import ast
 import shutil
 import sys
 
-from research.core.errors import UserError, nearest
+from research.host.errors import UserError, nearest
 from tools import ledger, rundir
 
 
@@ -54,8 +54,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="almanac list",
         description=(
-            "Every config: parameters (once run), the published number it reproduces, what a seed "
-            "costs, what it is."
+            "Every config: parameters (once run), the published number it reproduces, what a seed costs, what it is."
         ),
     )
     parser.add_argument("family", nargs="?", help="only this family's")

@@ -13,17 +13,13 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from research.core.errors import UserError
+from research.host.errors import UserError
 from tools import curves as draw
 from tools import rundir
 from tools.rundir import ABSENT, RunDir
 
-LOWER = frozenset(
-    "loss nll perplexity ppl error errors mse rmse mae entropy bits wer cer fid ece kl".split()
-)
-HIGHER = frozenset(
-    "accuracy acc bleu f1 em auc recall precision ndcg hit iou dice map ap elbo score r2".split()
-)
+LOWER = frozenset("loss nll perplexity ppl error errors mse rmse mae entropy bits wer cer fid ece kl".split())
+HIGHER = frozenset("accuracy acc bleu f1 em auc recall precision ndcg hit iou dice map ap elbo score r2".split())
 SAMPLES, CHARACTERS = 8, 6_000  # shown of each run; of each text
 
 
@@ -84,9 +80,7 @@ def _head(runs: list[RunDir], title: str) -> str:
         parameters = f"{run.parameters:,} parameters" if run.parameters else ""
         facts = [parameters, f"{last:,} steps", run.devices, _time(run)]
         chosen = [m for m in run.metrics() if not m.startswith("train/")][:4] or run.metrics()[:1]
-        figures = "".join(
-            f"<div><dt>{escape(m)}</dt><dd>{draw.number(run.final(m))}</dd></div>" for m in chosen
-        )
+        figures = "".join(f"<div><dt>{escape(m)}</dt><dd>{draw.number(run.final(m))}</dd></div>" for m in chosen)
         figures = f'<dl class="figures">{figures}</dl>'
     said = dict.fromkeys(line for run in runs for line in run.said.get("lines", []))
     lines = "".join(f"<li>{_noted(line)}</li>" for line in said)
@@ -141,9 +135,7 @@ def best(metric: str, points: list[tuple[int, float]]) -> tuple[int, float] | No
 def _numbers(runs: list[RunDir], names: list[str]) -> str:
     rows = []
     for metric in dict.fromkeys(m for run in runs for m in run.metrics()):
-        having = [
-            (run, name) for run, name in zip(runs, names, strict=True) if metric in run.metrics()
-        ]
+        having = [(run, name) for run, name in zip(runs, names, strict=True) if metric in run.metrics()]
         for i, (run, name) in enumerate(having):
             top = best(metric, run.series.get(metric, []))
             baselines = run.said.get("baselines", {}).get(metric, {})
@@ -180,17 +172,13 @@ def _table(head: list[str], rows: list[list[str]], numeric: Set[int] = frozenset
         return (
             "<tr>"
             + "".join(
-                f"<{tag}{' class=n' if i in numeric else ''}>{escape(cell)}</{tag}>"
-                for i, cell in enumerate(cells)
+                f"<{tag}{' class=n' if i in numeric else ''}>{escape(cell)}</{tag}>" for i, cell in enumerate(cells)
             )
             + "</tr>"
         )
 
     body = "\n".join(line(row, "td") for row in rows)
-    return (
-        f'<div class="scroll"><table>\n<thead>{line(head, "th")}</thead>\n'
-        f"<tbody>\n{body}\n</tbody>\n</table></div>"
-    )
+    return f'<div class="scroll"><table>\n<thead>{line(head, "th")}</thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'
 
 
 def _value(value: Any) -> str:
@@ -219,9 +207,7 @@ def _samples(run: RunDir) -> str:
 def _provenance(run: RunDir) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
     facts = {"commit": run.commit, "devices": run.devices, "versions": versions}
-    listed = "".join(
-        f"<dt>{name}</dt><dd>{escape(value)}</dd>" for name, value in facts.items() if value
-    )
+    listed = "".join(f"<dt>{name}</dt><dd>{escape(value)}</dd>" for name, value in facts.items() if value)
     flat = rundir.flatten(run.config)
     config = _table(["key", "value"], [[key, _value(value)] for key, value in flat.items()])
     return (
@@ -239,9 +225,7 @@ def command(run: RunDir) -> str:
     except UserError:  # renamed since; the commit still has it
         named = run.config
     changed = rundir.differences([named, run.config]).items()
-    overrides = [
-        shlex.quote(f"--config.{key}={_value(now)}") for key, (_, now) in changed if now != ABSENT
-    ]
+    overrides = [shlex.quote(f"--config.{key}={_value(now)}") for key, (_, now) in changed if now != ABSENT]
     train = " ".join(["./almanac train", run.name, *overrides])
     clean = run.commit.removesuffix("+")
     dirty = "  # and changes that were not committed" if clean != run.commit else ""
@@ -325,9 +309,7 @@ details[open] summary { margin-bottom: .6rem; }
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="almanac report",
-        description=(
-            "Write report.html (self-contained) and curves.png for one run, or several compared."
-        ),
+        description=("Write report.html (self-contained) and curves.png for one run, or several compared."),
     )
     parser.add_argument("dirs", nargs="+", metavar="DIR", help="run directories")
     parser.add_argument(

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from research.core.errors import UserError, nearest
-from research.core.records import write_json
+from research.host.errors import UserError, nearest
+from research.host.records import write_json
 from tools import ledger, rundir
 
 Train = Callable[[str, list[str], Path], Any]
@@ -37,10 +37,7 @@ def reproduce(
         raise UserError(f"no experiment {name!r}{nearest(name, known)}")
     targets = ledger.targets(name, known[name])
     if not targets:
-        raise UserError(
-            f"{name} states no published number (cfg.reproduces); "
-            f"train it with: almanac train {name}"
-        )
+        raise UserError(f"{name} states no published number (cfg.reproduces); train it with: almanac train {name}")
     family = name.partition("/")[0]
     for path, owner in ledger.blocks(root, known):
         if owner in (None, family):
@@ -66,8 +63,7 @@ def _record(path: Path, config: dict[str, Any]) -> dict[str, Any]:
     if not record.exists():
         if path.exists() and any(path.iterdir()):
             raise UserError(
-                f"{path} holds a run that almanac reproduce did not start; "
-                "move it away or name another --workdir"
+                f"{path} holds a run that almanac reproduce did not start; move it away or name another --workdir"
             )
         record.parent.mkdir(parents=True, exist_ok=True)
         write_json(record, {"config": config})

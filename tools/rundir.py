@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from research.core.config import flatten
-from research.core.errors import UserError
+from research.host.errors import UserError
 
 ABSENT = "(absent)"
 Series = dict[str, list[tuple[int, float]]]

@@ -6,11 +6,12 @@ from typing import Any
 
 import jax
 
-from research.core import config, device, mesh, state
+from research.core import config, mesh, state
 from research.core.checkpoint import Checkpoints
-from research.core.errors import UserError
 from research.core.experiment import Experiment
 from research.core.state import TrainState
+from research.host import device
+from research.host.errors import UserError
 
 
 def build(name: str, cfg: Any) -> Experiment:
@@ -30,7 +31,7 @@ def load(folder: str | Path, which: str = "best") -> tuple[Experiment, TrainStat
     device.use_compilation_cache()
     e = build(cfg.name, cfg)
     place = _choose(folder, which)
-    devices = mesh.make_mesh({name: 1 for name in e.cfg.mesh} | {"data": 1}, jax.devices()[:1])
+    devices = mesh.make_mesh(dict.fromkeys(e.cfg.mesh, 1) | {"data": 1}, jax.devices()[:1])
     target, _ = state.abstract(e.init, e.tx, devices, (), bool(e.ema))
     try:
         found, _ = place.restore(target, int(which) if which.isdigit() else None)

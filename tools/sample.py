@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from research.core.config import EXPERIMENTS
-from research.core.errors import UserError
+from research.host.errors import UserError
 from tools import runs
 
 

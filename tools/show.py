@@ -4,7 +4,9 @@ import argparse
 
 import jax
 
-from research.core import config, flops, launch, mesh, state
+from experiments import launch
+from research.core import config, mesh, state
+from research.host import flops
 from tools import runs
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from research.core.errors import UserError
+from research.host.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 KINDS = {
@@ -43,9 +43,7 @@ def main(argv: Sequence[str]) -> int:
 
     targets = any(Path(a.partition("::")[0]).exists() for a in rest)
     # Workers cost seconds each to start: worth it for the whole, not for a few named tests.
-    workers = (
-        args.n if args.n is not None else 0 if targets or args.k else min(os.cpu_count() or 1, 8)
-    )
+    workers = args.n if args.n is not None else 0 if targets or args.k else min(os.cpu_count() or 1, 8)
     status = pytest.main(
         [
             f"--config-file={ROOT / 'pyproject.toml'}",
@@ -57,9 +55,7 @@ def main(argv: Sequence[str]) -> int:
             *rest,
         ]
     )
-    print(
-        f"data mirror: {mirror}" if mirror else "no data mirror: tests marked `data` were left out"
-    )
+    print(f"data mirror: {mirror}" if mirror else "no data mirror: tests marked `data` were left out")
     if "parity" in missing:
         print("no PyTorch: tests marked `parity` were left out; almanac test --parity installs it")
     return int(status)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from research.core.errors import UserError
+from research.host.errors import UserError
 
 LESS = "; leave the comparison out with --against none"
 

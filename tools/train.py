@@ -5,7 +5,8 @@ import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from research.core import config, launch
+from experiments import launch
+from research.core import config
 
 MAIN_JOB = "language_model/pydoc_char"
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from research.core.errors import UserError
+from research.host.errors import UserError
 from tools import ledger, rundir
 
 

@@ -46,7 +46,9 @@ class Quality:
 def make(fn: Callable, latent: int, seed: int, data: images.Images | None) -> Quality:
     if data is None:
         return Quality(fn, latent, seed, _modes, _scatter, [f"measured by {NUM_SAMPLES:,} samples: modes of 25"])
-    return Quality(fn, latent, seed, Judge(data), _grid, [f"measured by {NUM_SAMPLES:,} samples and a classifier trained here"])
+    return Quality(
+        fn, latent, seed, Judge(data), _grid, [f"measured by {NUM_SAMPLES:,} samples and a classifier trained here"]
+    )
 
 
 def _modes(samples: np.ndarray) -> dict[str, float]:

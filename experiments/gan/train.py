@@ -9,17 +9,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments import launch
 from experiments.gan import quality
-from research.core import launch, mesh, optim
-from research.core.config import construct, track
-from research.core.errors import UserError, nearest
+from research.core import mesh, optim
+from research.core.config import track
 from research.core.experiment import Experiment, Predictor
 from research.core.run import Run
 from research.core.step import Step, advance, options, streams, update
 from research.data import images, synthetic
 from research.data.pipeline import Arrays, Stream
+from research.host.errors import UserError, nearest
 from research.losses import gan as losses
 from research.models import gan as models
+from research.nn.construct import construct
 
 NETWORKS = {
     "mlp": (models.MLPGenerator, models.MaxoutDiscriminator),
@@ -36,14 +38,17 @@ def build(cfg: Any) -> Experiment:
         if value not in known:
             raise UserError(f"{key} = {value!r}{nearest(value, known)}")
     if cfg.loss.simultaneous and cfg.loss.critic_steps != 1:
-        raise UserError(f"loss.critic_steps = {cfg.loss.critic_steps} contradicts loss.simultaneous; set one of them back")
+        raise UserError(
+            f"loss.critic_steps = {cfg.loss.critic_steps} contradicts loss.simultaneous; set one of them back"
+        )
     data = None if cfg.data.source == "grid" else images.load(cfg.data)
     source = data.train if data else Arrays(_grid(cfg))
     train = Stream(source, cfg.data.batch_size * cfg.model.pack * cfg.loss.critic_steps, cfg.seed)
     cfg = cfg.in_steps(train.epoch, train.batch_size)
     nets = networks(cfg, data)
     rates = {"generator": cfg.optim.peak_lr, "discriminator": cfg.get("discriminator_lr", cfg.optim.peak_lr)}
-    tx = {k: optim.make({**cfg.optim, "peak_lr": rate}, cfg.num_steps) for k, rate in rates.items()}
+    updates = {"generator": 1, "discriminator": cfg.loss.critic_steps}
+    tx = {k: optim.make({**cfg.optim, "peak_lr": rates[k]}, cfg.num_steps, updates[k]) for k in rates}
     fn = partial(predict, nets["generator"])
     return Experiment(
         cfg=cfg,
@@ -70,7 +75,7 @@ def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
         for line in e.quality.report:
             run.note(line)
 
-        for _, batch in run.steps(e.train, state):
+        for _, batch in run.steps(e.train):
             state, metrics = e.train_step(state, batch)
             run.log("train", metrics)
             if run.due(e.cfg.eval_every):
@@ -84,10 +89,10 @@ def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
 def train_step(loss: "Losses", tx: Any, order: dict, how: dict, state: Any, batch: Any) -> tuple:
     """The discriminator `critic_steps` times, each on its own rows, then the generator; or both at once."""
     how = dict(how)
-    ema, n, critic = how.pop("ema"), order["critic_steps"], {}
+    ema, n, critic = how.pop("ema"), order["critic_steps"], None
     # Every n-th row, so that each device's rows stay on that device.
     parts = [{k: v[i::n] for k, v in batch.items()} for i in range(n)]
-    play = {p: partial(update, loss=getattr(loss, p), tx=tx[p], group=p, **how) for p in tx}
+    play: dict[str, Any] = {p: partial(update, loss=getattr(loss, p), tx=tx[p], group=p, **how) for p in tx}
     if order["simultaneous"]:
         after_d, critic = play["discriminator"](state, parts[0])
         after_g, generator = play["generator"](state, parts[0])
@@ -118,7 +123,10 @@ class Losses:
         """Batch {"x" or "image": f32[P * B, ...]} -> the discriminator's or critic's loss."""
         keys = streams(key, "z", "penalty")
         x = batch.get("image", batch.get("x"))
-        real, fake = models.pack(x, self._pack), models.pack(self._fake(params, extra, keys["z"], len(x))[0], self._pack)
+        real, fake = (
+            models.pack(x, self._pack),
+            models.pack(self._fake(params, extra, keys["z"], len(x))[0], self._pack),
+        )
         of_real, extra = self._judge(params, extra, real)
         of_fake, extra = self._judge(params, extra, fake)
         if not self._wasserstein:
@@ -163,7 +171,9 @@ def _metrics(loss: jax.Array, **values: jax.Array) -> dict:
 def networks(cfg: Any, data: images.Images | None) -> dict:
     generator, discriminator = NETWORKS[cfg.model.name]
     if (data is None) != (cfg.model.name == "mlp"):
-        raise UserError(f"model.name = {cfg.model.name!r} does not fit data.source = {cfg.data.source!r}: mlp is for grid")
+        raise UserError(
+            f"model.name = {cfg.model.name!r} does not fit data.source = {cfg.data.source!r}: mlp is for grid"
+        )
     shape = {"shape": tuple(data.shape)} if data else {}
     norm = {"norm": "layer"} if data and cfg.loss.name == "wgan_gp" else {}
     return {
@@ -213,7 +223,9 @@ def decode(outputs: Any) -> dict:
 
 
 def _grid(cfg: Any) -> dict:
-    return synthetic.mixture(synthetic.GRID_CENTRES, synthetic.GRID_STD, cfg.data.get("num_examples", 100_000), cfg.seed)
+    return synthetic.mixture(
+        synthetic.GRID_CENTRES, synthetic.GRID_STD, cfg.data.get("num_examples", 100_000), cfg.seed
+    )
 
 
 if __name__ == "__main__":

@@ -8,16 +8,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from research.core import launch, mesh, optim
-from research.core.config import construct, track
-from research.core.errors import UserError, nearest
+from experiments import launch
+from research.core import mesh, optim
+from research.core.config import track
 from research.core.experiment import Experiment, Predictor
+from research.core.metrics import Pairs
 from research.core.run import Run
 from research.core.step import make_eval_step, make_train_step, options, streams
 from research.data import augment, images
 from research.data.pipeline import Stream, Sweep
+from research.host.errors import UserError, nearest
 from research.losses.classification import cross_entropy
 from research.models import convnet, lenet, resnet
+from research.nn.construct import construct
 
 # name -> (module, sharding rules)
 MODELS = {
@@ -70,9 +73,12 @@ def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
         state = run.start(e)
         for line in e.context.report:
             run.note(line)
-        run.baseline(f"{next(iter(e.evals))}/accuracy", {"most frequent class": images.most_frequent(e.context.valid or e.context.test)})
+        run.baseline(
+            f"{next(iter(e.evals))}/accuracy",
+            {"most frequent class": images.most_frequent(e.context.valid or e.context.test)},
+        )
 
-        for _, batch in run.steps(e.train, state):
+        for _, batch in run.steps(e.train):
             state, metrics = e.train_step(state, batch)
             run.log("train", metrics)
             if run.due(e.cfg.eval_every):
@@ -99,7 +105,7 @@ def predict(model: Any, normalise: Any, variables: Any, inputs: Any) -> dict:
     return {"logits": logits, "probabilities": jax.nn.softmax(logits)}
 
 
-def measure(outputs: Any, batch: Any) -> dict:
+def measure(outputs: Any, batch: Any) -> Pairs:
     """-> loss (nats) and accuracy, by image."""
     return cross_entropy(outputs["logits"], batch["label"], batch["mask"])[1]
 

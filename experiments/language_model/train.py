@@ -9,17 +9,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from research.core import launch, mesh, optim
-from research.core.config import construct, track
-from research.core.errors import UserError
+from experiments import launch
+from research.core import mesh, optim
+from research.core.config import track
 from research.core.experiment import Experiment, Predictor
+from research.core.metrics import Pairs
 from research.core.run import Run
 from research.core.step import make_eval_step, make_train_step, options, streams
 from research.data import text
 from research.data.pipeline import Stream, Sweep
+from research.host.errors import UserError
 from research.losses.language import cross_entropy
 from research.models import gpt
 from research.nn import decoding
+from research.nn.construct import construct
 
 
 def build(cfg: Any) -> Experiment:
@@ -40,13 +43,16 @@ def build(cfg: Any) -> Experiment:
         train_step=make_train_step(partial(loss, model), tx, **options(cfg)),
         eval_step=make_eval_step(partial(predict, model), measure, cfg.dtype),
         predictor=Predictor(
-            partial(predict, model), {"tokens": (("b", "t"), "int32")}, partial(encode, data, cfg), partial(decode, data),
+            partial(predict, model),
+            {"tokens": (("b", "t"), "int32")},
+            partial(encode, data, cfg),
+            partial(decode, data),
             limits=[f"t <= {cfg.data.length}"],
         ),
         rules=mesh.resolve(cfg.rules, gpt.SHARDING),
         sharding=gpt.SHARDING,
         ema=cfg.optim.ema,
-        context=(data, model, dict(cfg.sample)),
+        context=(data, model, {**cfg.sample, "prompt": _prompt(data, cfg.sample.prompt)}),
     )
 
 
@@ -60,7 +66,7 @@ def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
             run.note(line)
         run.baseline("valid/loss", text.baselines(data.train, data.valid, data.tokenizer.size), "nats/token")
 
-        for _, batch in run.steps(e.train, state):
+        for _, batch in run.steps(e.train):
             state, metrics = e.train_step(state, batch)
             run.log("train", metrics)
             if run.due(e.cfg.eval_every):
@@ -69,6 +75,17 @@ def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
 
         run.sample("sample.txt").write_text("".join(sample(e, state, jax.random.key(e.cfg.seed))), "utf-8")
         return run.finish(state)
+
+
+def _prompt(data: text.Text, prompt: str) -> str:
+    """The config's prompt, found wrong before the training; text without a newline begins with its own first token."""
+    try:
+        data.tokenizer.encode(prompt)
+    except UserError:
+        if prompt != "\n":
+            raise
+        return data.tokenizer.decode(data.valid[:1])
+    return prompt
 
 
 def loss(model: gpt.GPT, params: Any, extra: Any, batch: Any, key: jax.Array) -> tuple:
@@ -83,7 +100,7 @@ def predict(model: gpt.GPT, variables: Any, inputs: Any) -> dict:
     return {"logits": model.apply(variables, inputs["tokens"])}
 
 
-def measure(outputs: Any, batch: Any) -> dict:
+def measure(outputs: Any, batch: Any) -> Pairs:
     """Logits against the targets -> loss (nats) and accuracy, by token."""
     mask = batch["token_mask"] * batch["mask"][:, None]
     return cross_entropy(outputs["logits"], batch["targets"], mask)[1]
@@ -105,7 +122,7 @@ def decode(data: text.Text, outputs: Any) -> dict:
     last = np.asarray(outputs["logits"])[0, -1].astype(np.float64)
     p = np.exp(last - last.max())
     p /= p.sum()
-    return {"next": {data.tokenizer.decode([i]): round(float(p[i]), 4) for i in np.argsort(-p)[:5]}}
+    return {"next": {data.tokenizer.decode(np.array([i])): round(float(p[i]), 4) for i in np.argsort(-p)[:5]}}
 
 
 def sample(

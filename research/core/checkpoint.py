@@ -6,7 +6,6 @@ good one is used.
 """
 
 import contextlib
-import errno
 import json
 import warnings
 import zlib
@@ -20,8 +19,9 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as policies
 
-from research.core.errors import UserError
 from research.core.mesh import path_name
+from research.host.errors import UserError
+from research.host.records import write_errors
 
 
 class Checkpoints:
@@ -63,7 +63,7 @@ class Checkpoints:
         args = ocp.args.Composite(
             state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta), checksums=ocp.args.JsonSave(checks)
         )
-        with _write_errors(self.folder):
+        with write_errors(self.folder):
             manager = self._open()
             manager.check_for_errors()
             if step in manager.all_steps():
@@ -72,14 +72,14 @@ class Checkpoints:
 
     def wait(self) -> None:
         if self._manager is not None:
-            with _write_errors(self.folder):
+            with write_errors(self.folder):
                 self._manager.wait_until_finished()
                 self._manager.check_for_errors()
 
     def close(self) -> None:
         if self._manager is not None:
             manager, self._manager = self._manager, None
-            with _write_errors(self.folder):
+            with write_errors(self.folder):
                 manager.close()
 
     def restore(self, target: Any, step: int | None = None) -> tuple[Any, dict]:
@@ -92,7 +92,9 @@ class Checkpoints:
                 return self._restore_one(candidate, target)
             except Damaged as e:
                 self._set_aside(candidate, str(e))
-        raise UserError(f"{self.folder}: no checkpoint is whole; they were set aside as *.damaged, and a new start begins at 0")
+        raise UserError(
+            f"{self.folder}: no checkpoint is whole; they were set aside as *.damaged, and a new start begins at 0"
+        )
 
     def _restore_one(self, step: int, target: Any) -> tuple[Any, dict]:
         manager = self._open()
@@ -168,19 +170,6 @@ def _read_errors() -> Iterator[None]:
         if isinstance(e, PermissionError) or "RESOURCE_EXHAUSTED" in str(e):
             raise UserError(f"cannot restore the checkpoint: {_first_line(e)}") from None
         raise Damaged(_first_line(e)) from None
-
-
-@contextlib.contextmanager
-def _write_errors(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except Exception as e:
-        full = isinstance(e, OSError) and e.errno == errno.ENOSPC
-        if full or "RESOURCE_EXHAUSTED" in str(e) or "No space left" in str(e):
-            raise UserError(f"no space left to save under {folder}; free some and start again: it resumes") from e
-        if isinstance(e, OSError):
-            raise UserError(f"cannot write to {folder}: {e.strerror or e}") from e
-        raise
 
 
 @jax.jit

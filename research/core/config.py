@@ -10,15 +10,16 @@ import importlib
 import importlib.util
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from research.core.errors import UserError, nearest
+from research.host.errors import UserError, nearest
 
 EXPERIMENTS = "experiments"
+_IS_DURATION = re.compile(r"(steps|every|warmup|boundaries|patience)$")  # keys whose values may be durations
 _DURATION = re.compile(r"(\d[\d_]*(?:\.\d+)?) ?(steps?|epochs?|examples?)")
 
 
@@ -122,15 +123,15 @@ def _set(cfg: ConfigDict, key: str, value: Any) -> None:
 
 
 def _parse(key: str, text: str, old: Any) -> Any:
-    is_duration = isinstance(old, int) or (isinstance(old, str) and _DURATION.fullmatch(old))
+    may_last = _IS_DURATION.search(key) and not isinstance(old, tuple)
     wanted = type(old).__name__
     try:
         if isinstance(old, bool):
             return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
-        if is_duration and _DURATION.fullmatch(text):
+        if may_last and _DURATION.fullmatch(text):
             return text
-        if is_duration:
-            wanted = 'int, or a duration such as "3 epochs"'
+        if isinstance(old, int) or (may_last and old is not None):
+            wanted = 'int, or a duration such as "3 epochs"' if may_last else "int"
             number = _literal(text)  # an int as it is, a seed of 19 digits too
             return number if type(number) is int else _whole(float(text.replace("_", "")))
         if isinstance(old, float):
@@ -211,11 +212,13 @@ class View(Mapping):
         """The same config with every duration in steps; `epoch` and `batch_size` are in examples."""
         steps_per = {"step": 1.0, "epoch": epoch / batch_size, "example": 1 / batch_size}
 
-        def one(value: Any) -> Any:
+        def one(value: Any, key: str = "") -> Any:
             if isinstance(value, dict):
-                return {k: one(v) for k, v in value.items()}
+                return {k: one(v, k) for k, v in value.items()}
+            if not _IS_DURATION.search(key):
+                return value
             if isinstance(value, (list, tuple)):
-                return tuple(map(one, value))
+                return tuple(one(v, key) for v in value)
             if isinstance(value, str) and (m := _DURATION.fullmatch(value)):
                 steps = float(m[1].replace("_", "")) * steps_per[m[2].rstrip("s")]
                 return max(1, round(steps)) if steps else 0
@@ -240,16 +243,6 @@ def check_read(cfg: View) -> None:
     if keys := cfg.unread():
         value = flatten(cfg.to_dict())[keys[0]]
         raise UserError(f"config key {keys[0]} = {value!r} is read by nothing in this experiment; remove it")
-
-
-def construct(cls: Callable, group: Mapping, **fixed: Any) -> Any:
-    """A module from a group of the config and `fixed` attributes: None is the module's default, a key it lacks an error."""
-    given = {k: v for k, v in group.items() if v is not None and k != "name"}
-    fields = [f for f in cls.__dataclass_fields__ if f not in ("parent", "name")]
-    for key, value in given.items():
-        if key not in fields:
-            raise UserError(f"model.{key} = {value!r} is no attribute of {cls.__name__}{nearest(key, fields)}")
-    return cls(**given, **fixed)
 
 
 def differences(old: Mapping, new: Mapping) -> list[str]:

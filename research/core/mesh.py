@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from research.core.errors import UserError, nearest
+from research.host.errors import UserError, nearest
 
 FSDP_MIN_SIZE = 2**10  # splitting anything smaller costs more messages than it saves bytes
 
@@ -72,7 +72,7 @@ def resolve(rules: str | Sequence, named: Mapping[str, Sequence]) -> Sequence:
 
 def _own(rules: str | Sequence) -> Sequence:
     try:
-        pairs = ast.literal_eval(rules) if isinstance(rules, str) else rules
+        pairs: Any = ast.literal_eval(rules) if isinstance(rules, str) else rules
         for pattern, axes in pairs:
             re.compile(pattern)
             if axes != "fsdp" and not isinstance(axes, (tuple, list)):

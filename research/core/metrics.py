@@ -22,10 +22,6 @@ def mean(pair: tuple) -> jax.Array:
     return pair[0] / jnp.maximum(pair[1], 1e-9)
 
 
-def add(a: Pairs, b: Pairs) -> dict:
-    return jax.tree.map(jnp.add, dict(a), dict(b))
-
-
 def reduce(rows: Iterable[Pairs]) -> dict[str, float]:
     """Pairs of several steps -> {name: mean}, summed in double precision on the host."""
     total: dict[str, np.ndarray] = {}

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-from research.core.errors import UserError, nearest
 from research.core.mesh import path_name
+from research.host.errors import UserError, nearest
 
 DEFAULTS = dict(
     name="adamw",  # one of RULES or WHOLE
@@ -80,9 +80,13 @@ WHOLE = {
 }
 
 
-def make(cfg: Mapping, num_steps: int) -> Optimizer:
-    """The `optim` group of a config (keys as DEFAULTS, durations in steps) -> an Optimizer for `num_steps` steps."""
-    rate = schedule(cfg, num_steps)
+def make(cfg: Mapping, num_steps: int, updates: int = 1) -> Optimizer:
+    """The `optim` group of a config (keys as DEFAULTS, durations in steps) -> an Optimizer for `num_steps` steps.
+
+    `updates` is how often a step calls it: Optax counts updates, schedules are in steps.
+    """
+    by_step = schedule(cfg, num_steps)
+    rate = by_step if updates == 1 else lambda count: by_step(count // updates)
     frozen, decay = (_pattern(cfg, key) for key in ("freeze", "decay"))
     tx = _transform(cfg, rate, lambda params: _matching(params, decay))
     if frozen:
@@ -94,7 +98,7 @@ def make(cfg: Mapping, num_steps: int) -> Optimizer:
                 raise UserError(f"optim.{key} = {pattern!r} matches no parameter; see the paths with `almanac show`")
         return tx.init(params)
 
-    return Optimizer(init, tx.update, rate)
+    return Optimizer(init, tx.update, by_step)
 
 
 def _transform(cfg: Mapping, rate: Callable, mask: Callable) -> optax.GradientTransformation:
@@ -143,7 +147,9 @@ def schedule(cfg: Mapping, num_steps: int) -> Callable:
     if end and kind not in ("linear", "cosine"):
         raise UserError(f"optim.end_lr = {end} is no option of the schedule {kind}; set it to 0")
     if bool(boundaries) != (kind == "step"):
-        raise UserError(f"optim.boundaries = {boundaries} with the schedule {kind}: 'step' needs them, no other takes them")
+        raise UserError(
+            f"optim.boundaries = {boundaries} with the schedule {kind}: 'step' needs them, no other takes them"
+        )
     after = kinds[kind]()
     return optax.join_schedules([optax.linear_schedule(0.0, peak, warm), after], [warm]) if warm else after
 

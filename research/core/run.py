@@ -14,22 +14,21 @@ import math
 import os
 import shutil
 import signal
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
-from research.core import device, flops, metrics
 from research.core import mesh as mesh_lib
+from research.core import metrics
 from research.core import state as state_lib
 from research.core.checkpoint import Checkpoints
 from research.core.config import View, check_read, differences
 from research.core.experiment import Experiment
-from research.core.errors import UserError, nearest
-from research.core.records import Records, read_json, write_json
+from research.host import device, flops
+from research.host.errors import UserError, nearest
+from research.host.records import Clock, Records, read_json, write_errors, write_json
 
 PREEMPTED = 75  # exit status: saved, start again to go on
 TOOLS_KEYS = ("name", "reproduces")  # read by the tools, not by the experiment
@@ -39,7 +38,8 @@ class Run:
     """`with Run(cfg, workdir) as run:` the mechanics around a visible loop."""
 
     def __init__(self, cfg: View, workdir: str | Path, resume: str = "auto", profile: tuple[int, int] | None = None):
-        self.cfg, self.dir, self._profile = cfg, Path(workdir).absolute(), profile
+        self.cfg, self.dir = cfg, Path(workdir).absolute()
+        self._profiler = device.Profiler(self.dir / "profile", profile)
         cfg.mark(*TOOLS_KEYS)
         self._best_metric = tuple(cfg.best[k] for k in ("metric", "mode", "patience"))
         self._every = {k: cfg[f"{k}_every"] for k in ("log", "eval", "save")}
@@ -58,7 +58,7 @@ class Run:
         self._unread: list[tuple[int, Mapping]] = []  # of these, still on the device
         self._tracker: dict[str, Any] = {"value": None, "step": 0, "stopped": False}
         self._report: dict[str, Any] = {"lines": [], "baselines": {}}
-        self._preempted = self._saved = self._turned = self._tracing = False
+        self._preempted = self._saved = self._turned = False
         self._elapsed = 0.0
 
     def _check_directory(self, resume: str) -> None:
@@ -67,7 +67,8 @@ class Run:
         path = self.dir / "config.json"
         if self.dir.exists() and (not self.dir.is_dir() or not os.access(self.dir, os.W_OK)):
             raise UserError(f"cannot write to the run directory {self.dir}")
-        self._before = {p.name for p in self.dir.iterdir()} if self.dir.exists() else None
+        self._made = [p for p in (self.dir, *self.dir.parents) if not p.exists()]  # by this start, deepest first
+        self._before = [] if self._made else list(self.dir.iterdir())
         self._fresh = self._changed = not path.exists()
         if self._fresh:
             return
@@ -96,8 +97,7 @@ class Run:
         self._context.__exit__(kind, error, traceback)
         if self._old_handler is not None:
             signal.signal(signal.SIGTERM, self._old_handler)
-        if self._tracing:
-            self._stop_trace()
+        self._profiler.close()
         if hasattr(self, "_records"):
             self._records.close()
         self._checkpoints.close()
@@ -110,10 +110,11 @@ class Run:
         if not self.writes or not self.dir.is_dir():
             return
         for path in self.dir.iterdir():
-            if path.name not in (self._before or ()):
+            if path not in self._before:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-        if self._before is None:
-            self.dir.rmdir()
+        for folder in self._made:
+            if not any(folder.iterdir()):
+                folder.rmdir()
 
     def _on_sigterm(self, *_: Any) -> None:
         self._preempted = True
@@ -122,13 +123,13 @@ class Run:
 
     def start(self, e: Experiment) -> state_lib.TrainState:
         """A TrainState, born sharded or restored from this directory."""
+        self._check(e)
         make = (e.init, e.tx)
         target, _ = state_lib.abstract(*make, self.mesh, e.rules, bool(e.ema))
         self._names = _names(target.params, e.tx)
         self.parameters = state_lib.count(target.params)
-        self._units = _units(e.train)
-        self._flops = self._step_flops(e, target)
-        self._check(e)
+        self._units = e.train.units
+        self._flops = flops.share(lambda: e.train_step.trace(target, e.train.spec), self.mesh)
         if self._checkpoints.steps():
             state, meta = self._checkpoints.restore(target)
             self.done = int(state.step)
@@ -137,8 +138,7 @@ class Run:
             self._rows = [(step, row) for step, row in meta["rows"]]
         else:
             state = state_lib.create(*make, self._seed, self.mesh, e.rules, bool(e.ema))
-        if self._profile and self._profile[0] >= (left := self.num_steps - self.done):
-            raise UserError(f"--profile={':'.join(map(str, self._profile))}: there are but {left} steps to go")
+        self._profiler.check(self.num_steps - self.done)
         self._open()
         return state
 
@@ -148,7 +148,7 @@ class Run:
         for sweep in e.evals.values():
             mesh_lib.host_rows(self.mesh, sweep.batch_size, "data.eval_batch_size")
         metric, mode, patience = self._best_metric
-        splits = [*e.evals, *(["quality"] if e.quality else [])]
+        splits = [*e.evals, *(["quality"] if e.quality is not None else [])]
         if metric and metric.split("/")[0] not in splits:
             raise UserError(f"best.metric = {metric!r}: there is no such split{nearest(metric.split('/')[0], splits)}")
         if mode not in ("min", "max"):
@@ -156,45 +156,31 @@ class Run:
         if patience and not metric:
             raise UserError(f"best.patience = {patience} needs a best.metric")
 
-    def _step_flops(self, e: Experiment, target: state_lib.TrainState) -> float | None:
-        """A step's FLOPs over the mesh's peak FLOP/s, where that is known."""
-        peak = flops.peak(self.mesh.devices.flat[0])
-        return flops.count(e.train_step.trace(target, e.train.spec)) / (peak * self.mesh.size) if peak else None
-
     def _open(self) -> None:
-        try:
+        over, config = self._tracker["stopped"] or self.done >= self.num_steps, self.cfg.to_dict()
+        about = {"name": config.get("name"), "parameters": self.parameters, "devices": device.describe(self.mesh)}
+        with write_errors(self.dir):
             self.dir.mkdir(parents=True, exist_ok=True)
-            over = self._tracker["stopped"] or self.done >= self.num_steps
             if self.writes and (self._changed or not over):  # what made a finished run stays written
-                write_json(self.dir / "config.json", self._identity())
+                about |= {"config": config, "versions": device.versions(), "commit": device.commit()}
+                write_json(self.dir / "config.json", about)
             self._records = Records(self.dir, self.done, self.num_steps, self.writes)
-        except OSError as e:
-            raise UserError(f"cannot write to the run directory {self.dir}: {e.strerror}") from None
-        self._records.say(
-            f"{self.cfg.to_dict().get('name', self.dir.name)}  {self.parameters:,} parameters  "
-            f"{device.describe(self.mesh)}  {self.dir}"
-        )
-        if self.done:
+        words = f"{about['name'] or self.dir.name}  {self.parameters:,} parameters  {about['devices']}"
+        self._records.say(f"{words}  {self.dir}")
+        if over:
+            self._records.say(f"finished at step {self.done:,}: nothing is left to do")
+        elif self.done:
             self._records.say(f"resumed at step {self.done:,} of {self.num_steps:,}")
-
-    def _identity(self) -> dict:
-        config = self.cfg.to_dict()
-        return {
-            "name": config.get("name"), "config": config, "parameters": self.parameters,
-            "devices": device.describe(self.mesh), "versions": device.versions(), "commit": device.commit(),
-        }  # fmt: skip
 
     # Loop
 
-    def steps(self, stream: Any, state: state_lib.TrainState) -> Iterator[tuple[int, dict]]:
-        """(updates done, batch) until `num_steps`, or until early stopping; `state` says where to begin."""
-        del state  # `start` has read its step
-        self._clock = _Clock(self._elapsed, self.done)
-        first = self.done
+    def steps(self, stream: Any) -> Iterator[tuple[int, dict]]:
+        """(updates done, batch) from the state's step to `num_steps`, or until early stopping."""
+        self._clock, first = Clock(self._elapsed, self.done), self.done
         if self._tracker["stopped"]:
             return
         for step, batch in enumerate(stream.on_device(self.mesh, first, self.num_steps), first):
-            self._trace(step - first)
+            self._profiler.at(step - first)
             self.done, self._saved = step + 1, False
             yield step, batch
             if step == first:
@@ -204,19 +190,6 @@ class Run:
             if self._tracker["stopped"]:
                 break
         self._records.finish_bar()
-
-    def _trace(self, step: int) -> None:
-        first, last = self._profile or (None, None)
-        if step == first:
-            jax.profiler.start_trace(str(self.dir / "profile"))
-            self._tracing = True
-        if step == last and self._tracing:
-            self._stop_trace()
-
-    def _stop_trace(self) -> None:
-        jax.profiler.stop_trace()
-        self._tracing = False
-        self._records.say(f"profile: {self.dir / 'profile'}")
 
     def due(self, every: int) -> bool:
         """Whether the step under way ends an interval of `every` steps, or is the last. 0 is never but the last."""
@@ -241,7 +214,8 @@ class Run:
         while self._unread and (until is None or self._unread[0][0] <= until):
             step, values = self._unread.pop(0)
             values = jax.device_get(values)
-            self._rows.append((step, {k: [float(s), float(w)] for k, (s, w) in _pairs(values).items()}))
+            pairs = {k: v for k, v in values.items() if not k.endswith("bad")}
+            self._rows.append((step, {k: [float(s), float(w)] for k, (s, w) in pairs.items()}))
             self._check_finite(step, values)
 
     def _check_finite(self, step: int, values: Mapping) -> None:
@@ -346,38 +320,6 @@ class Run:
 def _names(params: Any, tx: Any) -> dict[str, list[str]]:
     groups = {k: params[k] for k in tx} if isinstance(tx, Mapping) else {"": params}
     return {
-        group: [f"{group}/{n}".lstrip("/") for n in map(_leaf_name, jax.tree_util.tree_leaves_with_path(tree))]
+        group: [f"{group}/{mesh_lib.path_name(p)}".lstrip("/") for p, _ in jax.tree_util.tree_leaves_with_path(tree)]
         for group, tree in groups.items()
     }
-
-
-def _leaf_name(item: tuple) -> str:
-    return mesh_lib.path_name(item[0])
-
-
-def _pairs(values: Mapping) -> dict:
-    return {k: v for k, v in values.items() if not k.endswith("bad")}
-
-
-def _units(stream: Any) -> dict[str, int]:
-    tokens = stream.spec.get("tokens")
-    return {"examples": stream.batch_size} | ({"tokens": int(np.prod(tokens.shape))} if tokens is not None else {})
-
-
-class _Clock:
-    """Seconds of this run over all its lives, and rates since the last asking."""
-
-    def __init__(self, before: float, step: int):
-        self._before, self._start = before, time.perf_counter()
-        self._last, self._step = self._start, step
-
-    def elapsed(self) -> float:
-        return self._before + time.perf_counter() - self._start
-
-    def rates(self, step: int, units: Mapping[str, int], flops: float | None) -> dict[str, float]:
-        """`flops`: of a step, as a share of what the devices could do in a second (model FLOPs utilisation)."""
-        now = time.perf_counter()
-        steps, seconds = step - self._step, max(now - self._last, 1e-9)
-        self._last, self._step = now, step
-        rates = {"seconds": self.elapsed(), **{f"{k}_per_s": v * steps / seconds for k, v in units.items()}}
-        return rates | ({"mfu": flops * steps / seconds} if flops else {})

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import optax
 
 from research.core import mesh as mesh_lib
-from research.core.errors import UserError
 from research.core.state import TrainState
+from research.host.errors import UserError
 
 Loss = Callable[[Any, Any, Mapping, jax.Array], tuple[jax.Array, tuple[dict, Any]]]
 
@@ -122,7 +122,7 @@ class Step:
         self.fn = fn
         self._jit: Any = None
 
-    def jit(self, state: TrainState) -> Callable:
+    def jit(self, state: TrainState) -> Any:
         if self._jit is None:
             shards = jax.tree.map(lambda x: x.sharding, state)
             whole = mesh_lib.replicated(state.step.sharding.mesh)

@@ -10,7 +10,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from research.core.errors import UserError, nearest
+from research.host.errors import UserError, nearest
 
 Batch = dict[str, jax.Array]
 
@@ -29,9 +29,7 @@ OPTIONS = {
 TRIES = 10  # a box that fits is drawn in one try out of twenty or better at the usual settings
 
 
-def make(
-    cfg: Mapping, num_classes: int, train: bool = True
-) -> Callable[[jax.Array, Batch], Batch]:
+def make(cfg: Mapping, num_classes: int, train: bool = True) -> Callable[[jax.Array, Batch], Batch]:
     """`(key, batch) -> batch`: crop, flip, erase, mix, smooth and normalise as `cfg` says.
 
     `cfg` holds any of OPTIONS; zero turns a change off, and switching one leaves the others' draws
@@ -51,8 +49,7 @@ def make(
             if c["flip"]:
                 batch = flip(keys[1], batch, c["flip"])
             if c["erase"]:
-                batch = erase(keys[2], batch, c["erase"], c["erase_area"], c["erase_aspect"],
-                              c["erase_fill"])
+                batch = erase(keys[2], batch, c["erase"], c["erase_area"], c["erase_aspect"], c["erase_fill"])
             if c["mixup"] or c["smoothing"]:
                 batch = soften(batch, num_classes)
             if c["mixup"]:
@@ -103,9 +100,7 @@ def erase(
     return {**batch, "image": jnp.where(box, fill, image)}
 
 
-def _box(
-    u: jax.Array, shape: tuple[int, int], p: float, area: Sequence[float], aspect: float
-) -> jax.Array:
+def _box(u: jax.Array, shape: tuple[int, int], p: float, area: Sequence[float], aspect: float) -> jax.Array:
     """Uniform numbers f32[2 * TRIES + 3] -> bool[Y, X], true inside one box or nowhere."""
     rows, columns = shape
     size, ratio, (on, top, left) = jnp.split(u, (TRIES, 2 * TRIES))

@@ -17,10 +17,10 @@ import numpy as np
 import sklearn.datasets
 from PIL import Image
 
-from research.core.errors import UserError, nearest
 from research.data import picture_files, records, user_files
 from research.data.picture_files import Shape
 from research.data.pipeline import Arrays, Source
+from research.host.errors import UserError, nearest
 
 Parts = dict[str, np.ndarray]  # train, valid and perhaps test: row numbers
 
@@ -75,8 +75,7 @@ def split(names: Sequence[str], labels: np.ndarray, valid: float, test: float) -
     """
     if not (valid >= 0 and test >= 0 and valid + test < 1):
         raise UserError(
-            f"data.valid_fraction = {valid}, data.test_fraction = {test}: "
-            "neither below 0, their sum below 1"
+            f"data.valid_fraction = {valid}, data.test_fraction = {test}: neither below 0, their sum below 1"
         )
     hashes = np.array([hashlib.sha256(name.encode()).hexdigest() for name in names])
     parts: dict[str, list[np.ndarray]] = {"train": [], "valid": [], "test": []}
@@ -271,9 +270,7 @@ def _images(
     return _of(sources, classes, shape, report)
 
 
-def _of(
-    sources: Mapping[str, Source], classes: tuple[str, ...], shape: Shape, report: list[str]
-) -> Images:
+def _of(sources: Mapping[str, Source], classes: tuple[str, ...], shape: Shape, report: list[str]) -> Images:
     if "train" not in sources:
         raise UserError(f"no picture to train on ({', '.join(report)})")
     valid, test = sources.get("valid"), sources.get("test")

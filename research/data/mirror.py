@@ -11,6 +11,7 @@ import http.client
 import os
 import queue
 import shutil
+import sys
 import tempfile
 import threading
 import urllib.request
@@ -18,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from research.core.errors import UserError
+from research.host.errors import UserError
 
 CONNECT_SECONDS = 4  # until the first answer, name look-up included
 TRIES = 3  # of a download that had begun; one that never connects is not tried again
@@ -97,6 +98,7 @@ def _transfer(file: File, cache: Path) -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     for _ in range(TRIES):
         with _connect(file.url) as response:
+            print(f"downloading {file.url} ({file.size / 1e6:.1f} MB)", file=sys.stderr)
             handle, name = tempfile.mkstemp(dir=cache, prefix=f".{file.name}.")
             partial = Path(name)
             try:

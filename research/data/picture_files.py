@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-from research.core.errors import UserError
 from research.data import user_files
+from research.host.errors import UserError
 
 Shape = tuple[int, int, int]  # Y, X, C
 
@@ -69,9 +69,7 @@ def csv_rows(root: Path) -> tuple[list[Row], list[str]]:
     return rows, faults
 
 
-def readable(
-    rows: list[Row], shape: Shape, keep: bool
-) -> tuple[list[Row], list[np.ndarray], list[str]]:
+def readable(rows: list[Row], shape: Shape, keep: bool) -> tuple[list[Row], list[np.ndarray], list[str]]:
     """The rows Pillow can read, their pixels if those are to be kept, and what ails the others."""
     good, pixels, faults = [], [], []
     for row in rows:

@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from research.core import mesh as mesh_lib
-from research.core.errors import UserError
+from research.host.errors import UserError
 
 Batch = dict[str, np.ndarray]
 
@@ -74,6 +74,12 @@ class Stream:
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and dtypes of the global batch."""
         return _spec(self.source, self.batch_size)
+
+    @property
+    def units(self) -> dict[str, int]:
+        """What a batch holds, as throughput counts it: examples, and tokens where there are any."""
+        tokens = self.spec.get("tokens")
+        return {"examples": self.batch_size} | ({} if tokens is None else {"tokens": int(np.prod(tokens.shape))})
 
     def on_device(self, mesh: Mesh, start: int, stop: int) -> Iterator[dict[str, jax.Array]]:
         return _on_device(self, mesh, start, stop)

@@ -17,8 +17,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.read_only_builder import builder_from_files
 
-from research.core.errors import UserError
-from research.data.mirror import data_folder
+from research.data.mirror import data_folder, fetch
+from research.host.errors import UserError
 
 BUILDERS = {
     "mnist": "Mnist",
@@ -119,10 +119,9 @@ def _read(records: Sequence[dict], indices: Iterable[int]) -> Sequence[dict]:
 
 def _ours(name: str) -> tfds.core.DatasetBuilder:
     module = importlib.import_module(f"research.data.builders.{name}")
-    ours = getattr(module, BUILDERS[name])(
-        data_dir=str(data_folder() / "tfds"), file_format="array_record"
-    )
+    ours = getattr(module, BUILDERS[name])(data_dir=str(data_folder() / "tfds"), file_format="array_record")
     if not _prepared(ours):
+        fetch(name, ours.FILES)  # a file that cannot be had is told before anything is begun
         print(f"preparing {name} once, in {ours.data_path}", file=sys.stderr)
         tfds.disable_progress_bar()
         try:

@@ -8,9 +8,7 @@ GRID_CENTRES = np.stack([np.repeat(_AXIS, 5), np.tile(_AXIS, 5)], axis=-1)
 GRID_STD = 0.05
 
 
-def mixture(
-    centres: np.ndarray, std: float, num_examples: int, seed: int, pack: int = 1
-) -> dict[str, np.ndarray]:
+def mixture(centres: np.ndarray, std: float, num_examples: int, seed: int, pack: int = 1) -> dict[str, np.ndarray]:
     """Packs of points of equally likely isotropic Gaussians: {"x": f32[num_examples, pack * D]}.
 
     `centres` is f[M, D]. The points are drawn first; each slot of a row is then one of them, drawn

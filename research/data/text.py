@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from research.core.errors import UserError, nearest
 from research.data import records, tokenizers, user_files
+from research.host.errors import UserError, nearest
 
 Pieces = tuple[str, str, list[str]]  # training text, validation text, report
 

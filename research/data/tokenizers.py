@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import tokenizers as hf
 
-from research.core.errors import UserError, nearest
 from research.data import mirror
+from research.host.errors import UserError, nearest
 
 GPT2_FILES = (
     mirror.File(

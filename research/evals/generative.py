@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from research.core.errors import UserError
+from research.host.errors import UserError
 
 
 def mode_coverage(samples: np.ndarray, centres: np.ndarray, std: float) -> dict[str, float]:
@@ -34,9 +34,7 @@ def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return features.mean(0), np.atleast_2d(np.cov(features, rowvar=False))
 
 
-def frechet_distance(
-    mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, cov_b: np.ndarray
-) -> float:
+def frechet_distance(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, cov_b: np.ndarray) -> float:
     """Squared Fréchet distance of two Gaussians (Heusel et al. 2017, 1706.08500, eq. 6).
 
     The trace of (A B)^1/2 is that of (A^1/2 B A^1/2)^1/2, whose argument is symmetric, so that

@@ -8,8 +8,8 @@ import jax
 import jax.export
 import numpy as np
 
-from research.core.errors import UserError
 from research.core.experiment import Predictor
+from research.host.errors import UserError
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 

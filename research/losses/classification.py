@@ -6,9 +6,7 @@ import jax.numpy as jnp
 from research.core.metrics import Pairs, mean, pair
 
 
-def cross_entropy(
-    logits: jax.Array, labels: jax.Array, mask: jax.Array | None = None
-) -> tuple[jax.Array, Pairs]:
+def cross_entropy(logits: jax.Array, labels: jax.Array, mask: jax.Array | None = None) -> tuple[jax.Array, Pairs]:
     """Mean of -sum(p log q) in nats over examples, weighted by `mask`, and accuracy.
 
     logits f32[..., N] (computed in f32 whatever their dtype); labels i32[...] or soft f32[..., N]
@@ -29,9 +27,7 @@ def negative_log_likelihood(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return jax.nn.logsumexp(logits.astype(jnp.float32), -1) - chosen
 
 
-def weighted(
-    values: dict[str, jax.Array], mask: jax.Array | None = None
-) -> tuple[jax.Array, Pairs]:
+def weighted(values: dict[str, jax.Array], mask: jax.Array | None = None) -> tuple[jax.Array, Pairs]:
     """Arrays of one shape -> (mean of "loss", {name: (sum, weight)}), weighted by `mask`.
 
     The mask may lack trailing axes: f32[B] weights whole rows. All zero, it makes the mean 0.

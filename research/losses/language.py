@@ -23,7 +23,6 @@ def cross_entropy(
     loss = negative_log_likelihood(logits, targets)
     scalar, metrics = weighted({"loss": loss, "accuracy": logits.argmax(-1) == targets}, mask)
     if smoothing:
-        uniform = jax.nn.logsumexp(logits.astype(jnp.float32), -1) - logits.mean(
-            -1, dtype=jnp.float32)
+        uniform = jax.nn.logsumexp(logits.astype(jnp.float32), -1) - logits.mean(-1, dtype=jnp.float32)
         scalar = (1 - smoothing) * scalar + smoothing * weighted({"loss": uniform}, mask)[0]
     return scalar, metrics

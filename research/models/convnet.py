@@ -3,7 +3,7 @@
 import jax
 from flax import linen as nn
 
-from research.core.errors import UserError
+from research.host.errors import UserError
 
 # Axes are aligned to the last dimensions. Kernels are [k, k, I, O] or [I, O].
 SHARDING = {

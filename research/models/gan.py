@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from research.core.errors import UserError
+from research.host.errors import UserError
 
 normal = nn.initializers.normal(0.02)
 

@@ -20,8 +20,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from research.core.errors import UserError, nearest
 from research.core.mesh import pin
+from research.host.errors import UserError, nearest
 from research.nn.attention import Attention, Cache, angles
 from research.nn.feed_forward import ACTIVATIONS, FeedForward
 
@@ -69,9 +69,7 @@ class Block(nn.Module):
         drop = nn.Dropout(self.dropout, deterministic=not self.train)
         scaled = nn.initializers.normal(0.02 / (2 * self.num_layers) ** 0.5)
         shared = {"bias": self.bias, "out_init": scaled}
-        attention = Attention(
-            self.num_heads, self.kv_heads, dropout=self.dropout, name="attention", **shared
-        )
+        attention = Attention(self.num_heads, self.kv_heads, dropout=self.dropout, name="attention", **shared)
         feed_forward = FeedForward(self.mlp_width, self.mlp, name="feed_forward", **shared)
         y = norm(name="attention_norm")(x)
         y, cache = attention(y, mask, rotary, cache, index, train=self.train)
@@ -235,13 +233,9 @@ def _check(model: GPT) -> None:
         if (value := getattr(model, name)) not in known:
             raise UserError(f"unknown model.{name} {value!r}{nearest(value, known)}")
     if model.width % model.num_heads:
-        raise UserError(
-            f"model.width={model.width} does not divide by model.num_heads={model.num_heads}"
-        )
+        raise UserError(f"model.width={model.width} does not divide by model.num_heads={model.num_heads}")
     if model.num_heads % (model.kv_heads or 1):
-        raise UserError(
-            f"model.num_heads={model.num_heads} does not divide by model.kv_heads={model.kv_heads}"
-        )
+        raise UserError(f"model.num_heads={model.num_heads} does not divide by model.kv_heads={model.kv_heads}")
     if model.positions == "rotary" and (size := model.width // model.num_heads) % 2:
         raise UserError(f"rotary positions want an even width / num_heads, not {size}")
     if not 0 <= model.dropout < 1:

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from research.core.errors import UserError, nearest
 from research.core.mesh import pin
+from research.host.errors import UserError, nearest
 
 # form -> depth -> (bottlenecks?, blocks in each stage). CIFAR: depth = 6n + 2; 8 is for tests.
-LAYOUTS = {
+LAYOUTS: dict[str, dict[int, tuple[bool, tuple[int, ...]]]] = {
     "imagenet": {
         18: (False, (2, 2, 2, 2)),
         34: (False, (3, 4, 6, 3)),
@@ -112,8 +112,9 @@ class ResNet(nn.Module):
         for i, blocks in enumerate(stages):
             for j in range(blocks):
                 stride = 2 if i > 0 and j == 0 else 1
-                block = Block(width * 2**i, stride, bottleneck, self.shortcut, self.zero_init,
-                              name=f"stage{i}_block{j}")
+                block = Block(
+                    width * 2**i, stride, bottleneck, self.shortcut, self.zero_init, name=f"stage{i}_block{j}"
+                )
                 x = block(x, train)
             outputs.append(x)
         if self.num_classes == 0:
@@ -128,6 +129,5 @@ class ResNet(nn.Module):
         depths = LAYOUTS[self.form]
         if self.depth not in depths:
             known = ", ".join(map(str, depths))
-            raise UserError(f"model.depth {self.depth} is unknown for form {self.form!r}; "
-                            f"known: {known}")
+            raise UserError(f"model.depth {self.depth} is unknown for form {self.form!r}; known: {known}")
         return depths[self.depth]

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from research.core.errors import UserError, nearest
+from research.host.errors import UserError, nearest
 
 
 def repetition_penalty(logits: jax.Array, seen: jax.Array, penalty: float) -> jax.Array:
@@ -226,9 +226,7 @@ def _options(model, prompt, key, length, sampling):
     if not all(len(sequence) for sequence in stop):
         raise UserError("stop has an empty sequence: want one token or more in each")
     if key.ndim and key.shape != prompt.shape[:1]:
-        raise UserError(
-            f"key of shape {key.shape}: want one, or one for each of {len(prompt)} rows"
-        )
+        raise UserError(f"key of shape {key.shape}: want one, or one for each of {len(prompt)} rows")
     settings = {k: v for k, v in sampling._asdict().items() if k in RANGES and v is not None}
     for name, value in settings.items():
         within, wanted = RANGES[name]

@@ -20,7 +20,7 @@ import pytest
 
 from research.core import config, mesh, state
 from research.core.checkpoint import Checkpoints
-from research.core.errors import UserError
+from research.host.errors import UserError
 from research.interop import stablehlo
 from tools import export, runs, verify
 
@@ -81,7 +81,8 @@ def test_a_killed_run_resumes_to_the_bit(family, tmp_path):
         whole, killed = ((tmp_path / d / name).read_bytes() for d in ("whole", "killed"))
         assert whole == killed, f"{family}: {name} differs after {kills} kills (seed {seed})"
     for (path, a), (_, b) in zip(
-        *(jax.tree_util.tree_leaves_with_path(final_state(family, tmp_path / d)) for d in ("whole", "killed")), strict=True
+        *(jax.tree_util.tree_leaves_with_path(final_state(family, tmp_path / d)) for d in ("whole", "killed")),
+        strict=True,
     ):
         a, b = (jax.random.key_data(x) if jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key) else x for x in (a, b))
         where = f"{family}: {mesh.path_name(path)} differs after {kills} kills (seed {seed})"
@@ -189,6 +190,7 @@ def test_the_step_compiles_for_a_tpu(family):
     pytest.importorskip("libtpu", reason="needs libtpu: Linux on x86-64 only")
     env = {
         **os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "PYTHONPATH": str(ROOT), "TPU_SKIP_MDS_QUERY": "1",
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
         "TPU_ACCELERATOR_TYPE": "v5litepod-4", "TPU_WORKER_HOSTNAMES": "localhost", "TPU_WORKER_ID": "0",
     }  # fmt: skip
     done = subprocess.run([sys.executable, "-c", AOT, family], env=env, capture_output=True, text=True, timeout=600)

@@ -3,6 +3,7 @@
 import errno
 import json
 import shutil
+import subprocess
 import warnings
 
 import jax
@@ -13,7 +14,7 @@ from orbax.checkpoint import CheckpointManager
 
 from research.core import mesh, optim, state
 from research.core.checkpoint import Checkpoints
-from research.core.errors import UserError
+from research.host.errors import UserError
 
 # Reads that Orbax leaves behind when another read fails.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -370,3 +371,28 @@ def test_a_file_in_the_place_of_the_folder(states, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write to"):
         save(tmp_path / "file" / "checkpoints", {1: states[1]})
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 600 kB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = shutil.which("mount")
+    if not mount or subprocess.run([mount, "-t", "tmpfs", "-o", "size=600k", "tmpfs", disk]).returncode:
+        pytest.skip("may not mount a file system here")
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def test_a_disk_that_fills_up(states, small_disk):
+    """The state is written in a thread: it is the next save, or the wait, that tells."""
+    checkpoints = Checkpoints(small_disk / "checkpoints", 9)
+    with pytest.raises(UserError, match=f"no space left to save under {small_disk}") as error:
+        for step in range(1, 9):
+            checkpoints.save(step, states[1], META)
+            checkpoints.wait()
+    assert "\n" not in str(error.value) and step > 1
+    checkpoints.close()
+    same(restore(small_disk / "checkpoints")[0], states[1])
+    assert max(steps(small_disk / "checkpoints")) == step - 1

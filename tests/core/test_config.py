@@ -7,8 +7,9 @@ import pytest
 
 import research
 from research.core import config
-from research.core.config import View, check_read, construct, differences, track
-from research.core.errors import UserError
+from research.core.config import View, check_read, differences, track
+from research.host.errors import UserError
+from research.nn.construct import construct
 
 BASE = dict(
     seed=0,
@@ -18,6 +19,8 @@ BASE = dict(
     sizes=(3, 4),
     path=None,
     num_steps="10 epochs",
+    log_every=20,
+    save_every=50,
     data=dict(batch_size=128),
     optim=dict(warmup=0, boundaries=()),
 )
@@ -41,7 +44,7 @@ def told(cfg, text):
         ("seed=2_000", 2000),
         ("seed=-3", -3),
         ("seed=9007199254740993", 2**53 + 1),  # not the nearest float
-        ("seed=3 epochs", "3 epochs"),
+        ("log_every=3 epochs", "3 epochs"),
         ("num_steps=500", 500),
         ("num_steps=1_000 examples", "1_000 examples"),
         ("rate=1", 1.0),
@@ -71,6 +74,7 @@ def test_an_override_has_the_type_of_what_it_replaces(cfg, text, value):
         ("seed=1.5", ["seed", "'1.5'", "wanted int"]),
         ("seed=True", ["seed", "wanted int"]),
         ("seed=inf", ["seed", "wanted int"]),
+        ("seed=3 epochs", ["seed", "wanted int"]),
         ("num_steps=soon", ["num_steps", "wanted int, or a duration"]),
         ("rate=high", ["rate", "'high'", "wanted float"]),
         ("flag=2", ["flag", "wanted bool"]),
@@ -100,15 +104,17 @@ def test_durations_become_steps_after_overrides(cfg):
         "data.batch_size=100",
         "optim.warmup=250 examples",  # 2.5 steps, to the even one
         'optim.boundaries=("150 epochs", "225 epochs", 7)',
-        "path=0.001 epochs",  # of 600 steps: at least one
-        "seed=0 steps",
+        "log_every=0.001 epochs",  # of 600 steps: at least one
+        "save_every=0 steps",
+        "path=3 steps",  # no duration by its name: text
     ):
         told(cfg, change)
     view = track(cfg)
     assert view.data.batch_size == 100
     steps = view.in_steps(epoch=60_000, batch_size=100)
     assert steps.optim.boundaries == (90_000, 135_000, 7)
-    assert (steps.num_steps, steps.optim.warmup, steps.path, steps.seed) == (6_000, 2, 1, 0)
+    assert (steps.num_steps, steps.optim.warmup, steps.log_every, steps.save_every) == (6_000, 2, 1, 0)
+    assert steps.path == "3 steps"
     assert "data.batch_size" not in steps.unread()  # what was read before counts after
 
 
@@ -117,8 +123,8 @@ def test_what_nothing_read_is_found(cfg):
     assert track(view) is view
     assert "path" not in view.unread()  # None is the absence of a value
     dict(**view.optim)
-    assert view.unread()[4:] == ["sizes", "num_steps", "data.batch_size"]
-    view.mark("data", "sizes", "num")
+    assert view.unread()[4:] == ["sizes", "num_steps", "log_every", "save_every", "data.batch_size"]
+    view.mark("data", "sizes", "log_every", "save_every", "num")
     assert view.unread() == ["seed", "flag", "rate", "name", "num_steps"]
     assert (view["seed"], view.get("flag"), view.rate, view.name) == (0, False, 0.1, "adam")
     with pytest.raises(UserError, match="num_steps = '10 epochs' is read by nothing"):

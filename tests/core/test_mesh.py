@@ -8,8 +8,8 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from research.core import mesh as mesh_lib
-from research.core.errors import UserError
 from research.core.mesh import host_rows, make_mesh, pin, resolve, shardings
+from research.host.errors import UserError
 
 PARAMS = {
     "h": {"kernel": (4, 24, 48), "bias": (48,)},  # four scanned layers

@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.core.errors import UserError
 from research.data import augment
+from research.host.errors import UserError
 
 KEY = jax.random.key(0)
 EVERYTHING = {"crop": 2, "flip": 0.5, "erase": 0.5, "mixup": 0.4, "smoothing": 0.1, "std": 0.5}

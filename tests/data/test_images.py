@@ -6,8 +6,8 @@ import sklearn.datasets
 from PIL import Image
 
 from research.core.config import track
-from research.core.errors import UserError
 from research.data import images, picture_files
+from research.host.errors import UserError
 
 
 def everything(source):
@@ -42,9 +42,7 @@ def test_digits_are_scikit_learns():
     parts = [everything(part) for part in (data.train, data.valid, data.test)]
     assert sum(len(part["label"]) for part in parts) == 1797
     assert [len(part["label"]) for part in parts[1:]] == [179, 179]
-    ours = {
-        (*p.ravel(), y) for part in parts for p, y in zip(part["image"], part["label"], strict=True)
-    }
+    ours = {(*p.ravel(), y) for part in parts for p, y in zip(part["image"], part["label"], strict=True)}
     theirs = sklearn.datasets.load_digits()
     rows = theirs.data.astype(np.float32) / 16
     assert ours == {(*p, y) for p, y in zip(rows, theirs.target, strict=True)}
@@ -83,9 +81,7 @@ def test_folder_of_classes(folder):
     assert sorted(sum(map(shades, parts), [])) == [*range(10), *range(100, 110)]
     for part in parts:
         np.testing.assert_array_equal(everything(part)["label"], np.array(shades(part)) >= 100)
-    np.testing.assert_array_equal(
-        data.train.gather(np.array([9, 2]))["image"], everything(data.train)["image"][[9, 2]]
-    )
+    np.testing.assert_array_equal(data.train.gather(np.array([9, 2]))["image"], everything(data.train)["image"][[9, 2]])
 
 
 def test_decoding_when_wanted_gives_the_same(folder, monkeypatch):
@@ -171,9 +167,7 @@ def test_decode_is_upright_covering_and_centred(tmp_path):
     Image.fromarray(deep).save(tmp_path / "deep.png")
     got = picture_files.decode(tmp_path / "deep.png", (4, 4, 1))[..., 0]
     np.testing.assert_array_equal(got, np.arange(16).reshape(4, 4) * 17)
-    np.testing.assert_array_equal(
-        images.read(tmp_path / "deep.png", (4, 4, 1))[..., 0], got / np.float32(255)
-    )
+    np.testing.assert_array_equal(images.read(tmp_path / "deep.png", (4, 4, 1))[..., 0], got / np.float32(255))
 
 
 @pytest.mark.parametrize("form", ["npz", "folder"])

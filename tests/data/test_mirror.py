@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from research.core.errors import UserError
 from research.data import mirror
+from research.host.errors import UserError
 
 CONTENT = b"the very bytes" * 99
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from research.core.errors import UserError
 from research.core.mesh import make_mesh
 from research.data.pipeline import Arrays, Stream, Sweep
+from research.host.errors import UserError
 
 
 class Numbers:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from research.core.errors import UserError
 from research.data import images, mirror, records
 from research.data.builders import fashion_mnist, idx, mnist, tiny_shakespeare
+from research.host.errors import UserError
 
 SIZES = {"train": 7, "t10k": 3}
 
@@ -29,9 +29,7 @@ def idx_bytes(array):
 
 def put(folder, name, content):
     (folder / name).write_bytes(content)
-    return mirror.File(
-        name, f"http://127.0.0.1:9/{name}", hashlib.sha256(content).hexdigest(), len(content)
-    )
+    return mirror.File(name, f"http://127.0.0.1:9/{name}", hashlib.sha256(content).hexdigest(), len(content))
 
 
 @pytest.fixture
@@ -71,10 +69,7 @@ def test_idx_builders_keep_pixels_labels_and_order(upstream, name):
 
 
 def test_tiny_shakespeare_is_split_without_loss(upstream):
-    parts = [
-        records.load("tiny_shakespeare", s)[0]["text"].decode()
-        for s in ("train", "validation", "test")
-    ]
+    parts = [records.load("tiny_shakespeare", s)[0]["text"].decode() for s in ("train", "validation", "test")]
     assert "".join(parts) == "wörld " * 20
     assert [len(part) for part in parts] == [108, 6, 6]
 
@@ -166,9 +161,7 @@ def test_prepared_pictures_of_any_size(toy, monkeypatch, limit):
         2,
     )
     got = data.train.gather(np.array([3, 2]), 0)
-    np.testing.assert_allclose(
-        got["image"][0], np.broadcast_to([200 / 255, 100 / 255, 0], (4, 6, 3))
-    )
+    np.testing.assert_allclose(got["image"][0], np.broadcast_to([200 / 255, 100 / 255, 0], (4, 6, 3)))
     assert got["image"].dtype == np.float32
     assert got["label"].tolist() == [1, 0]
 

@@ -12,9 +12,7 @@ def grid(seed=0, pack=1, num_examples=20_000):
 
 
 def test_centres_are_five_by_five():
-    assert {tuple(c) for c in synthetic.GRID_CENTRES} == {
-        (x, y) for x in (-4, -2, 0, 2, 4) for y in (-4, -2, 0, 2, 4)
-    }
+    assert {tuple(c) for c in synthetic.GRID_CENTRES} == {(x, y) for x in (-4, -2, 0, 2, 4) for y in (-4, -2, 0, 2, 4)}
 
 
 def test_grid_is_the_published_mixture():

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from research.core.config import track
-from research.core.errors import UserError
 from research.data import text
+from research.host.errors import UserError
 
 
 def chars(path, **more):
@@ -79,9 +79,7 @@ def test_folder_tells_what_it_skipped_and_why(tmp_path):
 
 def test_a_file_added_later_changes_the_split_of_no_other(tmp_path):
     (tmp_path / "b.txt").write_text("0123456789")
-    (tmp_path / "c.jsonl").write_text(
-        "".join(json.dumps({"text": f"row{i}"}) + "\n" for i in "xyz")
-    )
+    (tmp_path / "c.jsonl").write_text("".join(json.dumps({"text": f"row{i}"}) + "\n" for i in "xyz"))
     before = chars(tmp_path, valid_fraction=0.3)
     (tmp_path / "a.txt").write_text("ABCDEFGHIJ")
     after = chars(tmp_path, valid_fraction=0.3)

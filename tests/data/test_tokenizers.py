@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from research.core.errors import UserError
 from research.data import tokenizers
+from research.host.errors import UserError
 
 TEXTS = [
     "Hello  world\n\n\tdon't I'll you're",

@@ -27,7 +27,8 @@ def test_report_equals_scikit_learn():
 
     def expected(average):
         scores = sklearn.precision_recall_fscore_support(
-            LABELS, PREDICTIONS, labels=range(5), average=average, zero_division=0)
+            LABELS, PREDICTIONS, labels=range(5), average=average, zero_division=0
+        )
         return dict(zip(("precision", "recall", "f1"), scores, strict=False))
 
     for name, value in expected(None).items():

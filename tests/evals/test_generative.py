@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from research.core.errors import UserError
 from research.evals import generative
+from research.host.errors import UserError
 
 CENTRES = np.array([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0], [2.0, 2.0]])
 

@@ -10,9 +10,7 @@ from research.evals import pictures
 
 def test_grid_by_hand():
     images = np.stack([np.full((1, 2, 1), v) for v in (0.2, 0.4, 1.5)])
-    np.testing.assert_array_equal(
-        pictures.grid(images, columns=2)[..., 0], [[51, 51, 102, 102], [255, 255, 0, 0]]
-    )
+    np.testing.assert_array_equal(pictures.grid(images, columns=2)[..., 0], [[51, 51, 102, 102], [255, 255, 0, 0]])
     assert pictures.grid(np.zeros((10, 3, 5, 3))).shape == (9, 20, 3)
     assert pictures.grid(images, columns=3).shape == (1, 6, 1)
 

@@ -97,6 +97,4 @@ def test_agrees_with_torch():
         entropy(r, torch.full_like(r, 0.9)) + entropy(f, torch.zeros_like(f)),
         rtol=1e-5,
     )
-    np.testing.assert_allclose(
-        gan.generator_loss(jnp.asarray(fake[:, 0])), entropy(f, torch.ones_like(f)), rtol=1e-5
-    )
+    np.testing.assert_allclose(gan.generator_loss(jnp.asarray(fake[:, 0])), entropy(f, torch.ones_like(f)), rtol=1e-5)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractMesh, PartitionSpec
 
-from research.core.errors import UserError
 from research.core.mesh import shardings
+from research.host.errors import UserError
 from research.models import convnet
 from research.models.convnet import ConvNet
 from research.models.lenet import MLP, LeNet5

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.core.errors import UserError
+from research.host.errors import UserError
 from research.models import gan
 
 KEY = jax.random.key(0)

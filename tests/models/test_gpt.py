@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.core.errors import UserError
 from research.core.mesh import make_mesh, path_name, shardings
+from research.host.errors import UserError
 from research.models.gpt import GPT, SHARDING, stack, unstack
 
 SMALL = {"vocab_size": 31, "num_layers": 2, "num_heads": 4, "width": 32, "max_length": 16}

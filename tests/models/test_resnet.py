@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractMesh, PartitionSpec
 
-from research.core.errors import UserError
 from research.core.mesh import path_name, shardings
+from research.host.errors import UserError
 from research.models import resnet
 from research.models.resnet import ResNet
 
@@ -212,9 +212,7 @@ def test_cifar_equals_torch(shortcut):
     expected = expected.detach().numpy()
     np.testing.assert_allclose(logits, expected, atol=1e-4 * np.abs(expected).max())
     expected = from_torch({name: p.grad for name, p in net.named_parameters()})["params"]
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3 * np.abs(b).max()), grads, expected
-    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3 * np.abs(b).max()), grads, expected)
 
     after = from_torch(net.state_dict())["batch_stats"]
     for path, new in jax.tree_util.tree_leaves_with_path(state):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from research.core.errors import UserError
+from research.host.errors import UserError
 from research.models.gpt import GPT
 from research.nn.decoding import generate, min_p, repetition_penalty, stream, top_k, top_p
 
@@ -116,9 +116,7 @@ def test_samples_follow_the_distribution(settings, weights):
     assert chisquare(counts[kept], 8000 * weights[kept] / weights.sum()).pvalue > 1e-3
 
 
-@pytest.mark.parametrize(
-    "length, prompt", [(8, 4), (40, 4), (9, 20)], ids=["fits", "slides", "long"]
-)
+@pytest.mark.parametrize("length, prompt", [(8, 4), (40, 4), (9, 20)], ids=["fits", "slides", "long"])
 def test_greedy_equals_the_uncached_loop(gpt, length, prompt):
     tokens = np.random.default_rng(1).integers(0, 19, (3, prompt))
     got = generate(*gpt, tokens, KEY, length=length, temperature=0)

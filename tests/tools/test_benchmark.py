@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from research.core import config
-from research.core.errors import UserError
+from research.host.errors import UserError
 from tools import bench_steps, benchmark
 
 GPT = ("data.length=16", "data.batch_size=4", "model.num_layers=2", "model.width=32")

@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from research.core.errors import UserError
+from research.host.errors import UserError
 from tools import ledger, reproduce, verify
 
 ERRORS = (1.5, 1.25, 1.6)  # mean 1.45; squared deviations .0025 + .04 + .0225; sd sqrt(.0325)
@@ -110,9 +110,7 @@ def test_table(done):
     ]
     top = (done.root / "README.md").read_text()
     assert "[toy/small](experiments/toy/results/small)" in top
-    assert top.startswith("# Title\n\n<!-- ledger -->\n|") and top.endswith(
-        "ledger -->\n\nThe end.\n"
-    )
+    assert top.startswith("# Title\n\n<!-- ledger -->\n|") and top.endswith("ledger -->\n\nThe end.\n")
 
 
 def test_best_on_test_and_notes_are_told_but_not_judged(done):
@@ -128,9 +126,7 @@ def test_agreement(done):
 
 
 def test_not_yet_run(house):
-    assert any(
-        "row 'toy/small test/error' is missing" in text for text in verify.problems(house.root)
-    )
+    assert any("row 'toy/small test/error' is missing" in text for text in verify.problems(house.root))
     ledger.refresh(house.root, house.configs, {None, "toy"})
     assert verify.problems(house.root) == []
     assert "| - | not yet run | - |" in house.readme.read_text()
@@ -185,9 +181,7 @@ def test_config_changed_since(done):
 
 def test_logs_without_a_config(done):
     (done.root / "experiments" / "toy" / "results" / "gone").mkdir()
-    assert verify.problems(done.root) == [
-        "experiments/toy/results/gone: holds logs of a config that no longer exists"
-    ]
+    assert verify.problems(done.root) == ["experiments/toy/results/gone: holds logs of a config that no longer exists"]
 
 
 @pytest.mark.parametrize("text", ["", "{end}", "{begin}", "{end} {begin}", "{begin} {begin} {end}"])

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from research.core.errors import UserError
+from research.host.errors import UserError
 from tools import list as listing
 
 

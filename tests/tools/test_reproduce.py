@@ -1,6 +1,6 @@
 import pytest
 
-from research.core.errors import UserError
+from research.host.errors import UserError
 from tools import reproduce
 
 

@@ -177,9 +177,7 @@ def test_a_failed_install_is_one_line_and_leaves_no_stamp(checkout):
     assert not (checkout / ".venv" / "almanac.stamp").exists()
 
 
-@pytest.mark.parametrize(
-    "lock, extras", [("requirements.lock", []), ("requirements-dev.lock", ["dev"])]
-)
+@pytest.mark.parametrize("lock, extras", [("requirements.lock", []), ("requirements-dev.lock", ["dev"])])
 def test_the_locks_hold_what_the_project_asks_for_and_name_no_place(lock, extras):
     text = (ROOT / lock).read_text()
     assert not any(mark in text for mark in ("://", "--find-links", "--index", "file:"))

@@ -4,15 +4,13 @@ import socket
 
 import pytest
 
-from research.core.errors import UserError
+from research.host.errors import UserError
 from tools import test as tool
 
 
 def test_selection():
     assert tool.selection([], []) == "not slow and not gpu and not docs"
-    assert tool.selection([], ["data", "parity"]) == (
-        "not slow and not gpu and not docs and not data and not parity"
-    )
+    assert tool.selection([], ["data", "parity"]) == ("not slow and not gpu and not docs and not data and not parity")
     assert tool.selection(["slow"], ["data"]) == "(slow) and not gpu and not docs and not data"
     assert tool.selection(["data", "docs"], []) == "(data or docs) and not slow and not gpu"
 

@@ -12,7 +12,7 @@ training's own, not refreshed by 50 batches before each evaluation.
 from experiments.gan.configs.base import base
 
 
-def get_config(pack=1, value=17.3, low=15.3, high=19.3):
+def get_config(pack=1, value=17.3, low=15.3, high=19.3, cost="90 min a seed, one CPU core"):
     return base(
         data=dict(source="grid", batch_size=100),
         model=dict(name="mlp", latent=2, pack=pack),
@@ -24,6 +24,6 @@ def get_config(pack=1, value=17.3, low=15.3, high=19.3):
         save_every=10_000,
         reproduces=dict(
             paper="Lin 2018, PacGAN", table="Table 1, 2D-grid", metric="quality/modes", select="last",
-            value=value, low=low, high=high, seeds=5, cost="90 min a seed, one CPU core",
+            value=value, low=low, high=high, seeds=5, cost=cost,
         ),
     )  # fmt: skip

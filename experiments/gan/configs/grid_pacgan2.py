@@ -9,4 +9,4 @@ from experiments.gan.configs import grid_gan
 
 
 def get_config():
-    return grid_gan.get_config(pack=2, value=23.8, low=21.8, high=25.0)
+    return grid_gan.get_config(pack=2, value=23.8, low=21.8, high=25.0, cost="2 h a seed, one CPU core")

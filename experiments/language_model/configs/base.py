@@ -46,7 +46,9 @@ def base(**changes: Any) -> ConfigDict:
             save_every=250,
             keep=3,  # checkpoints
             best=dict(metric="valid/loss", mode="min", patience=None),  # patience: a duration
-            sample=dict(prompt="\n", length=500, temperature=0.8, top_k=None, top_p=None, min_p=None, repetition_penalty=None),
+            sample=dict(
+                prompt="\n", length=500, temperature=0.8, top_k=None, top_p=None, min_p=None, repetition_penalty=None
+            ),
             reproduces=None,
         ),
         **changes,

@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from research.core.errors import UserError
 from research.data import mirror
+from research.host.errors import UserError
 
 
 def read_idx(path: Path) -> np.ndarray:

@@ -1,14 +1,19 @@
-"""The files a run writes: metrics.jsonl, timing.jsonl, TensorBoard events; and the terminal."""
+"""The files a run writes: metrics.jsonl, timing.jsonl, TensorBoard events; the terminal and the clock."""
 
+import contextlib
+import errno
 import json
 import math
 import os
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
+
+from research.host.errors import UserError
 
 
 class Records:
@@ -23,12 +28,21 @@ class Records:
         )  # fmt: skip
         if not writes:
             return
-        from tensorboardX import SummaryWriter
-
         for name in ("metrics.jsonl", "timing.jsonl"):
             _trim(folder / name, step)
             self._files[name] = open(folder / name, "a", encoding="utf-8")  # noqa: SIM115
-        self._events = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+        self._events: Any = None  # opened when there is something to write
+        self._purge = step + 1 if step else None  # TensorBoard, too, forgets the steps that were lost
+
+    def _scalars(self, split: str, values: Mapping[str, float], step: int) -> None:
+        if self._events is None:
+            from tensorboardX import SummaryWriter
+
+            # The suffix: two lives that begin in one second would write to one file.
+            suffix = f".{self._purge or 0}"
+            self._events = SummaryWriter(str(self._folder), purge_step=self._purge, filename_suffix=suffix)
+        for name, value in values.items():
+            self._events.add_scalar(f"{split}/{name}", value, step)
 
     def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
         """One object a line, and the scalars `split/name`."""
@@ -37,8 +51,7 @@ class Records:
         # JSON has no NaN: what could not be measured is null.
         clean = {k: float(v) if math.isfinite(v) else None for k, v in values.items()}
         self._line("metrics.jsonl", {"step": step, "split": split, "values": clean})
-        for name, value in values.items():
-            self._events.add_scalar(f"{split}/{name}", value, step)
+        self._scalars(split, values, step)
         if split != "train":
             words = "  ".join(f"{k} {v:.4f}" for k, v in values.items())
             self.say(f"step {step:>7,}  {split:<5}  {words}")
@@ -47,8 +60,7 @@ class Records:
         if not self._writes:
             return
         self._line("timing.jsonl", {"step": step, **{k: round(v, 6) for k, v in rates.items()}})
-        for name, value in rates.items():
-            self._events.add_scalar(f"timing/{name}", value, step)
+        self._scalars("timing", rates, step)
         unit = "tokens" if "tokens_per_s" in rates else "examples"
         words = [f"{k.replace('/', ' ')} {v:.3f}" for k, v in values.items() if k.endswith("loss")]
         words.append(f"{rates[f'{unit}_per_s']:,.0f} {unit}/s")
@@ -80,7 +92,7 @@ class Records:
         self._bar.close()
         for file in self._files.values():
             file.close()
-        if self._writes:
+        if self._writes and self._events is not None:
             self._events.close()
 
 
@@ -89,11 +101,11 @@ def _trim(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
         try:
             if line.endswith("\n") and json.loads(line)["step"] <= step:
                 kept.append(line)
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, TypeError):
             continue
     write_text(path, "".join(kept))
 
@@ -111,3 +123,35 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+@contextlib.contextmanager
+def write_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as e:
+        full = isinstance(e, OSError) and e.errno == errno.ENOSPC
+        if full or "RESOURCE_EXHAUSTED" in str(e) or "No space left" in str(e):
+            raise UserError(f"no space left to save under {folder}; free some and start again: it resumes") from e
+        if isinstance(e, OSError):
+            raise UserError(f"cannot write to {folder}: {e.strerror or e}") from e
+        raise
+
+
+class Clock:
+    """Seconds of this run over all its lives, and rates since the last asking."""
+
+    def __init__(self, before: float, step: int):
+        self._before, self._start = before, time.perf_counter()
+        self._last, self._step = self._start, step
+
+    def elapsed(self) -> float:
+        return self._before + time.perf_counter() - self._start
+
+    def rates(self, step: int, units: Mapping[str, int], flops: float | None) -> dict[str, float]:
+        """`flops`: of a step, as a share of what the devices could do in a second (model FLOPs utilisation)."""
+        now = time.perf_counter()
+        steps, seconds = step - self._step, max(now - self._last, 1e-9)
+        self._last, self._step = now, step
+        rates = {"seconds": self.elapsed(), **{f"{k}_per_s": v * steps / seconds for k, v in units.items()}}
+        return rates | ({"mfu": flops * steps / seconds} if flops else {})

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from research.core import flops
+from research.host import flops
 
 
 def count(fn, *shapes):

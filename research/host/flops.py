@@ -1,6 +1,7 @@
 """FLOPs counted from the jaxpr, scans times their lengths (XLA's own count takes a scan's body once), and known peaks."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,6 +17,12 @@ def peak(device: jax.Device) -> float | None:
     """Peak FLOP/s of a device, where known."""
     fits = [name for name in PEAKS if device.device_kind.startswith(name)]
     return PEAKS[max(fits, key=len)] if fits else None
+
+
+def share(trace: Callable[[], Any], mesh: Any) -> float | None:
+    """A step's FLOPs over the mesh's peak FLOP/s: its MFU at a step a second. None where no peak is known."""
+    most = peak(mesh.devices.flat[0])
+    return count(trace()) / (most * mesh.size) if most else None
 
 
 def count(jaxpr: Any) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 from jax.sharding import Mesh
 
-from research.core.errors import UserError
+from research.host.errors import UserError
 
 PACKAGES = ("almanac", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 _cache_events: Counter = Counter()
@@ -27,8 +27,8 @@ def choose(platform: str | None) -> None:
     try:
         found = jax.devices()[0].platform
         reason = f"JAX already runs on {found}" if found != platform else ""
-    except RuntimeError as e:
-        found, reason = "cpu", str(e).splitlines()[0]
+    except (RuntimeError, AssertionError) as e:  # an assertion where the platform's plugin is not installed
+        found, reason = "cpu", next(iter(str(e).splitlines()), "JAX has no plugin for it")
     if reason:
         jax.config.update("jax_platforms", found)
         remedy = {"gpu": "; install the extra [cuda]", "tpu": "; install the extra [tpu]"}.get(platform, "")
@@ -90,3 +90,28 @@ def commit() -> str:
 def _git(root: Path, *words: str) -> str:
     done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10, check=True)
     return done.stdout.strip()
+
+
+class Profiler:
+    """A trace for TensorBoard of steps `span[0]` to `span[1]` of this start; none without a span."""
+
+    def __init__(self, folder: Path, span: tuple[int, int] | None):
+        self._folder = folder
+        self._first, self._last = span or (None, None)
+        self._on = False
+
+    def check(self, left: int) -> None:
+        if self._first is not None and self._first >= left:
+            raise UserError(f"--profile={self._first}:{self._last}: there are but {left} steps to go")
+
+    def at(self, step: int) -> None:
+        if step == self._first:
+            jax.profiler.start_trace(str(self._folder))
+            self._on = True
+        if step == self._last:
+            self.close()
+
+    def close(self) -> None:
+        if self._on:
+            jax.profiler.stop_trace()
+            self._on = False

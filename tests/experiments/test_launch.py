@@ -2,8 +2,8 @@ import argparse
 
 import pytest
 
-from research.core import launch
-from research.core.errors import UserError
+from experiments import launch
+from research.host.errors import UserError
 
 
 def parse(*argv):

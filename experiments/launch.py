@@ -1,13 +1,15 @@
 """From a command line to `train(cfg, workdir)`: the same for `almanac train` and `python -m experiments.<family>.train`."""
 
 import argparse
+import errno
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from research.core import config, device
-from research.core.errors import UserError
+from research.core import config
+from research.host import device
+from research.host.errors import UserError
 
 DEFAULT_ROOT = "runs"
 
@@ -71,7 +73,9 @@ def main(train: Callable) -> None:
     """`if __name__ == "__main__": launch.main(train)` of a family's train.py."""
     family = sys.modules["__main__"].__spec__.name.split(".")[-2]  # type: ignore[union-attr]
     parser = argparse.ArgumentParser(description=f"Trains a config of {family}.", allow_abbrev=False)
-    parser.add_argument("--config", required=True, metavar="NAME", help="a config of this family, or a run's config.json")
+    parser.add_argument(
+        "--config", required=True, metavar="NAME", help="a config of this family, or a run's config.json"
+    )
 
     def go() -> int:
         args, changes = parse(sys.argv[1:], parser)
@@ -88,6 +92,11 @@ def guarded(go: Callable[[], int]) -> int:
         return go()
     except UserError as e:
         print(f"almanac: {e}", file=sys.stderr)
+        return 2
+    except OSError as e:
+        if e.errno != errno.ENOSPC:
+            raise
+        print(f"almanac: no space left to write {e.filename or 'a file'}; free some and start again", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("almanac: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)

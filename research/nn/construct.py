@@ -1,0 +1,16 @@
+"""Modules from config."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from research.host.errors import UserError, nearest
+
+
+def construct(cls: Any, group: Mapping, **fixed: Any) -> Any:
+    """A module from a group of the config and `fixed` attributes: None is the module's default, a key it lacks an error."""
+    given = {k: v for k, v in group.items() if v is not None and k != "name"}
+    fields = [f for f in cls.__dataclass_fields__ if f not in ("parent", "name")]
+    for key, value in given.items():
+        if key not in fields:
+            raise UserError(f"model.{key} = {value!r} is no attribute of {cls.__name__}{nearest(key, fields)}")
+    return cls(**given, **fixed)

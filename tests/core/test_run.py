@@ -1,0 +1,435 @@
+"""The run: its log by hand, resuming bit for bit, preemption, early stopping, NaN, mistakes."""
+
+import json
+import os
+import signal
+from functools import partial
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from research.core import mesh, metrics, optim, state
+from research.core.checkpoint import Checkpoints
+from research.core.config import track
+from research.core.experiment import Experiment
+from research.core.run import PREEMPTED, Run
+from research.core.step import Step, advance, make_eval_step, update
+from research.data.pipeline import Arrays, Stream, Sweep
+from research.host import device
+from research.host.errors import UserError
+
+BASE = {
+    "name": "toy/linear",
+    "seed": 0,
+    "optim": {**optim.DEFAULTS, "name": "momentum", "peak_lr": 0.05, "warmup": 2},
+    "mesh": {"data": -1},
+    "num_steps": 20,
+    "log_every": 3,
+    "eval_every": 5,
+    "save_every": 4,
+    "keep": 2,
+    "best": {"metric": "valid/loss", "mode": "min", "patience": None},
+    "poison": None,  # (step, "kernel" or "loss"): a gradient or a loss that is not finite
+    "reproduces": None,
+}
+
+
+def config(**changes):
+    groups = {k: {**BASE[k], **v} for k, v in changes.items() if isinstance(BASE.get(k), dict)}
+    return {**BASE, **changes, **groups}
+
+
+def measure(outputs, batch):
+    return {"loss": metrics.pair(jnp.square(outputs["y"] - batch["y"]), batch.get("mask"))}
+
+
+def predict(variables, inputs):
+    p = variables["params"]["dense"]
+    return {"y": inputs["x"] @ p["kernel"] + p["bias"]}
+
+
+def loss(poison, step, params, extra, batch, key):
+    """Squares, of inputs with noise: the keys must come again, too."""
+    noisy = {**batch, "x": batch["x"] + 0.1 * jax.random.normal(key, batch["x"].shape)}
+    found = measure(predict({"params": params}, noisy), noisy)
+    scalar = metrics.mean(found["loss"])
+    if poison:
+        bad = jnp.where(step + 1 == poison[0], jnp.nan, 0.0)
+        scalar += bad * params["dense"]["kernel"].sum() if poison[1] == "kernel" else 0.0
+        if poison[1] == "loss":
+            found = {"loss": (found["loss"][0] + bad, found["loss"][1])}
+    return scalar, (found, extra)
+
+
+def experiment(cfg):
+    cfg = track(cfg)
+    draw = np.random.default_rng(0).normal
+    arrays = [{"x": draw(size=(n, 3)).astype("f"), "y": draw(size=n).astype("f")} for n in (40, 20)]
+    tx = optim.make(cfg.optim, cfg.num_steps)
+    poison = cfg.poison
+    for key in ("accumulate", "clip_norm", "ema"):
+        assert cfg.optim[key] in (0, 1)
+
+    def train_step(state, batch):
+        state, found = update(state, batch, partial(loss, poison, state.step), tx)
+        return advance(state), found
+
+    return Experiment(
+        cfg=cfg,
+        train=Stream(Arrays(arrays[0]), 8, cfg.seed),
+        evals={"valid": Sweep(Arrays(arrays[1]), 8)},
+        init=lambda key: {"params": {"dense": {"kernel": jax.random.normal(key, (3,)), "bias": jnp.zeros(())}}},
+        tx=tx,
+        train_step=Step(train_step),
+        eval_step=make_eval_step(predict, measure),
+        predictor=None,
+    )
+
+
+class Killed(BaseException):
+    pass
+
+
+def train(folder, cfg=BASE, before_save=lambda run, state, metrics: None, valid=None, **how):
+    e = experiment(cfg)
+    with Run(e.cfg, folder, **how) as run:
+        state = run.start(e)
+        run.note("a note")
+        for _, batch in run.steps(e.train):
+            state, found = e.train_step(state, batch)
+            run.log("train", found)
+            if run.due(e.cfg.eval_every):
+                values = run.evaluate(e.eval_step, state, e.evals["valid"])
+                run.log("valid", {"loss": valid(run.done)} if valid else values)
+            before_save(run, state, found)
+            run.save(state)
+        return run.finish(state)
+
+
+def at(step, do):
+    """A `before_save` that acts in one step."""
+    return lambda run, state, metrics: do() if run.done == step else None
+
+
+def kill():
+    raise Killed
+
+
+def terminate():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def lines(folder, name="metrics.jsonl"):
+    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+
+
+def steps(folder, name="checkpoints"):
+    return Checkpoints(folder / name).steps()
+
+
+def same(a, b):
+    words = [
+        [np.asarray(jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x) for x in leaves]
+        for leaves in (jax.tree.leaves(a), jax.tree.leaves(b))
+    ]
+    assert [w.tobytes() for w in words[0]] == [w.tobytes() for w in words[1]]
+
+
+def best(folder, cfg=BASE):
+    e = experiment(cfg)
+    target, _ = state.abstract(e.init, e.tx, mesh.make_mesh({"data": -1}))
+    return Checkpoints(folder / "best").restore(target)[0]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted run: its folder, final state, each step's metrics and states."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    seen = SimpleNamespace(folder=folder, metrics={}, states={})
+
+    def keep(run, state, found):
+        seen.metrics[run.done] = jax.device_get(found)
+        seen.states[run.done] = jax.tree.map(jnp.copy, state)
+
+    seen.final = train(folder, before_save=keep)
+    return seen
+
+
+# The log
+
+
+def test_log_holds_each_intervals_mean(whole):
+    """Every 3 steps, to the end; steps 19 and 20 are the last line's."""
+    found = [(line["step"], line["split"]) for line in lines(whole.folder)]
+    train_steps = [3, 6, 9, 12, 15, 18, 20]
+    assert [s for s, split in found if split == "train"] == train_steps
+    assert [s for s, split in found if split == "valid"] == [5, 10, 15, 20]
+    assert [s for s, _ in found] == sorted(s for s, _ in found)
+
+    logged = {line["step"]: line["values"] for line in lines(whole.folder) if line["split"] == "train"}
+    for first, last in zip([0, *train_steps], train_steps, strict=False):
+        inside = [whole.metrics[s] for s in range(first + 1, last + 1)]
+        assert set(logged[last]) == {"loss", "grad_norm", "learning_rate"}
+        total = sum(float(m["loss"][0]) for m in inside)
+        assert logged[last]["loss"] == pytest.approx(total / (8 * len(inside)), rel=1e-12)
+        norms = [float(m["grad_norm"][0]) for m in inside]
+        assert logged[last]["grad_norm"] == pytest.approx(np.mean(norms), rel=1e-12)
+    assert logged[3]["learning_rate"] == pytest.approx((0 + 0.025 + 0.05) / 3)
+
+
+def test_evaluation_by_hand(whole):
+    e = experiment(BASE)
+    x, y = (e.evals["valid"].source.arrays[k] for k in "xy")
+    p = jax.device_get(whole.states[10].params["dense"])
+    expected = np.mean((x.astype("d") @ p["kernel"] + p["bias"] - y) ** 2)
+    (line,) = (v for v in lines(whole.folder) if (v["step"], v["split"]) == (10, "valid"))
+    assert line["values"]["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_clock_is_kept_apart(whole):
+    timed = lines(whole.folder, "timing.jsonl")
+    assert [line["step"] for line in timed] == [3, 6, 9, 12, 15, 18, 20]
+    assert all(set(line) == {"step", "seconds", "examples_per_s"} for line in timed)
+    seconds = [line["seconds"] for line in timed]
+    assert seconds == sorted(seconds) and seconds[0] > 0
+    assert all(set(line) == {"step", "split", "values"} for line in lines(whole.folder))
+
+
+def test_what_else_a_run_leaves(whole):
+    about = json.loads((whole.folder / "config.json").read_text())
+    assert about["config"]["num_steps"] == 20 and about["name"] == "toy/linear"
+    assert about["parameters"] == 4
+    assert about["versions"]["jax"] == jax.__version__
+    report = json.loads((whole.folder / "report.json").read_text())
+    assert report["lines"] == ["a note"] and report["done"] == 20
+    assert steps(whole.folder) == [16, 20]
+    values = {v["step"]: v["values"]["loss"] for v in lines(whole.folder) if v["split"] == "valid"}
+    assert report["best"]["step"] == min(values, key=values.get)
+    assert report["best"]["value"] == min(values.values())
+
+
+class Pending:
+    """A metric on a device: records when it is read."""
+
+    def __init__(self, step, run, reads):
+        self.step, self.run, self.reads = step, run, reads
+
+    def copy_to_host_async(self):
+        pass
+
+    def __array__(self, *args, **kwargs):
+        self.reads.append((self.step, self.run.done))
+        return np.float32(1.0)
+
+
+def test_log_never_waits_for_the_device(tmp_path):
+    """A step's values are read when an interval has passed, or something else needs them."""
+    e, reads = experiment(config(save_every=0, eval_every=0)), []
+    with Run(e.cfg, tmp_path / "run") as run:
+        made = run.start(e)
+        e.cfg.mark("eval_every")
+        for _ in run.steps(e.train):
+            run.log("train", {"loss": (Pending(run.done, run, reads), Pending(run.done, run, reads))})
+            if run.done == 17:
+                assert {s for s, _ in reads} == set(range(1, 13))
+                run.log("valid", {"loss": 1.0})
+                assert {s for s, _ in reads} == set(range(1, 18))
+            run.save(made)
+    assert sorted(s for s, _ in reads) == sorted([*range(1, 21)] * 2)
+    assert all(done - step >= 3 for step, done in reads if done < 17)
+
+
+# Resuming
+
+
+@pytest.mark.parametrize("killed", [2, 5, 7, 11, 20])
+def test_killed_and_resumed_is_the_uninterrupted_run(whole, tmp_path, killed):
+    """Before the first checkpoint, after an evaluation that is lost, before the last step's save."""
+    folder = tmp_path / "run"
+    with pytest.raises(Killed):
+        train(folder, before_save=at(killed, kill))
+    lost = [line for line in lines(folder) if line["step"] > max(steps(folder), default=0)]
+    assert lost or killed in (2, 11)
+    with (folder / "metrics.jsonl").open("a") as log:
+        log.write('{"step": 4, "split": "tra')  # a line cut short
+    with (folder / "timing.jsonl").open("ab") as log:
+        log.write(b"\xff\x00\n[]\n")
+    same(train(folder), whole.final)
+    assert (folder / "metrics.jsonl").read_bytes() == (whole.folder / "metrics.jsonl").read_bytes()
+    assert [v["step"] for v in lines(folder, "timing.jsonl")] == [3, 6, 9, 12, 15, 18, 20]
+    assert steps(folder) == steps(whole.folder)
+    assert steps(folder, "best") == steps(whole.folder, "best")
+    same(best(folder), best(whole.folder))
+    assert (folder / "report.json").read_text() == (whole.folder / "report.json").read_text()
+
+
+def test_damaged_newest_checkpoint_costs_but_time(whole, tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(Killed):
+        train(folder, before_save=at(11, kill))
+    (folder / "checkpoints" / "8" / "meta" / "metadata").write_text("")
+    with pytest.warns(UserWarning, match="8 is damaged"):
+        same(train(folder), whole.final)
+    assert (folder / "metrics.jsonl").read_bytes() == (whole.folder / "metrics.jsonl").read_bytes()
+
+
+def test_sigterm_saves_and_exits_75(whole, tmp_path):
+    folder, handler = tmp_path / "run", signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as exit_:
+        train(folder, before_save=at(7, terminate))
+    assert exit_.value.code == PREEMPTED == 75
+    assert steps(folder) == [4, 7]
+    assert signal.getsignal(signal.SIGTERM) is handler
+    same(train(folder), whole.final)
+    assert (folder / "metrics.jsonl").read_bytes() == (whole.folder / "metrics.jsonl").read_bytes()
+
+
+def everything(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_finished_run_started_again_changes_nothing(whole, monkeypatch):
+    """Not even who made it: another commit did not train it."""
+    monkeypatch.setattr(device, "commit", lambda: "another")
+    was = everything(whole.folder)
+    same(train(whole.folder), whole.final)
+    assert everything(whole.folder) == was
+
+
+# Early stopping
+
+
+@pytest.mark.parametrize("mode, sign", [("min", 1), ("max", -1)])
+def test_early_stopping(tmp_path, mode, sign):
+    """Evaluated every 2 steps, best at 6; 4 steps without a better one end it at 10."""
+    values = {2: 3.0, 4: float("nan"), 6: 1.0, 8: 1.5, 10: 1.0}
+    cfg = config(eval_every=2, best={"mode": mode, "patience": 4})
+    folder, kept = tmp_path / "run", {}
+
+    def keep(run, state, found):
+        kept[run.done] = jax.tree.map(jnp.copy, state)
+
+    run = partial(train, folder, cfg, valid=lambda step: sign * values[step])
+    final = run(before_save=keep)
+    assert int(final.step) == 10 and steps(folder)[-1] == 10
+    assert steps(folder, "best") == [6]
+    same(best(folder, cfg), kept[6])
+    assert lines(folder)[-1] == {"step": 10, "split": "valid", "values": {"loss": sign * 1.0}}
+    was = everything(folder)
+    same(run(), final)  # stays stopped
+    assert everything(folder) == was
+
+
+def test_early_stopping_counts_across_lives(tmp_path):
+    values = {2: 1.0, 4: 2.0, 6: 2.0, 8: 2.0}
+    cfg = config(eval_every=2, save_every=3, best={"patience": 6})
+    run = partial(train, tmp_path / "run", cfg, valid=values.get)
+    with pytest.raises(Killed):
+        run(before_save=at(5, kill))
+    assert int(run().step) == 8
+
+
+# What is not finite
+
+
+@pytest.mark.parametrize("what", ["kernel", "loss"])
+def test_not_finite_names_parameter_and_step(tmp_path, what):
+    folder, reached = tmp_path / "run", []
+    cfg = config(poison=(6, what), eval_every=0)
+    with pytest.raises(UserError) as error:
+        train(folder, cfg, before_save=lambda run, *_: reached.append(run.done))
+    named = "the gradient of dense/kernel" if what == "kernel" else "the loss"
+    assert str(error.value).startswith(f"step 6: {named} is not finite; checkpoint 4 is kept.")
+    assert steps(folder) == [4] and max(reached) <= 9
+    with pytest.raises(UserError, match="step 6: "):  # and again from there
+        train(folder, cfg)
+    assert steps(folder) == [4]
+
+
+def test_not_finite_before_the_first_checkpoint(tmp_path):
+    with pytest.raises(UserError, match="step 2: .* no checkpoint had been saved"):
+        train(tmp_path / "run", config(poison=(2, "kernel")))
+    assert steps(tmp_path / "run") == steps(tmp_path / "run", "best") == []
+
+
+# Mistakes
+
+
+def test_another_config_is_refused_or_forced(tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(Killed):
+        train(folder, before_save=at(6, kill))
+    other = config(optim={"peak_lr": 0.01}, log_every=4)
+    with pytest.raises(UserError) as error:
+        train(folder, other)
+    assert "optim.peak_lr: 0.05 -> 0.01; log_every: 3 -> 4." in str(error.value)
+    assert "--resume=force" in str(error.value)
+    with pytest.raises(UserError, match="--resume=forse"):
+        train(folder, other, resume="forse")
+    final = train(folder, other, resume="force")
+    assert int(final.step) == 20
+    same(train(folder, other), final)
+    assert json.loads((folder / "config.json").read_text())["config"]["optim"]["peak_lr"] == 0.01
+    assert [v["step"] for v in lines(folder) if v["split"] == "train"] == [3, 4, 8, 12, 16, 20]
+
+
+@pytest.mark.parametrize("changes", [{}, {"save_every": 1, "eval_every": 1}, {"num_steps": 3}])
+def test_unread_key_leaves_nothing(tmp_path, changes):
+    with pytest.raises(UserError, match="config key typo = 1 is read by nothing"):
+        train(tmp_path / "run", config(typo=1, **changes))
+    assert not list(tmp_path.iterdir())
+
+
+def test_mistake_leaves_what_was_there(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="typo"):
+        train(tmp_path, config(typo=1, save_every=1))
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_unread_key_of_a_run_that_exists_destroys_nothing(tmp_path):
+    with pytest.raises(Killed):
+        train(tmp_path / "run", before_save=at(6, kill))
+    with pytest.raises(UserError, match="typo"):
+        train(tmp_path / "run", config(typo=1), resume="force")
+    assert 4 in steps(tmp_path / "run") and lines(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"num_steps": 0, "optim": {"warmup": 0}}, "num_steps = 0: at least 1"),
+        ({"keep": 0}, "keep = 0: at least 1"),
+        ({"mesh": {"data": 16}}, "does not fit 8 device"),
+        ({"best": {"metric": "vaild/loss"}}, "best.metric = 'vaild/loss': .* did you mean 'valid'"),
+        ({"best": {"metric": "valid/los"}}, "best.metric = 'valid/los' is not measured; there are valid/loss"),
+        ({"best": {"mode": "lowest"}}, "best.mode = 'lowest': 'min' or 'max'"),
+        ({"best": {"metric": None, "patience": 3}}, "best.patience = 3 needs a best.metric"),
+    ],
+)
+def test_mistakes_leave_nothing(tmp_path, changes, message):
+    with pytest.raises(UserError, match=message) as error:
+        train(tmp_path / "run", config(eval_every=1, **changes))
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"config"', "{}"])
+def test_unreadable_config_of_a_run(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(UserError, match="cannot read .*config.json"):
+        train(tmp_path)
+
+
+# The profiler
+
+
+def test_profile_stops_with_the_run(tmp_path):
+    with pytest.raises(UserError, match="--profile=2:3: there are but 2 steps to go"):
+        train(tmp_path / "run", config(num_steps=2, optim={"warmup": 0}), profile=(2, 3))
+    assert not list(tmp_path.iterdir())
+    train(tmp_path / "run", config(num_steps=2, optim={"warmup": 0}), profile=(1, 99))
+    assert list((tmp_path / "run" / "profile").rglob("*.xplane.pb"))

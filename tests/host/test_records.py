@@ -1,0 +1,123 @@
+"""What a run writes as text: whole lines, no NaN, nothing of a life that was lost."""
+
+import json
+import os
+import struct
+
+import pytest
+
+from research.host import records
+from research.host.records import Records
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def log(folder, steps, begin=0, writes=True):
+    logs = Records(folder, begin, 10, writes)
+    for step in steps:
+        logs.write(step, "train", {"loss": step / 2})
+        logs.time(step, {"seconds": 0.5, "examples_per_s": 100.0}, {"loss": step / 2})
+    logs.flush()
+    logs.close()
+
+
+def test_an_object_a_line(tmp_path):
+    log(tmp_path, [1, 2])
+    first = '{"step": 1, "split": "train", "values": {"loss": 0.5}}\n'
+    assert (tmp_path / "metrics.jsonl").read_text().startswith(first)
+    assert lines(tmp_path / "metrics.jsonl")[1]["values"] == {"loss": 1.0}
+    assert lines(tmp_path / "timing.jsonl")[0] == {"step": 1, "seconds": 0.5, "examples_per_s": 100.0}
+
+
+def test_a_double_comes_back_exactly(tmp_path):
+    logs = Records(tmp_path, 0, 10, True)
+    logs.write(1, "valid", {"loss": 0.1 + 0.2})
+    logs.close()
+    assert lines(tmp_path / "metrics.jsonl")[0]["values"]["loss"] == 0.1 + 0.2
+
+
+def test_what_is_not_finite_is_null(tmp_path):
+    logs = Records(tmp_path, 0, 10, True)
+    logs.write(1, "valid", {"a": float("nan"), "b": float("inf"), "c": 1})
+    logs.close()
+    text = (tmp_path / "metrics.jsonl").read_text()
+    assert text == '{"step": 1, "split": "valid", "values": {"a": null, "b": null, "c": 1.0}}\n'
+
+
+def test_lines_of_later_steps_go(tmp_path):
+    log(tmp_path, range(1, 7))
+    log(tmp_path, [5], begin=4)
+    for name in ("metrics.jsonl", "timing.jsonl"):
+        assert [line["step"] for line in lines(tmp_path / name)] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    "broken", [b'{"step": 2, "spl', b'{"step": 2, "values": {}}', b"\x00\x00\n", b"\xff\n", b"3\n", b"[]\n", b"{}\n"]
+)
+def test_a_broken_line_goes(tmp_path, broken):
+    """A kill cuts a line short, or its end of line off; a power cut leaves anything."""
+    log(tmp_path, [1])
+    whole = (tmp_path / "metrics.jsonl").read_bytes()
+    (tmp_path / "metrics.jsonl").write_bytes(whole + broken)
+    log(tmp_path, [], begin=9)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == whole
+
+
+def test_nothing_logged_leaves_no_tensorboard_file(tmp_path):
+    log(tmp_path, [])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["metrics.jsonl", "timing.jsonl"]
+
+
+def test_only_one_process_writes(tmp_path, capsys):
+    log(tmp_path, [1, 2], writes=False)
+    logs = Records(tmp_path, 0, 10, False)
+    logs.say("hello")
+    logs.close()
+    assert not list(tmp_path.iterdir()) and capsys.readouterr().out == ""
+
+
+def test_evaluations_are_told_on_the_terminal(tmp_path, capsys):
+    logs = Records(tmp_path, 0, 10, True)
+    logs.write(5, "train", {"loss": 1.0})
+    logs.write(5, "valid", {"loss": 2.0, "accuracy": 0.25})
+    logs.close()
+    out, err = capsys.readouterr()
+    assert out.split() == ["step", "5", "valid", "loss", "2.0000", "accuracy", "0.2500"]
+    assert err == ""  # no progress bar where there is no terminal
+
+
+def events(folder):
+    """TensorBoard's records: u64 length, u32 checksum, an Event, u32 checksum."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    for path in sorted(folder.glob("events.out.*")):
+        content, at = path.read_bytes(), 0
+        while at < len(content):
+            (size,) = struct.unpack_from("<Q", content, at)
+            yield Event.FromString(content[at + 12 : at + 12 + size])
+            at += size + 16
+
+
+def test_tensorboard_has_the_same_scalars_and_forgets_lost_steps(tmp_path):
+    log(tmp_path, [1, 2, 3])
+    log(tmp_path, [3], begin=2)
+    found = list(events(tmp_path))
+    scalars = [(e.step, v.tag, v.simple_value) for e in found for v in e.summary.value]
+    assert {(1, "train/loss", 0.5), (2, "train/loss", 1.0), (2, "timing/examples_per_s", 100.0)} <= set(scalars)
+    assert [e.step for e in found if e.session_log.status == e.session_log.START] == [3]
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "config.json"
+    records.write_json(path, {"a": [1, 2.5]})
+    assert records.read_json(path) == {"a": [1, 2.5]} and path.read_text().endswith("}\n")
+
+    def fail(*args):
+        raise OSError("killed")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="killed"):
+        records.write_json(path, {"a": 3})
+    assert records.read_json(path) == {"a": [1, 2.5]}

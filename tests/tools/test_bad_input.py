@@ -1,0 +1,224 @@
+"""Every mistake: status 2, one line that names it, and nothing left behind."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import launch
+from tools import cli
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = "language_model/tiny"
+TEXT = "the quick brown fox jumps over the lazy dog\n" * 60
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """What the commands do where there is no mistake: two steps on a small text."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "text.txt").write_text(TEXT)
+    changes = [f"--config.{c}" for c in overrides(folder / "text.txt")]
+    assert cli.main(["train", TINY, *changes, f"--workdir={folder / 'run'}"]) == 0
+    return folder / "run"
+
+
+def overrides(text):
+    return ["data.source=files", f"data.path={text}", "num_steps=2", "optim.warmup=1"]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """Commands run in an empty folder with a text, and with no data but that."""
+    for name in ("mirror", "data"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("ALMANAC_MIRROR", str(tmp_path / "mirror"))
+    monkeypatch.setenv("ALMANAC_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("ALMANAC_OFFLINE", "1")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_text(TEXT)
+    return tmp_path
+
+
+def everything(folder):
+    return {str(p.relative_to(folder)): p.is_file() and p.read_bytes() for p in folder.rglob("*")}
+
+
+@pytest.fixture
+def refused(here, capsys):
+    """refused(*argv) -> the one line of the error; nothing is written."""
+
+    def run(*argv):
+        was = everything(here)
+        capsys.readouterr()
+        assert cli.main(list(map(str, argv))) == 2
+        err = capsys.readouterr().err
+        assert err.startswith("almanac: ") and err.count("\n") == 1, err
+        assert everything(here) == was
+        return err
+
+    return run
+
+
+def tiny(*changes):
+    """`almanac train` of the tiny language model on the small text."""
+    return "train", TINY, *(f"--config.{c}" for c in (*overrides("text.txt"), *changes))
+
+
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        (["trian"], "no verb 'trian'; did you mean 'train'?"),
+        (["train", "langage_model/tiny"], "no experiment 'langage_model/tiny'; did you mean 'language_model/tiny'?"),
+        (["train", "language_model/tyny"], "no experiment 'language_model/tyny'; did you mean 'language_model/tiny'?"),
+        (["train", "tiny"], "no experiment 'tiny'"),
+        (["show", "language_model/tyny"], "did you mean 'language_model/tiny'?"),
+        (["train", "no/config.json"], "cannot read the config no/config.json"),
+        (tiny("optim.peek_lr=1"), "no config key 'optim.peek_lr'; did you mean 'optim.peak_lr'?"),
+        (tiny("optim=3"), "config key 'optim' is a group"),
+        (tiny("num_steps=many"), "config key num_steps = 'many': wanted int"),
+        (tiny("optim.peak_lr=fast"), "config key optim.peak_lr = 'fast': wanted float"),
+        (tiny("num_steps=0"), "num_steps"),
+        (tiny("model.tied=perhaps"), "config key model.tied = 'perhaps': wanted bool"),
+        (tiny("data.batch_size=6"), "data.batch_size = 6 does not divide by the data axis of 8"),
+        (tiny("data.eval_batch_size=6"), "data.eval_batch_size = 6 does not divide by the data axis of 8"),
+        (tiny("optim.accumulate=3"), "data.batch_size = 8 does not divide into optim.accumulate = 3"),
+        (tiny("mesh.data=16"), "does not fit 8 device(s)"),
+        (tiny("mesh.model=3"), "does not fit 8 device(s)"),
+        (tiny("data.length=5000"), "data.length = 5000 needs a text of 5,001 tokens"),
+        (tiny("data.path=nowhere.txt"), "nowhere.txt"),
+        (tiny("data.source=pidoc"), "no text source 'pidoc'; did you mean 'pydoc'?"),
+        (tiny("data.tokenizer=chr"), "no tokenizer 'chr'; did you mean 'char'?"),
+        (tiny("model.norm=batchnorm"), "batchnorm"),
+        (tiny("model.num_heads=5"), "5"),
+        (tiny("optim.name=adamm"), "no optimiser 'adamm'; did you mean 'adam'?"),
+        (tiny("optim.schedule=cosin"), "no schedule 'cosin'; did you mean 'cosine'?"),
+        (tiny("optim.warmup=2"), "optim.warmup = 2 steps leaves none of num_steps = 2"),
+        (tiny("optim.freeze=("), "optim.freeze = '(' is no regular expression"),
+        (tiny("optim.freeze=kernal"), "optim.freeze = 'kernal' matches no parameter"),
+        (tiny("dtype=float16"), "dtype = 'float16'"),
+        (tiny("rules=fspd"), "rules = 'fspd': no such set; did you mean 'fsdp'?"),
+        (tiny("best.metric=vaild/loss"), "best.metric = 'vaild/loss'"),
+        ([*tiny(), "--resume=yes"], "--resume=yes: 'auto' or 'force'"),
+        ([*tiny(), "--profile=3"], "--profile=3: write A:B"),
+        ([*tiny(), "--profile=a:b"], "--profile=a:b: write A:B"),
+        ([*tiny(), "--profile=4:2"], "--profile=4:2: write A:B"),
+        ([*tiny(), "--profile=2:4"], "--profile=2:4: there are but 2 steps to go"),
+        ([*tiny(), "--device=npu"], "--device=npu: one of cpu, gpu, tpu"),
+        ([*tiny(), "--device=tpu"], "--device=tpu: no such device here"),
+        ([*tiny(), "--device=gpu"], "--device=gpu: no such device here"),
+        ([*tiny(), "--workdir=text.txt"], "cannot write to the run directory"),
+        ([*tiny(), "--workdir=text.txt/run"], "cannot write to the run directory"),
+    ],
+    ids=lambda value: " ".join(value[-1:]) if isinstance(value, (list, tuple)) else "",
+)
+def test_train(refused, argv, message):
+    assert message in refused(*argv)
+
+
+@pytest.mark.parametrize("platform", ["tpu", "gpu"])
+def test_absent_device_of_a_fresh_process(here, platform):
+    """Here JAX has not chosen one yet."""
+    environ = {k: v for k, v in os.environ.items() if k != "JAX_PLATFORMS"} | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "tools.cli", *tiny(), f"--device={platform}"]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert f"--device={platform}: no such device here" in done.stderr
+    assert not (here / "runs").exists()
+
+
+# Data
+
+
+def test_missing_data_names_file_checksum_and_both_remedies(refused):
+    err = refused("train", "image_classification/mnist_cnn")
+    for word in ("mnist", "train-images-idx3-ubyte.gz", "ALMANAC_MIRROR", "ALMANAC_OFFLINE", "440fcabf73cc"):
+        assert word in err
+
+
+def test_wrong_checksum_in_the_mirror(refused, here):
+    path = here / "mirror" / "mnist" / "train-labels-idx1-ubyte.gz"
+    path.parent.mkdir()
+    path.write_bytes(bytes(28881))
+    err = refused("train", "image_classification/mnist_cnn")
+    assert f"{path} is damaged: expected sha256 3552534a0a55" in err
+
+
+def test_mirror_that_is_no_folder(refused, monkeypatch):
+    monkeypatch.setenv("ALMANAC_MIRROR", "text.txt")
+    assert "ALMANAC_MIRROR=text.txt is not a folder" in refused("train", "image_classification/mnist_cnn")
+
+
+# Runs
+
+
+def test_run_directory_of_another_config(refused, trained):
+    was = everything(trained)
+    text = trained.parent / "text.txt"
+    same = [f"--config.{c}" for c in overrides(text)]
+    err = refused("train", TINY, *same, "--config.seed=1", f"--workdir={trained}")
+    assert "holds a run of another config: seed: 0 -> 1." in err and "--resume=force" in err
+    assert everything(trained) == was
+
+
+@pytest.mark.parametrize("verb, more", [("evaluate", []), ("predict", ["text.txt"]), ("export", []), ("sample", [])])
+def test_folder_that_is_no_run(refused, here, trained, verb, more):
+    assert "nowhere is no run directory: it has no config.json" in refused(verb, "nowhere", *more)
+    (here / "run").mkdir()
+    assert "run is no run directory: it has no config.json" in refused(verb, "run", *more)
+    (here / "run" / "config.json").write_text((trained / "config.json").read_text())
+    assert "run holds no checkpoint yet" in refused(verb, "run", *more)
+    (here / "run" / "config.json").write_text("{")
+    assert "cannot read the config run/config.json" in refused(verb, "run", *more)
+
+
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        (["evaluate", "--checkpoint=7"], "holds no checkpoint of step 7"),
+        (["evaluate", "--checkpoint=newest"], "--checkpoint=newest: 'best', 'last' or a step"),
+        (["evaluate", "--split=test"], "--split=test: this experiment has no such split"),
+        (["predict", "nowhere.txt"], "cannot read nowhere.txt"),
+        (["predict", "odd.txt"], "character 'é' (U+00E9) at position 4"),
+        (["predict", "empty.txt"], "empty.txt is empty"),
+        (["predict", "binary.txt"], "cannot read binary.txt as UTF-8"),
+        (["export", "--out=nowhere/model"], "cannot write nowhere/model"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_tools_on_a_run(refused, here, trained, argv, message):
+    (here / "odd.txt").write_text("the é")
+    (here / "empty.txt").write_text("")
+    (here / "binary.txt").write_bytes(b"\xff\xfe")
+    was = everything(trained)
+    assert message in refused(argv[0], trained, *argv[1:])
+    assert everything(trained) == was
+
+
+def test_the_same_tools_without_a_mistake(trained, here, capsys):
+    assert cli.main(["evaluate", str(trained)]) == 0
+    assert "valid/loss" in capsys.readouterr().out
+    assert cli.main(["predict", str(trained), "text.txt"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["file"] == "text.txt" and len(said["next"]) == 5
+
+
+@pytest.mark.parametrize("problem, status", [(OSError(errno.ENOSPC, "No space left", "a.png"), 2)])
+def test_a_full_disk_is_one_line(capsys, problem, status):
+    def fill():
+        raise problem
+
+    assert launch.guarded(fill) == status
+    assert capsys.readouterr().err == "almanac: no space left to write a.png; free some and start again\n"
+
+
+def test_a_bug_is_no_mistake_of_the_users():
+    def fault():
+        raise OSError(errno.EIO, "broken")
+
+    with pytest.raises(OSError, match="broken"):
+        launch.guarded(fault)
