@@ -36,7 +36,7 @@ def test_gpu_agrees_with_cpu(family):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_resume_is_exact_with_deterministic_kernels(family, tmp_path):
-    """Needs XLA_FLAGS=--xla_gpu_deterministic_ops=true, which `almanac test --gpu` sets."""
+    """Needs XLA_FLAGS=--xla_gpu_deterministic_ops=true, which `.ci/gpu` sets."""
     for name, stops in (("whole", [12]), ("parts", [5, 12])):
         for stop in stops:
             cfg = [f"num_steps={stop}", "optim.schedule=constant", "save_every=5"]

@@ -1,6 +1,7 @@
 """Checkpoints come back bit for bit, onto any mesh, or not at all: damage is found."""
 
 import errno
+import gc
 import json
 import shutil
 import subprocess
@@ -55,6 +56,13 @@ def same(a, b):
         if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
             x, y = jax.random.key_data(x), jax.random.key_data(y)
         assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def tidy():
+    """Those reads are told of when they are collected: here, and not in the middle of another test."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ def base(**changes: Any) -> ConfigDict:
                 valid_fraction=None,  # default 0.1, or the last 5,000 of MNIST's; 0 trains on all
                 test_fraction=None,  # files, arrays: default 0.1
                 batch_size=128,  # over all devices, B
-                eval_batch_size=500,
+                eval_batch_size=512,
             ),
             model=dict(
                 name="convnet",  # convnet, lenet5, mlp, resnet; the keys below are theirs, None their default

@@ -12,7 +12,7 @@ from experiments.image_classification.configs.base import base
 
 def get_config():
     return base(
-        data=dict(source="mnist", batch_size=128, valid_fraction=0.0),
+        data=dict(source="mnist", batch_size=128, eval_batch_size=500, valid_fraction=0.0),
         model=dict(name="convnet"),
         optim=dict(name="momentum", momentum=0.9, peak_lr=0.1, schedule="constant"),
         num_steps="10 epochs",
