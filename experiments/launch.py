@@ -20,18 +20,17 @@ def parse(argv: Sequence[str], parser: argparse.ArgumentParser) -> tuple[argpars
     parser.add_argument("--resume", default="auto", metavar="auto|force", help="force: go on with a changed config")
     parser.add_argument("--device", metavar="cpu|gpu|tpu", help="fail where it is absent (default: what JAX finds)")
     parser.add_argument("--profile", metavar="A:B", help="trace steps A to B of this start for TensorBoard")
+    return overrides(argv, parser)
+
+
+def overrides(argv: Sequence[str], parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, list[str]]:
+    """The parser's arguments, and the `--config.` words as `key=value`; any other word is a usage error."""
     # Before argparse, which takes "--config.num_steps=3 epochs", or the 3 of "--config.seed 3", for a positional.
     changes, others = _take(argv)
     args, rest = parser.parse_known_args(others)
-    return args, changes + overrides(rest, parser)
-
-
-def overrides(rest: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
-    """The `--config.` words of a command line as `key=value`; any other word is a usage error."""
-    found, others = _take(rest)
-    if others:
-        parser.error(f"unknown argument {others[0]!r} (config keys are set by --config.KEY=VALUE)")
-    return found
+    if rest:
+        parser.error(f"unknown argument {rest[0]!r} (config keys are set by --config.KEY=VALUE)")
+    return args, changes
 
 
 def _take(argv: Sequence[str]) -> tuple[list[str], list[str]]:

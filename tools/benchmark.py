@@ -389,11 +389,10 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--against", default="eager,compile", metavar="eager,compile|none", help="default: both")
     parser.add_argument("--out", nargs="?", const="", metavar="FILE.json", help=OUT_HELP)
     parser.add_argument("--readme", action="store_true", help="only write README.md's table anew")
-    args, rest = parser.parse_known_args(argv)
+    args, changes = launch.overrides(argv, parser)
     if args.readme:
         write_readme(ROOT / "README.md")
         return 0
-    changes = launch.overrides(rest, parser)
     for option in ("rounds", "steps", "threads"):
         if (value := getattr(args, option)) is not None and value < 1:
             raise UserError(f"--{option}={value}: at least 1")

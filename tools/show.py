@@ -16,8 +16,8 @@ def main(argv: list[str]) -> int:
         description="The resolved config, the parameters with their shardings, the batch and a step's FLOPs. Trains nothing.",
     )  # fmt: skip
     parser.add_argument("name", metavar="NAME", help="FAMILY/NAME, or a run's config.json")
-    args, rest = parser.parse_known_args(argv)
-    cfg = config.load(args.name, launch.overrides(rest, parser))
+    args, changes = launch.overrides(argv, parser)
+    cfg = config.load(args.name, changes)
     e = runs.build(cfg.name, cfg)
     devices = mesh.make_mesh(e.cfg.mesh)
     with jax.set_mesh(devices):
