@@ -24,6 +24,7 @@ from research.core.mesh import pin
 from research.host.errors import UserError, nearest
 from research.nn.attention import Attention, Cache, angles
 from research.nn.feed_forward import ACTIVATIONS, FeedForward
+from research.nn.linear import flat_dot
 
 NORMS = {"layernorm": nn.LayerNorm, "rmsnorm": nn.RMSNorm}
 POSITIONS = ("learned", "rotary")
@@ -128,7 +129,7 @@ class GPT(nn.Module):
         mask = at[:, None] >= jnp.arange(size)
         x, layers = self._layers(x, layers, mask, rotary, start, train)
         x = _norm(self.norm, self.norm_eps, self.bias)(name="final_norm")(x)
-        dot = partial(jax.lax.dot_general, preferred_element_type=jnp.float32)
+        dot = partial(flat_dot, preferred_element_type=jnp.float32)
         if self.tied:
             logits = dot(x, embed.embedding.astype(x.dtype), (((2,), (1,)), ((), ())))
         else:

@@ -11,6 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from research.nn.linear import flat_dot
+
 Cache = dict[str, jax.Array]
 
 
@@ -82,7 +84,7 @@ class Attention(nn.Module):
         B, T, D = x.shape
         N = self.kv_heads or self.num_heads
         G, K = self.num_heads // N, D // self.num_heads
-        dense = partial(nn.Dense, use_bias=self.bias)
+        dense = partial(nn.Dense, use_bias=self.bias, dot_general=flat_dot)
         qkv = dense(N * (G + 2) * K, kernel_init=self.kernel_init, name="qkv")(x)
         qkv = qkv.reshape(B, T, N, G + 2, K)
         q, k, v = qkv[..., :G, :], qkv[..., G, :], qkv[..., G + 1, :]

@@ -5,6 +5,8 @@ from functools import partial
 import flax.linen as nn
 import jax
 
+from research.nn.linear import flat_dot
+
 # "gelu" is the tanh form, GPT-2's (Hendrycks & Gimpel 2016, 1606.08415); "gelu_exact" is BERT's.
 ACTIVATIONS = {
     "gelu": partial(nn.gelu, approximate=True),
@@ -27,7 +29,7 @@ class FeedForward(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        dense = partial(nn.Dense, use_bias=self.bias)
+        dense = partial(nn.Dense, use_bias=self.bias, dot_general=flat_dot)
         act = ACTIVATIONS[self.activation]
         hidden = dense(self.width, kernel_init=self.kernel_init, name="up")(x)
         if self.activation == "swiglu":
