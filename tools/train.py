@@ -47,4 +47,5 @@ def _next_steps(folder: Path, name: str) -> None:
     if samples:
         print(f"\n{samples[-1]}\n{samples[-1].read_text(encoding='utf-8').strip()}")
     verb = "sample" if name.startswith(("language_model", "gan")) else "evaluate"
-    print(f"\nNext:\n  almanac {verb} {folder}\n  almanac show {name}\n  almanac list")
+    almanac = "./almanac" if Path("almanac").is_file() else "almanac"
+    print(f"\nNext:\n  {almanac} {verb} {folder}\n  {almanac} show {name}\n  {almanac} list")
