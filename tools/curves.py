@@ -35,15 +35,19 @@ RATES = {"examples_per_s": "examples/s", "tokens_per_s": "tokens/s", "mfu": "MFU
 MOST = 12  # small multiples before a picture becomes a wall
 
 
+HEADLINES = ("loss", "frechet", "modes")  # of those measured, the first has the main panel
+
+
 def panels(runs: Sequence[RunDir]) -> list[str]:
     """What to draw, the main panel first: metrics without their split, then rates.
 
-    A metric with one point is a number, not a curve: the table has it.
+    A metric with one value is a number, not a curve: the table has it.
     """
     every = [(name, run.series[name]) for run in runs for name in run.drawn()]
-    curves = [name for name, points in every if sum(y == y for _, y in points) > 1]
+    curves = [name for name, points in every if len({y for _, y in points if y == y}) > 1]
     found = dict.fromkeys(name.partition("/")[2] for name in curves or [every[0][0]])
-    metrics = sorted(found, key=lambda metric: metric != "loss")
+    first = [*HEADLINES, *found]
+    metrics = sorted(found, key=first.index)
     rates = [rate for rate in RATES if any(rate in run.timing for run in runs)]
     return [*metrics[: MOST + 1 - len(rates)], *rates]
 
@@ -168,7 +172,8 @@ def _title(runs: Sequence[RunDir], name: str) -> str:
 
 def _panel(axes: Axes, runs: Sequence[RunDir], name: str, wide: bool = False) -> None:
     """Every run's splits of one metric, or one rate, with baselines as dashed lines."""
-    axes.set_title(_title(runs, name))
+    title = _title(runs, name)
+    axes.set_title(title if len(title) < 22 or wide else f"{title[:18]}...")
     values, last = [], 1
     for i, run in enumerate(runs):
         hue, lines = HUES[i % len(HUES)][0], _lines(run, name)

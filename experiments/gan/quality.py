@@ -60,7 +60,8 @@ def _scatter(path: Path, samples: np.ndarray) -> None:
 
 
 def _grid(path: Path, samples: np.ndarray) -> None:
-    pictures.save_png(path, pictures.grid(samples[:100], 10))
+    tiles = pictures.grid(np.pad(samples[:100], ((0, 0), (1, 1), (1, 1), (0, 0))), 10)
+    pictures.save_png(path, tiles, scale=max(1, 400 // len(tiles)))
 
 
 class Judge:

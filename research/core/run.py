@@ -206,6 +206,7 @@ class Run:
         for leaf in jax.tree.leaves(values):
             leaf.copy_to_host_async()
         if self.due(self._every["log"]):
+            self._clock.mark(self.done)
             # The interval before this one: by now the device is past it.
             self._read(self.done - self._every["log"])
             self._write_train()

@@ -23,8 +23,9 @@ def grid(images: np.ndarray, columns: int = 0) -> np.ndarray:
     return tiles.reshape(rows, columns, y, x, c).swapaxes(1, 2).reshape(rows * y, columns * x, c)
 
 
-def save_png(path: str | PathLike, pixels: np.ndarray) -> None:
-    """Write uint8[Y, X, C], C 1 or 3."""
+def save_png(path: str | PathLike, pixels: np.ndarray, scale: int = 1) -> None:
+    """Write uint8[Y, X, C], C 1 or 3, each pixel as a square of `scale`."""
+    pixels = pixels.repeat(scale, 0).repeat(scale, 1)
     Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(path, format="PNG")
 
 

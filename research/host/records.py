@@ -139,19 +139,25 @@ def write_errors(folder: Path) -> Iterator[None]:
 
 
 class Clock:
-    """Seconds of this run over all its lives, and rates since the last asking."""
+    """Seconds of this run over all its lives, and rates between the steps that were marked."""
 
     def __init__(self, before: float, step: int):
         self._before, self._start = before, time.perf_counter()
         self._last, self._step = self._start, step
+        self._marks: dict[int, float] = {}
 
     def elapsed(self) -> float:
         return self._before + time.perf_counter() - self._start
 
+    def mark(self, step: int) -> None:
+        """A step is logged now; its values are read, and its rates asked for, later."""
+        self._marks[step] = time.perf_counter()
+
     def rates(self, step: int, units: Mapping[str, int], flops: float | None) -> dict[str, float]:
         """`flops`: of a step, as a share of what the devices could do in a second (model FLOPs utilisation)."""
-        now = time.perf_counter()
+        now = self._marks.pop(step, None) or time.perf_counter()
         steps, seconds = step - self._step, max(now - self._last, 1e-9)
         self._last, self._step = now, step
-        rates = {"seconds": self.elapsed(), **{f"{k}_per_s": v * steps / seconds for k, v in units.items()}}
+        total = self._before + now - self._start
+        rates = {"seconds": total, **{f"{k}_per_s": v * steps / seconds for k, v in units.items()}}
         return rates | ({"mfu": flops * steps / seconds} if flops else {})

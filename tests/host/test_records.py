@@ -121,3 +121,15 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="killed"):
         records.write_json(path, {"a": 3})
     assert records.read_json(path) == {"a": [1, 2.5]}
+
+
+def test_rates_are_between_marks_and_not_between_readings(monkeypatch):
+    """Two intervals of ten steps, marked at 2 and 6 seconds, read together at 9."""
+    times = iter([0.0, 2.0, 6.0])
+    monkeypatch.setattr(records.time, "perf_counter", lambda: next(times, 9.0))
+    clock = records.Clock(100.0, 0)
+    clock.mark(10)
+    clock.mark(20)
+    units = {"examples": 4}
+    assert clock.rates(10, units, None) == {"seconds": 102.0, "examples_per_s": 20.0}
+    assert clock.rates(20, units, 0.1) == {"seconds": 106.0, "examples_per_s": 10.0, "mfu": 0.25}
