@@ -1,6 +1,6 @@
 """DCGAN (Radford 2016) on scikit-learn's 8 x 8 digits: nothing to download.
 
-Cost        4 minutes on 2 CPU cores
+Cost        1 minute on 2 CPU cores; 0.07 M parameters
 Run         almanac train gan/digits_dcgan
 """
 

@@ -1,6 +1,6 @@
 """WGAN-GP (Gulrajani 2017) on scikit-learn's 8 x 8 digits: nothing to download.
 
-Cost        8 minutes on 2 CPU cores
+Cost        2 minutes on 2 CPU cores; 0.07 M parameters
 Run         almanac train gan/digits_wgan_gp
 """
 
