@@ -139,7 +139,7 @@ def _parse(key: str, text: str, old: Any) -> Any:
         if isinstance(old, str):
             return text
         value = _tuples(_literal(text))
-        if isinstance(old, (tuple, list)) and not isinstance(value, tuple):
+        if isinstance(old, (tuple, list)) and not isinstance(value, tuple | None):
             raise ValueError
         return value
     except (ValueError, KeyError, OverflowError):

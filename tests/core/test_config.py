@@ -45,6 +45,7 @@ def told(cfg, text):
         ("seed=-3", -3),
         ("seed=9007199254740993", 2**53 + 1),  # not the nearest float
         ("log_every=3 epochs", "3 epochs"),
+        ("sizes=None", None),
         ("num_steps=500", 500),
         ("num_steps=1_000 examples", "1_000 examples"),
         ("rate=1", 1.0),

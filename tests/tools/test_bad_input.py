@@ -189,6 +189,11 @@ def test_folder_that_is_no_run(refused, here, trained, verb, more):
         (["predict", "empty.txt"], "empty.txt is empty"),
         (["predict", "binary.txt"], "cannot read binary.txt as UTF-8"),
         (["export", "--out=nowhere/model"], "cannot write nowhere/model"),
+        (["sample", "--prompt=the é"], "character 'é' (U+00E9) at position 4"),
+        (["sample", "--prompt="], "prompt"),
+        (["sample", "--top-p=2"], "top_p=2.0: want above 0 and at most 1"),
+        (["sample", "--length=0"], "length=0: want at least 1"),
+        (["sample", "--temperature=-1"], "temperature=-1.0: want at least 0"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -207,6 +212,11 @@ def test_the_same_tools_without_a_mistake(trained, here, capsys):
     assert cli.main(["predict", str(trained), "text.txt"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["file"] == "text.txt" and len(said["next"]) == 5
+    said = []
+    for _ in range(2):
+        assert cli.main(["sample", str(trained), "--prompt=the", "--length=9", "--seed=3"]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] and said[0].startswith("the") and len(said[0]) == len("the") + 9 + 1
 
 
 @pytest.mark.parametrize("problem, status", [(OSError(errno.ENOSPC, "No space left", "a.png"), 2)])

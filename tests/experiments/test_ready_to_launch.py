@@ -1,0 +1,51 @@
+"""Paper-scale configs: their size by abstract shapes, and two real steps of the same recipe made small."""
+
+import json
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from research.core import config, state
+from tools import runs, train
+
+
+def two_steps(name, folder, changes):
+    small = [*changes, "num_steps=2", "optim.warmup=1", "log_every=1", "eval_every=2", "save_every=2"]
+    train.trainer(name)(config.load(name, small), folder)
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    losses = [row["values"]["loss"] for row in rows]
+    assert len(losses) >= 3 and all(math.isfinite(loss) for loss in losses)
+    return losses
+
+
+def parameters(name, changes):
+    e = runs.build(name, config.load(name, changes))
+    return state.count(jax.eval_shape(e.init, jax.random.key(0))["params"])
+
+
+def test_gpt2_124m(tmp_path):
+    """Bytes for BPE; bfloat16, FSDP, a scan with remat and accumulation as they stand in the config."""
+    (tmp_path / "text.txt").write_text("the quick brown fox jumps over the lazy dog. " * 2_000)
+    text = [f"data.path={tmp_path / 'text.txt'}", "data.tokenizer=byte"]
+    # 12 D^2 a layer and two norms; one norm; the positions; V * D of 256 bytes in place of 50,257 tokens.
+    layer = 12 * 768**2 + 2 * 768
+    assert parameters("language_model/gpt2_124m", text) == 12 * layer + 768 + 1024 * 768 + 256 * 768
+    small = ["data.length=32", "data.batch_size=32", "data.eval_batch_size=8", "model.num_layers=2"]
+    small += ["model.width=64", "model.num_heads=2", "sample.length=4"]
+    losses = two_steps("language_model/gpt2_124m", tmp_path / "run", text + small)
+    assert losses[0] == pytest.approx(math.log(256), rel=0.02)  # as good as a guess among bytes
+
+
+@pytest.mark.slow
+def test_resnet50_imagenet(tmp_path):
+    """Random pictures for ImageNet's; bfloat16, FSDP, crops, flips and smoothing as they stand in the config."""
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (64, 32, 32, 3), dtype=np.uint8), rng.permutation(np.arange(64) % 4)
+    np.savez(tmp_path / "data.npz", images=images, labels=labels)
+    data = ["data.source=arrays", f"data.path={tmp_path / 'data.npz'}", "data.size=None"]
+    data += ["data.batch_size=16", "data.eval_batch_size=8"]
+    # Published with 1,000 classes: 25,557,032.
+    assert parameters("image_classification/resnet50_imagenet", data) == 25_557_032 - (1_000 - 4) * (2_048 + 1)
+    two_steps("image_classification/resnet50_imagenet", tmp_path / "run", data)
