@@ -3,7 +3,6 @@
 import importlib
 import sys
 
-from experiments.launch import guarded
 from research.host.errors import nearest
 
 VERBS = {
@@ -36,6 +35,8 @@ def main(argv: list[str] | None = None) -> int:
     if verb not in VERBS:
         print(f"almanac: there is no verb {verb!r}{nearest(verb, VERBS)}", file=sys.stderr)
         return 2
+    from experiments.launch import guarded  # JAX comes with it: the usage above need not wait for that
+
     return guarded(lambda: importlib.import_module(f"tools.{verb}").main(rest) or 0)
 
 
