@@ -1,17 +1,35 @@
 """From a command line to `train(cfg, workdir)`: the same for `almanac train` and `python -m experiments.<family>.train`."""
 
 import argparse
+import contextlib
 import errno
+import math
+import platform
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import jax
 
 from research.core import config
-from research.host import device
+from research.host import cluster, device, processes, rendezvous
 from research.host.errors import UserError
 
 DEFAULT_ROOT = "runs"
+TIMEOUTS = {
+    "start": (rendezvous.START_TIMEOUT, "for every host to arrive"),
+    "host": (cluster.HOST_TIMEOUT, "without a word from a host until it is taken for lost"),
+    "stall": (cluster.STALL_TIMEOUT, "without a step until the host that is behind is named and the others stop"),
+}
+
+
+class Hosts(NamedTuple):
+    """How many hosts there are, which one this is, and where they meet (None: as JAX detects), each checked."""
+
+    number: int | None
+    host: int | None
+    coordinator: str | None
 
 
 def parse(argv: Sequence[str], parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, list[str]]:
@@ -20,7 +38,73 @@ def parse(argv: Sequence[str], parser: argparse.ArgumentParser) -> tuple[argpars
     parser.add_argument("--resume", default="auto", metavar="auto|force", help="force: go on with a changed config")
     parser.add_argument("--device", metavar="cpu|gpu|tpu", help="fail where it is absent (default: what JAX finds)")
     parser.add_argument("--profile", metavar="A:B", help="trace steps A to B of this start for TensorBoard")
+    add_hosts(parser)
+    for name, (seconds, what) in TIMEOUTS.items():
+        parser.add_argument(f"--{name}-timeout", metavar="S", help=f"seconds {what} (default: {seconds})")
     return overrides(argv, parser)
+
+
+def add_hosts(parser: argparse.ArgumentParser) -> None:
+    """The options that say who takes part."""
+    parser.add_argument("--hosts", metavar="N|auto", help="several hosts, each started so; auto: as JAX detects")
+    parser.add_argument("--host-id", metavar="I", help="which of them this is, from 0")
+    parser.add_argument("--coordinator", metavar="HOST:PORT", help="host 0's address, and a free port there")
+
+
+def hosts(args: argparse.Namespace) -> Hosts | None:
+    """What the command line says of hosts; None for a run on this machine alone."""
+    given = {"--host-id": args.host_id, "--coordinator": args.coordinator}
+    if args.hosts in (None, "auto"):
+        if extra := [name for name, value in given.items() if value is not None]:
+            wanted = "needs --hosts N" if args.hosts is None else "is what --hosts auto finds out; leave it away"
+            raise UserError(f"{extra[0]}={given[extra[0]]} {wanted}")
+        return None if args.hosts is None else Hosts(None, None, None)
+    number = whole("--hosts", args.hosts, 1)
+    if missing := [name for name, value in given.items() if value is None and number > 1]:
+        raise UserError(f"--hosts={number} needs {missing[0]}, too")
+    host = whole("--host-id", args.host_id or "0", 0)
+    if host >= number:
+        raise UserError(f"--host-id={host}: from 0 to {number - 1}, as --hosts={number} says")
+    if args.coordinator is not None:
+        rendezvous.address(args.coordinator)
+    return Hosts(number, host, args.coordinator) if number > 1 else None
+
+
+def whole(option: str, text: str, least: int) -> int:
+    """An option's value as an int of at least `least`."""
+    if not (text.isascii() and text.isdigit()) or int(text) < least:
+        raise UserError(f"{option}={text}: a whole number, at least {least}")
+    return int(text)
+
+
+def facts(cfg: Any) -> dict[str, str]:
+    """What must be the same on every host: versions, commit, every config key."""
+    keys = {f"--config.{key}": repr(value) for key, value in config.flatten(cfg).items()}
+    return {"python": platform.python_version(), **device.versions(), "commit": device.commit(), **keys}
+
+
+def _timeouts(args: argparse.Namespace) -> dict[str, float]:
+    found = {}
+    for name, (default, _) in TIMEOUTS.items():
+        text = getattr(args, f"{name}_timeout")
+        try:
+            found[f"{name}_timeout"] = seconds = float(default if text is None else text)
+        except ValueError:
+            seconds = math.nan
+        if not 1 <= seconds < math.inf:
+            raise UserError(f"--{name}-timeout={text}: a number of seconds, at least 1")
+    return found
+
+
+def _joined(cfg: Any, args: argparse.Namespace) -> contextlib.AbstractContextManager:
+    """The cluster to train in; nothing for a run on this machine alone."""
+    where, timeouts = hosts(args), _timeouts(args)
+    if where is None:
+        return contextlib.nullcontext()
+    mine = facts(cfg) | {f"--{k}": str(getattr(args, k)) for k in ("workdir", "resume", "device")}
+    if where.number is None:
+        return cluster.join_auto(mine, ready=lambda: device.choose(args.device), **timeouts)
+    return cluster.join(where.number, where.host, where.coordinator, mine, **timeouts)
 
 
 def overrides(argv: Sequence[str], parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, list[str]]:
@@ -47,13 +131,23 @@ def _take(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     return found, others
 
 
-def run(train: Callable, cfg: Any, args: argparse.Namespace) -> Path:
-    """Chooses the device, switches the compilation cache on and trains. Returns the run directory."""
-    device.choose(args.device)
-    device.use_compilation_cache()
-    workdir = Path(args.workdir or Path(DEFAULT_ROOT) / cfg.name)
-    train(cfg, workdir, resume=args.resume, profile=_profile(args.profile))
-    return workdir
+def run(train: Callable, cfg: Any, args: argparse.Namespace) -> Path | None:
+    """Meets the other hosts, chooses the device, switches the compilation cache on and trains.
+
+    Returns the run directory, on the one host that reports; None on the others.
+    """
+    processes.follow_parent()
+    folder, profile = workdir(cfg, args), _profile(args.profile)
+    with _joined(cfg, args):
+        device.choose(args.device)
+        device.use_compilation_cache()
+        train(cfg, folder, resume=args.resume, profile=profile)
+        reports = jax.process_index() == 0
+    return folder if reports else None
+
+
+def workdir(cfg: Any, args: argparse.Namespace) -> Path:
+    return Path(args.workdir or Path(DEFAULT_ROOT) / cfg.name)
 
 
 def _profile(text: str | None) -> tuple[int, int] | None:
@@ -79,19 +173,23 @@ def main(train: Callable) -> None:
     def go() -> int:
         args, changes = parse(sys.argv[1:], parser)
         name = args.config if args.config.endswith(".json") else f"{family}/{args.config}"
-        print(run(train, config.load(name, changes), args))
+        if folder := run(train, config.load(name, changes), args):
+            print(folder)
         return 0
 
     sys.exit(guarded(go))
 
 
 def guarded(go: Callable[[], int]) -> int:
-    """Runs `go`; the user's mistake is one line and status 2."""
+    """Runs `go`; the user's mistake is one line and status 2, a host that is not there one line and 75."""
     try:
         return go()
     except UserError as e:
         print(f"almanac: {e}", file=sys.stderr)
         return 2
+    except cluster.Lost as e:
+        print(f"almanac: {e}", file=sys.stderr)
+        return rendezvous.RESUMABLE
     except OSError as e:
         if e.errno != errno.ENOSPC:
             raise

@@ -273,5 +273,8 @@ def parse(block: str) -> dict[str, list[str]]:
 
 
 def same_experiment(config: dict[str, Any]) -> dict[str, Any]:
-    """A config without what may differ between its seeds, or be reworded after the run."""
-    return {key: value for key, value in config.items() if key not in ("seed", "reproduces")}
+    """A config without what may differ between its seeds, be reworded after the run, or says as before how a run is kept."""
+    from research.core.config import RUN
+
+    kept = {key for key, value in RUN.items() if config.get(key, value) == value}
+    return {key: value for key, value in config.items() if key not in {"seed", "reproduces"} | kept}

@@ -50,13 +50,15 @@ def build(cfg: Any) -> Experiment:
     updates = {"generator": 1, "discriminator": cfg.loss.critic_steps}
     tx = {k: optim.make({**cfg.optim, "peak_lr": rates[k]}, cfg.num_steps, updates[k]) for k in rates}
     fn = partial(predict, nets["generator"])
+    how = options(cfg)
+    guard = how.pop("not_finite")
     return Experiment(
         cfg=cfg,
         train=train,
         evals={},
         init=partial(init, nets, cfg.model.latent, train.spec, cfg.model.pack),
         tx=tx,
-        train_step=Step(partial(train_step, Losses(nets, cfg), tx, dict(cfg.loss), options(cfg))),
+        train_step=Step(partial(train_step, Losses(nets, cfg), tx, dict(cfg.loss), how), guard),
         eval_step=None,
         quality=quality.make(fn, cfg.model.latent, cfg.seed, data),
         predictor=Predictor(fn, {"z": (("b", cfg.model.latent), "float32")}, partial(encode, cfg.model.latent), decode),
@@ -79,9 +81,10 @@ def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
             state, metrics = e.train_step(state, batch)
             run.log("train", metrics)
             if run.due(e.cfg.eval_every):
-                run.log("quality", e.quality(state))
-                e.quality.draw(state, run.sample("samples.png"))
-            run.save(state)
+                with run.alone(state) as here:
+                    run.log("quality", e.quality(here))
+                    run.sample("samples.png", partial(e.quality.draw, here))
+            state = run.save(state)
 
         return run.finish(state)
 

@@ -84,7 +84,7 @@ def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
             if run.due(e.cfg.eval_every):
                 for split, sweep in e.evals.items():
                     run.log(split, run.evaluate(e.eval_step, state, sweep))
-            run.save(state)
+            state = run.save(state)
 
         return run.finish(state)
 

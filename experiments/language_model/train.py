@@ -71,10 +71,16 @@ def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
             run.log("train", metrics)
             if run.due(e.cfg.eval_every):
                 run.log("valid", run.evaluate(e.eval_step, state, e.evals["valid"]))
-            run.save(state)
+            state = run.save(state)
 
-        run.sample("sample.txt").write_text("".join(sample(e, state, jax.random.key(e.cfg.seed))), "utf-8")
+        with run.alone(state) as here:
+            run.sample("sample.txt", partial(draw, e, here))
         return run.finish(state)
+
+
+def draw(e: Experiment, state: Any, file: Path) -> None:
+    """Writes the text that `cfg.sample` asks for, the same for the same parameters."""
+    file.write_text("".join(sample(e, state, jax.random.key(e.cfg.seed))), encoding="utf-8")
 
 
 def _prompt(data: text.Text, prompt: str) -> str:

@@ -7,33 +7,43 @@ good one is used.
 
 import contextlib
 import json
+import threading
+import time
 import warnings
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as policies
 
 from research.core.mesh import path_name
+from research.host import integrity, manifest
 from research.host.errors import UserError
+from research.host.integrity import Damaged, read_errors
 from research.host.records import write_errors
 
 
 class Checkpoints:
-    """The checkpoints of one folder: `save`, `restore`, `steps`. `keep` newest ones stay; None is for readers."""
+    """The checkpoints of one folder: `save`, `restore`, `steps`.
 
-    def __init__(self, folder: str | Path, keep: int | None = None):
+    The newest `keep` stay, and every step that `every` divides. Without `keep` it is for readers.
+    """
+
+    def __init__(self, folder: str | Path, keep: int | None = None, every: int | None = None):
         self.folder = Path(folder).absolute()
+        stay = [policies.LatestN(keep), *([policies.EveryNSteps(every)] if every else [])]
         # A reader leaves half-written folders alone: they may be a running training's.
         self._options = ocp.CheckpointManagerOptions(
-            preservation_policy=policies.LatestN(keep), cleanup_tmp_directories=keep is not None, create=False
+            preservation_policy=policies.AnyPreservationPolicy(stay),
+            cleanup_tmp_directories=keep is not None,
+            create=False,
         )
         self._manager: ocp.CheckpointManager | None = None
+        self._sealer = threading.Thread()
 
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
@@ -53,7 +63,7 @@ class Checkpoints:
 
     def save(self, step: int, state: Any, meta: dict) -> None:
         """Starts to save; raises what an earlier save met. Refuses a state that is not finite."""
-        sums, finite = map(_leaves, jax.device_get(_inspect(state)))
+        sums, finite = map(_leaves, jax.device_get(integrity.inspect(state)))
         if broken := [name for name, ok in finite.items() if not ok]:
             raise UserError(f"step {step}: {broken[0]} is not finite; nothing was saved, the last checkpoint stands")
         checks = {name: int(value) for name, value in sums.items()}
@@ -66,21 +76,40 @@ class Checkpoints:
         with write_errors(self.folder):
             manager = self._open()
             manager.check_for_errors()
+            self._join()
             if step in manager.all_steps():
                 manager.delete(step)  # a run that was killed after this save does the same step again
             manager.save(step, args=args, force=True)
+        if jax.process_index() == 0:  # reads every file again: not in the run's time
+            self._sealer = threading.Thread(target=self._seal, args=[manager], daemon=True)
+            self._sealer.start()
 
     def wait(self) -> None:
         if self._manager is not None:
             with write_errors(self.folder):
                 self._manager.wait_until_finished()
                 self._manager.check_for_errors()
+                self._join()
+
+    def _join(self) -> None:
+        if self._sealer.is_alive():
+            self._sealer.join()
+
+    def _seal(self, manager: ocp.CheckpointManager) -> None:
+        """Gives each whole step a manifest of its files."""
+        while manager.is_saving_in_progress():  # or deleting
+            time.sleep(0.02)
+        with contextlib.suppress(OSError):  # a disk that is full, or gone: the next save tells
+            for folder in self.folder.iterdir():
+                if folder.name.isdigit() and not manifest.exists(folder):
+                    manifest.write(folder)
 
     def close(self) -> None:
         if self._manager is not None:
             manager, self._manager = self._manager, None
             with write_errors(self.folder):
                 manager.close()
+            self._join()
 
     def restore(self, target: Any, step: int | None = None) -> tuple[Any, dict]:
         """The newest good checkpoint (or `step`) as `target`'s shapes, dtypes and shardings -> state, meta."""
@@ -89,6 +118,7 @@ class Checkpoints:
             raise UserError(f"{self.folder} holds no checkpoint{'' if step is None else f' of step {step}'}")
         for candidate in reversed(steps):
             try:
+                self._first_host_finds(candidate)
                 return self._restore_one(candidate, target)
             except Damaged as e:
                 self._set_aside(candidate, str(e))
@@ -98,16 +128,16 @@ class Checkpoints:
 
     def _restore_one(self, step: int, target: Any) -> tuple[Any, dict]:
         manager = self._open()
-        with _read_errors():
+        with read_errors():
             checks = manager.restore(step, args=ocp.args.Composite(checksums=ocp.args.JsonRestore()))["checksums"]
             saved = _leaves(manager.item_metadata(step)["state"])
         if checks.keys() != {"state", "meta"} or checks["state"].keys() != saved.keys():
             raise Damaged("its metadata and its checksums name different leaves")
         _check_structure(self.folder / str(step), saved, target)
-        with _read_errors():
+        with read_errors():
             args = ocp.args.Composite(state=ocp.args.StandardRestore(target), meta=ocp.args.JsonRestore())
             found = manager.restore(step, args=args)
-        sums, wanted = _leaves(jax.device_get(_inspect(found["state"])[0])), _leaves(target)
+        sums, wanted = _leaves(jax.device_get(integrity.inspect(found["state"])[0])), _leaves(target)
         for name, leaf in _leaves(found["state"]).items():
             if leaf.dtype != wanted[name].dtype:  # a key that has lost its metadata is but words
                 raise Damaged(f"{name} comes back as {leaf.dtype}, not {wanted[name].dtype}")
@@ -119,20 +149,22 @@ class Checkpoints:
 
     def _set_aside(self, step: int, why: str) -> None:
         self.close()
-        source = self.folder / str(step)
-        aside = source.with_name(f"{step}.damaged")
-        number = 1
-        while aside.exists():
-            number += 1
-            aside = source.with_name(f"{step}.damaged.{number}")
+        folder = self.folder / str(step)
+        name = f"{step}.damaged"
         if jax.process_index() == 0:
-            source.rename(aside)
+            files = manifest.problems(folder) if manifest.exists(folder) else []
+            why += f" ({', '.join(files[:3])})" if files else ""
+            name = integrity.set_aside(folder).name
         multihost_utils.sync_global_devices(f"{step} set aside")
-        warnings.warn(f"checkpoint {source} is damaged: {why}; set aside as {aside.name}", stacklevel=2)
+        warnings.warn(f"checkpoint {folder} is damaged: {why}; set aside as {name}", stacklevel=2)
 
-
-class Damaged(Exception):
-    """A checkpoint that is not what was saved."""
+    def _first_host_finds(self, step: int) -> None:
+        """Each of several hosts reads its part, and must not be alone to find it damaged: the first looks at all files."""
+        if jax.process_count() > 1:
+            folder = self.folder / str(step)
+            found = jax.process_index() == 0 and manifest.exists(folder) and bool(manifest.problems(folder))
+            if multihost_utils.broadcast_one_to_all(np.asarray(found)):
+                raise Damaged("files have changed")
 
 
 def _leaves(tree: Any) -> dict[str, Any]:
@@ -142,55 +174,12 @@ def _leaves(tree: Any) -> dict[str, Any]:
 def _check_structure(folder: Path, saved: dict[str, Any], target: Any) -> None:
     """Orbax casts dtypes without a word and reports shapes without the leaf's name: compare first."""
     wanted = _leaves(target)
-    keys = {name for name, x in wanted.items() if _is_key(x) and name in saved}  # saved as their words
+    keys = {name for name, x in wanted.items() if integrity.is_key(x) and name in saved}  # saved as their words
     for name in dict.fromkeys([*wanted, *saved]):
         have, want = (_say(tree.get(name)) for tree in (saved, wanted))
         if name not in keys and have != want:
             raise UserError(f"{folder} does not fit this model: {name} is {have} there, {want} here")
 
 
-def _is_key(x: Any) -> bool:
-    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-
-
 def _say(leaf: Any) -> str:
     return "absent" if leaf is None else f"{leaf.dtype}{list(leaf.shape)}"
-
-
-def _first_line(e: Exception) -> str:
-    return f"{type(e).__name__}: {(str(e).splitlines() or [''])[0][:200]}"
-
-
-@contextlib.contextmanager
-def _read_errors() -> Iterator[None]:
-    """Orbax and TensorStore raise a dozen kinds for a damaged file. A device too small is none of them."""
-    try:
-        yield
-    except Exception as e:
-        if isinstance(e, PermissionError) or "RESOURCE_EXHAUSTED" in str(e):
-            raise UserError(f"cannot restore the checkpoint: {_first_line(e)}") from None
-        raise Damaged(_first_line(e)) from None
-
-
-@jax.jit
-def _inspect(tree: Any) -> tuple[Any, Any]:
-    return jax.tree.map(_checksum, tree), jax.tree.map(_finite, tree)
-
-
-def _finite(x: jax.Array) -> jax.Array:
-    return jnp.isfinite(x).all() if jnp.issubdtype(x.dtype, jnp.floating) else jnp.array(True)
-
-
-def _checksum(x: jax.Array) -> jax.Array:
-    """u32[]: sum of words times odd numbers of their places, modulo 2^32. Any one flipped bit changes it; no sharding does."""
-    if _is_key(x):
-        x = jax.random.key_data(x)
-    if x.dtype == jnp.bool_:
-        x = x.astype(jnp.uint8)
-    word = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint32}[x.dtype.itemsize]
-    words = jax.lax.bitcast_convert_type(x, word).astype(jnp.uint32)
-    place, stride = jnp.zeros(words.shape, jnp.uint32), 1
-    for d in reversed(range(words.ndim)):
-        place += jax.lax.broadcasted_iota(jnp.uint32, words.shape, d) * jnp.uint32(stride % 2**32)
-        stride *= words.shape[d]
-    return jnp.sum(words * (2 * place + 1), dtype=jnp.uint32)

@@ -5,20 +5,26 @@ values. Overrides are typed by the value they replace. A key that does not exist
 Durations may be said in steps, epochs or examples ("10 epochs"); they become steps once, after overrides.
 """
 
-import ast
 import importlib
 import importlib.util
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from research.host.errors import UserError, nearest
+from research.host.nested import Counted, flatten, plain, tuples, typed
 
 EXPERIMENTS = "experiments"
+RUN = dict(  # how a run is kept: the same keys in every family
+    save_seconds=None,  # a checkpoint at the latest so long after the last one, too
+    keep=3,  # newest checkpoints
+    keep_every=None,  # steps whose checkpoints stay, too; a duration
+    not_finite="stop",  # an update with a NaN: stop before it; skip it; rollback to the last checkpoint and go on after it
+)
 _IS_DURATION = re.compile(r"(steps|every|warmup|boundaries|patience)$")  # keys whose values may be durations
 _DURATION = re.compile(r"(\d[\d_]*(?:\.\d+)?) ?(steps?|epochs?|examples?)")
 
@@ -52,15 +58,9 @@ def _from_module(name: str) -> ConfigDict:
 
 def _from_json(path: Path) -> ConfigDict:
     try:
-        return ConfigDict(_tuples(json.loads(path.read_text())["config"]), sort_keys=False)
+        return ConfigDict(tuples(json.loads(path.read_text())["config"]), sort_keys=False)
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise UserError(f"cannot read the config {path}: {type(e).__name__}: {e}") from None
-
-
-def _tuples(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _tuples(v) for k, v in value.items()}
-    return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
 def merge(base: Mapping, **groups: Any) -> ConfigDict:
@@ -80,15 +80,6 @@ def _merge(cfg: ConfigDict, changes: Mapping, prefix: str) -> None:
             raise UserError(f"config key {prefix + key!r} is a group, not {value!r}")
         else:
             _set(cfg, key, value)
-
-
-def flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}."""
-    out: dict[str, Any] = {}
-    for key, value in tree.items():
-        group = isinstance(value, (dict, ConfigDict, View))
-        out |= flatten(value, f"{prefix}{key}.") if group else {prefix + key: value}
-    return out
 
 
 def override(cfg: ConfigDict, key: str, text: str) -> None:
@@ -124,89 +115,19 @@ def _set(cfg: ConfigDict, key: str, value: Any) -> None:
 
 def _parse(key: str, text: str, old: Any) -> Any:
     may_last = _IS_DURATION.search(key) and not isinstance(old, tuple)
-    wanted = type(old).__name__
+    if may_last and _DURATION.fullmatch(text):
+        return text
     try:
-        if isinstance(old, bool):
-            return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
-        if may_last and _DURATION.fullmatch(text):
-            return text
-        if isinstance(old, int) or (may_last and old is not None):
-            wanted = 'int, or a duration such as "3 epochs"' if may_last else "int"
-            number = _literal(text)  # an int as it is, a seed of 19 digits too
-            return number if type(number) is int else _whole(float(text.replace("_", "")))
-        if isinstance(old, float):
-            return float(text)
-        if isinstance(old, str):
-            return text
-        value = _tuples(_literal(text))
-        if isinstance(old, (tuple, list)) and not isinstance(value, tuple | None):
-            raise ValueError
-        return value
-    except (ValueError, KeyError, OverflowError):
+        return typed(text, 0 if may_last and old is not None else old)
+    except (ValueError, OverflowError):
+        wanted = 'int, or a duration such as "3 epochs"' if may_last and old is not None else type(old).__name__
         raise UserError(f"config key {key} = {text!r}: wanted {wanted} (it is {old!r})") from None
 
 
-def _literal(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-
-
-def _whole(number: float) -> int:
-    if number != int(number):
-        raise ValueError
-    return int(number)
-
-
-class View(Mapping):
+class View(Counted):
     """A config that counts its reads: attributes and items, groups as views. It cannot be changed."""
 
-    __slots__ = ("_values", "_read", "_prefix")  # no other attribute can be set
-
-    def __init__(self, values: Mapping, read: set[str] | None = None, prefix: str = ""):
-        self._values, self._read, self._prefix = values, set() if read is None else read, prefix
-
-    def __getitem__(self, key: str) -> Any:
-        if key not in self._values:
-            raise UserError(f"there is no config key {self._prefix + key!r}{nearest(key, self._values)}")
-        value = self._values[key]
-        if isinstance(value, Mapping) or isinstance(value, ConfigDict):
-            return View(value, self._read, f"{self._prefix}{key}.")
-        self._read.add(self._prefix + key)
-        return value
-
-    def __getattr__(self, key: str) -> Any:
-        if key.startswith("_"):
-            raise AttributeError(key)
-        return self[key]
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """The value, or `default` where the key is absent or None."""
-        value = self[key] if key in self else None
-        return default if value is None else value
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._values
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def to_dict(self) -> dict:
-        """Plain nested values; does not count as reading."""
-        return plain(self._values)
-
-    def mark(self, *keys: str) -> None:
-        """Counts keys, and all keys of groups, as read: those that the tools read, not the experiment."""
-        self._read.update(k for k in flatten(self.to_dict()) for key in keys if f"{k}.".startswith(f"{key}."))
-
-    def unread(self) -> list[str]:
-        """Keys with a value that nothing has read. None is the absence of a value."""
-        flat = flatten(self.to_dict())
-        return [k for k, v in flat.items() if v is not None and k not in self._read]
+    __slots__ = ()
 
     def in_steps(self, epoch: int, batch_size: int) -> "View":
         """The same config with every duration in steps; `epoch` and `batch_size` are in examples."""
@@ -227,13 +148,6 @@ class View(Mapping):
         return View(one(self.to_dict()), self._read)
 
 
-def plain(tree: Any) -> Any:
-    """ConfigDicts and views -> dicts, without counting reads."""
-    if isinstance(tree, View):
-        return tree.to_dict()
-    return {k: plain(tree[k]) for k in tree} if isinstance(tree, (Mapping, ConfigDict)) else tree
-
-
 def track(cfg: Mapping | ConfigDict) -> View:
     """The config as a view that counts its reads; a view stays itself."""
     return cfg if isinstance(cfg, View) else View(plain(cfg))
@@ -243,9 +157,3 @@ def check_read(cfg: View) -> None:
     if keys := cfg.unread():
         value = flatten(cfg.to_dict())[keys[0]]
         raise UserError(f"config key {keys[0]} = {value!r} is read by nothing in this experiment; remove it")
-
-
-def differences(old: Mapping, new: Mapping) -> list[str]:
-    """Lines `key: old -> new` for two nested configs."""
-    a, b = flatten(_tuples(plain(old))), flatten(_tuples(plain(new)))
-    return [f"{k}: {a.get(k)!r} -> {b.get(k)!r}" for k in dict.fromkeys([*a, *b]) if a.get(k) != b.get(k)]

@@ -3,32 +3,35 @@
     config.json      the locked config, versions, commit, devices
     metrics.jsonl    {"step", "split", "values"}: a pure function of config and seed, bit for bit
     timing.jsonl     {"step", "seconds", "examples_per_s", ...}: what a clock says
-    checkpoints/     the newest `keep`;  best/  the best by `best.metric`
-    samples/ report.json report.html curves.png, TensorBoard events
+    checkpoints/     the newest `keep` and each `keep_every`;  best/  the best by `best.metric`
+    samples/ report.json report.html curves.png, TensorBoard events;  not_finite.json, where a step was not
 
 The host never waits for the device to log: values are read an interval late, or when something needs them (evaluation, a
 checkpoint, the end).
 """
 
+import contextlib
 import math
-import os
-import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 from research.core import mesh as mesh_lib
 from research.core import metrics
 from research.core import state as state_lib
 from research.core.checkpoint import Checkpoints
-from research.core.config import View, check_read, differences
+from research.core.config import View, check_read
 from research.core.experiment import Experiment
+from research.core.guard import Guard
 from research.host import device, flops
+from research.host.directory import Directory
 from research.host.errors import UserError, nearest
-from research.host.records import Clock, Records, read_json, write_errors, write_json
+from research.host.records import Clock, Records, write_errors, write_json
 
 PREEMPTED = 75  # exit status: saved, start again to go on
 TOOLS_KEYS = ("name", "reproduces")  # read by the tools, not by the experiment
@@ -38,83 +41,51 @@ class Run:
     """`with Run(cfg, workdir) as run:` the mechanics around a visible loop."""
 
     def __init__(self, cfg: View, workdir: str | Path, resume: str = "auto", profile: tuple[int, int] | None = None):
-        self.cfg, self.dir = cfg, Path(workdir).absolute()
-        self._profiler = device.Profiler(self.dir / "profile", profile)
+        self.cfg = cfg
         cfg.mark(*TOOLS_KEYS)
         self._best_metric = tuple(cfg.best[k] for k in ("metric", "mode", "patience"))
         self._every = {k: cfg[f"{k}_every"] for k in ("log", "eval", "save")}
+        self._save_seconds, self._policy = cfg.save_seconds, cfg.not_finite
         self.num_steps, self._seed = cfg.num_steps, cfg.seed
         for key in ("num_steps", "keep"):
             if cfg[key] < 1:
                 raise UserError(f"{key} = {cfg[key]}: at least 1")
         self.mesh = mesh_lib.make_mesh(cfg.mesh)
         self.writes = jax.process_index() == 0
-        self._checkpoints = Checkpoints(self.dir / "checkpoints", cfg.keep)
+        self._directory = Directory(workdir, cfg.to_dict(), resume, self.writes)
+        self.dir = self._directory.folder
+        self._profiler = device.Profiler(self.dir / "profile", profile)
+        self._checkpoints = Checkpoints(self.dir / "checkpoints", cfg.keep, cfg.keep_every)
         self._best = Checkpoints(self.dir / "best", 1)
-        self._check_directory(resume)
 
         self.done = 0  # updates done; during the loop's body, the one under way counts
         self._rows: list[tuple[int, Mapping]] = []  # training metrics not yet averaged into the log
         self._unread: list[tuple[int, Mapping]] = []  # of these, still on the device
+        self._records: Any = None  # opened when the state is there
         self._tracker: dict[str, Any] = {"value": None, "step": 0, "stopped": False}
         self._report: dict[str, Any] = {"lines": [], "baselines": {}}
         self._preempted = self._saved = self._turned = False
-        self._elapsed = 0.0
-
-    def _check_directory(self, resume: str) -> None:
-        if resume not in ("auto", "force"):
-            raise UserError(f"--resume={resume}: 'auto' or 'force'")
-        path = self.dir / "config.json"
-        if self.dir.exists() and (not self.dir.is_dir() or not os.access(self.dir, os.W_OK)):
-            raise UserError(f"cannot write to the run directory {self.dir}")
-        self._made = [p for p in (self.dir, *self.dir.parents) if not p.exists()]  # by this start, deepest first
-        self._before = [] if self._made else list(self.dir.iterdir())
-        self._fresh = self._changed = not path.exists()
-        if self._fresh:
-            return
-        try:
-            changed = differences(read_json(path)["config"], self.cfg.to_dict())
-        except (OSError, ValueError, LookupError, TypeError) as e:
-            raise UserError(f"cannot read {path}: {type(e).__name__}: {e}") from None
-        self._changed = bool(changed)
-        if changed and resume != "force":
-            more = f" (and {len(changed) - 3} more)" if len(changed) > 3 else ""
-            raise UserError(
-                f"{self.dir} holds a run of another config: {'; '.join(changed[:3])}{more}. "
-                "Give another --workdir, or --resume=force to go on with the new config"
-            )
+        self._elapsed = 0.0  # seconds of all lives at the last save
+        self._seek: int | None = None  # the step to go on from, after a roll-back
 
     def __enter__(self) -> "Run":
         self._context = jax.set_mesh(self.mesh)
         self._context.__enter__()
-        try:  # Python allows signal handlers in the main thread alone
-            self._old_handler = signal.signal(signal.SIGTERM, self._on_sigterm)
-        except ValueError:
-            self._old_handler = None
+        self._old_handler = None
+        if jax.process_count() == 1:  # else JAX has its own, which tells the other hosts
+            with contextlib.suppress(ValueError):  # Python allows signal handlers in the main thread alone
+                self._old_handler = signal.signal(signal.SIGTERM, self._on_sigterm)
         return self
 
     def __exit__(self, kind, error, traceback) -> None:
         self._context.__exit__(kind, error, traceback)
         if self._old_handler is not None:
             signal.signal(signal.SIGTERM, self._old_handler)
-        self._profiler.close()
-        if hasattr(self, "_records"):
-            self._records.close()
-        self._checkpoints.close()
-        self._best.close()
-        if isinstance(error, UserError) and self._fresh and not self._turned:
-            self._discard()
-
-    def _discard(self) -> None:
-        """Takes back what a start has written, where a mistake ended it before the loop had turned once."""
-        if not self.writes or not self.dir.is_dir():
-            return
-        for path in self.dir.iterdir():
-            if path not in self._before:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-        for folder in self._made:
-            if not any(folder.iterdir()):
-                folder.rmdir()
+        try:
+            for part in (self._profiler, self._records, self._checkpoints, self._best):
+                part and part.close()
+        finally:
+            self._directory.close(error, mistake=isinstance(error, UserError) and not self._turned)
 
     def _on_sigterm(self, *_: Any) -> None:
         self._preempted = True
@@ -125,11 +96,12 @@ class Run:
         """A TrainState, born sharded or restored from this directory."""
         self._check(e)
         make = (e.init, e.tx)
-        target, _ = state_lib.abstract(*make, self.mesh, e.rules, bool(e.ema))
-        self._names = _names(target.params, e.tx)
+        self._target = target = state_lib.abstract(*make, self.mesh, e.rules, bool(e.ema))[0]
+        self._guard = Guard(self._policy, target.params, e.tx)
         self.parameters = state_lib.count(target.params)
         self._units = e.train.units
         self._flops = flops.share(lambda: e.train_step.trace(target, e.train.spec), self.mesh)
+        self._directory.join()
         if self._checkpoints.steps():
             state, meta = self._checkpoints.restore(target)
             self.done = int(state.step)
@@ -161,7 +133,7 @@ class Run:
         about = {"name": config.get("name"), "parameters": self.parameters, "devices": device.describe(self.mesh)}
         with write_errors(self.dir):
             self.dir.mkdir(parents=True, exist_ok=True)
-            if self.writes and (self._changed or not over):  # what made a finished run stays written
+            if self.writes and (self._directory.changed or not over):  # what made a finished run stays written
                 about |= {"config": config, "versions": device.versions(), "commit": device.commit()}
                 write_json(self.dir / "config.json", about)
             self._records = Records(self.dir, self.done, self.num_steps, self.writes)
@@ -176,20 +148,25 @@ class Run:
 
     def steps(self, stream: Any) -> Iterator[tuple[int, dict]]:
         """(updates done, batch) from the state's step to `num_steps`, or until early stopping."""
-        self._clock, first = Clock(self._elapsed, self.done), self.done
-        if self._tracker["stopped"]:
-            return
+        self._clock, self._stream = Clock(self._elapsed, self.done), stream
+        while self.done < self.num_steps and not self._tracker["stopped"]:
+            yield from self._steps(stream, self.done)
+            if self._seek is None:
+                break
+            self.done, self._seek = self._seek, None
+        self._records.finish_bar()
+
+    def _steps(self, stream: Any, first: int) -> Iterator[tuple[int, dict]]:
         for step, batch in enumerate(stream.on_device(self.mesh, first, self.num_steps), first):
             self._profiler.at(step - first)
             self.done, self._saved = step + 1, False
             yield step, batch
-            if step == first:
+            if not self._turned:
                 check_read(self.cfg)  # all that is read has been
                 self._turned = True
                 self._records.say(device.cache_report())
-            if self._tracker["stopped"]:
-                break
-        self._records.finish_bar()
+            if self._tracker["stopped"] or self._seek is not None:
+                return
 
     def due(self, every: int) -> bool:
         """Whether the step under way ends an interval of `every` steps, or is the last. 0 is never but the last."""
@@ -199,6 +176,8 @@ class Run:
         """Training pairs are kept on the device and averaged over `log_every` steps; other splits' values are written."""
         if split != "train":
             self._flush()
+            if self._guard.fault:  # measured on a state that `save` will not go on with
+                return
             self._records.write(self.done, split, values)
             self._track(split, values)
             return
@@ -212,23 +191,11 @@ class Run:
             self._write_train()
 
     def _read(self, until: int | None = None) -> None:
-        while self._unread and (until is None or self._unread[0][0] <= until):
+        while self._unread and (until is None or self._unread[0][0] <= until) and not self._guard.fault:
             step, values = self._unread.pop(0)
-            values = jax.device_get(values)
-            pairs = {k: v for k, v in values.items() if not k.endswith("bad")}
-            self._rows.append((step, {k: [float(s), float(w)] for k, (s, w) in pairs.items()}))
-            self._check_finite(step, values)
-
-    def _check_finite(self, step: int, values: Mapping) -> None:
-        for key, bad in values.items():
-            if key.endswith("bad") and int(bad) >= 0:
-                names = self._names[key.removesuffix("bad").rstrip("/")]
-                what = f"the gradient of {names[bad]}" if bad < len(names) else "the loss"
-                last = max(self._checkpoints.steps(), default=None)
-                kept = f"checkpoint {last} is kept" if last is not None else "no checkpoint had been saved"
-                raise UserError(
-                    f"step {step}: {what} is not finite; {kept}. Lower optim.peak_lr, or set optim.clip_norm"
-                )
+            row = self._guard.row(step, jax.device_get(values))
+            if self._policy == "rollback" or not self._guard.fault:
+                self._rows.append((step, row))
 
     def _write_train(self) -> None:
         """Writes every whole interval whose rows have been read."""
@@ -268,25 +235,74 @@ class Run:
                 f"stopped at step {self.done:,}: {metric} has not improved on {best:.4f} for {patience:,} steps"
             )
 
-    def save(self, state: Any) -> None:
-        """Saves when due, at the end, when early stopping ends the run and when preempted (then leaves with status 75)."""
+    def save(self, state: Any) -> Any:
+        """Saves when due, at the end, when early stopping ends the run and when preempted (then leaves with status 75).
+
+        Returns the state to go on with: another one after a roll-back.
+        """
+        if jax.process_count() > 1:  # true for all hosts at one step, after a SIGTERM to any
+            self._preempted |= multihost_utils.reached_preemption_sync_point(self.done)
         ends = self._preempted or self._tracker["stopped"]
         if self._tracker["value"] is not None and self._tracker["step"] == self.done:
-            self._flush()
             self._best.save(self.done, state, {"tracker": self._tracker})
-        if not (ends or self.due(self._every["save"])) or self._saved:
-            return
-        self._flush()
+        due = not self._saved and (ends or self.due(self._every["save"]) or self._late())
+        if due:
+            self._flush()
+        if self._guard.fault:
+            return self._recover(state)
+        if due:
+            self._write(state)
+            self._saved = True
+        if due and self._preempted:
+            self._checkpoints.wait()
+            self._records.say(f"preempted: saved step {self.done:,}; the same command goes on")
+            raise SystemExit(PREEMPTED)
+        return state
+
+    def _late(self) -> bool:
+        """Whether `save_seconds` have passed. Several hosts go by the first one's clock, and ask it where they log."""
+        several = jax.process_count() > 1
+        if not self._save_seconds or (several and not self.due(self._every["log"])):
+            return False
+        late = self._clock.elapsed() - self._elapsed >= self._save_seconds
+        return bool(multihost_utils.broadcast_one_to_all(np.asarray(late))) if several else late
+
+    def _write(self, state: Any) -> None:
+        self._directory.check()
         self._records.flush()
         self._best.wait()  # a checkpoint promises that the best before it is whole, too
         self._elapsed = self._clock.elapsed()
         meta = {"rows": self._rows, "tracker": self._tracker, "elapsed": self._elapsed, "report": self._report}
         self._checkpoints.save(self.done, state, meta)
-        self._saved = True
-        if self._preempted:
+        self._directory.push(self.dir / "checkpoints" / str(self.done))
+
+    def _recover(self, state: Any) -> Any:
+        """Rolls back, or keeps the state before the step that was not finite and ends the run."""
+        (bad, what), self._guard.fault = self._guard.fault, None
+        self._turned = True  # what has been written tells of the step: it stays
+        self._unread.clear()
+        self._checkpoints.wait()
+        last = max((step for step in self._checkpoints.steps() if step < bad), default=None)
+        if self._guard.may_roll_back(last):
+            self._records.say(f"step {bad:,}: {what} is not finite; back to checkpoint {last:,}, on with batch {bad:,}")
+            self._seek, state = bad, self._checkpoints.restore(self._target, last)[0]
+            state = state.replace(step=jax.device_put(np.int32(bad), state.step.sharding))
+            if bad == self.num_steps:  # the loop does not turn again
+                self._write(state)
+            return state
+        if int(state.step) == bad - 1 != last:  # not where too many were skipped
+            self.done, last = bad - 1, bad - 1
+            self._write(state.replace(skipped=jax.device_put(np.int32(0), state.step.sharding)))
             self._checkpoints.wait()
-            self._records.say(f"preempted: saved step {self.done:,}; the same command goes on")
-            raise SystemExit(PREEMPTED)
+        examples = [int(i) for i in self._stream.numbers(bad - 1)[0]]
+        if self.writes:
+            found = {"step": bad, "what": what, "examples": examples, "checkpoint": last}
+            write_json(self.dir / "not_finite.json", found)
+        some = ", ".join(map(str, examples[:3])) + (f" and {len(examples) - 3} more" if len(examples) > 3 else "")
+        raise UserError(
+            f"step {bad}: {what} is not finite, on examples {some}; checkpoint {last} is kept. See `almanac replay "
+            f"{self.dir} --step {bad}`; lower optim.peak_lr, or set optim.clip_norm or not_finite"
+        )
 
     def finish(self, state: Any) -> Any:
         """Waits for what is being written and closes the log. Returns the state."""
@@ -311,16 +327,23 @@ class Run:
         words = ", ".join(f"{name} {value:.3f}" for name, value in values.items())
         self.note(f"{metric} to beat: {words}{' ' if unit else ''}{unit}")
 
-    def sample(self, name: str) -> Path:
-        """A path under samples/ for this step's sample: `samples/step_00000100_<name>`."""
-        folder = self.dir / "samples"
-        folder.mkdir(exist_ok=True)
-        return folder / f"step_{self.done:08d}_{name}"
+    @contextlib.contextmanager
+    def alone(self, state: Any) -> Iterator[Any]:
+        """The state without its optimiser's, for what is not one program over all hosts, such as drawing samples.
 
+        Several hosts must come here together: each gets the whole on its first device.
+        """
+        if jax.process_count() == 1:
+            yield state
+            return
+        whole = jax.jit(lambda x: x, out_shardings=mesh_lib.replicated(self.mesh))(state.replace(opt=()))
+        one = mesh_lib.make_mesh(dict.fromkeys(self.mesh.shape, 1), jax.local_devices()[:1])
+        with jax.set_mesh(one):
+            yield jax.tree.map(lambda x: x.addressable_data(0), whole)
 
-def _names(params: Any, tx: Any) -> dict[str, list[str]]:
-    groups = {k: params[k] for k in tx} if isinstance(tx, Mapping) else {"": params}
-    return {
-        group: [f"{group}/{mesh_lib.path_name(p)}".lstrip("/") for p, _ in jax.tree_util.tree_leaves_with_path(tree)]
-        for group, tree in groups.items()
-    }
+    def sample(self, name: str, write: Callable[[Path], Any]) -> None:
+        """Calls `write` with a path under samples/ for this step's sample: `samples/step_00000100_<name>`."""
+        if self.writes:
+            folder = self.dir / "samples"
+            folder.mkdir(exist_ok=True)
+            write(folder / f"step_{self.done:08d}_{name}")

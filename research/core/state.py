@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
@@ -15,7 +16,10 @@ Optimizers: TypeAlias = optax.GradientTransformation | Mapping[str, optax.Gradie
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """step i32[] updates done · params · opt (Optax) · extra mutable collections · ema of params or {} · key (typed)."""
+    """step i32[] · params · opt (Optax) · extra mutable collections · ema of params or {} · key (typed) · skipped i32[].
+
+    `step` counts steps done, `skipped` those whose update was not finite and not made.
+    """
 
     step: jax.Array
     params: Any
@@ -23,6 +27,7 @@ class TrainState(flax.struct.PyTreeNode):
     extra: Any
     ema: Any
     key: jax.Array
+    skipped: jax.Array
 
     @property
     def variables(self) -> dict:
@@ -34,9 +39,10 @@ def create(
     init: Callable[[jax.Array], Mapping], tx: Optimizers, seed: int, mesh: Mesh, rules: Sequence = (), ema: bool = False
 ) -> TrainState:
     """`init(key) -> {"params": ..., **extra}` and an optimiser (or one a group of params) -> a state born sharded."""
-    shapes, shards = abstract(init, tx, mesh, rules, ema)
-    del shapes
-    return jax.jit(lambda key: _fresh(init, tx, ema, key), out_shardings=shards)(jax.random.key(seed))
+    shards = abstract(init, tx, mesh, rules, ema)[1]
+    # As words on the host: a key made here would be on one host's device, where there may be several.
+    words = np.asarray(jax.random.key_data(jax.random.key(seed)))
+    return jax.jit(lambda words: _fresh(init, tx, ema, jax.random.wrap_key_data(words)), out_shardings=shards)(words)
 
 
 def abstract(
@@ -57,7 +63,8 @@ def _fresh(init: Callable, tx: Optimizers, ema: bool, key: jax.Array) -> TrainSt
     opt = {k: t.init(params[k]) for k, t in tx.items()} if isinstance(tx, Mapping) else tx.init(params)
     # A copy, not an alias: donated buffers may appear only once.
     averaged = jax.tree.map(jnp.copy, params) if ema else {}
-    return TrainState(jnp.zeros((), jnp.int32), params, opt, variables, averaged, run_key)
+    zero = jnp.zeros((), jnp.int32)
+    return TrainState(zero, params, opt, variables, averaged, run_key, jnp.copy(zero))
 
 
 def count(params: Any) -> int:

@@ -14,8 +14,9 @@ import optax
 
 from research.core import mesh as mesh_lib
 from research.core.state import TrainState
-from research.host.errors import UserError
+from research.host.errors import UserError, nearest
 
+POLICIES = ("stop", "skip", "rollback")  # for an update that is not finite
 Loss = Callable[[Any, Any, Mapping, jax.Array], tuple[jax.Array, tuple[dict, Any]]]
 
 
@@ -43,8 +44,8 @@ def update(
 ) -> tuple[TrainState, dict]:  # fmt: skip
     """One optimiser update of `state.params` (or of its `group`); does not count as a step.
 
-    Returns the state and the loss's metrics, with `grad_norm`, `learning_rate` and `bad`: the index of the first
-    parameter whose gradient is not finite, the number of parameters if only the loss is not, else -1.
+    Returns the state and the loss's metrics, with `grad_norm`, `learning_rate` and `bad`: the first of n gradients (i), the
+    loss (n) and n updated parameters (n + 1 + i) that is not finite, else -1.
     `part` tells several updates of one step apart, for their keys.
     """
     key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), part)
@@ -59,11 +60,11 @@ def update(
     norm = jnp.sqrt(sum(squares))
     if clip_norm:
         grads = jax.tree.map(lambda g: g * (clip_norm / jnp.maximum(norm, clip_norm)), grads)
-    bad = _first_bad(squares, metrics["loss"][0])
 
     old = state.opt[group] if group else state.opt
     updates, opt = tx.update(grads, old, params)
     params = optax.apply_updates(params, updates)
+    bad = _first_bad(squares, metrics["loss"][0], params)
     metrics = {**metrics, "grad_norm": (norm, 1.0), "bad": bad}
     if hasattr(tx, "schedule"):
         metrics["learning_rate"] = (tx.schedule(state.step), 1.0)
@@ -110,23 +111,48 @@ def _accumulated(loss, params, extra, batch, key, parts: int, grad: Callable):
     return jax.tree.map(lambda g: g / weight, grads), metrics, extra
 
 
-def _first_bad(squares: list[jax.Array], loss: jax.Array) -> jax.Array:
-    bad = ~jnp.isfinite(jnp.stack([*squares, loss.astype(jnp.float32)]))
+def _first_bad(squares: list[jax.Array], loss: jax.Array, params: Any) -> jax.Array:
+    finite = [*map(jnp.isfinite, [*squares, loss]), *(jnp.isfinite(p).all() for p in jax.tree.leaves(params))]
+    bad = ~jnp.stack(finite)
     return jnp.where(bad.any(), jnp.argmax(bad), -1).astype(jnp.int32)
 
 
-class Step:
-    """A jitted `fn(state, batch) -> (state, metrics)`: donates the state and keeps its shardings."""
+def _guarded(fn: Callable, skip: bool) -> Callable:
+    """`fn` whose updates that are not finite are not made.
 
-    def __init__(self, fn: Callable):
-        self.fn = fn
+    To skip is to count the step and go on. Else the state stays what it was before the first of them, whatever steps are
+    still sent to the device until the host has seen it.
+    """
+
+    def step(state, batch):
+        new, metrics = fn(state, batch)
+        found = [value for name, value in metrics.items() if name.endswith("bad")]
+        if not found:
+            return new, metrics
+        good = (jnp.stack(found) < 0).all() & (skip | (state.skipped == 0))
+        old = state.replace(step=new.step if skip else state.step, skipped=state.skipped + 1)
+        return jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old), metrics
+
+    return step
+
+
+class Step:
+    """A jitted `fn(state, batch) -> (state, metrics)`: donates the state and keeps its shardings.
+
+    `not_finite` says what becomes of an update that is not: "skip", or "stop" and "rollback", which keep the state before it.
+    """
+
+    def __init__(self, fn: Callable, not_finite: str = "stop"):
+        if not_finite not in POLICIES:
+            raise UserError(f"not_finite = {not_finite!r}{nearest(not_finite, POLICIES)}")
+        self.fn, self._skip = fn, not_finite == "skip"
         self._jit: Any = None
 
     def jit(self, state: TrainState) -> Any:
         if self._jit is None:
             shards = jax.tree.map(lambda x: x.sharding, state)
             whole = mesh_lib.replicated(state.step.sharding.mesh)
-            self._jit = jax.jit(self.fn, donate_argnums=0, out_shardings=(shards, whole))
+            self._jit = jax.jit(_guarded(self.fn, self._skip), donate_argnums=0, out_shardings=(shards, whole))
         return self._jit
 
     def __call__(self, state: TrainState, batch: Mapping) -> tuple[TrainState, dict]:
@@ -142,13 +168,17 @@ class Step:
 
 
 def options(cfg: Any) -> dict:
-    """What the config says of a step: keywords of `update` and `make_train_step`."""
-    return {"dtype": cfg.dtype, **{k: cfg.optim[k] for k in ("accumulate", "clip_norm", "ema")}}
+    """What the config says of a step: keywords of `make_train_step`."""
+    return {
+        "dtype": cfg.dtype,
+        "not_finite": cfg.not_finite,
+        **{k: cfg.optim[k] for k in ("accumulate", "clip_norm", "ema")},
+    }
 
 
 def make_train_step(
     loss: Loss, tx: optax.GradientTransformation, *, dtype: str = "float32", accumulate: int = 1, clip_norm: float = 0.0,
-    ema: float = 0.0, grad: Callable = value_and_grad,
+    ema: float = 0.0, grad: Callable = value_and_grad, not_finite: str = "stop",
 ) -> Step:  # fmt: skip
     """A loss and an optimiser -> the step of a family with one network."""
 
@@ -158,7 +188,7 @@ def make_train_step(
         )
         return advance(state, ema), metrics
 
-    return Step(train_step)
+    return Step(train_step, not_finite)
 
 
 def make_eval_step(predict: Callable, measure: Callable, dtype: str = "float32") -> Callable:

@@ -60,14 +60,19 @@ class Stream:
             raise UserError(f"seed = {seed}: at least 0")
         self.source, self.batch_size, self.seed, self.epoch = source, batch_size, seed, len(source)
 
-    def batch(self, step: int, rows: slice = slice(None)) -> Batch:
-        """Rows of batch number `step`: {name: array[rows, ...]}."""
+    def numbers(self, step: int, rows: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of batch number `step` -> their examples' places in the source, and their epochs: i64[rows] each."""
         places = step * self.batch_size + np.arange(self.batch_size)[rows]
         epochs, places = np.divmod(places, self.epoch)
-        parts = []
+        indices = np.empty_like(places)
         for e in np.unique(epochs):
-            indices = _permutation(self.epoch, self.seed, int(e))[places[epochs == e]]
-            parts.append(self.source.gather(indices, int(e)))
+            indices[epochs == e] = _permutation(self.epoch, self.seed, int(e))[places[epochs == e]]
+        return indices, epochs
+
+    def batch(self, step: int, rows: slice = slice(None)) -> Batch:
+        """Rows of batch number `step`: {name: array[rows, ...]}."""
+        indices, epochs = self.numbers(step, rows)
+        parts = [self.source.gather(indices[epochs == e], int(e)) for e in np.unique(epochs)]
         return parts[0] if len(parts) == 1 else {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
 
     @functools.cached_property

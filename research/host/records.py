@@ -6,6 +6,7 @@ import json
 import math
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,12 +16,15 @@ from tqdm import tqdm
 
 from research.host.errors import UserError
 
+_one_part = threading.Lock()  # two threads may write the same file
+EVENTS_SECONDS = 30  # TensorBoard sees events at the latest so long after they were written
+
 
 class Records:
     """Opens a run directory's logs for appending after `step`; lines of later steps are of a life that was lost."""
 
     def __init__(self, folder: Path, step: int, num_steps: int, writes: bool):
-        self._folder, self._writes = folder, writes
+        self._folder, self._writes, self._failed = folder, writes, False
         self._files: dict[str, Any] = {}
         self._bar = tqdm(
             total=num_steps, initial=step, unit=" steps", disable=not (writes and sys.stderr.isatty()),
@@ -31,18 +35,7 @@ class Records:
         for name in ("metrics.jsonl", "timing.jsonl"):
             _trim(folder / name, step)
             self._files[name] = open(folder / name, "a", encoding="utf-8")  # noqa: SIM115
-        self._events: Any = None  # opened when there is something to write
-        self._purge = step + 1 if step else None  # TensorBoard, too, forgets the steps that were lost
-
-    def _scalars(self, split: str, values: Mapping[str, float], step: int) -> None:
-        if self._events is None:
-            from tensorboardX import SummaryWriter
-
-            # The suffix: two lives that begin in one second would write to one file.
-            suffix = f".{self._purge or 0}"
-            self._events = SummaryWriter(str(self._folder), purge_step=self._purge, filename_suffix=suffix)
-        for name, value in values.items():
-            self._events.add_scalar(f"{split}/{name}", value, step)
+        self._events = Events(folder, step)
 
     def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
         """One object a line, and the scalars `split/name`."""
@@ -50,8 +43,9 @@ class Records:
             return
         # JSON has no NaN: what could not be measured is null.
         clean = {k: float(v) if math.isfinite(v) else None for k, v in values.items()}
-        self._line("metrics.jsonl", {"step": step, "split": split, "values": clean})
-        self._scalars(split, values, step)
+        with self._writing():
+            self._line("metrics.jsonl", {"step": step, "split": split, "values": clean})
+            self._events.write(step, split, values)
         if split != "train":
             words = "  ".join(f"{k} {v:.4f}" for k, v in values.items())
             self.say(f"step {step:>7,}  {split:<5}  {words}")
@@ -59,8 +53,9 @@ class Records:
     def time(self, step: int, rates: Mapping[str, float], values: Mapping[str, float]) -> None:
         if not self._writes:
             return
-        self._line("timing.jsonl", {"step": step, **{k: round(v, 6) for k, v in rates.items()}})
-        self._scalars("timing", rates, step)
+        with self._writing():
+            self._line("timing.jsonl", {"step": step, **{k: round(v, 6) for k, v in rates.items()}})
+            self._events.write(step, "timing", rates)
         unit = "tokens" if "tokens_per_s" in rates else "examples"
         words = [f"{k.replace('/', ' ')} {v:.3f}" for k, v in values.items() if k.endswith("loss")]
         words.append(f"{rates[f'{unit}_per_s']:,.0f} {unit}/s")
@@ -77,9 +72,22 @@ class Records:
 
     def flush(self) -> None:
         """To the disk: a checkpoint promises that what came before it is in the log."""
-        for file in self._files.values():
-            file.flush()
-            os.fsync(file.fileno())
+        if not self._writes:
+            return
+        with self._writing():
+            for file in self._files.values():
+                file.flush()
+                os.fsync(file.fileno())
+            self._events.flush()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            with write_errors(self._folder):
+                yield
+        except BaseException:
+            self._failed = True
+            raise
 
     def _line(self, name: str, value: Mapping) -> None:
         self._files[name].write(json.dumps(value) + "\n")
@@ -90,10 +98,55 @@ class Records:
 
     def close(self) -> None:
         self._bar.close()
-        for file in self._files.values():
-            file.close()
-        if self._writes and self._events is not None:
-            self._events.close()
+        if not self._writes:
+            return
+        # What could not be written has been told, and would be told again: a file keeps it, to try once more.
+        with contextlib.suppress(UserError) if self._failed else contextlib.nullcontext(), write_errors(self._folder):
+            with contextlib.ExitStack() as stack:
+                for file in (*self._files.values(), self._events):
+                    stack.callback(file.close)
+
+
+class Events:
+    """TensorBoard's scalars, in a file that is made with the first. Written at once: tensorboardX's own writer does it in a
+    thread, which dies on a full disk and leaves the run waiting for it."""
+
+    def __init__(self, folder: Path, step: int):
+        self._prefix, self._step = str(folder / "events"), step
+        self._writer: Any = None
+        self._flushed = time.perf_counter()
+
+    def _open(self) -> None:
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+        first = self._step + 1 if self._step else 0
+        # The suffix: two lives that begin in one second would write to one file.
+        self._writer = EventsWriter(self._prefix, filename_suffix=f".{first}")
+        if first:  # TensorBoard, too, forgets the steps that were lost
+            start = SessionLog(status=SessionLog.START)
+            self._writer.write_event(Event(step=first, wall_time=time.time(), session_log=start))
+
+    def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import scalar
+
+        if self._writer is None:
+            self._open()
+        for name, value in values.items():
+            event = Event(step=step, wall_time=time.time(), summary=scalar(f"{split}/{name}", value))
+            self._writer.write_event(event)
+        if time.perf_counter() - self._flushed > EVENTS_SECONDS:  # somebody may be looking
+            self.flush()
+
+    def flush(self) -> None:
+        self._flushed = time.perf_counter()
+        if self._writer is not None:
+            self._writer.flush()
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
 
 
 def _trim(path: Path, step: int) -> None:
@@ -113,8 +166,17 @@ def _trim(path: Path, step: int) -> None:
 def write_text(path: Path, text: str) -> None:
     """Whole or not at all."""
     part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    with _one_part:
+        try:
+            with open(part, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())  # else a power cut may leave the new name with nothing under it
+            os.replace(part, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                part.unlink()
+            raise
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -7,8 +7,9 @@ import pytest
 
 import research
 from research.core import config
-from research.core.config import View, check_read, differences, track
+from research.core.config import View, check_read, track
 from research.host.errors import UserError
+from research.host.nested import differences
 from research.nn.construct import construct
 
 BASE = dict(

@@ -9,9 +9,11 @@ from types import SimpleNamespace
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from research.core import mesh, metrics, optim, state
+from research.core import run as run_module
 from research.core.checkpoint import Checkpoints
 from research.core.config import track
 from research.core.experiment import Experiment
@@ -31,8 +33,11 @@ BASE = {
     "eval_every": 5,
     "save_every": 4,
     "keep": 2,
+    "keep_every": None,
+    "save_seconds": None,
+    "not_finite": "stop",
     "best": {"metric": "valid/loss", "mode": "min", "patience": None},
-    "poison": None,  # (step, "kernel" or "loss"): a gradient or a loss that is not finite
+    "poison": None,  # (first step, last, "kernel", "loss" or "update"): what is not finite in these steps
     "reproduces": None,
 }
 
@@ -57,9 +62,9 @@ def loss(poison, step, params, extra, batch, key):
     found = measure(predict({"params": params}, noisy), noisy)
     scalar = metrics.mean(found["loss"])
     if poison:
-        bad = jnp.where(step + 1 == poison[0], jnp.nan, 0.0)
-        scalar += bad * params["dense"]["kernel"].sum() if poison[1] == "kernel" else 0.0
-        if poison[1] == "loss":
+        bad = jnp.where((step + 1 >= poison[0]) & (step + 1 <= poison[1]), jnp.nan, 0.0)
+        scalar += bad * params["dense"]["kernel"].sum() if poison[2] == "kernel" else 0.0
+        if poison[2] == "loss":
             found = {"loss": (found["loss"][0] + bad, found["loss"][1])}
     return scalar, (found, extra)
 
@@ -69,13 +74,19 @@ def experiment(cfg):
     draw = np.random.default_rng(0).normal
     arrays = [{"x": draw(size=(n, 3)).astype("f"), "y": draw(size=n).astype("f")} for n in (40, 20)]
     tx = optim.make(cfg.optim, cfg.num_steps)
-    poison = cfg.poison
+    poison, not_finite = cfg.poison, cfg.not_finite
     for key in ("accumulate", "clip_norm", "ema"):
         assert cfg.optim[key] in (0, 1)
 
     def train_step(state, batch):
-        state, found = update(state, batch, partial(loss, poison, state.step), tx)
-        return advance(state), found
+        rule = tx
+        if poison and poison[2] == "update":  # finite gradients, and a parameter beyond float32
+            huge = jnp.where(state.step + 1 == poison[0], 3e38, 0.0)
+            grow = optax.stateless(lambda u, p: {"dense": {**u["dense"], "bias": u["dense"]["bias"] + huge}})
+            rule = SimpleNamespace(init=tx.init, update=optax.chain(tx, grow, grow).update)
+            state = state.replace(opt=(state.opt, optax.EmptyState(), optax.EmptyState()))
+        state, found = update(state, batch, partial(loss, poison, state.step), rule)
+        return advance(state if rule is tx else state.replace(opt=state.opt[0])), found
 
     return Experiment(
         cfg=cfg,
@@ -83,7 +94,7 @@ def experiment(cfg):
         evals={"valid": Sweep(Arrays(arrays[1]), 8)},
         init=lambda key: {"params": {"dense": {"kernel": jax.random.normal(key, (3,)), "bias": jnp.zeros(())}}},
         tx=tx,
-        train_step=Step(train_step),
+        train_step=Step(train_step, not_finite),
         eval_step=make_eval_step(predict, measure),
         predictor=None,
     )
@@ -105,7 +116,7 @@ def train(folder, cfg=BASE, before_save=lambda run, state, metrics: None, valid=
                 values = run.evaluate(e.eval_step, state, e.evals["valid"])
                 run.log("valid", {"loss": valid(run.done)} if valid else values)
             before_save(run, state, found)
-            run.save(state)
+            state = run.save(state)
         return run.finish(state)
 
 
@@ -138,10 +149,14 @@ def same(a, b):
     assert [w.tobytes() for w in words[0]] == [w.tobytes() for w in words[1]]
 
 
-def best(folder, cfg=BASE):
+def state_of(folder, cfg=BASE, name="checkpoints"):
     e = experiment(cfg)
     target, _ = state.abstract(e.init, e.tx, mesh.make_mesh({"data": -1}))
-    return Checkpoints(folder / "best").restore(target)[0]
+    return Checkpoints(folder / name).restore(target)[0]
+
+
+def best(folder, cfg=BASE):
+    return state_of(folder, cfg, "best")
 
 
 @pytest.fixture(scope="module")
@@ -334,25 +349,132 @@ def test_early_stopping_counts_across_lives(tmp_path):
 
 # What is not finite
 
+NAMES = {"kernel": "the gradient of dense/kernel", "loss": "the loss", "update": "the updated dense/bias"}
 
-@pytest.mark.parametrize("what", ["kernel", "loss"])
-def test_not_finite_names_parameter_and_step(tmp_path, what):
+
+@pytest.mark.parametrize("what", NAMES)
+def test_not_finite_stops_with_the_state_before_it(whole, tmp_path, what):
     folder, reached = tmp_path / "run", []
-    cfg = config(poison=(6, what), eval_every=0)
+    cfg = config(poison=(6, 6, what), eval_every=0)
     with pytest.raises(UserError) as error:
         train(folder, cfg, before_save=lambda run, *_: reached.append(run.done))
-    named = "the gradient of dense/kernel" if what == "kernel" else "the loss"
-    assert str(error.value).startswith(f"step 6: {named} is not finite; checkpoint 4 is kept.")
-    assert steps(folder) == [4] and max(reached) <= 9
+    stream = experiment(cfg).train
+    examples = [int(x) for x in np.random.default_rng((0, 1)).permutation(40)[:8]]  # batch 5 opens epoch 1
+    assert list(stream.numbers(5)[0]) == examples
+    text = f"step 6: {NAMES[what]} is not finite, on examples {', '.join(map(str, examples[:3]))} and 5 more; "
+    assert str(error.value).startswith(f"{text}checkpoint 5 is kept. See `almanac replay {folder} --step 6`")
+    assert "\n" not in str(error.value)
+    said = {"step": 6, "what": NAMES[what], "examples": examples, "checkpoint": 5}
+    assert json.loads((folder / "not_finite.json").read_text()) == said
+    assert steps(folder) == [4, 5] and max(reached) <= 9
+    assert [line["step"] for line in lines(folder)] == [3]
+    kept = state_of(folder, cfg)
+    same(kept, whole.states[5])
     with pytest.raises(UserError, match="step 6: "):  # and again from there
         train(folder, cfg)
-    assert steps(folder) == [4]
+    assert steps(folder) == [4, 5]
+    assert int(train(folder, config(eval_every=0), resume="force").step) == 20
 
 
-def test_not_finite_before_the_first_checkpoint(tmp_path):
-    with pytest.raises(UserError, match="step 2: .* no checkpoint had been saved"):
-        train(tmp_path / "run", config(poison=(2, "kernel")))
-    assert steps(tmp_path / "run") == steps(tmp_path / "run", "best") == []
+@pytest.mark.parametrize("log_every", [1, 3])
+def test_not_finite_at_once(tmp_path, log_every):
+    """What was written stays: the first step is no mistake of the command line."""
+    with pytest.raises(UserError, match="step 1: the gradient of dense/kernel .*; checkpoint 0 is kept"):
+        train(tmp_path / "run", config(poison=(1, 9, "kernel"), log_every=log_every))
+    assert steps(tmp_path / "run") == [0] and steps(tmp_path / "run", "best") == []
+    assert (tmp_path / "run" / "not_finite.json").exists()
+
+
+def test_skipping_leaves_the_update_out_and_counts_it(whole, tmp_path):
+    seen = {}
+    cfg = config(poison=(5, 6, "loss"), not_finite="skip")
+
+    def keep(run, state, found):
+        seen[run.done] = jax.tree.map(jnp.copy, state)
+
+    final = train(tmp_path / "a", cfg, before_save=keep)
+    same(seen[4], whole.states[4])
+    for step in (5, 6):
+        same(seen[step].params, whole.states[4].params)
+        same(seen[step].opt, whole.states[4].opt)
+        assert (int(seen[step].step), int(seen[step].skipped)) == (step, step - 4)
+    assert int(final.skipped) == 2 and int(final.step) == 20
+    logged = {v["step"]: v["values"] for v in lines(tmp_path / "a") if v["split"] == "train"}
+    assert [v["skipped"] for v in logged.values()] == [0, pytest.approx(2 / 3), 0, 0, 0, 0, 0]
+    only = whole.metrics[4]["loss"]
+    assert logged[6]["loss"] == pytest.approx(float(only[0] / only[1]), rel=1e-6)
+
+    with pytest.raises(Killed):
+        train(tmp_path / "b", cfg, before_save=at(7, kill))
+    same(train(tmp_path / "b", cfg), final)
+    assert (tmp_path / "b" / "metrics.jsonl").read_bytes() == (tmp_path / "a" / "metrics.jsonl").read_bytes()
+
+
+def test_rolling_back_goes_on_past_the_batch(whole, tmp_path):
+    """Checkpoint 4, then batches 6, 7, ... (counted from 0): the state of step 7 by hand."""
+    seen = {}
+    cfg = config(poison=(6, 6, "kernel"), not_finite="rollback", eval_every=0)
+
+    def keep(run, state, found):
+        seen[run.done] = jax.tree.map(jnp.copy, state)
+
+    final = train(tmp_path / "a", cfg, before_save=keep)
+    e = experiment(cfg)
+    axes = mesh.make_mesh({"data": -1})
+    start = whole.states[4].replace(step=jnp.int32(6))
+    (batch,) = e.train.on_device(axes, 6, 7)
+    with jax.set_mesh(axes):
+        expected, _ = jax.jit(e.train_step.fn)(start, batch)
+    same(expected.params, seen[7].params)
+    assert int(final.step) == 20
+    logged = [line["step"] for line in lines(tmp_path / "a") if line["split"] == "train"]
+    assert logged == [3, 6, 9, 12, 15, 18, 20]
+
+    with pytest.raises(Killed):
+        train(tmp_path / "b", cfg, before_save=at(15, kill))
+    same(train(tmp_path / "b", cfg), final)
+    assert (tmp_path / "b" / "metrics.jsonl").read_bytes() == (tmp_path / "a" / "metrics.jsonl").read_bytes()
+
+
+def test_rolling_back_at_the_very_end(tmp_path):
+    final = train(tmp_path / "run", config(poison=(20, 20, "kernel"), not_finite="rollback"))
+    assert int(final.step) == 20 and steps(tmp_path / "run")[-1] == 20
+
+
+@pytest.mark.parametrize("policy, kept", [("skip", 12), ("rollback", 15)])
+def test_what_never_becomes_finite_stops(tmp_path, policy, kept):
+    """After ten in a row, or ten times from one checkpoint."""
+    cfg = config(poison=(6, 99, "kernel"), not_finite=policy, log_every=1, eval_every=0, num_steps=40)
+    with pytest.raises(UserError, match="step 16: the gradient of dense/kernel is not finite"):
+        train(tmp_path / "run", cfg)
+    assert steps(tmp_path / "run")[-1] == kept
+
+
+def test_there_is_no_such_policy():
+    with pytest.raises(UserError, match="not_finite = 'skipp'; did you mean 'skip'?"):
+        experiment(config(not_finite="skipp"))
+
+
+# When to save
+
+
+def test_a_checkpoint_after_so_many_seconds(tmp_path, monkeypatch):
+    """A clock that moves a second a step: saved at 3, 6, 8 (which is due anyhow), 11, 14, 16, ..."""
+    clock = {}
+
+    def tick(run, state, found):
+        clock[id(run)] = run.done
+
+    monkeypatch.setattr(run_module.Clock, "elapsed", lambda self: max(clock.values(), default=0))
+    seen = []
+    monkeypatch.setattr(Checkpoints, "save", lambda self, step, *_: seen.append((self.folder.name, step)))
+    train(tmp_path / "run", config(save_seconds=3, save_every=8, best={"metric": None}), before_save=tick)
+    assert [step for _, step in seen] == [3, 6, 8, 11, 14, 16, 19, 20]
+
+
+def test_some_checkpoints_stay(tmp_path):
+    train(tmp_path / "run", config(save_every=1, keep=2, keep_every=6))
+    assert steps(tmp_path / "run") == [6, 12, 18, 19, 20]
 
 
 # Mistakes

@@ -45,7 +45,7 @@ def base(**changes: Any) -> ConfigDict:
             log_every=50,
             eval_every=500,
             save_every=500,
-            keep=3,  # checkpoints
+            **config.RUN,
             best=dict(metric=None, mode="min", patience=None),
             reproduces=None,
         ),

@@ -46,7 +46,7 @@ def base(**changes: Any) -> ConfigDict:
             log_every=50,
             eval_every="1 epoch",
             save_every="1 epoch",
-            keep=3,  # checkpoints
+            **config.RUN,
             best=dict(metric="valid/accuracy", mode="max", patience=None),  # patience: a duration
             reproduces=None,
         ),

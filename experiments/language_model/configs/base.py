@@ -44,7 +44,7 @@ def base(**changes: Any) -> ConfigDict:
             log_every=20,
             eval_every=250,
             save_every=250,
-            keep=3,  # checkpoints
+            **config.RUN,
             best=dict(metric="valid/loss", mode="min", patience=None),  # patience: a duration
             sample=dict(
                 prompt="\n", length=500, temperature=0.8, top_k=None, top_p=None, min_p=None, repetition_penalty=None

@@ -1,0 +1,58 @@
+"""Steps that are not finite: which step, which parameter, and whether to stop, to skip it or to roll back."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+from research.core.mesh import path_name
+
+IN_A_ROW = 10  # skipped steps, or roll-backs to one checkpoint: more, and the run stops
+
+
+class Fault(NamedTuple):
+    """The step (counted from 1), and what of it is not finite."""
+
+    step: int
+    what: str
+
+
+class Guard:
+    """Reads each step's metrics for its `bad` (see `step.update`). `fault` is what must be dealt with."""
+
+    def __init__(self, policy: str, params: Any, tx: Any):
+        groups = {f"{k}/": params[k] for k in tx} if isinstance(tx, Mapping) else {"": params}
+        self._names = {
+            group: [group + path_name(p) for p, _ in jax.tree_util.tree_leaves_with_path(tree)]
+            for group, tree in groups.items()
+        }
+        self.policy, self.fault = policy, None
+        self._skipped = 0  # in a row
+        self._rolled: list[int] = []
+
+    def row(self, step: int, values: Mapping) -> dict[str, list[float]]:
+        """A step's metrics on the host -> its pairs for the log: none of those that are not finite."""
+        bad = {k: int(v) for k, v in values.items() if k.endswith("bad")}
+        pairs = {k: [float(v[0]), float(v[1])] for k, v in values.items() if k not in bad}
+        bad = {k: index for k, index in bad.items() if index >= 0}
+        if self.policy == "skip":
+            self._skipped = self._skipped + 1 if bad else 0
+            pairs = {**({} if bad else pairs), "skipped": [float(bool(bad)), 1.0]}
+        if bad and (self.policy != "skip" or self._skipped > IN_A_ROW):
+            self.fault, pairs = Fault(step, self._what(*next(iter(bad.items())))), {}
+        return pairs
+
+    def _what(self, key: str, index: int) -> str:
+        names = self._names[key.removesuffix("bad")]
+        if index == len(names):
+            return "the loss"
+        return (
+            f"the gradient of {names[index]}" if index < len(names) else f"the updated {names[index - len(names) - 1]}"
+        )
+
+    def may_roll_back(self, checkpoint: int | None) -> bool:
+        """Whether to go back to `checkpoint`; counts."""
+        if self.policy != "rollback" or checkpoint is None or self._rolled.count(checkpoint) >= IN_A_ROW:
+            return False
+        self._rolled.append(checkpoint)
+        return True
