@@ -133,7 +133,8 @@ class Checkpoints:
             saved = _leaves(manager.item_metadata(step)["state"])
         if checks.keys() != {"state", "meta"} or checks["state"].keys() != saved.keys():
             raise Damaged("its metadata and its checksums name different leaves")
-        _check_structure(self.folder / str(step), saved, target)
+        if other := integrity.misfit(saved, _leaves(target)):  # Orbax casts dtypes without a word
+            raise UserError(f"{self.folder / str(step)} does not fit this model: {other}")
         with read_errors():
             args = ocp.args.Composite(state=ocp.args.StandardRestore(target), meta=ocp.args.JsonRestore())
             found = manager.restore(step, args=args)
@@ -169,17 +170,3 @@ class Checkpoints:
 
 def _leaves(tree: Any) -> dict[str, Any]:
     return {path_name(p): x for p, x in jax.tree_util.tree_leaves_with_path(tree)}
-
-
-def _check_structure(folder: Path, saved: dict[str, Any], target: Any) -> None:
-    """Orbax casts dtypes without a word and reports shapes without the leaf's name: compare first."""
-    wanted = _leaves(target)
-    keys = {name for name, x in wanted.items() if integrity.is_key(x) and name in saved}  # saved as their words
-    for name in dict.fromkeys([*wanted, *saved]):
-        have, want = (_say(tree.get(name)) for tree in (saved, wanted))
-        if name not in keys and have != want:
-            raise UserError(f"{folder} does not fit this model: {name} is {have} there, {want} here")
-
-
-def _say(leaf: Any) -> str:
-    return "absent" if leaf is None else f"{leaf.dtype}{list(leaf.shape)}"

@@ -41,7 +41,10 @@ def load(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """`family/name`, or a run's `config.json`, plus `key=value` overrides -> a locked config."""
     cfg = _from_json(Path(name)) if name.endswith(".json") else _from_module(name)
     for text in overrides:
-        override(cfg, *_split(text))
+        key, equals, value = text.removeprefix("--config.").partition("=")
+        if not equals:
+            raise UserError(f"override {text!r}: write --config.KEY=VALUE")
+        override(cfg, key, value)
     return cfg.lock()
 
 
@@ -86,21 +89,10 @@ def override(cfg: ConfigDict, key: str, text: str) -> None:
     """Sets `key` to `text`, read as the type of the value it replaces."""
     flat = flatten(cfg)
     if key not in flat:
-        if any(k.startswith(f"{key}.") for k in flat):
-            raise UserError(f"config key {key!r} is a group; set one of its keys: {', '.join(_children(flat, key))}")
+        if inside := [k for k in flat if k.startswith(f"{key}.")]:
+            raise UserError(f"config key {key!r} is a group; set one of its keys: {', '.join(inside)}")
         raise UserError(f"there is no config key {key!r}{nearest(key, flat)}")
     _set(cfg, key, _parse(key, text, flat[key]))
-
-
-def _children(flat: dict, key: str) -> list[str]:
-    return [k for k in flat if k.startswith(f"{key}.")]
-
-
-def _split(text: str) -> tuple[str, str]:
-    key, equals, value = text.removeprefix("--config.").partition("=")
-    if not equals:
-        raise UserError(f"override {text!r}: write --config.KEY=VALUE")
-    return key, value
 
 
 def _set(cfg: ConfigDict, key: str, value: Any) -> None:

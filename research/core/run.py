@@ -28,13 +28,12 @@ from research.core.checkpoint import Checkpoints
 from research.core.config import View, check_read
 from research.core.experiment import Experiment
 from research.core.guard import Guard
-from research.host import device, flops
+from research.host import cluster, device, flops
 from research.host.directory import Directory
 from research.host.errors import UserError, nearest
 from research.host.records import Clock, Records, write_errors, write_json
 
 PREEMPTED = 75  # exit status: saved, start again to go on
-TOOLS_KEYS = ("name", "reproduces")  # read by the tools, not by the experiment
 
 
 class Run:
@@ -42,7 +41,7 @@ class Run:
 
     def __init__(self, cfg: View, workdir: str | Path, resume: str = "auto", profile: tuple[int, int] | None = None):
         self.cfg = cfg
-        cfg.mark(*TOOLS_KEYS)
+        cfg.mark("name", "reproduces")  # read by the tools
         self._best_metric = tuple(cfg.best[k] for k in ("metric", "mode", "patience"))
         self._every = {k: cfg[f"{k}_every"] for k in ("log", "eval", "save")}
         self._save_seconds, self._policy = cfg.save_seconds, cfg.not_finite
@@ -69,23 +68,23 @@ class Run:
         self._seek: int | None = None  # the step to go on from, after a roll-back
 
     def __enter__(self) -> "Run":
-        self._context = jax.set_mesh(self.mesh)
-        self._context.__enter__()
-        self._old_handler = None
-        if jax.process_count() == 1:  # else JAX has its own, which tells the other hosts
-            with contextlib.suppress(ValueError):  # Python allows signal handlers in the main thread alone
-                self._old_handler = signal.signal(signal.SIGTERM, self._on_sigterm)
+        with contextlib.ExitStack() as stack:  # undone in the opposite order
+            stack.push(self._leave)
+            for part in (self._best, self._checkpoints, self._profiler):
+                stack.callback(part.close)
+            stack.callback(lambda: self._records and self._records.close())
+            if jax.process_count() == 1:  # else JAX has its own handler, which tells the other hosts
+                with contextlib.suppress(ValueError):  # Python allows one in the main thread alone
+                    stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, self._on_sigterm))
+            stack.enter_context(jax.set_mesh(self.mesh))
+            self._exit = stack.pop_all()
         return self
 
-    def __exit__(self, kind, error, traceback) -> None:
-        self._context.__exit__(kind, error, traceback)
-        if self._old_handler is not None:
-            signal.signal(signal.SIGTERM, self._old_handler)
-        try:
-            for part in (self._profiler, self._records, self._checkpoints, self._best):
-                part and part.close()
-        finally:
-            self._directory.close(error, mistake=isinstance(error, UserError) and not self._turned)
+    def __exit__(self, *error) -> None:
+        self._exit.__exit__(*error)
+
+    def _leave(self, kind, error, traceback) -> None:
+        self._directory.close(error, mistake=isinstance(error, UserError) and not self._turned)
 
     def _on_sigterm(self, *_: Any) -> None:
         self._preempted = True
@@ -160,6 +159,7 @@ class Run:
         for step, batch in enumerate(stream.on_device(self.mesh, first, self.num_steps), first):
             self._profiler.at(step - first)
             self.done, self._saved = step + 1, False
+            cluster.beat()
             yield step, batch
             if not self._turned:
                 check_read(self.cfg)  # all that is read has been
@@ -216,7 +216,10 @@ class Run:
 
     def evaluate(self, eval_step: Callable, state: Any, sweep: Any) -> dict[str, float]:
         """{name: mean} over one ordered pass."""
-        rows = [eval_step(state, batch) for batch in sweep.on_device(self.mesh, 0, len(sweep))]
+        rows = []
+        for batch in sweep.on_device(self.mesh, 0, len(sweep)):
+            rows.append(eval_step(state, batch))
+            cluster.beat()
         return metrics.reduce(jax.device_get(rows))
 
     def _track(self, split: str, values: Mapping) -> None:
@@ -268,6 +271,7 @@ class Run:
         return bool(multihost_utils.broadcast_one_to_all(np.asarray(late))) if several else late
 
     def _write(self, state: Any) -> None:
+        cluster.beat()
         self._directory.check()
         self._records.flush()
         self._best.wait()  # a checkpoint promises that the best before it is whole, too

@@ -1,7 +1,7 @@
 """Damage: checksums of arrays that no sharding changes, whether they are finite, and what becomes of a damaged folder."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,20 @@ def checksum(x: jax.Array) -> jax.Array:
 
 def _finite(x: jax.Array) -> jax.Array:
     return jnp.isfinite(x).all() if jnp.issubdtype(x.dtype, jnp.floating) else jnp.array(True)
+
+
+def misfit(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """The first leaf, by name, whose shape or dtype is another than is wanted; "" if all fit. Keys are saved as words."""
+    keys = {name for name, x in wanted.items() if is_key(x) and name in saved}
+    for name in dict.fromkeys([*wanted, *saved]):
+        have, want = (_say(tree.get(name)) for tree in (saved, wanted))
+        if name not in keys and have != want:
+            return f"{name} is {have} there, {want} here"
+    return ""
+
+
+def _say(leaf: Any) -> str:
+    return "absent" if leaf is None else f"{leaf.dtype}{list(leaf.shape)}"
 
 
 class Damaged(Exception):

@@ -20,6 +20,7 @@ import pytest
 
 from research.core import config, mesh, state
 from research.core.checkpoint import Checkpoints
+from research.core.guard import Guard
 from research.host.errors import UserError
 from research.interop import stablehlo
 from tools import export, runs, verify
@@ -125,6 +126,41 @@ def test_the_mesh_changes_nothing(family):
                 assert b[name] == pytest.approx(a[name], rel=2e-4, abs=2e-5), f"{family}: {plan}, step {step}, {name}"
         worst = max(jax.tree.leaves(jax.tree.map(lambda a, b: np.abs(a - b).max(), params, other)))
         assert worst < 5e-3, f"{family}: {plan}: parameters differ by {worst:.1e}"
+
+
+def test_two_hosts_are_one(family, tmp_path):
+    """2. Two processes with a device each train what one with two devices does: the metric log is the same, to the bit."""
+    words = [sys.executable, "-m", "tools.cli", "train", f"{family}/tiny", "--workdir"]
+    env = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    lives = {"two": (["--local-hosts=2"], 1), "one": ([], 2)}
+    for name, (more, devices) in lives.items():
+        env["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+        command = [*words, str(tmp_path / name), *more]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, f"{family}: {name}: {done.stdout[-1000:]}{done.stderr[-2000:]}"
+        assert "2 x cpu, mesh data 2" in done.stdout
+    two, one = ((tmp_path / name / "metrics.jsonl").read_bytes() for name in lives)
+    assert two == one, f"{family}: two hosts and one differ"
+
+
+def test_a_step_that_is_not_finite_is_not_made(family):
+    """A NaN is found in the step, named by its parameter, and the state before it is kept; or it is skipped, and counted."""
+    one = mesh.make_mesh({"data": 1, "model": 1}, jax.devices()[:1])
+    for policy, steps in (("stop", 0), ("skip", 1)):
+        e = experiment(family, f"not_finite={policy}")
+        with jax.set_mesh(one):
+            now = state.create(e.init, e.tx, 0, one, (), bool(e.ema))
+            leaves, tree = jax.tree.flatten(now.params)
+            leaves[0] = leaves[0].at[(0,) * leaves[0].ndim].set(np.nan)
+            now = now.replace(params=jax.tree.unflatten(tree, leaves))
+            before = jax.device_get((now.params, now.opt, now.extra))
+            after, metrics = e.train_step(now, next(e.train.on_device(one, 0, 1)))
+        guard = Guard("stop", after.params, e.tx)
+        guard.row(1, jax.device_get(metrics))
+        assert guard.fault and guard.fault.step == 1, f"{family}: a NaN among the parameters was not found"
+        assert (int(after.step), int(after.skipped)) == (steps, 1), f"{family}: {policy}"
+        for a, b in zip(*map(jax.tree.leaves, (before, (after.params, after.opt, after.extra))), strict=True):
+            assert np.asarray(a).tobytes() == np.asarray(b).tobytes(), f"{family}: {policy}: the state was changed"
 
 
 def test_it_overfits_one_batch(family):
