@@ -1,4 +1,4 @@
-"""What is installed, what the machine offers, and whether a step compiles and runs.
+"""What is installed, what the machine offers, and whether a step compiles and runs; of a run directory, whether it is whole.
 
 Exit status 0 if all is well, 1 if something is wrong; each fault comes with its remedy.
 """
@@ -39,9 +39,10 @@ def main(argv: Sequence[str]) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.parse_args(argv)
+    parser.add_argument("run", nargs="?", metavar="DIR", help="a run directory: its files in place of this machine")
+    args = parser.parse_args(argv)
     faults = 0
-    for row in examine():
+    for row in _run(args.run) if args.run else examine():
         faults += bool(row.remedy)
         print(_fill(f"{row.name:20} ", row.value), flush=True)
         if row.remedy:
@@ -61,6 +62,12 @@ def examine() -> Iterator[Row]:
     yield compilation_cache()
     yield devices()
     yield compiled_step()
+
+
+def _run(workdir: str) -> Iterator[Row]:
+    from tools import doctor_run  # which has its rows from here
+
+    return doctor_run.examine(workdir)
 
 
 def python_version(version: tuple[int, ...]) -> Row:

@@ -43,8 +43,8 @@ def problems(folder: Path) -> list[str]:
 
 
 def scan(folder: Path) -> Files:
-    """{relative path: (size, CRC-32)} of every file but the manifest, by name."""
-    return {name: _sum(path) for name, path in sorted(files(folder)) if name != NAME}
+    """{relative path: (size, CRC-32)} of every file but the manifest, and what a kill has left of one, by name."""
+    return {name: _sum(path) for name, path in sorted(files(folder)) if name not in (NAME, f"{NAME}.part")}
 
 
 def files(folder: Path, prefix: str = "") -> Iterator[tuple[str, Path]]:

@@ -1,0 +1,90 @@
+"""Verifies checkpoints, copies them to DST under a part name, verifies the copy and renames it. DST must not exist.
+
+Of a run directory the config and the logs up to the newest step come along: `almanac train ... --workdir DST` goes on from
+there. One of `best` is for evaluate, sample and export: training would begin at 0 there.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+from research.host import manifest, storage
+from research.host.errors import UserError
+from research.host.records import write_errors, write_text
+from tools import checkpoint_files as files
+from tools.checkpoint_files import Checkpoint
+
+CONFIG, LOGS = "config.json", ("metrics.jsonl", "timing.jsonl")
+
+
+def copy(source: str, to: str) -> str:
+    """Returns a line that tells what was copied. UserError where something is damaged, in the way, or cannot be written."""
+    if storage.is_remote(to):
+        raise UserError(f"{to}: copy to a local folder")
+    target = Path(to)
+    folder, which = files.split(source)
+    found = _with_best(files.choose(source), folder) if which else [one for one in files.find(folder) if one.whole]
+    if not found:
+        raise UserError(f"{folder} has no whole checkpoint to copy; see `almanac checkpoint list {folder}`")
+    part = target.with_name(target.name + ".part")
+    if target.exists():
+        raise UserError(f"{target} exists; copy to another name")
+    if part.exists():
+        raise UserError(f"{part} exists: another copy is under way, or was cut short; then remove it")
+    _demand_whole(found)
+    try:
+        with write_errors(target):
+            _fill(part, folder, found)
+            _demand_whole([Checkpoint(_place(part, folder, one), one.kind) for one in found])
+            part.rename(target)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return f"{target}: {', '.join(map(str, found))}"
+
+
+def _with_best(one: Checkpoint, folder: Path) -> list[Checkpoint]:
+    """A checkpoint of a run, and the best one that it refers to, where that is still kept."""
+    try:
+        step = one.json("meta")["tracker"]["step"] if one.kind != "best" else None
+    except (OSError, ValueError, LookupError, TypeError):
+        step = None
+    return [one, *(best for best in files.find(folder) if best.kind == "best" and best.step == step)]
+
+
+def _demand_whole(found: list[Checkpoint]) -> None:
+    for one in found:
+        if lines := files.verify(one):
+            raise UserError(f"{one.path} is damaged: {lines[0]}; copy another with @STEP")
+
+
+def _place(target: Path, folder: Path, one: Checkpoint) -> Path:
+    return target / one.path.relative_to(folder).parent / str(one.step)
+
+
+def _fill(part: Path, folder: Path, found: list[Checkpoint]) -> None:
+    for one in found:
+        place = _place(part, folder, one)
+        try:
+            shutil.copytree(one.path, place)
+        except shutil.Error as e:
+            raise UserError(f"cannot copy {one.path}: {e.args[0][0][2]}") from None
+        if manifest.scan(place) != manifest.scan(one.path):
+            raise UserError(f"{place} is not what {one.path} is; was that being written?")
+    if (folder / CONFIG).exists():
+        shutil.copyfile(folder / CONFIG, part / CONFIG)
+        last = max([one.step for one in found if one.kind != "best"] or [one.step for one in found])
+        for name in LOGS:
+            if (folder / name).exists():
+                write_text(part / name, _until(folder / name, last))
+
+
+def _until(log: Path, step: int) -> str:
+    """The whole lines up to a step."""
+    kept = []
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+        try:
+            if line.endswith("\n") and json.loads(line)["step"] <= step:
+                kept.append(line)
+        except (ValueError, LookupError, TypeError):
+            continue
+    return "".join(kept)
