@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+from jax.experimental import multihost_utils
 
 from research.core import config
 from research.host import cluster, device, processes, rendezvous
@@ -141,6 +142,9 @@ def run(train: Callable, cfg: Any, args: argparse.Namespace) -> Path | None:
     with _joined(cfg, args):
         device.choose(args.device)
         device.use_compilation_cache()
+        if jax.process_count() > 1:
+            # On CPUs all have to begin their first collective within 30 s, and would compile for longer before a later one.
+            multihost_utils.sync_global_devices("start")
         train(cfg, folder, resume=args.resume, profile=profile)
         reports = jax.process_index() == 0
     return folder if reports else None

@@ -27,7 +27,7 @@ from research.host.records import write_errors, write_text
 
 EXTRAS = {"s3": "s3", "gs": "gcs"}  # the part of a URL before ://, and the extra that it needs
 PARENTS = ("best", "checkpoints")  # their folders are copied whole or not at all, in this order
-MANIFEST = "files.json"
+MANIFEST = manifest.NAME
 OWNER = ".owner"  # in the store: which spool was copied last; in a spool: its own name
 SHARED = 60.0  # seconds: by then a shared spool has been seen by all hosts, also where a dead run had to be waited for
 TRIES = 3  # a reader's, while a run may be deleting what it reads
@@ -56,7 +56,8 @@ def fetch(workdir: str | Path, newest: bool = True) -> Path:
     """A folder to read a run from: itself, or a copy, made now, of what a store holds. `newest`: not the older checkpoints."""
     if not is_remote(workdir):
         return Path(workdir)
-    view = local(workdir).with_suffix(".view")
+    spool = local(workdir)
+    view = spool.with_name(f"{spool.name}.view")  # a run on this machine keeps its spool to itself
     store = Store(workdir)
     for more in reversed(range(TRIES)):
         try:
@@ -133,7 +134,7 @@ class Place:
             self._problem = None
 
     def push(self, checkpoint: Path) -> None:
-        """Copies up, in a thread, what has changed, when `checkpoint` has been written whole (or another is asked for)."""
+        """Copies up, in a thread, what has changed, when `checkpoint` has its manifest (or another is asked for)."""
         if self._thread is not None:
             self._queue.put(checkpoint)
 
@@ -144,6 +145,7 @@ class Place:
                 self._queue.put(None)
                 self._thread.join()
                 self._thread = None
+                self._seal()
                 self._copy()
                 self._tidy()
         except UserError as e:
@@ -153,6 +155,13 @@ class Place:
             warnings.warn(problem, stacklevel=2)
         finally:
             self._release()
+
+    def _seal(self) -> None:
+        """Only now: a file written into a checkpoint that Orbax is deleting would end the run."""
+        with write_errors(self.local):
+            for unit in _units(self.local):
+                if not manifest.exists(self.local / unit):
+                    manifest.write(self.local / unit)
 
     def _tidy(self) -> None:
         """Leaves nothing of a run that was a mistake."""
@@ -166,8 +175,8 @@ class Place:
 
     def _serve(self) -> None:
         while (checkpoint := self._queue.get()) is not None:
-            while not checkpoint.is_dir() and self._queue.empty():
-                time.sleep(0.1)  # Orbax renames it in a thread of its own
+            while not manifest.exists(checkpoint) and self._queue.empty():
+                time.sleep(0.1)
             try:
                 self._copy()
                 self._problem = None
@@ -191,15 +200,13 @@ class Place:
         for unit in units:
             try:
                 self._copy_unit(unit)
-            except FileNotFoundError:  # no longer kept
+            except FileNotFoundError:  # no manifest yet, or no longer kept
                 continue
         for unit in set(self._there) - set(units):
             self._drop(unit)
 
     def _copy_unit(self, unit: str) -> None:
         folder = self.local / unit
-        if not (folder / MANIFEST).exists():
-            manifest.write(folder)
         text = (folder / MANIFEST).read_bytes()
         if self._there.get(unit) == text:
             return

@@ -1,12 +1,17 @@
 """What a run writes as text: whole lines, no NaN, nothing of a life that was lost."""
 
+import errno
 import json
 import os
+import shutil
 import struct
+import subprocess
+import threading
 
 import pytest
 
 from research.host import records
+from research.host.errors import UserError
 from research.host.records import Records
 
 
@@ -109,6 +114,80 @@ def test_tensorboard_has_the_same_scalars_and_forgets_lost_steps(tmp_path):
     assert [e.step for e in found if e.session_log.status == e.session_log.START] == [3]
 
 
+def test_a_checkpoint_finds_the_events_on_the_disk(tmp_path):
+    logs = Records(tmp_path, 0, 10, True)
+    logs.write(1, "valid", {"loss": 0.5})
+    logs.flush()
+    assert [v.tag for e in events(tmp_path) for v in e.summary.value] == ["valid/loss"]
+    logs.close()
+
+
+def test_events_need_no_thread(tmp_path):
+    before = threading.active_count()
+    logs = Records(tmp_path, 0, 10, True)
+    logs.write(1, "valid", {"loss": 0.5})
+    assert threading.active_count() == before
+    logs.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 64 kB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = shutil.which("mount")
+    if not mount or subprocess.run([mount, "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk]).returncode:
+        pytest.skip("may not mount a file system here")
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def test_a_disk_that_fills_up_is_told_once_and_loses_no_line(small_disk):
+    logs, steps = Records(small_disk, 0, 10**6, True), range(1, 10**4)
+    with pytest.raises(UserError) as error:
+        for step in steps:
+            logs.write(step, "train", {"loss": step / 2})
+            logs.time(step, {"seconds": 0.5, "examples_per_s": 100.0}, {"loss": step / 2})
+    assert str(error.value) == f"no space left to save under {small_disk}; free some and start again: it resumes"
+    logs.close()
+    whole = [json.loads(line)["step"] for line in (small_disk / "metrics.jsonl").read_text().splitlines()[:-1]]
+    assert len(whole) > 100 and whole == list(range(1, len(whole) + 1))
+    subprocess.run(["mount", "-o", "remount,size=10M", small_disk], check=True)
+    log(small_disk, [whole[-1] + 1], begin=whole[-1])
+    assert [line["step"] for line in lines(small_disk / "metrics.jsonl")] == [*whole, whole[-1] + 1]
+
+
+def test_a_file_that_does_not_fit_leaves_nothing(small_disk):
+    records.write_text(small_disk / "config.json", "{}")
+    with pytest.raises(OSError) as error:
+        records.write_text(small_disk / "config.json", "x" * 10**6)
+    assert error.value.errno == errno.ENOSPC
+    assert [p.name for p in small_disk.iterdir()] == ["config.json"]
+    assert (small_disk / "config.json").read_text() == "{}"
+
+
+def test_a_clock_that_goes_back_changes_nothing(tmp_path, monkeypatch):
+    """By an hour, in the middle of the run."""
+    now, logs = iter([1e9, 1e9 + 1]), Records(tmp_path, 0, 10, True)
+    monkeypatch.setattr(records.time, "time", lambda: next(now, 1e9 - 3600))
+    for step in range(1, 9):
+        logs.write(step, "train", {"loss": step / 2})
+    logs.flush()
+    logs.close()
+    assert [line["step"] for line in lines(tmp_path / "metrics.jsonl")] == list(range(1, 9))
+    assert [e.step for e in events(tmp_path) if e.summary.value] == list(range(1, 9))
+
+
+def test_two_threads_write_one_file(tmp_path):
+    path, texts = tmp_path / "files.json", [str(n) * 10_000 for n in range(8)]
+    threads = [threading.Thread(target=records.write_text, args=(path, text)) for text in texts * 5]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert path.read_text() in texts and [p.name for p in tmp_path.iterdir()] == ["files.json"]
+
+
 def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     path = tmp_path / "config.json"
     records.write_json(path, {"a": [1, 2.5]})
@@ -120,7 +199,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="killed"):
         records.write_json(path, {"a": 3})
-    assert records.read_json(path) == {"a": [1, 2.5]}
+    assert records.read_json(path) == {"a": [1, 2.5]} and [p.name for p in tmp_path.iterdir()] == ["config.json"]
 
 
 def test_rates_are_between_marks_and_not_between_readings(monkeypatch):
