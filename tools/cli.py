@@ -24,7 +24,7 @@ VERBS = {
     "test": "the test suite",
     "lint": "ruff and the type checker",
 }
-EXIT = "exit status: 0 done, 1 a check failed, 2 a mistake to mend, 75 preempted (start again to go on)"
+EXIT = "exit status: 0 done, 1 a check failed, 2 a mistake to mend, 75 preempted, or a host lost (start again to go on)"
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -21,6 +21,7 @@ PACKAGES = (
     *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain"),
     *("tensorflow-datasets", "ml-collections", "tokenizers", "numpy"),
 )
+HOSTS = ("--hosts", "--host-id", "--coordinator")  # with these it is several hosts that are looked at
 ENOUGH = 1 << 30  # bytes: under a gibibyte of disk or memory even the small experiments may fail
 NO_BACKEND = (RuntimeError, AssertionError)  # what JAX raises where no platform starts
 
@@ -38,11 +39,13 @@ def main(argv: Sequence[str]) -> int:
         prog="almanac doctor",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="several hosts: almanac doctor [NAME] --hosts N --host-id I --coordinator HOST:PORT, on each",
     )
     parser.add_argument("run", nargs="?", metavar="DIR", help="a run directory: its files in place of this machine")
-    args = parser.parse_args(argv)
+    several = any(word.split("=")[0] in HOSTS for word in argv)
+    args = None if several else parser.parse_args(argv)
     faults = 0
-    for row in _run(args.run) if args.run else examine():
+    for row in _hosts(argv) if several else _run(args.run) if args.run else examine():
         faults += bool(row.remedy)
         print(_fill(f"{row.name:20} ", row.value), flush=True)
         if row.remedy:
@@ -62,6 +65,12 @@ def examine() -> Iterator[Row]:
     yield compilation_cache()
     yield devices()
     yield compiled_step()
+
+
+def _hosts(argv: Sequence[str]) -> list[Row]:
+    from tools import doctor_hosts  # which has its rows from here
+
+    return doctor_hosts.examine(argv)
 
 
 def _run(workdir: str) -> Iterator[Row]:

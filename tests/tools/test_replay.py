@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.core import mesh, metrics, optim, run, state
+from research.core import config, mesh, metrics, optim, run, state
 from research.core.checkpoint import Checkpoints
 from research.core.config import track
 from research.core.experiment import Experiment
