@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import errno
+import logging
 import math
 import platform
 import sys
@@ -14,7 +15,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from research.core import config
-from research.host import cluster, device, processes, rendezvous
+from research.host import cluster, determinism, device, processes, rendezvous
 from research.host.errors import UserError
 
 DEFAULT_ROOT = "runs"
@@ -138,7 +139,11 @@ def run(train: Callable, cfg: Any, args: argparse.Namespace) -> Path | None:
     Returns the run directory, on the one host that reports; None on the others.
     """
     processes.follow_parent()
+    for name in ("absl", "asyncio"):  # pages of what Orbax and TensorStore raise, too, and we tell in a line
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     folder, profile = workdir(cfg, args), _profile(args.profile)
+    if cfg.deterministic:
+        determinism.switch_on()  # before JAX starts
     with _joined(cfg, args):
         device.choose(args.device)
         device.use_compilation_cache()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from research.core.config import flatten
+from research.host import storage
 from research.host.errors import UserError
 
 ABSENT = "(absent)"
@@ -54,7 +55,7 @@ def _rank(metric: str) -> tuple[int, bool, str]:
 
 def read(path: str | Path) -> RunDir:
     """The run in `path`; a UserError names what is missing or damaged."""
-    path = Path(path)
+    path = storage.fetch(path)
     if not path.is_dir():
         raise UserError(f"run directory {str(path)!r}: no such directory")
     run = read_json(path / "config.json")

@@ -1,5 +1,6 @@
 """A run directory opened again: its experiment and its state, on whatever devices there are."""
 
+import functools
 import importlib
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from research.core import config, mesh, state
 from research.core.checkpoint import Checkpoints
 from research.core.experiment import Experiment
 from research.core.state import TrainState
-from research.host import device
+from research.host import device, storage
 from research.host.errors import UserError
 
 
@@ -54,5 +55,6 @@ def _choose(folder: Path, which: str) -> Checkpoints:
 
 
 def add_run(parser: Any) -> None:
-    parser.add_argument("run", metavar="RUN", help="a run directory")
+    local = functools.partial(storage.fetch, newest=False)
+    parser.add_argument("run", type=local, metavar="RUN", help="a run directory")
     parser.add_argument("--checkpoint", default="best", metavar="best|last|STEP", help="default: best, else last")

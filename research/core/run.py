@@ -28,7 +28,7 @@ from research.core.checkpoint import Checkpoints
 from research.core.config import View, check_read
 from research.core.experiment import Experiment
 from research.core.guard import Guard
-from research.host import cluster, device, flops
+from research.host import cluster, determinism, device, flops
 from research.host.directory import Directory
 from research.host.errors import UserError, nearest
 from research.host.records import Clock, Records, write_errors, write_json
@@ -46,12 +46,15 @@ class Run:
         self._every = {k: cfg[f"{k}_every"] for k in ("log", "eval", "save")}
         self._save_seconds, self._policy = cfg.save_seconds, cfg.not_finite
         self.num_steps, self._seed = cfg.num_steps, cfg.seed
-        for key in ("num_steps", "keep"):
-            if cfg[key] < 1:
-                raise UserError(f"{key} = {cfg[key]}: at least 1")
+        for key in ("num_steps", "keep", "keep_every", "save_seconds"):
+            if not isinstance(cfg.get(key, 1), int | float) or cfg.get(key, 1) < 1:
+                raise UserError(f"{key} = {cfg[key]!r}: at least 1")
+        if cfg.deterministic:
+            determinism.switch_on()
         self.mesh = mesh_lib.make_mesh(cfg.mesh)
+        self._prints = determinism.fingerprint(self.mesh)
         self.writes = jax.process_index() == 0
-        self._directory = Directory(workdir, cfg.to_dict(), resume, self.writes)
+        self._directory = Directory(workdir, cfg.to_dict(), resume, self._prints, self.writes)
         self.dir = self._directory.folder
         self._profiler = device.Profiler(self.dir / "profile", profile)
         self._checkpoints = Checkpoints(self.dir / "checkpoints", cfg.keep, cfg.keep_every)
@@ -100,7 +103,6 @@ class Run:
         self.parameters = state_lib.count(target.params)
         self._units = e.train.units
         self._flops = flops.share(lambda: e.train_step.trace(target, e.train.spec), self.mesh)
-        self._directory.join()
         if self._checkpoints.steps():
             state, meta = self._checkpoints.restore(target)
             self.done = int(state.step)
@@ -131,9 +133,9 @@ class Run:
         over, config = self._tracker["stopped"] or self.done >= self.num_steps, self.cfg.to_dict()
         about = {"name": config.get("name"), "parameters": self.parameters, "devices": device.describe(self.mesh)}
         with write_errors(self.dir):
-            self.dir.mkdir(parents=True, exist_ok=True)
             if self.writes and (self._directory.changed or not over):  # what made a finished run stays written
                 about |= {"config": config, "versions": device.versions(), "commit": device.commit()}
+                about["fingerprint"] = self._prints
                 write_json(self.dir / "config.json", about)
             self._records = Records(self.dir, self.done, self.num_steps, self.writes)
         words = f"{about['name'] or self.dir.name}  {self.parameters:,} parameters  {about['devices']}"

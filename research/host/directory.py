@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from research.host import storage
+from research.host import determinism, storage
 from research.host.errors import UserError
 from research.host.nested import differences
 from research.host.records import read_json
@@ -15,32 +15,33 @@ RESUME = ("auto", "force")
 class Directory:
     """`folder` is where the run works: `workdir`, or the local spool of a URL.
 
-    `fresh`: no run had been here. `changed`: none, or one of another config. Of several processes one `writes`.
+    `fresh`: no run had been here. `changed`: none, or one of another config. A deterministic run goes on only where its
+    `fingerprint` is the same. Of several processes one `writes`.
     """
 
-    def __init__(self, workdir: str | Path, config: dict, resume: str, writes: bool):
+    def __init__(self, workdir: str | Path, config: dict, resume: str, fingerprint: dict, writes: bool):
         if resume not in RESUME:
             raise UserError(f"--resume={resume}: 'auto' or 'force'")
         self.folder = storage.local(workdir)
         if self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"cannot write to the run directory {self.folder}")
         self._writes = writes
-        self._made = [p for p in (self.folder, *self.folder.parents) if not p.exists()]  # by this start, deepest first
-        self._before = [] if self._made else list(self.folder.iterdir())
+        self._before = list(self.folder.iterdir()) if self.folder.exists() else []
         self._place = storage.Place(workdir, writes)
-        self.join, self.check, self.push = self._place.join, self._place.check, self._place.push
+        self.check, self.push = self._place.check, self._place.push
         try:
-            self.fresh, self.changed = self._compare(config, resume)
+            self.fresh, self.changed = self._compare(config, resume, fingerprint)
         except UserError:
             self._place.close(quiet=True)
             raise
 
-    def _compare(self, config: dict, resume: str) -> tuple[bool, bool]:
+    def _compare(self, config: dict, resume: str, fingerprint: dict) -> tuple[bool, bool]:
         path = self.folder / "config.json"
         if not path.exists():
             return True, True
         try:
-            changed = differences(read_json(path)["config"], config)
+            about = read_json(path)
+            changed = differences(about["config"], config)
         except (OSError, ValueError, LookupError, TypeError) as e:
             raise UserError(f"cannot read {path}: {type(e).__name__}: {e}") from None
         if changed and resume != "force":
@@ -49,6 +50,8 @@ class Directory:
                 f"{self.folder} holds a run of another config: {'; '.join(changed[:3])}{more}. "
                 "Give another --workdir, or --resume=force to go on with the new config"
             )
+        if config.get("deterministic") and resume != "force":
+            determinism.check(self.folder, about.get("fingerprint", {}), fingerprint)
         return False, bool(changed)
 
     def close(self, error: Any, mistake: bool) -> None:

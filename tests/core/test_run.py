@@ -20,7 +20,7 @@ from research.core.experiment import Experiment
 from research.core.run import PREEMPTED, Run
 from research.core.step import Step, advance, make_eval_step, update
 from research.data.pipeline import Arrays, Stream, Sweep
-from research.host import device
+from research.host import determinism, device
 from research.host.errors import UserError
 
 BASE = {
@@ -36,6 +36,7 @@ BASE = {
     "keep_every": None,
     "save_seconds": None,
     "not_finite": "stop",
+    "deterministic": False,
     "best": {"metric": "valid/loss", "mode": "min", "patience": None},
     "poison": None,  # (first step, last, "kernel", "loss" or "update"): what is not finite in these steps
     "reproduces": None,
@@ -525,6 +526,8 @@ def test_unread_key_of_a_run_that_exists_destroys_nothing(tmp_path):
     [
         ({"num_steps": 0, "optim": {"warmup": 0}}, "num_steps = 0: at least 1"),
         ({"keep": 0}, "keep = 0: at least 1"),
+        ({"keep_every": 0}, "keep_every = 0: at least 1"),
+        ({"save_seconds": "soon"}, "save_seconds = 'soon': at least 1"),
         ({"mesh": {"data": 16}}, "does not fit 8 device"),
         ({"best": {"metric": "vaild/loss"}}, "best.metric = 'vaild/loss': .* did you mean 'valid'"),
         ({"best": {"metric": "valid/los"}}, "best.metric = 'valid/los' is not measured; there are valid/loss"),
@@ -537,6 +540,20 @@ def test_mistakes_leave_nothing(tmp_path, changes, message):
         train(tmp_path / "run", config(eval_every=1, **changes))
     assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_deterministic_run_goes_on_only_where_its_bits_would_be_the_same(whole, tmp_path, monkeypatch):
+    cfg, folder = config(deterministic=True), tmp_path / "run"
+    monkeypatch.setattr(determinism, "switch_on", lambda: None)
+    with pytest.raises(Killed):
+        train(folder, cfg, before_save=at(6, kill))
+    as_it_is = determinism.fingerprint
+    monkeypatch.setattr(determinism, "fingerprint", lambda mesh: as_it_is(mesh) | {"jaxlib": "0.0.1"})
+    with pytest.raises(UserError, match="would not go on to the bit: jaxlib: .* then, 0.0.1 now.*--resume=force"):
+        train(folder, cfg)
+    assert steps(folder) == [4]
+    monkeypatch.setattr(determinism, "fingerprint", as_it_is)
+    same(train(folder, cfg), whole.final)
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"config"', "{}"])

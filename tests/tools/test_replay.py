@@ -52,7 +52,8 @@ def experiment(cfg):
     if cfg.spoilt is not None:
         data["x"][cfg.spoilt, 1] = np.nan
     tx = optim.make(cfg.optim, cfg.num_steps)
-    how, poison = {k: cfg.optim[k] for k in ("accumulate", "clip_norm")}, cfg.poison
+    how, poison = {k: cfg.optim[k] for k in ("accumulate", "clip_norm", "ema")}, cfg.poison
+    assert how.pop("ema") == 0
     cfg.mark("eval_every")
 
     def train_step(state, batch):
@@ -194,7 +195,7 @@ def test_the_step_that_stopped_a_run(stopped, capsys):
     assert found["batch"]["examples"] == told["examples"]
     line = next(i for i, text in enumerate(open(__file__), 1) if "the line that is to be found" in text)
     assert found["origin"][0] == "NaN made by log, in jvp()"
-    assert found["origin"][1].startswith(f"tests/tools/test_replay.py:{line}:")
+    assert found["origin"][1].startswith(f"at tests/tools/test_replay.py:{line}:")
     assert {row["path"]: row["gradient not finite"] for row in found["parameters"]} == {
         "dense/bias": 1,
         "dense/kernel": 0,

@@ -216,10 +216,11 @@ def test_growth_is_a_fault():
 
 @pytest.mark.slow
 def test_a_long_run_in_small(tmp_path):
-    found = stress_flat.measure([], 300, 0, tmp_path)
-    (long,), usual = found["cases"], found["usual"]
-    assert long["steps"] == 300 and long["rss_mb"][0] > 50 and long["threads"][0] > 1 and long["files"][0] > 3
-    assert 0 <= sum(usual["idle"].values()) < 1 and usual["host"]["log"] > 0 and len(usual["block_ms"]["without"]) == 1
+    long = stress_flat.steady(tmp_path / "long", 200)
+    assert long["rss_mb"][0] > 50 and long["threads"][0] > 1 and long["files"][0] > 3 and long["step_ms"][0] > 0
+    usual = stress_flat.costs(tmp_path / "usual", stress_flat.LONG, 200, 50)
+    assert 0 <= sum(usual["idle"].values()) < 1 and usual["host"]["log"] > 0 and usual["host"]["save"] > 0
+    assert len(usual["block_ms"]["with"]) == 1 and len(usual["block_ms"]["without"]) == 2  # of steps 25, 75, 125 to 174
 
 
 # ---- The table and the command
