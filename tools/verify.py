@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from research.host.errors import UserError
-from tools import ledger, rundir
+from tools import ledger, rundir, stress
 
 
 def problems(root: Path | None = None) -> list[str]:
@@ -89,7 +89,7 @@ def main(argv: list[str]) -> int:
         families = {family for _, family in ledger.blocks(ledger.ROOT, known)}
         for path in ledger.refresh(ledger.ROOT, known, families):
             print(f"wrote {path.relative_to(ledger.ROOT)}")
-    for text in (found := problems()):
+    for text in (found := [*problems(), *stress.problems()]):
         print(text, file=sys.stderr)
     if not found:
         print("Every table is what its logs say.")

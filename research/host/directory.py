@@ -10,6 +10,7 @@ from research.host.nested import differences
 from research.host.records import read_json
 
 RESUME = ("auto", "force")
+PLACES = ("mesh.", "rules:")  # keys that say where a run's arrays lie, not what they are: they may change
 
 
 class Directory:
@@ -44,10 +45,10 @@ class Directory:
             changed = differences(about["config"], config)
         except (OSError, ValueError, LookupError, TypeError) as e:
             raise UserError(f"cannot read {path}: {type(e).__name__}: {e}") from None
-        if changed and resume != "force":
-            more = f" (and {len(changed) - 3} more)" if len(changed) > 3 else ""
+        if (other := [line for line in changed if not line.startswith(PLACES)]) and resume != "force":
+            more = f" (and {len(other) - 3} more)" if len(other) > 3 else ""
             raise UserError(
-                f"{self.folder} holds a run of another config: {'; '.join(changed[:3])}{more}. "
+                f"{self.folder} holds a run of another config: {'; '.join(other[:3])}{more}. "
                 "Give another --workdir, or --resume=force to go on with the new config"
             )
         if config.get("deterministic") and resume != "force":

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import importlib
 import json
 import math
 import os
@@ -35,6 +36,8 @@ class Records:
         for name in ("metrics.jsonl", "timing.jsonl"):
             _trim(folder / name, step)
             self._files[name] = open(folder / name, "a", encoding="utf-8")  # noqa: SIM115
+        # Else the first line would wait for two seconds, and the device with it.
+        threading.Thread(target=importlib.import_module, args=["tensorboardX.event_file_writer"], daemon=True).start()
         self._events = Events(folder, step)
 
     def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
