@@ -192,7 +192,7 @@ def _run(
 
 def _life(family: str, workdir: Path, plan: Plan, end: int | None, files: Sequence[Path]) -> None:
     """One life: to step `end`, where SIGTERM comes, or to the end of the run. `files`: of each process's batches."""
-    words = [*WORDS, *plan.words(), *(["--resume=force"] if workdir.exists() else [])]
+    words = [*WORDS, *plan.words()]
     if plan.hosts > 1:
         words += [f"--hosts={plan.hosts}", f"--coordinator=127.0.0.1:{_port()}"]
     with ExitStack() as stack:
