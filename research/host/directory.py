@@ -10,7 +10,8 @@ from research.host.nested import differences
 from research.host.records import read_json
 
 RESUME = ("auto", "force")
-PLACES = ("mesh.", "rules:")  # keys that say where a run's arrays lie, not what they are: they may change
+# Keys that say where a run's arrays lie and when they are saved, not what they are: they may change.
+FREE = ("mesh.", "rules:", "save_every:", "save_seconds:", "keep:", "keep_every:")
 
 
 class Directory:
@@ -45,7 +46,7 @@ class Directory:
             changed = differences(about["config"], config)
         except (OSError, ValueError, LookupError, TypeError) as e:
             raise UserError(f"cannot read {path}: {type(e).__name__}: {e}") from None
-        if (other := [line for line in changed if not line.startswith(PLACES)]) and resume != "force":
+        if (other := [line for line in changed if not line.startswith(FREE)]) and resume != "force":
             more = f" (and {len(other) - 3} more)" if len(other) > 3 else ""
             raise UserError(
                 f"{self.folder} holds a run of another config: {'; '.join(other[:3])}{more}. "

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from research.core import config, mesh, state
+from research.host import determinism
 from tools import replay, runs
 from tools.train import trainer
 
@@ -23,7 +24,7 @@ STEPS = 50
 # A rate at which the weights do not yet run away from each other: at the config's own of 1e-2 the same last bits grow a
 # thousandfold in 30 steps, and the loss of step 50 differs by 4 %.
 TINY = ("optim.peak_lr=1e-3", "model.num_layers=1")  # one layer compiles in half the time
-# Measured: 2.4e-7 at most, two units in the last place of a float32. Ten of them are allowed.
+# Measured: 3.5e-7 at most, three units in the last place of a float32. Ten are allowed.
 TOLERANCE = 1.2e-6
 
 CHILD = """
@@ -148,8 +149,6 @@ MESHES = {
     "fsdp 8": ({"data": 8, "model": 1}, "fsdp"),
     "data 4 x tensor 2": ({"data": 4, "model": 2}, "tensor"),
 }
-
-
 NORMAL = ("data 8", "fsdp 8")  # the contract has tensor parallelism, too
 
 
@@ -165,10 +164,10 @@ def test_microbatches():
     assert curve(axes, "", plain, "optim.accumulate=2") == pytest.approx(curve(axes, "", plain), rel=TOLERANCE)
 
 
-@pytest.mark.skipif(
-    "avx512f" not in Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else True,
-    reason="needs AVX-512 to leave it out",
-)
+AVX512 = "avx512f" in determinism.instruction_set(Path("/proc/cpuinfo"))
+
+
+@pytest.mark.skipif(not AVX512, reason="needs AVX-512, to leave it out")
 def test_another_instruction_set(alone, cache):
     """Stands for other processors: programs of AVX2 in place of AVX-512 sum in other groups."""
     other = child("language_model/tiny", STEPS, *TINY, **cache, XLA_FLAGS="--xla_cpu_max_isa=AVX2")
