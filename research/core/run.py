@@ -76,9 +76,9 @@ class Run:
             for part in (self._best, self._checkpoints, self._profiler):
                 stack.callback(part.close)
             stack.callback(lambda: self._records and self._records.close())
-            if jax.process_count() == 1:  # else JAX has its own handler, which tells the other hosts
-                with contextlib.suppress(ValueError):  # Python allows one in the main thread alone
-                    stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, self._on_sigterm))
+            with contextlib.suppress(ValueError):  # Python allows a handler in the main thread alone
+                old = signal.signal(signal.SIGTERM, self._on_sigterm)
+                stack.callback(signal.signal, signal.SIGTERM, old or signal.SIG_DFL)
             stack.enter_context(jax.set_mesh(self.mesh))
             self._exit = stack.pop_all()
         return self
@@ -90,7 +90,8 @@ class Run:
         self._directory.close(error, mistake=isinstance(error, UserError) and not self._turned)
 
     def _on_sigterm(self, *_: Any) -> None:
-        self._preempted = True
+        self._preempted = jax.process_count() == 1
+        cluster.preempt()
 
     # State
 
@@ -245,8 +246,7 @@ class Run:
 
         Returns the state to go on with: another one after a roll-back.
         """
-        if jax.process_count() > 1:  # true for all hosts at one step, after a SIGTERM to any
-            self._preempted |= multihost_utils.reached_preemption_sync_point(self.done)
+        self._preempted |= cluster.ends_at(self.done)  # several hosts: with one step, after a SIGTERM to any of them
         ends = self._preempted or self._tracker["stopped"]
         if self._tracker["value"] is not None and self._tracker["step"] == self.done:
             self._best.save(self.done, state, {"tracker": self._tracker})

@@ -33,6 +33,8 @@ REMEDY = "; the last checkpoint stands: start again with the hosts that are left
 
 _tick = 0
 _moved = time.monotonic()
+_preempted = False
+_current: "Cluster | None" = None
 
 
 def beat() -> None:
@@ -40,6 +42,17 @@ def beat() -> None:
     global _tick, _moved
     _tick += 1
     _moved = time.monotonic()
+
+
+def preempt() -> None:
+    """This host must go soon. From a signal handler, too: a thread tells the others."""
+    global _preempted
+    _preempted = True
+
+
+def ends_at(step: int) -> bool:
+    """Whether the hosts end with `step`: the same one on all of them, soon after one was preempted. Call it in each step."""
+    return _current is not None and _current.ends_at(step)
 
 
 @dataclass
@@ -70,6 +83,11 @@ class Cluster:
         _moved = now = time.monotonic()
         self._signs = {host: Sign(peer, 0, now, now) for host, peer in self.peers.items()}
         self._together, self._leaving = threading.Event(), threading.Lock()
+        self._turn = threading.Condition()  # of what follows
+        self._at, self._last = 0, None  # the step that the main thread has asked for, and the one to end with
+        self._asked, self._places = False, {}
+        global _current, _preempted
+        _current, _preempted = self, False
         self._readers = [threading.Thread(target=self._read, args=(host,), daemon=True) for host in self._wires]
         for thread in (*self._readers, threading.Thread(target=self._watch, daemon=True)):
             thread.start()
@@ -84,12 +102,54 @@ class Cluster:
         self._tell(end=True)
         self._all_ended()
         if self._together.wait(grace):
+            global _current
+            _current = None
             self.close()
             self._part()
             return
         if status == 1:
             traceback.print_exception(error)
         self._leave(line, status, f"{self.peers[self.host]} stopped: {line}")
+
+    # Ending with one step. JAX has such a protocol; its hosts were seen to end with different ones, and wait for ever.
+
+    def ends_at(self, step: int) -> bool:
+        """Waits only while the last step is being agreed on: no host may pass it before it knows."""
+        with self._turn:
+            while self._asked and self._last is None:
+                self._turn.wait()
+            self._at = step
+            return self._last is not None and step >= self._last
+
+    def _ask(self) -> None:
+        """Host 0: where is everybody? From the answers on nobody moves."""
+        with self._turn:
+            if self._asked:
+                return
+            self._asked = True
+            at = self._at
+        self._tell(where=True)
+        self._hear(0, at)
+
+    def _answer(self) -> None:
+        with self._turn:
+            self._asked = True
+            at = self._at
+        self._wires[0].send(at=at)
+
+    def _hear(self, host: int, at: int) -> None:
+        """Host 0: the last step is the one after the furthest. A main thread that waits for another host's is before it."""
+        with self._turn:
+            self._places[host] = at
+            last = max(self._places.values()) + 1 if len(self._places) == len(self.peers) else None
+        if last is not None:
+            self._tell(last=last)
+            self._settle(last)
+
+    def _settle(self, last: int) -> None:
+        with self._turn:
+            self._last = last
+            self._turn.notify_all()
 
     # Talking
 
@@ -106,6 +166,14 @@ class Cluster:
             elif "end" in message:
                 sign.ended = True
                 self._all_ended()
+            elif "preempt" in message:
+                self._ask()
+            elif "where" in message:
+                self._answer()
+            elif "at" in message:
+                self._hear(host, message["at"])
+            elif "last" in message:
+                self._settle(message["last"])
             elif "together" in message:
                 self._together.set()
             elif "stop" in message:
@@ -131,6 +199,8 @@ class Cluster:
             own = self._signs[self.host]
             own.tick, own.moved, own.heard = _tick, _moved, now
             self._tell(tick=_tick, still=now - _moved)
+            if _preempted and not self._asked:
+                self._tell(preempt=True) if self.host else self._ask()
             self._judge(now)
 
     def _judge(self, now: float) -> None:

@@ -44,6 +44,25 @@ except UserError as e:
     sys.exit(2)
 """
 
+# Steps of random lengths, and host 1's are ten times as long; ends where the hosts agree to.
+STEPPER = """
+import random, signal, sys, time
+from research.host import cluster, rendezvous
+hosts, host, place = sys.argv[1:]
+signal.signal(signal.SIGTERM, lambda *_: cluster.preempt())
+meeting = rendezvous.meet(int(hosts), int(host), place, {}, 60).check()
+with cluster.Cluster(meeting):
+    step = 100
+    while True:
+        step += 1
+        if step == 110:
+            print("ready", flush=True)
+        time.sleep(random.random() * (0.02 if host == "1" else 0.002))
+        if cluster.ends_at(step):
+            break
+    print(step)
+"""
+
 # The same with JAX: sums over all hosts.
 JAX_WORKER = """
 import sys, time
@@ -103,6 +122,19 @@ def hosts(spawn, place):
         return found
 
     return hosts
+
+
+@pytest.mark.parametrize("preempted", [[0], [1], [2], [0, 1, 2]])
+def test_hosts_end_with_one_step(spawn, place, preempted):
+    """Whoever is told to go, and however far apart they are; nobody has passed the step before it knows."""
+    found = [spawn(STEPPER, 3, host, place) for host in range(3)]
+    for process in found:
+        assert process.stdout.readline() == "ready\n", process.communicate()[1]
+    for host in preempted:
+        found[host].send_signal(signal.SIGTERM)
+    outputs = [process.communicate(timeout=TIMEOUT) for process in found]
+    steps = {int(out) for out, _ in outputs}
+    assert len(steps) == 1 and steps.pop() > 110, outputs
 
 
 def ends(process):
