@@ -6,6 +6,7 @@ origins.py). Nothing in the run's directory is changed.
 """
 
 import argparse
+import functools
 import json
 import zlib
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,7 @@ from research.core import state as state_lib
 from research.core.checkpoint import Checkpoints
 from research.core.experiment import Experiment
 from research.core.guard import Guard
-from research.host import determinism, device, integrity
+from research.host import determinism, device, integrity, storage
 from research.host.errors import UserError
 from research.host.records import read_json
 from tools import origins, runs
@@ -33,7 +34,8 @@ def main(argv: Sequence[str]) -> int:
         prog="almanac replay", description="Runs one step of a run again, with checks on.",
         epilog="exit status: 0 the step is finite, 1 it is not",
     )  # fmt: skip
-    parser.add_argument("run", metavar="RUN", help="a run directory")
+    local = functools.partial(storage.fetch, newest=False)
+    parser.add_argument("run", type=local, metavar="RUN", help="a run directory")
     parser.add_argument("--step", type=int, required=True, metavar="K", help="the step, counted from 1")
     parser.add_argument(
         "--checkpoint", type=int, metavar="STEP", help="begin there (0: from the seed; default: the nearest)"
@@ -104,7 +106,7 @@ def _begin(
     try:
         for candidate in [s for s in reversed(kept) if s < step and wanted in (None, s)]:
             try:
-                return place._restore_one(candidate, target)[0], candidate
+                return place.restore_one(candidate, target)[0], candidate
             except integrity.Damaged as why:
                 damaged.append(f"{candidate} is damaged ({why})")
     finally:
@@ -205,7 +207,7 @@ def _by_path(paths: Sequence[str], gradients: list[tuple[str, jax.Array]]) -> di
     found: dict[str, np.ndarray] = {}
     turn: dict[str, int] = {}
     for name, value in gradients:
-        own = [p for p in paths if p.startswith(name.removesuffix("gradient"))]
+        own = [p for p in paths if p.startswith(name.removesuffix("gradient").lstrip("/"))]
         path = own[turn.get(name, 0) % len(own)]
         turn[name] = turn.get(name, 0) + 1
         if path not in found or np.isfinite(found[path]).all():
@@ -277,7 +279,8 @@ def _some(numbers: Sequence[int]) -> str:
 
 
 def _metric_lines(found: Mapping) -> list[str]:
-    out = [f"metrics  {'  '.join(f'{k} {v:.6g}' for k, v in found['metrics'].items())}"]
+    words = [f"{k} {v:.6g}" for k, v in found["metrics"].items()]
+    out = [f"{'' if i else 'metrics':9}{'  '.join(words[i : i + 4])}" for i in range(0, len(words), 4)]
     if found["logged"] is not None:
         wrong = "; ".join(f"{k} {theirs!r} in the log, {ours!r} here" for k, (theirs, ours) in found["logged"].items())
         out.append(f"         {wrong or 'as in metrics.jsonl, to the bit'}")

@@ -119,14 +119,15 @@ class Checkpoints:
         for candidate in reversed(steps):
             try:
                 self._first_host_finds(candidate)
-                return self._restore_one(candidate, target)
+                return self.restore_one(candidate, target)
             except Damaged as e:
                 self._set_aside(candidate, str(e))
         raise UserError(
             f"{self.folder}: no checkpoint is whole; they were set aside as *.damaged, and a new start begins at 0"
         )
 
-    def _restore_one(self, step: int, target: Any) -> tuple[Any, dict]:
+    def restore_one(self, step: int, target: Any) -> tuple[Any, dict]:
+        """As `restore`, and raises Damaged where that would set a step aside."""
         manager = self._open()
         with read_errors():
             checks = manager.restore(step, args=ocp.args.Composite(checksums=ocp.args.JsonRestore()))["checksums"]

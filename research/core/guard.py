@@ -26,9 +26,8 @@ class Guard:
             group: [group + path_name(p) for p, _ in jax.tree_util.tree_leaves_with_path(tree)]
             for group, tree in groups.items()
         }
-        self.policy, self.fault = policy, None
-        self._skipped = 0  # in a row
-        self._rolled: list[int] = []
+        self.policy, self.fault = policy, None  # type: str, Fault | None
+        self._skipped, self._rolled = 0, list[int]()  # in a row; the checkpoints gone back to
 
     def row(self, step: int, values: Mapping) -> dict[str, list[float]]:
         """A step's metrics on the host -> its pairs for the log: none of those that are not finite."""
@@ -39,8 +38,8 @@ class Guard:
             self._skipped = self._skipped + 1 if bad else 0
             pairs = {**({} if bad else pairs), "skipped": [float(bool(bad)), 1.0]}
         if bad and (self.policy != "skip" or self._skipped > IN_A_ROW):
-            self.fault, pairs = Fault(step, self._what(*next(iter(bad.items())))), {}
-        return pairs
+            self.fault = Fault(step, self._what(*next(iter(bad.items()))))
+        return {} if self.fault else pairs
 
     def _what(self, key: str, index: int) -> str:
         names = self._names[key.removesuffix("bad")]

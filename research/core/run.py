@@ -285,8 +285,7 @@ class Run:
     def _recover(self, state: Any) -> Any:
         """Rolls back, or keeps the state before the step that was not finite and ends the run."""
         (bad, what), self._guard.fault = self._guard.fault, None
-        self._turned = True  # what has been written tells of the step: it stays
-        self._unread.clear()
+        self._turned, self._unread = True, []  # what has been written tells of the step: it stays
         self._checkpoints.wait()
         last = max((step for step in self._checkpoints.steps() if step < bad), default=None)
         if self._guard.may_roll_back(last):
@@ -300,10 +299,10 @@ class Run:
             self.done, last = bad - 1, bad - 1
             self._write(state.replace(skipped=jax.device_put(np.int32(0), state.step.sharding)))
             self._checkpoints.wait()
-        examples = [int(i) for i in self._stream.numbers(bad - 1)[0]]
+        examples = self._stream.numbers(bad - 1)[0].tolist()
         if self.writes:
-            found = {"step": bad, "what": what, "examples": examples, "checkpoint": last}
-            write_json(self.dir / "not_finite.json", found)
+            about = {"step": bad, "what": what, "examples": examples, "checkpoint": last}
+            write_json(self.dir / "not_finite.json", about)
         some = ", ".join(map(str, examples[:3])) + (f" and {len(examples) - 3} more" if len(examples) > 3 else "")
         raise UserError(
             f"step {bad}: {what} is not finite, on examples {some}; checkpoint {last} is kept. See `almanac replay "

@@ -84,8 +84,10 @@ class Cluster:
         self._signs = {host: Sign(peer, 0, now, now) for host, peer in self.peers.items()}
         self._together, self._leaving = threading.Event(), threading.Lock()
         self._turn = threading.Condition()  # of what follows
-        self._at, self._last = 0, None  # the step that the main thread has asked for, and the one to end with
-        self._asked, self._places = False, {}
+        self._at = 0  # the step that the main thread has asked for
+        self._last: int | None = None  # the one to end with
+        self._asked = False
+        self._places: dict[int, int] = {}
         global _current, _preempted
         _current, _preempted = self, False
         self._readers = [threading.Thread(target=self._read, args=(host,), daemon=True) for host in self._wires]
