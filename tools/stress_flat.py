@@ -23,12 +23,14 @@ PARTS = ("log", "save", "batch")
 WARM = 3  # log intervals until each part has run once: what it imports or compiles, it does once in a life
 SAMPLES = 300
 ABOUT = (
-    "long: sampled from /proc at equal numbers of steps, the first third against the last, step times from timing.jsonl "
-    "(evaluations and saves in them). usual: host is the time that the loop spent in logging, saving and waiting for batches, "
-    "while the device went on; idle is the time from a step's result being ready, as a thread sees it that waits for each, to "
-    "the next step's being handed over, added up over steps that followed a log, a save, or neither; bare is the time of a "
-    "block of steps that are neither logged nor saved, between blocks that are, in the same process. The host is ahead of the "
-    "device: most of what it spends in logging is waiting for values of an interval before, which is no cost"
+    "long: sampled from /proc at equal numbers of steps, step times from timing.jsonl (evaluations and saves in them); memory "
+    "and time: medians of the first third and of the last; threads and files: least of the second third and of the last, for "
+    "pools fill up in the first, and a save has threads and files for a moment. usual: host is the time that the loop spent in "
+    "logging, saving and waiting for batches, while the device went on; idle is the time from a step's result being ready, as a "
+    "thread sees it that waits for each, to the next step's being handed over, added up over steps that followed a log, a save, "
+    "or neither; bare is the time of a block of steps that are neither logged nor saved, between blocks that are, in the same "
+    "process. The host is ahead of the device: most of what it spends in logging is waiting for values of an interval before, "
+    "which is no cost"
 )
 
 
@@ -50,8 +52,8 @@ def row(results: dict) -> list[str]:
     return [
         "a long run, and the costs of a usual one",
         f"{long['steps']:,} steps of {long['name']}; {usual['steps']:,} of {usual['name']}",
-        f"first third to last: {_change(long['rss_mb'], 1)} MB, {_change(long['threads'])} threads, "
-        f"{_change(long['files'])} open files, {_change(long['step_ms'], 2)} ms a step",
+        f"median of the first third and of the last: {_change(long['rss_mb'], 1)} MB, {_change(long['step_ms'], 2)} ms a step; "
+        f"least of the second third and of the last: {_change(long['threads'])} threads, {_change(long['files'])} open files",
         f"the device idle for {sum(idle.values()):.2%} of the time: after a log {idle['log']:.2%}, after a save "
         f"{idle['save']:.2%}, else {idle['other']:.2%}{against}",
     ]
@@ -87,8 +89,8 @@ def steady(workdir: Path, steps: int) -> dict[str, Any]:
                 seen.append(_held(life.process.pid))
         if problem := life.problem(0):
             raise UserError(f"{workdir} {problem}; see {life.log}")
-    thirds = [_thirds([sample[i] for sample in seen]) for i in range(3)]
-    found = dict(zip(("rss_mb", "threads", "files"), thirds, strict=True))
+    memory, threads, files = ([sample[i] for sample in seen] for i in range(3))
+    found = {"rss_mb": _thirds(memory), "threads": _least(threads), "files": _least(files)}
     return {"name": LONG, "steps": steps, **EVERY, **found, "step_ms": _thirds(_step_times(workdir))}
 
 
@@ -101,6 +103,12 @@ def _held(pid: int) -> tuple[float, int, int]:
 def _thirds(values: Sequence[float]) -> list[float]:
     third = max(1, len(values) // 3)
     return [median(values[:third]), median(values[-third:])]
+
+
+def _least(values: Sequence[int]) -> list[int]:
+    """Of the second third and of the last: pools fill up in the first, and a save has threads and files for a moment."""
+    third = max(1, len(values) // 3)
+    return [min(values[-2 * third : -third] or values), min(values[-third:])]
 
 
 def _step_times(workdir: Path) -> list[float]:

@@ -26,6 +26,7 @@ def problems(root: Path | None = None) -> list[str]:
             found.append(str(error))
         else:
             found += [f"{path.relative_to(root)}: {text}" for text in _table_problems(has, wants)]
+    found += stress.problems(root)
     return list(dict.fromkeys(found))
 
 
@@ -89,7 +90,7 @@ def main(argv: list[str]) -> int:
         families = {family for _, family in ledger.blocks(ledger.ROOT, known)}
         for path in ledger.refresh(ledger.ROOT, known, families):
             print(f"wrote {path.relative_to(ledger.ROOT)}")
-    for text in (found := [*problems(), *stress.problems()]):
+    for text in (found := problems()):
         print(text, file=sys.stderr)
     if not found:
         print("Every table is what its logs say.")
