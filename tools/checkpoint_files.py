@@ -41,7 +41,7 @@ class Checkpoint:
 
     @functools.cached_property
     def _tree(self) -> Any:
-        found = ocp.PyTreeCheckpointHandler().metadata(epath.Path(self.path) / "state")
+        found = ocp.PyTreeCheckpointHandler().metadata(epath.Path(self.path.absolute()) / "state")
         return found.tree if hasattr(found, "tree") else found
 
     @functools.cached_property
@@ -65,7 +65,7 @@ class Checkpoint:
         how = [ocp.RestoreArgs(restore_type=np.ndarray) for _ in flat]
         args = ocp.args.PyTreeRestore(item=jax.tree.unflatten(tree, wanted), restore_args=jax.tree.unflatten(tree, how))
         try:
-            found = ocp.PyTreeCheckpointHandler().restore(epath.Path(self.path) / "state", args=args)
+            found = ocp.PyTreeCheckpointHandler().restore(epath.Path(self.path.absolute()) / "state", args=args)
             by_name = dict(zip(self.leaves, jax.tree.leaves(found), strict=True))
             return [by_name[name] for name in names]
         except Exception as e:  # a dozen kinds, for a damaged file

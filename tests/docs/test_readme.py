@@ -96,7 +96,9 @@ from tools import cli
 def refuse(*_, **__):
     raise ConnectionError("the tests may not use the network")
 
-socket.getaddrinfo, answers, sys.stdout = refuse, sys.stdout, sys.stderr
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)  # what a command's own processes say is no answer
+socket.getaddrinfo, sys.stdout = refuse, sys.stderr
 for line in sys.stdin:
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):

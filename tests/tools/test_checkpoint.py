@@ -126,6 +126,13 @@ def test_other_strides_are_the_same_numbers():
 # list, show, diff
 
 
+@pytest.mark.parametrize("verb", [["show", "run@best"], ["verify", "run"], ["copy", "run", "other"]])
+def test_a_path_from_where_one_stands(run, said, monkeypatch, verb):
+    monkeypatch.chdir(run.parent)
+    run.rename("run")
+    assert said(*verb)[0] == 0
+
+
 def test_list(trained, said):
     status, lines = said("list", trained)
     assert status == 0
