@@ -105,7 +105,7 @@ def _thirds(values: Sequence[float]) -> list[float]:
     return [median(values[:third]), median(values[-third:])]
 
 
-def _least(values: Sequence[int]) -> list[int]:
+def _least(values: Sequence[float]) -> list[float]:
     """Of the second third and of the last: pools fill up in the first, and a save has threads and files for a moment."""
     third = max(1, len(values) // 3)
     return [min(values[-2 * third : -third] or values), min(values[-third:])]
