@@ -40,10 +40,14 @@ def parse(argv: Sequence[str], parser: argparse.ArgumentParser) -> tuple[argpars
     parser.add_argument("--resume", default="auto", metavar="auto|force", help="force: go on with a changed config")
     parser.add_argument("--device", metavar="cpu|gpu|tpu", help="fail where it is absent (default: what JAX finds)")
     parser.add_argument("--profile", metavar="A:B", help="trace steps A to B of this start for TensorBoard")
+    parser.add_argument(
+        "--init-from", metavar="RUN|FOLDER", help="begin with a run's parameters, or Hugging Face weights"
+    )
     add_hosts(parser)
     for name, (seconds, what) in TIMEOUTS.items():
         parser.add_argument(f"--{name}-timeout", metavar="S", help=f"seconds {what} (default: {seconds})")
-    return overrides(argv, parser)
+    args, changes = overrides(argv, parser)
+    return args, changes + ([f"init.weights={args.init_from}"] if args.init_from is not None else [])
 
 
 def add_hosts(parser: argparse.ArgumentParser) -> None:

@@ -11,9 +11,9 @@ import numpy as np
 
 from research.host import manifest
 from research.host.errors import UserError
+from research.interop import checkpoint_files as files
+from research.interop.checkpoint_files import Checkpoint
 from tools import checkpoint_copy
-from tools import checkpoint_files as files
-from tools.checkpoint_files import Checkpoint
 
 WHICH = "DIR[@WHICH]"
 ABOUT_WHICH = "DIR is a run directory or a folder of checkpoints; WHICH is a step, last (the default) or best"

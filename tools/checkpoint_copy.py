@@ -11,8 +11,8 @@ from pathlib import Path
 from research.host import manifest, storage
 from research.host.errors import UserError
 from research.host.records import write_errors, write_text
-from tools import checkpoint_files as files
-from tools.checkpoint_files import Checkpoint
+from research.interop import checkpoint_files as files
+from research.interop.checkpoint_files import Checkpoint
 
 CONFIG, LOGS = "config.json", ("metrics.jsonl", "timing.jsonl")
 

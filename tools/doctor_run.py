@@ -8,8 +8,8 @@ from typing import Any
 from research.core import config
 from research.host import lock, storage
 from research.host.errors import UserError
-from tools import checkpoint_files as files
-from tools.checkpoint_files import Checkpoint
+from research.interop import checkpoint_files as files
+from research.interop.checkpoint_files import Checkpoint
 from tools.doctor import Row
 
 

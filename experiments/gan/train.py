@@ -19,6 +19,7 @@ from research.core.step import Step, advance, options, streams, update
 from research.data import images, synthetic
 from research.data.pipeline import Arrays, Stream
 from research.host.errors import UserError, nearest
+from research.interop import weights
 from research.losses import gan as losses
 from research.models import gan as models
 from research.nn.construct import construct
@@ -57,6 +58,7 @@ def build(cfg: Any) -> Experiment:
         train=train,
         evals={},
         init=partial(init, nets, cfg.model.latent, train.spec, cfg.model.pack),
+        initial=weights.initial(cfg.init),
         tx=tx,
         train_step=Step(partial(train_step, Losses(nets, cfg), tx, dict(cfg.loss), how), guard),
         eval_step=None,

@@ -18,6 +18,7 @@ from research.core.step import make_eval_step, make_train_step, options, streams
 from research.data import augment, images
 from research.data.pipeline import Stream, Sweep
 from research.host.errors import UserError, nearest
+from research.interop import weights
 from research.losses.classification import cross_entropy
 from research.models import convnet, lenet, resnet
 from research.nn.construct import construct
@@ -53,6 +54,7 @@ def build(cfg: Any) -> Experiment:
         train=train,
         evals=evals,
         init=lambda key: model.init(key, jnp.zeros((1, *data.shape))),
+        initial=weights.initial(cfg.init),
         tx=tx,
         train_step=make_train_step(partial(loss, model, augment.make(changes, len(data.classes))), tx, **options(cfg)),
         eval_step=make_eval_step(predictor, measure, cfg.dtype),

@@ -19,6 +19,7 @@ from research.core.step import make_eval_step, make_train_step, options, streams
 from research.data import text
 from research.data.pipeline import Stream, Sweep
 from research.host.errors import UserError
+from research.interop import weights
 from research.losses.language import cross_entropy
 from research.models import gpt
 from research.nn import decoding
@@ -39,6 +40,7 @@ def build(cfg: Any) -> Experiment:
         train=train,
         evals={"valid": valid},
         init=lambda key: model.init(key, jnp.zeros((1, 1), jnp.int32)),
+        initial=weights.initial(cfg.init),
         tx=tx,
         train_step=make_train_step(partial(loss, model), tx, **options(cfg)),
         eval_step=make_eval_step(partial(predict, model), measure, cfg.dtype),

@@ -41,4 +41,5 @@ class Experiment:
     rules: Sequence = ()
     sharding: Mapping[str, Sequence] = dataclasses.field(default_factory=dict)  # the model's named sets of rules
     ema: float = 0.0
+    initial: Callable | None = None  # (fresh state, note) -> a state with parameters from elsewhere, told by note(line)
     context: Any = None  # what the family's own tools need: tokeniser, class names

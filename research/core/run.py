@@ -98,23 +98,21 @@ class Run:
     def start(self, e: Experiment) -> state_lib.TrainState:
         """A TrainState, born sharded or restored from this directory."""
         self._check(e)
-        make = (e.init, e.tx)
-        self._target = target = state_lib.abstract(*make, self.mesh, e.rules, bool(e.ema))[0]
+        self._target = target = state_lib.abstract(e.init, e.tx, self.mesh, e.rules, bool(e.ema))[0]
         self._guard = Guard(self._policy, target.params, e.tx)
         self.parameters = state_lib.count(target.params)
         self._units = e.train.units
         self._flops = flops.share(lambda: e.train_step.trace(target, e.train.spec), self.mesh)
-        if self._checkpoints.steps():
+        if fresh := not self._checkpoints.steps():
+            state = state_lib.create(e.init, e.tx, self._seed, self.mesh, e.rules, bool(e.ema))
+        else:
             state, meta = self._checkpoints.restore(target)
             self.done = int(state.step)
-            self._tracker, self._elapsed = meta["tracker"], meta["elapsed"]
-            self._report = meta["report"]
+            self._tracker, self._elapsed, self._report = (meta[k] for k in ("tracker", "elapsed", "report"))
             self._rows = [(step, row) for step, row in meta["rows"]]
-        else:
-            state = state_lib.create(*make, self._seed, self.mesh, e.rules, bool(e.ema))
         self._profiler.check(self.num_steps - self.done)
         self._open()
-        return state
+        return e.initial(state, self.note) if fresh and e.initial else state
 
     def _check(self, e: Experiment) -> None:
         """What would else be found out in the middle of the run, or never."""

@@ -95,7 +95,12 @@ class Attention(nn.Module):
             cache = {n: _write(cache[n], new[n], index) for n in new}
             k, v = cache["k"], cache["v"]
         drop = nn.Dropout(self.dropout, deterministic=not train)
-        y = attend(q, k, v, mask, drop).reshape(B, T, D)
+
+        def seen(weights):  # f32[B, N, G, T, S], kept where the caller makes "intermediates" mutable
+            self.sow("intermediates", "weights", weights)
+            return drop(weights)
+
+        y = attend(q, k, v, mask, seen).reshape(B, T, D)
         return dense(D, kernel_init=self.out_init, name="out")(y), cache
 
 

@@ -15,8 +15,8 @@ import pytest
 
 from research.core.checkpoint import Checkpoints
 from research.host import integrity, manifest
+from research.interop import checkpoint_files as files
 from tools import checkpoint, cli
-from tools import checkpoint_files as files
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 60
