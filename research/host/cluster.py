@@ -102,7 +102,7 @@ class Cluster:
         line, status, grace = _ending(error, self._host_timeout)
         self._signs[self.host].ended = True
         self._tell(end=True)
-        self._all_ended()
+        self._end_together()
         if self._together.wait(grace):
             global _current
             _current = None
@@ -167,7 +167,7 @@ class Cluster:
                 sign.tick, sign.moved = message["tick"], sign.heard - message["still"]
             elif "end" in message:
                 sign.ended = True
-                self._all_ended()
+                self._end_together()
             elif "preempt" in message:
                 self._ask()
             elif "where" in message:
@@ -180,13 +180,17 @@ class Cluster:
                 self._together.set()
             elif "stop" in message:
                 self._leave(message["stop"], RESUMABLE, message["stop"])
-        if not self._together.is_set():
+        if not self._together.is_set() and not self._all_ended():  # told so, the others may close before we have set it
             self._lose(sign, "its connection closed")
 
-    def _all_ended(self) -> None:
-        if self.host == 0 and all(sign.ended for sign in self._signs.values()):
+    def _end_together(self) -> None:
+        if self._all_ended():
             self._tell(together=True)
             self._together.set()
+
+    def _all_ended(self) -> bool:
+        """Host 0 alone knows."""
+        return self.host == 0 and all(sign.ended for sign in self._signs.values())
 
     # Watching
 

@@ -191,6 +191,20 @@ def test_a_clean_end_is_one_of_all(hosts):
     assert min(t["after"] for t in times) >= max(t["worked"] for t in times)
 
 
+def test_a_host_that_parts_early_is_not_lost(spawn, place):
+    """Host 0 is held up between telling the others that all have ended and knowing it itself."""
+    held_up = """
+tell = cluster.Cluster._tell
+def slow(self, **message):
+    tell(self, **message)
+    time.sleep(0.5 if "together" in message else 0)
+cluster.Cluster._tell = slow
+meeting ="""
+    worker = WORKER.replace("meeting =", held_up.lstrip()).replace("step < 100", "step < (200 if host == '0' else 50)")
+    for process in [spawn(worker, 2, host, place, "done", 100, 100, 1) for host in range(2)]:
+        assert ends(process) == (0, "")
+
+
 def test_a_mistake_on_one_host_stops_the_others(hosts):
     mistaken, other = hosts("mistake", "on")
     assert ends(mistaken) == (2, "almanac: seed = -1: at least 0\n")
