@@ -98,7 +98,7 @@ def test_what_is_named_fresh_keeps_its_initial_values_and_the_rest_is_listed(tex
 @pytest.mark.parametrize(
     "changes, message",
     [
-        (["model.num_layers=3"], r"h_2/attention/out/kernel \[32, 32\] is not there \(and 6 more\)"),
+        (["model.num_layers=3"], r"h_2/attention/out/kernel \[32, 32\] is not there \(and 5 more\)"),
         (["data.length=24"], r"position/embedding is \[16, 32\] there, \[24, 32\] here"),
         (["model.mlp_width=64", "init.resize=feed_forward"], r"up/kernel is \[32, 128\] there, \[32, 64\] here"),
         (["init.fresh=haed"], "init.fresh = 'haed' matches no parameter"),
