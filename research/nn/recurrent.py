@@ -11,7 +11,7 @@ G blocks of columns: an LSTM's i, f, g, o, a GRU's r, z, n, in torch's order. Th
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, TypeAlias
+from typing import ClassVar, NamedTuple, TypeAlias
 
 import flax.linen as nn
 import jax
@@ -41,6 +41,86 @@ def drop_types(x: jax.Array, tokens: jax.Array, rate: float, key: jax.Array) -> 
     return jnp.where(kept[..., None], x / (1 - rate), 0)
 
 
+# (inputs' share of the gates f32[B, G H], the state's share, recurrent_bias, state) -> state
+Cell: TypeAlias = Callable[[jax.Array, jax.Array, jax.Array | None, Carry], Carry]
+
+
+def _lstm(x: jax.Array, share: jax.Array, bias: jax.Array | None, carry: Carry) -> Carry:
+    i, f, g, o = jnp.split(x + share, 4, axis=-1)
+    c = nn.sigmoid(f) * carry["c"] + nn.sigmoid(i) * nn.tanh(g)
+    return {"c": c, "h": nn.sigmoid(o) * nn.tanh(c)}
+
+
+def _gru(x: jax.Array, share: jax.Array, bias: jax.Array | None, carry: Carry) -> Carry:
+    at = [2 * carry["h"].shape[-1]]
+    (rz, n), (share_rz, share_n) = jnp.split(x, at, axis=-1), jnp.split(share, at, axis=-1)
+    r, z = jnp.split(nn.sigmoid(rz + share_rz), 2, axis=-1)
+    n = nn.tanh(n + r * (share_n + bias))
+    return {"h": (1 - z) * n + z * carry["h"]}
+
+
+class Kind(NamedTuple):
+    """What tells the layers apart."""
+
+    cell: Cell
+    parts: tuple[str, ...]  # of the state
+    gates: int  # G
+    bias: bool  # whether there is a recurrent_bias
+
+
+class How(NamedTuple):
+    """What is known of a loop before it is traced."""
+
+    cell: Cell
+    reverse: bool
+
+
+def _loop(how, kernel, bias, projected, added, carry, mask, inside):
+    """-> (final state, outputs [T, B, H]), and the states f[T, B, H] that met the kernel. `added` joins the state's share."""
+
+    def step(carry, inputs):
+        x, added, inside = inputs
+        h = carry["h"] if mask is None else carry["h"] * mask
+        met = h.astype(kernel.dtype)
+        share = jnp.dot(met, kernel, preferred_element_type=jnp.float32)
+        share = share if added is None else share + added
+        new = how.cell(x.astype(jnp.float32), share, bias, carry)
+        out = new["h"]
+        if inside is not None:
+            out = jnp.where(inside[:, None], out, 0)
+            new = jax.tree.map(lambda a, b: jnp.where(inside[:, None], a, b), new, carry)
+        return new, (out.astype(x.dtype), met)
+
+    inputs = (projected, added, inside)
+    carry, (outputs, met) = jax.lax.scan(step, carry, inputs, reverse=how.reverse)
+    return (carry, outputs), met
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _over_time(how, kernel, bias, projected, carry, mask, inside):
+    """The loop. Its gradient in the kernel is one product over all T, not T small ones added up: a third off a step's time."""
+    return _loop(how, kernel, bias, projected, None, carry, mask, inside)[0]
+
+
+def _over_time_forward(how, kernel, bias, projected, carry, mask, inside):
+    def run(bias, projected, added, carry, mask):
+        return _loop(how, kernel, bias, projected, added, carry, mask, inside)
+
+    zeros = jnp.zeros(projected.shape, jnp.float32)  # what is added has the gradient of the state's share
+    out, pullback, met = jax.vjp(run, bias, projected, zeros, carry, mask, has_aux=True)
+    return out, (pullback, met)
+
+
+def _over_time_backward(how, saved, cotangent):
+    pullback, met = saved
+    bias, projected, share, carry, mask = pullback(cotangent)
+    kernel = jnp.einsum("tbh,tbg->hg", met, share.astype(met.dtype), preferred_element_type=jnp.float32)
+    return kernel.astype(met.dtype), bias, projected, carry, mask, None
+
+
+_over_time.defvjp(_over_time_forward, _over_time_backward)
+
+
 class Recurrent(nn.Module):
     """What LSTM and GRU share: x f[B, T, D], an initial state -> outputs f[B, T, H], the final state."""
 
@@ -50,17 +130,8 @@ class Recurrent(nn.Module):
     kernel_init: Initializer = nn.initializers.glorot_uniform()
     recurrent_init: Initializer = nn.initializers.orthogonal()
     bias_init: Initializer = nn.initializers.zeros
-    unroll: int = 1  # time steps a turn of the loop
 
-    gates: ClassVar[int]  # G
-    parts: ClassVar[tuple[str, ...]]  # of the state
-
-    def cell(self) -> Callable[[jax.Array, jax.Array, Carry], Carry]:
-        """(inputs' share, state's share of the gates f32[B, G H], state) -> state; may own parameters."""
-        raise AttributeError(f"{type(self).__name__} has no cell: use LSTM or GRU")
-
-    def input_bias_init(self) -> Initializer:
-        return self.bias_init
+    kind: ClassVar[Kind]
 
     @nn.compact
     def __call__(
@@ -79,51 +150,37 @@ class Recurrent(nn.Module):
         Dropout, where there is any, needs `train=True` and `rngs={"dropout": key}`.
         """
         B, T, _ = x.shape
-        shares = self.gates * self.width
         x = drop_sequence(self.dropout, train)(x)
         dense = partial(nn.Dense, kernel_init=self.kernel_init, bias_init=self.input_bias_init(), dot_general=flat_dot)
-        projected = dense(shares, name="input")(x)  # of all T at once: the loop is left with the state's share
-        kernel = self.param("recurrent_kernel", self.recurrent_init, (self.width, shares))
-        cell, mask = self.cell(), None
+        projected = dense(self.kind.gates * self.width, name="input")(
+            x
+        )  # all T at once: the loop has the state's share left
+        kernel = self.param("recurrent_kernel", self.recurrent_init, (self.width, self.kind.gates * self.width))
+        bias = self.param("recurrent_bias", self.bias_init, (self.width,)) if self.kind.bias else None
+        mask = None
         if train and self.recurrent_dropout:
             ones = jnp.ones((B, self.width))
             mask = nn.Dropout(self.recurrent_dropout, deterministic=False, name="recurrent_dropout")(ones)
-
-        def step(carry: Carry, inputs: Any) -> tuple[Carry, jax.Array]:
-            x, inside = inputs
-            h = carry["h"] if mask is None else carry["h"] * mask
-            share = jnp.dot(h.astype(kernel.dtype), kernel, preferred_element_type=jnp.float32)
-            new = cell(x.astype(jnp.float32), share, carry)
-            if inside is None:
-                return new, new["h"].astype(x.dtype)
-            new = jax.tree.map(lambda a, b: jnp.where(inside[:, None], a, b), new, carry)
-            return new, jnp.where(inside[:, None], new["h"], 0).astype(x.dtype)
-
         inside = None if lengths is None else jnp.arange(T)[:, None] < lengths
-        start = jax.tree.map(pin, self.initial_carry(B) if carry is None else carry)
-        inputs = (projected.swapaxes(0, 1), inside)
-        carry, outputs = jax.lax.scan(step, start, inputs, reverse=reverse, unroll=self.unroll)
+        carry = jax.tree.map(pin, self.initial_carry(B) if carry is None else carry)
+        how = How(self.kind.cell, reverse)
+        carry, outputs = _over_time(how, kernel, bias, projected.swapaxes(0, 1), carry, mask, inside)
         return pin(outputs.swapaxes(0, 1)), carry
+
+    def input_bias_init(self) -> Initializer:
+        return self.bias_init
 
     @nn.nowrap
     def initial_carry(self, batch: int) -> Carry:
         """The state of `batch` rows that have read nothing: zeros."""
-        return {part: jnp.zeros((batch, self.width)) for part in self.parts}
+        return {part: jnp.zeros((batch, self.width)) for part in self.kind.parts}
 
 
 class LSTM(Recurrent):
     """c = f c + i g, h = o tanh(c), with i, f, o sigmoids and g a tanh of their shares of the gates."""
 
     forget_bias: float = 0.0  # added to f's bias at the start; 1 remembers from the start (Jozefowicz et al. 2015)
-    gates, parts = 4, ("c", "h")
-
-    def cell(self):
-        def lstm(x: jax.Array, share: jax.Array, carry: Carry) -> Carry:
-            i, f, g, o = jnp.split(x + share, 4, axis=-1)
-            c = nn.sigmoid(f) * carry["c"] + nn.sigmoid(i) * nn.tanh(g)
-            return {"c": c, "h": nn.sigmoid(o) * nn.tanh(c)}
-
-        return lstm
+    kind = Kind(_lstm, ("c", "h"), 4, bias=False)
 
     def input_bias_init(self):
         def init(key, shape, dtype):
@@ -135,19 +192,7 @@ class LSTM(Recurrent):
 class GRU(Recurrent):
     """n = tanh(x's share + r (h's share + recurrent_bias)), h = (1 - z) n + z h, with r and z sigmoids."""
 
-    gates, parts = 3, ("h",)
-
-    def cell(self):
-        bias = self.param("recurrent_bias", self.bias_init, (self.width,))
-
-        def gru(x: jax.Array, share: jax.Array, carry: Carry) -> Carry:
-            rz, n = jnp.split(x, [2 * self.width], axis=-1)
-            share, share_n = jnp.split(share, [2 * self.width], axis=-1)
-            r, z = jnp.split(nn.sigmoid(rz + share), 2, axis=-1)
-            n = nn.tanh(n + r * (share_n + bias))
-            return {"h": (1 - z) * n + z * carry["h"]}
-
-        return gru
+    kind = Kind(_gru, ("h",), 3, bias=True)
 
 
 class Bidirectional(nn.Module):

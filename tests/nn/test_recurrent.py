@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.test_util import check_grads
 from scipy.special import expit
 
 from research.nn.recurrent import GRU, LSTM, Bidirectional, drop_sequence, drop_types
@@ -147,6 +148,19 @@ def test_word_types_are_dropped_whole():
         seen |= {(r, word, kept[r, tokens[r] == word][0] > 0) for r in range(2) for word in range(4)}
         equal &= (kept[0, tokens[0] == 3][0] > 0) == (kept[1, tokens[1] == 3][0] > 0)
     assert len(seen) == 2 * 4 * 2 and not equal  # every word both ways, and rows apart
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_gradients_are_the_slopes_under_masks_lengths_and_in_reverse(name):
+    layer = CELLS[name](H, recurrent_dropout=0.5)
+    variables = jax.tree.map(jnp.asarray, make(layer, X))
+
+    def run(variables, x, carry):
+        rngs = {"dropout": jax.random.key(0)}
+        return layer.apply(variables, x, carry, LENGTHS, reverse=True, train=True, rngs=rngs)
+
+    carry = jax.tree.map(lambda a: a + 0.3, layer.initial_carry(B))
+    check_grads(jax.jit(run), (variables, jnp.asarray(X), carry), order=1, modes=["rev"], atol=1e-2, rtol=1e-2)
 
 
 def test_dropout_is_off_when_not_training():
