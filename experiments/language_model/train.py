@@ -86,14 +86,16 @@ def draw(e: Experiment, state: Any, file: Path) -> None:
 
 
 def _prompt(data: text.Text, prompt: str) -> str:
-    """The config's prompt, found wrong before the training; text without a newline begins with its own first token."""
+    """The config's prompt, found wrong before the training; where a newline is no token, the text's own first token."""
     try:
-        data.tokenizer.encode(prompt)
-    except UserError:
-        if prompt != "\n":
-            raise
-        return data.tokenizer.decode(data.valid[:1])
-    return prompt
+        if len(data.tokenizer.encode(prompt)):
+            return prompt
+        wrong = UserError(f"sample.prompt = {prompt!r} has no token in this vocabulary")
+    except UserError as e:
+        wrong = e
+    if prompt != "\n":
+        raise wrong
+    return data.tokenizer.decode(data.valid[:1])
 
 
 def loss(model: gpt.GPT, params: Any, extra: Any, batch: Any, key: jax.Array) -> tuple:
@@ -147,15 +149,19 @@ def sample(
     default, length = how.pop("prompt"), how.pop("length")
     prompt = default if prompt is None else prompt
     encode = data.tokenizer.encode
-    tokens = jnp.asarray(encode(prompt), jnp.int32)[None]
-    ids, shown = [], prompt
+    given = encode(prompt)
+    if not len(given):
+        raise UserError(f"prompt {prompt!r} has no token in this vocabulary")
+    tokens = jnp.asarray(given, jnp.int32)[None]
+    known = len(data.tokenizer.decode(given))  # words and pieces are joined as their neighbours want it
+    ids, shown = [*given.tolist()], prompt
     columns = decoding.stream(
         model, state.variables, tokens, key, length=length, block=16, stop=[encode(s) for s in stop], **how
     )
     yield prompt
     for column in columns:
         ids.append(int(column[0]))
-        whole = prompt + data.tokenizer.decode(np.asarray(ids))
+        whole = prompt + data.tokenizer.decode(np.asarray(ids))[known:]
         ends = [at for s in stop if (at := whole.find(s, len(prompt))) >= 0]
         whole = whole[: min(ends)] if ends else whole.rstrip("\ufffd")  # perhaps half a character
         yield whole[len(shown) :]

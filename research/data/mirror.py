@@ -1,13 +1,16 @@
 """Upstream files: found in the user's folder, else in the cache, else downloaded; always checked.
 
-ALMANAC_MIRROR   a folder of upstream files, as <dataset>/<name> or <name>; it is only read
+ALMANAC_MIRROR   a folder of upstream files, as <dataset>/<name> or <name>, each perhaps gzipped as
+                 <name>.gz; it is only read
 ALMANAC_DATA     where downloads and prepared data sets go (else $XDG_CACHE_HOME/almanac, else
                  ~/.cache/almanac)
 ALMANAC_OFFLINE  1: never touch the network
 """
 
+import gzip
 import hashlib
 import http.client
+import itertools
 import os
 import queue
 import shutil
@@ -15,6 +18,7 @@ import sys
 import tempfile
 import threading
 import urllib.request
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -54,6 +58,12 @@ def fetch(dataset: str, files: Sequence[File]) -> dict[str, Path]:
     return found
 
 
+def read(path: Path) -> bytes:
+    """The bytes of a file that `fetch` gave; those of a `.gz` unpacked."""
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as f:
+        return f.read()
+
+
 def _find(dataset: str, file: File, cache: Path) -> Path | None:
     places = [cache / file.name]
     if folder := os.environ.get("ALMANAC_MIRROR"):
@@ -61,7 +71,7 @@ def _find(dataset: str, file: File, cache: Path) -> Path | None:
         if not mirror.is_dir():
             raise UserError(f"ALMANAC_MIRROR={folder} is not a folder")
         places = [mirror / dataset / file.name, mirror / file.name, *places]
-    for path in places:
+    for path in itertools.chain(*((path, path.with_name(f"{path.name}.gz")) for path in places)):
         if path.is_file():
             if fault := _fault(path, file):
                 raise UserError(f"{dataset}: {path} is damaged: {fault}; replace or remove it")
@@ -70,11 +80,15 @@ def _find(dataset: str, file: File, cache: Path) -> Path | None:
 
 
 def _fault(path: Path, file: File) -> str:
-    """What is wrong with the copy at `path`; empty if nothing is."""
-    if (size := path.stat().st_size) != file.size:
+    """What is wrong with the copy at `path`; empty if nothing is. A gzipped copy is judged by what it holds."""
+    packed = path.name == f"{file.name}.gz"
+    if not packed and (size := path.stat().st_size) != file.size:
         return f"expected {file.size:,} bytes, found {size:,}"
-    with path.open("rb") as f:
-        digest = hashlib.file_digest(f, "sha256").hexdigest()
+    try:
+        with (gzip.open if packed else open)(path, "rb") as f:
+            digest = hashlib.file_digest(f, "sha256").hexdigest()
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        return f"not whole: {error}"
     return "" if digest == file.sha256 else f"expected sha256 {file.sha256}, found {digest}"
 
 

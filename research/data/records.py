@@ -24,6 +24,7 @@ BUILDERS = {
     "mnist": "Mnist",
     "fashion_mnist": "FashionMnist",
     "tiny_shakespeare": "TinyShakespeare",
+    "wikitext2": "Wikitext2",
 }
 _CHUNK = 1024  # examples decoded at once: bounds memory, and TFDS reads in bulk five times as fast
 

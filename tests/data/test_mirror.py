@@ -1,5 +1,6 @@
 """Upstream files: found, checked, downloaded, or missed at once in one line."""
 
+import gzip
 import hashlib
 import http.server
 import threading
@@ -49,6 +50,17 @@ def server():
         threading.Thread(target=httpd.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{httpd.server_port}/a.bin", answers, asked
         httpd.shutdown()
+
+
+def test_a_gzipped_copy_is_judged_by_what_it_holds(folders):
+    path = folders[0] / "a.bin.gz"
+    path.write_bytes(gzip.compress(CONTENT))
+    assert mirror.fetch("set", [file()]) == {"a.bin": path}
+    assert mirror.read(path) == CONTENT
+    for damaged in (gzip.compress(CONTENT[1:]), gzip.compress(CONTENT)[:-9], b"no gzip"):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match="a.bin.gz is damaged"):
+            mirror.fetch("set", [file()])
 
 
 @pytest.mark.parametrize("where", ["set/a.bin", "a.bin"])

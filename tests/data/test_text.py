@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from research.core.config import track
-from research.data import text
+from research.data import corpora, text
 from research.host.errors import UserError
 
 
@@ -39,6 +39,30 @@ def test_tiny_shakespeare_is_nanogpts(tmp_path, monkeypatch):
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
     assert data.tokenizer.chars == "\n !$&',-.3:;?" + letters + letters.lower()
     assert part(data, "train").startswith("First Citizen:\nBefore we proceed")
+
+
+@pytest.mark.data
+def test_wikitext2_is_merity_s(tmp_path, monkeypatch):
+    """Merity et al. 2017, table 1: articles, tokens (with `<eos>`) and the vocabulary, which has no `<pad>`."""
+    monkeypatch.setenv("ALMANAC_DATA", str(tmp_path))
+    data = text.load({"source": "wikitext2", "tokenizer": "word"})
+    assert [len(part) for part in (data.train, data.valid, data.test)] == [2_088_628, 217_646, 245_569]
+    assert data.tokenizer.size == 33_278 + 1 and data.tokenizer.special.keys() == {"pad", "unk", "eos"}
+    assert not (data.train == data.tokenizer.special["pad"]).any()
+    found = corpora.load({"source": "wikitext2"})
+    assert [len(found.train), len(found.valid), len(found.test)] == [600, 60, 60]
+    for article in found.train + found.valid + found.test:
+        title = article.split("\n")[1]
+        assert title.startswith(" = ") and title.endswith(" = <eos>") and title.count("=") == 2
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.3, 0.41, 0.5, 0.52, 0.6, 0.99, 1.0])
+def test_documents_cut_in_two_are_the_text_cut_in_two(fraction):
+    documents = ["abcdefgh", "ij", "", "klm"]
+    whole = "--".join(documents)
+    at = int(len(whole) * (1 - fraction))
+    train, valid = corpora._cut(documents, fraction, "--")
+    assert ("--".join(train), "--".join(valid)) == (whole[:at], whole[at:])
 
 
 def test_chinese_file(tmp_path):
@@ -124,7 +148,9 @@ def test_jsonl(tmp_path):
         ({"source": "files", "path": "here/bad.txt"}, "not UTF-8 (byte 0xff at 1)"),
         ({"source": "files", "path": "here/none"}, "no .txt .md .jsonl file"),
         ({"source": "files", "path": "here/one.txt"}, "0 characters to train"),
-        ({"source": "pydoc", "tokenizer": "word"}, "no tokenizer 'word'"),
+        ({"source": "pydoc", "tokenizer": "words"}, "no tokenizer 'words'; did you mean 'word'"),
+        ({"source": "pydoc", "tokenizer": "char", "vocab_size": 300}, "data.vocab_size = 300 means nothing"),
+        ({"source": "pydoc", "tokenizer": "bpe", "lowercase": True}, "data.lowercase = True means nothing"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, monkeypatch, cfg, told):

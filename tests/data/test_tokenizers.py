@@ -1,13 +1,25 @@
 """Tokenizers: exact round trips, errors that name the character, parity with Transformers."""
 
+import functools
+import itertools
 import json
+import os
+import re
+import subprocess
+import sys
+from pydoc_data.topics import topics
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from research.data import tokenizers
+from research.data import mirror, tokenizers
+from research.data.builders.tiny_shakespeare import TinyShakespeare
+from research.data.builders.wikitext2 import Wikitext2
+from research.data.tokenizers import base
+from research.data.tokenizers.gpt2 import GPT2_FILES
+from research.data.tokenizers.wordpiece import BERT_FILES
 from research.host.errors import UserError
 
 TEXTS = [
@@ -66,15 +78,170 @@ def test_unknown_name():
         tokenizers.make("bytes", "")
 
 
-@pytest.mark.data
-def test_gpt2_round_trip(gpt2):
+ENGLISH = topics["assignment"] + topics["class"] + topics["import"]
+CHINESE = (
+    "道可道，非常道。名可名，非常名。無名天地之始；有名萬物之母。故常無欲，以觀其妙；常有欲，以觀其徼。"
+    "此兩者，同出而異名，同謂之玄。玄之又玄，眾妙之門。天下皆知美之為美，斯惡已。皆知善之為善，斯不善已。\n"
+)
+
+
+@functools.cache
+def learnt(name):
+    return tokenizers.make(name, ENGLISH + 5 * CHINESE, vocab_size=600)
+
+
+@pytest.mark.parametrize("name", ["byte", "bpe", "unigram", pytest.param("gpt2", marks=pytest.mark.data)])
+def test_any_unicode_comes_back(name):
+    tokenizer = learnt(name) if name in ("bpe", "unigram") else tokenizers.make(name, "")
+
     @settings(max_examples=200, deadline=None)
     @given(st.text())
-    @example("<|endoftext|>")
+    @example("<|endoftext|><pad><eos> <0x41> [MASK]")
+    @example("\ufeff汉字混排 e\u0301 👩‍👩‍👧‍👦 العربية\x00\r\n")
+    @example(ENGLISH + CHINESE)
     def round_trip(text):
-        assert gpt2.decode(gpt2.encode(text)) == text
+        ids = tokenizer.encode(text)
+        assert ids.dtype == np.int32
+        assert tokenizer.decode(ids) == text
+        assert not set(ids.tolist()) & set(tokenizer.special.values())  # text is text
 
     round_trip()
+
+
+@pytest.mark.parametrize("name", ["bpe", "unigram"])
+def test_learnt_pieces(name):
+    """Common words and characters become single tokens, and what is kept comes back the same."""
+    tokenizer = learnt(name)
+    assert tokenizer.size == 600
+    assert tokenizer.special == {"pad": 0, "cls": 1, "sep": 2, "mask": 3, "bos": 4, "eos": 5}
+    assert len(tokenizer.encode(" the the the")) == 3
+    assert len(tokenizer.encode(CHINESE)) < len(CHINESE.encode()) * 2 / 3
+    assert len(tokenizer.encode("亀")) == 3  # never seen: its bytes
+    ids = tokenizer.encode("the walk")
+    assert tokenizer.decode(np.concatenate([[4], ids, [5, 0, 0]])) == "<bos>the walk<eos><pad><pad>"
+    again = tokenizers.from_json(tokenizer.to_json())
+    assert again.to_json() == tokenizer.to_json()
+    np.testing.assert_array_equal(again.encode(ENGLISH + CHINESE), tokenizer.encode(ENGLISH + CHINESE))
+
+
+@pytest.mark.parametrize("name", ["bpe", "unigram"])
+def test_learnt_pieces_are_the_same_in_every_process(name):
+    """The library's hash tables have another order in each of its objects, and in each process."""
+    program = (
+        f"import sys; from research.data import tokenizers; t = tokenizers.make({name!r}, sys.argv[1], vocab_size=400)"
+    )
+    command = [sys.executable, "-c", f"{program}; print(t.to_json())", ENGLISH + CHINESE]
+    env = {**os.environ, "PYTHONPATH": os.getcwd(), "TOKENIZERS_PARALLELISM": "false"}
+    there = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+    here = [tokenizers.make(name, ENGLISH + CHINESE, vocab_size=400).to_json() for _ in range(4)]
+    assert set(here) == {there.strip()}
+
+
+def test_bpe_merges_by_hand():
+    """aab aab aab ac: first a+a (3), then aa+b (3); the space before a word is part of it."""
+    tokenizer = tokenizers.make("bpe", "aab\naab\naab\nac", vocab_size=264)  # 6 special, 256 bytes, 2 merges
+    assert tokenizer.size == 264
+    assert tokenizer.encode("aab").tolist() == [263]
+    assert tokenizer.encode("aa").tolist() == [262]
+    assert tokenizer.encode("ab").tolist() == [tokenizer.encode(c)[0] for c in "ab"]
+
+
+def test_unigram_takes_the_likeliest_division():
+    """Kudo 2018, eq. 3, by trying every division of a word."""
+    tokenizer = learnt("unigram")
+    scores = dict(json.loads(tokenizer.to_json())["model"])
+    for word in ("assignment", "imports", "theof", "notclass"):
+        parts = [
+            [word[a:b] for a, b in zip((0, *cuts), (*cuts, len(word)), strict=True)]
+            for n in range(len(word))
+            for cuts in itertools.combinations(range(1, len(word)), n)
+        ]
+        best = max((p for p in parts if all(x in scores for x in p)), key=lambda p: sum(scores[x] for x in p))
+        assert [tokenizer.decode(np.array([i])) for i in tokenizer.encode(word)] == best
+
+
+def test_words_by_hand():
+    word = tokenizers.make("word", "b a b <unk>\n c <eos> a b <pad>", "z")
+    assert word.words == ("<pad>", "<unk>", "b", "a", "<eos>", "c")
+    assert word.special == {"pad": 0, "unk": 1, "eos": 4}
+    assert word.encode("a  z\tb <unk> <pad> <eos>\u3000c").tolist() == [3, 1, 2, 1, 1, 4, 5]
+    assert word.decode(np.array([2, 1, 3])) == "b <unk> a"
+    assert tokenizers.make("word", "b a b A", vocab_size=3).words[2:] == ("b",)
+    assert tokenizers.make("word", "b a b A", min_count=2).words[2:] == ("b",)
+    lower = tokenizers.make("word", "b a b A", lowercase=True, special=("bos", "eos"))
+    assert lower.words == ("<pad>", "<unk>", "<bos>", "<eos>", "a", "b")
+    assert lower.special == {"pad": 0, "unk": 1, "bos": 2, "eos": 3}
+    assert lower.encode("B Ä").tolist() == [5, 1]
+    assert tokenizers.from_json(lower.to_json()) == lower
+
+
+@given(st.text())
+def test_words_are_str_split(text):
+    word = tokenizers.make("word", text)
+    kept = [w if w != "<pad>" else "<unk>" for w in text.split()]
+    assert word.decode(word.encode(text)) == " ".join(kept)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "told"),
+    [
+        ("bpe", {}, "tokenizer 'bpe' learns its vocabulary: set data.vocab_size, above 262"),
+        ("unigram", {"vocab_size": 262}, "data.vocab_size = 262: above 262"),
+        ("word", {"vocab_size": 2}, "data.vocab_size = 2: <pad> <unk> and at least one word"),
+        ("word", {"min_count": 0}, "data.min_count = 0"),
+        ("word", {"special": ("end",)}, "special token 'end'"),
+        ("gpt2", {"vocab_size": 100}, "data.vocab_size = 100 means nothing to the tokenizer 'gpt2'"),
+        ("bpe", {"vocab_size": 300, "min_count": 2}, "data.min_count = 2 means nothing"),
+    ],
+)
+def test_options_that_do_not_fit_are_named(name, options, told):
+    with pytest.raises(UserError, match=re.escape(told)):
+        tokenizers.make(name, "some text", **options)
+
+
+@pytest.mark.parametrize(
+    "name", ["char", "byte", "word", "bpe", *(pytest.param(n, marks=pytest.mark.data) for n in ("gpt2", "wordpiece"))]
+)
+def test_an_unknown_token_is_one_clear_line(name):
+    tokenizer = learnt(name) if name == "bpe" else tokenizers.make(name, "ab")
+    for bad in (tokenizer.size, -1):
+        with pytest.raises(UserError, match=rf"token {bad} at position 1 is not among the {tokenizer.size:,} of"):
+            tokenizer.decode(np.array([0, bad]))
+
+
+@pytest.mark.parametrize("name", ["byte", "word", "bpe", "unigram"])
+def test_empty_and_short_texts(name):
+    size = {"vocab_size": 300} if name in ("bpe", "unigram") else {}
+    tokenizer = tokenizers.make(name, "a", **size)
+    assert tokenizer.encode("").shape == (0,) and tokenizer.decode(np.array([], np.int32)) == ""
+    if size:
+        assert tokenizer.decode(tokenizer.encode("né")) == "né"
+        with pytest.raises(UserError, match="no text to learn from"):
+            tokenizers.make(name, "", **size)
+
+
+@pytest.mark.data
+def test_wordpiece_by_hand():
+    """The Transformers documentation's example, and BERT's own special tokens."""
+    wordpiece = tokenizers.make("wordpiece", "")
+    assert wordpiece.size == 30_522
+    assert wordpiece.special == {"pad": 0, "unk": 100, "cls": 101, "sep": 102, "mask": 103}
+    assert wordpiece.decode(wordpiece.encode("Unaffable NAÏVE\x00 道世")) == "unaffable naive 道 世"
+    assert wordpiece.encode("[MASK]").tolist() != [103]
+    again = tokenizers.from_json(wordpiece.to_json())
+    np.testing.assert_array_equal(again.encode(TEXTS[2]), wordpiece.encode(TEXTS[2]))
+
+
+@pytest.mark.data
+@pytest.mark.parity
+def test_wordpiece_equals_transformers():
+    """On all of WikiText-2's validation text, pieces of a megabyte or not, and on every awkward text."""
+    transformers = pytest.importorskip("transformers")
+    wordpiece = tokenizers.make("wordpiece", "")
+    theirs = transformers.BertTokenizer(str(mirror.fetch("bert_vocab", BERT_FILES)["vocab.txt"]))
+    real = mirror.read(mirror.fetch("wikitext2", Wikitext2.FILES)["wiki.valid.tokens"]).decode("utf-8")
+    for text in (*TEXTS, CHINESE, real):
+        assert wordpiece.encode(text).tolist() == theirs(text, add_special_tokens=False)["input_ids"]
 
 
 @pytest.mark.data
@@ -101,7 +268,7 @@ def test_gpt2_comes_back_without_its_files(gpt2, tmp_path, monkeypatch):
 def test_gpt2_in_pieces_is_gpt2_at_once(gpt2, monkeypatch):
     text = "".join(f"{text}\nline {i}\n\n  indented\n" for i, text in enumerate(TEXTS * 3))
     at_once = gpt2.encode(text)
-    pieces = list(tokenizers._pieces(text, 5))
+    pieces = list(base.pieces(text, 5))
     assert len(pieces) > 20
     assert "".join(pieces) == text
     np.testing.assert_array_equal(np.concatenate([gpt2.encode(p) for p in pieces]), at_once)
@@ -111,7 +278,7 @@ def test_gpt2_in_pieces_is_gpt2_at_once(gpt2, monkeypatch):
 @pytest.mark.parity
 def test_gpt2_equals_transformers(gpt2):
     transformers = pytest.importorskip("transformers")
-    paths = tokenizers.mirror.fetch("gpt2_bpe", tokenizers.GPT2_FILES)
+    paths = mirror.fetch("gpt2_bpe", GPT2_FILES)
     lines = paths["vocab.bpe"].read_text(encoding="utf-8").split("\n")[1:-1]
     theirs = transformers.GPT2Tokenizer(
         vocab=json.loads(paths["encoder.json"].read_text(encoding="utf-8")),
@@ -125,13 +292,7 @@ def test_gpt2_equals_transformers(gpt2):
 @pytest.mark.data
 def test_gpt2_counts_of_nanogpt(gpt2):
     """nanoGPT's README on Tiny Shakespeare: 301,966 training and 36,059 validation tokens."""
-    files = tokenizers.mirror.fetch("tiny_shakespeare", _shakespeare())
+    files = mirror.fetch("tiny_shakespeare", TinyShakespeare.FILES)
     text = files["input.txt"].read_text(encoding="utf-8")
     cut = int(len(text) * 0.9)
     assert [len(gpt2.encode(part)) for part in (text[:cut], text[cut:])] == [301_966, 36_059]
-
-
-def _shakespeare():
-    from research.data.builders.tiny_shakespeare import TinyShakespeare
-
-    return TinyShakespeare.FILES

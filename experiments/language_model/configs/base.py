@@ -12,11 +12,14 @@ def base(**changes: Any) -> ConfigDict:
         dict(
             seed=0,
             data=dict(
-                source="pydoc",  # pydoc, tiny_shakespeare, files
+                source="pydoc",  # pydoc, tiny_shakespeare, wikitext2, files
                 path=None,  # files: a UTF-8 file, or a folder of .txt, .md, .jsonl
                 valid_fraction=None,  # files: default 0.1
                 text_key=None,  # files: the key of a .jsonl's text, default "text"
-                tokenizer="char",  # char, byte, gpt2
+                tokenizer="char",  # char, byte, word, gpt2, wordpiece, bpe, unigram
+                vocab_size=None,  # bpe, unigram: tokens to learn; word: the commonest, None is all
+                min_count=None,  # word: seen so often in the training text, default 1
+                lowercase=None,  # word: default False
                 length=64,  # tokens a window, T
                 batch_size=12,  # windows a step over all devices, B
                 eval_batch_size=64,

@@ -1,0 +1,80 @@
+"""What a tokenizer is, the names they go by, and what they share."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from research.host.errors import UserError
+
+SPECIAL = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
+
+
+class Tokenizer(Protocol):
+    """`size` is the number of different tokens, V; `special` names those that are no text, of `SPECIAL`."""
+
+    special: Mapping[str, int]
+
+    @property
+    def size(self) -> int: ...
+
+    def encode(self, text: str) -> np.ndarray:
+        """i32[T], without special tokens around it; UserError if the text cannot be said in this vocabulary."""
+
+    def decode(self, ids: np.ndarray) -> str:
+        """UserError for an id outside 0..V-1."""
+
+    def to_json(self) -> str: ...
+
+
+# name -> class with `make(train, valid, **options)`, `restore(**values)` and the `options` that it knows
+TOKENIZERS: dict[str, Any] = {}
+
+
+def register(cls: Any) -> Any:
+    TOKENIZERS[cls.name] = cls
+    return cls
+
+
+def known(ids: np.ndarray, size: int) -> np.ndarray:
+    """`ids` as i64, or the UserError that names the first outside 0..size-1."""
+    ids = np.asarray(ids, np.int64)
+    if (bad := np.flatnonzero((ids < 0) | (ids >= size))).size:
+        at = int(bad[0])
+        raise UserError(f"token {ids.flat[at]} at position {at} is not among the {size:,} of this vocabulary")
+    return ids
+
+
+def points(text: str) -> np.ndarray:
+    """Code points: u32[len(text)]."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+
+
+def utf8(text: str) -> bytes:
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        at = error.start
+        raise UserError(f"half a surrogate pair, {text[at]!r}, at position {at}") from None
+
+
+# No pattern in use (GPT-2's, BERT's) joins what stands on both sides of a single newline between two lines.
+_CUT = re.compile(r"\S\n(?=\S)")
+
+
+def pieces(text: str, size: int = 1 << 20) -> Iterator[str]:
+    """Parts that can be encoded alone: the library keeps a hundred bytes a token of the whole."""
+    start = 0
+    while start < len(text):
+        cut = _CUT.search(text, start + size)
+        end = cut.end() if cut else len(text)
+        yield text[start:end]
+        start = end
+
+
+def encode(model: Any, text: str) -> np.ndarray:
+    """i32[T] by a model of the `tokenizers` library, part by part."""
+    utf8(text)
+    parts = [model.encode(piece, add_special_tokens=False).ids for piece in pieces(text)]
+    return np.concatenate([np.asarray(ids, np.int32) for ids in parts or [[]]])

@@ -1,0 +1,121 @@
+"""Pieces learnt from the training text: byte-pair merges, and a unigram model.
+
+Both work on UTF-8 bytes inside GPT-2's words, so that every text can be said and comes back as it was: a
+character that was never seen is its bytes. Chinese, which has no spaces, is cut at its punctuation and learnt
+across characters. The same text gives the same pieces on every machine: see `_canonical`.
+
+Sources: Sennrich et al. 2016 (1508.07909), Radford et al. 2019 (bytes); Kudo 2018 (1804.10959).
+"""
+
+import itertools
+import json
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import tokenizers as hf
+
+from research.data.tokenizers.base import encode, known, pieces, register, utf8
+from research.host.errors import UserError
+
+_SPECIAL = ("pad", "cls", "sep", "mask", "bos", "eos")  # ids 0..5; then the pieces
+_ALPHABET = sorted(hf.pre_tokenizers.ByteLevel.alphabet())  # a printable character for each byte
+
+
+class _Learnt:
+    """`size` is at most the `vocab_size` asked for: a short text may have fewer pieces."""
+
+    name: ClassVar[str]
+    _empty: ClassVar[Any]  # the library's model, its trainer, and the way between its JSON and what is kept
+    _trainer: ClassVar[Any]
+    _values: ClassVar[Any]
+    _model_of: ClassVar[Any]
+    options: ClassVar[frozenset] = frozenset({"vocab_size"})
+    special: Mapping[str, int] = {name: i for i, name in enumerate(_SPECIAL)}
+
+    def __init__(self, model: Any):
+        self._model = hf.Tokenizer(model)
+        self._model.pre_tokenizer = hf.pre_tokenizers.ByteLevel(add_prefix_space=False)
+        self._model.decoder = hf.decoders.ByteLevel()
+        self.size: int = self._model.get_vocab_size() + len(_SPECIAL)
+
+    @classmethod
+    def make(cls, train: str, valid: str = "", vocab_size: int | None = None) -> "_Learnt":
+        least = len(_SPECIAL) + len(_ALPHABET)
+        if vocab_size is None:
+            raise UserError(f"tokenizer {cls.name!r} learns its vocabulary: set data.vocab_size, above {least}")
+        if vocab_size <= least:
+            raise UserError(f"data.vocab_size = {vocab_size}: above {least}, 256 bytes and {len(_SPECIAL)} special")
+        if not utf8(train):
+            raise UserError(f"tokenizer {cls.name!r}: there is no text to learn from")
+        learner = cls(cls._empty())
+        trainer = cls._trainer(vocab_size=vocab_size - len(_SPECIAL), initial_alphabet=_ALPHABET, show_progress=False)
+        learner._model.train_from_iterator(pieces(train), trainer)
+        return cls.restore(cls._values(json.loads(learner._model.to_str())["model"]))
+
+    @classmethod
+    def restore(cls, model: Any) -> "_Learnt":
+        return cls(cls._model_of(model))
+
+    def encode(self, text: str) -> np.ndarray:
+        return encode(self._model, text) + np.int32(len(_SPECIAL))
+
+    def decode(self, ids: np.ndarray) -> str:
+        """Special tokens read `<eos>`; bytes that are not UTF-8 together are U+FFFD."""
+        runs = itertools.groupby(known(ids, self.size).tolist(), lambda i: i if i < len(_SPECIAL) else -1)
+        return "".join(self._run(at, list(run)) for at, run in runs)
+
+    def _run(self, special: int, ids: list[int]) -> str:
+        if special >= 0:
+            return f"<{_SPECIAL[special]}>" * len(ids)
+        return self._model.decode([i - len(_SPECIAL) for i in ids], skip_special_tokens=False)
+
+    def to_json(self) -> str:
+        model = json.loads(self._model.to_str())["model"]
+        return json.dumps({"name": self.name, "model": self._values(model)})
+
+
+@register
+class BPE(_Learnt):
+    """The commonest pair of neighbours becomes one piece, again and again."""
+
+    name = "bpe"
+    _empty = hf.models.BPE
+    _trainer = hf.trainers.BpeTrainer
+
+    @staticmethod
+    def _values(model: dict) -> dict:
+        return {"vocab": model["vocab"], "merges": model["merges"]}
+
+    @staticmethod
+    def _model_of(values: dict) -> Any:
+        return hf.models.BPE(vocab=values["vocab"], merges=[(a, b) for a, b in values["merges"]])
+
+
+@register
+class Unigram(_Learnt):
+    """A text's likeliest division into pieces, each with a probability of its own."""
+
+    name = "unigram"
+    _empty = hf.models.Unigram
+    _trainer = hf.trainers.UnigramTrainer
+
+    @staticmethod
+    def _values(model: dict) -> list:
+        return _canonical(model["vocab"])
+
+    @staticmethod
+    def _model_of(values: list) -> Any:
+        return hf.models.Unigram(vocab=[(piece, score) for piece, score in values])
+
+
+def _canonical(vocab: list) -> list:
+    """[piece, log probability], free of the order in which the library's hash tables gave the words out.
+
+    That order moves the last bits of the sums, and deals the pieces that it adds for bytes never seen
+    steps of 0.0001 above the least score: sums are rounded, and those bytes share the least score.
+    """
+    least = min(score for _, score in vocab)
+    near = least + 1e-4 * len(_ALPHABET)
+    scores = {piece: least if len(piece) == 1 and score <= near else score for piece, score in vocab}
+    return sorted(([piece, round(score, 6)] for piece, score in scores.items()), key=lambda row: (-row[1], row[0]))

@@ -1,0 +1,146 @@
+"""Characters, bytes and words."""
+
+import collections
+import dataclasses
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from research.data.tokenizers.base import SPECIAL, known, points, register, utf8
+from research.host.errors import UserError
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class Char:
+    """One token a character (Unicode code point). `chars` is sorted, as in nanoGPT."""
+
+    chars: str
+    name: ClassVar[str] = "char"
+    options: ClassVar[frozenset] = frozenset()
+    special: ClassVar[Mapping[str, int]] = {}
+
+    @classmethod
+    def make(cls, train: str, valid: str = "") -> "Char":
+        return cls("".join(map(chr, np.union1d(points(train), points(valid)))))
+
+    @classmethod
+    def restore(cls, chars: str) -> "Char":
+        return cls(chars)
+
+    @property
+    def size(self) -> int:
+        return len(self.chars)
+
+    def encode(self, text: str) -> np.ndarray:
+        wanted, have = points(text), self._known
+        ids = np.minimum(np.searchsorted(have, wanted), self.size - 1)
+        if (bad := np.flatnonzero(have[ids] != wanted)).size:
+            at = int(bad[0])
+            raise UserError(
+                f"character {text[at]!r} (U+{wanted[at]:04X}) at position {at} is not among the "
+                f"{self.size} of this vocabulary; leave it out, or train with tokenizer 'byte'"
+            )
+        return ids.astype(np.int32)
+
+    def decode(self, ids: np.ndarray) -> str:
+        return "".join(map(chr, self._known[known(ids, self.size)]))
+
+    def to_json(self) -> str:
+        return json.dumps({"name": self.name, "chars": self.chars})
+
+    @functools.cached_property
+    def _known(self) -> np.ndarray:
+        return points(self.chars)
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class Byte:
+    """UTF-8 bytes. Decoding puts U+FFFD for what is not UTF-8."""
+
+    size: ClassVar[int] = 256
+    name: ClassVar[str] = "byte"
+    options: ClassVar[frozenset] = frozenset()
+    special: ClassVar[Mapping[str, int]] = {}
+
+    @classmethod
+    def make(cls, train: str = "", valid: str = "") -> "Byte":
+        return cls()
+
+    @classmethod
+    def restore(cls) -> "Byte":
+        return cls()
+
+    def encode(self, text: str) -> np.ndarray:
+        return np.frombuffer(utf8(text), np.uint8).astype(np.int32)
+
+    def decode(self, ids: np.ndarray) -> str:
+        return known(ids, self.size).astype(np.uint8).tobytes().decode("utf-8", "replace")
+
+    def to_json(self) -> str:
+        return json.dumps({"name": self.name})
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class Word:
+    """What white space parts, as `str.split` does; a word that is not among `words` is `<unk>`.
+
+    `<pad>` is 0 and `<unk>` 1; then come the other special tokens that were asked for, and the words of
+    the training text, the commonest first and equals in the order of their code points. A text may say
+    special tokens itself, as WikiText does `<unk>` and `<eos>`: all but `<pad>`, which is then `<unk>`.
+    """
+
+    words: tuple[str, ...]
+    lowercase: bool = False
+    name: ClassVar[str] = "word"
+    options: ClassVar[frozenset] = frozenset({"vocab_size", "min_count", "lowercase", "special"})
+
+    @classmethod
+    def make(
+        cls, train: str, valid: str = "", vocab_size: int | None = None, min_count: int = 1, lowercase: bool = False,
+        special: Sequence[str] = (),
+    ) -> "Word":  # fmt: skip
+        """At most `vocab_size` tokens, of words seen at least `min_count` times; `special`: more names of `SPECIAL`."""
+        if unknown := [name for name in special if name not in SPECIAL]:
+            raise UserError(f"special token {unknown[0]!r}: one of {', '.join(SPECIAL)}")
+        first = [f"<{name}>" for name in dict.fromkeys(("pad", "unk", *special))]
+        if vocab_size is not None and vocab_size <= len(first):
+            raise UserError(f"data.vocab_size = {vocab_size}: {' '.join(first)} and at least one word")
+        if min_count < 1:
+            raise UserError(f"data.min_count = {min_count}: at least 1")
+        counts = collections.Counter((train.lower() if lowercase else train).split())
+        found = sorted((-n, word) for word, n in counts.items() if n >= min_count and word not in first)
+        room = None if vocab_size is None else vocab_size - len(first)
+        return cls((*first, *(word for _, word in found[:room])), lowercase)
+
+    @classmethod
+    def restore(cls, words: Sequence[str], lowercase: bool) -> "Word":
+        return cls(tuple(words), lowercase)
+
+    @property
+    def size(self) -> int:
+        return len(self.words)
+
+    @functools.cached_property
+    def special(self) -> Mapping[str, int]:
+        places = {name: self._numbers.get(f"<{name}>") for name in SPECIAL}
+        return {"pad": 0} | {name: at for name, at in places.items() if at is not None}
+
+    def encode(self, text: str) -> np.ndarray:
+        words = (text.lower() if self.lowercase else text).split()
+        return np.fromiter((self._numbers.get(word, 1) for word in words), np.int32, len(words))
+
+    def decode(self, ids: np.ndarray) -> str:
+        return " ".join(self.words[i] for i in known(ids, self.size))
+
+    def to_json(self) -> str:
+        return json.dumps({"name": self.name, "words": self.words, "lowercase": self.lowercase})
+
+    @functools.cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {word: i for i, word in enumerate(self.words) if i}
