@@ -1,4 +1,4 @@
-"""Scaled dot-product attention with shared keys and values, and rotary positions.
+"""Scaled dot-product attention, to itself with shared keys and values or to a memory, and rotary positions.
 
 Sources: Vaswani et al. 2017 (1706.03762), eq. 1; grouped queries: Ainslie et al. 2023
 (2305.13245); rotary positions: Su et al. 2021 (2104.09864), section 3.4.2.
@@ -102,6 +102,42 @@ class Attention(nn.Module):
 
         y = attend(q, k, v, mask, seen).reshape(B, T, D)
         return dense(D, kernel_init=self.out_init, name="out")(y), cache
+
+
+class CrossAttention(nn.Module):
+    """Attention of one sequence to another, whose keys and values `project` makes once for all calls.
+
+    The columns of `q/kernel` [D, D] run by head; so do those of `kv/kernel` [D, H 2 K], a head's key, then its value.
+    """
+
+    num_heads: int
+    width: int  # D
+    bias: bool = False
+    dropout: float = 0.0
+    kernel_init: nn.initializers.Initializer = nn.initializers.normal(0.02)
+    out_init: nn.initializers.Initializer = nn.initializers.normal(0.02)
+
+    def setup(self):
+        dense = partial(nn.Dense, use_bias=self.bias, dot_general=flat_dot)
+        self.q = dense(self.width, kernel_init=self.kernel_init)
+        self.kv = dense(2 * self.width, kernel_init=self.kernel_init)
+        self.out = dense(self.width, kernel_init=self.out_init)
+        self.drop = nn.Dropout(self.dropout)
+
+    def project(self, memory: jax.Array) -> Cache:
+        """What is attended to, f[B, S, D] -> {"k", "v": f[B, S, H, K]}."""
+        kv = self.kv(memory).reshape(*memory.shape[:2], self.num_heads, 2, -1)
+        return {"k": kv[..., 0, :], "v": kv[..., 1, :]}
+
+    def __call__(self, x: jax.Array, memory: Cache, mask: jax.Array | None = None, *, train: bool = False) -> jax.Array:
+        """x f[B, T, D] and what `project` made -> f[B, T, D]. `mask` broadcasts against [B, H, 1, T, S]."""
+        q = self.q(x).reshape(*x.shape[:2], self.num_heads, 1, -1)
+
+        def seen(weights):  # f32[B, H, 1, T, S]
+            self.sow("intermediates", "weights", weights)
+            return self.drop(weights, deterministic=not train)
+
+        return self.out(attend(q, memory["k"], memory["v"], mask, seen).reshape(x.shape))
 
 
 def _write(whole: jax.Array, part: jax.Array, index: jax.Array | int) -> jax.Array:

@@ -7,8 +7,11 @@ import jax
 
 from research.nn.linear import flat_dot
 
-# "gelu" is the tanh form, GPT-2's (Hendrycks & Gimpel 2016, 1606.08415); "gelu_exact" is BERT's.
+# "gelu" is the tanh form, GPT-2's (Hendrycks & Gimpel 2016, 1606.08415); "gelu_exact" is BERT's;
+# "relu" Vaswani's; "silu" (swish) Marian's.
 ACTIVATIONS = {
+    "relu": nn.relu,
+    "silu": nn.silu,
     "gelu": partial(nn.gelu, approximate=True),
     "gelu_exact": partial(nn.gelu, approximate=False),
     "swiglu": nn.silu,
@@ -24,11 +27,12 @@ class FeedForward(nn.Module):
     width: int
     activation: str = "gelu"
     bias: bool = False
+    dropout: float = 0.0  # of the hidden units
     kernel_init: nn.initializers.Initializer = nn.initializers.normal(0.02)
     out_init: nn.initializers.Initializer = nn.initializers.normal(0.02)
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         dense = partial(nn.Dense, use_bias=self.bias, dot_general=flat_dot)
         act = ACTIVATIONS[self.activation]
         hidden = dense(self.width, kernel_init=self.kernel_init, name="up")(x)
@@ -36,4 +40,5 @@ class FeedForward(nn.Module):
             hidden *= act(dense(self.width, kernel_init=self.kernel_init, name="gate")(x))
         else:
             hidden = act(hidden)
+        hidden = nn.Dropout(self.dropout, deterministic=not train)(hidden)
         return dense(x.shape[-1], kernel_init=self.out_init, name="down")(hidden)

@@ -203,7 +203,7 @@ def test_sharded_logits_equal_whole_ones(rules):
         ({"kv_heads": 0}, "model.kv_heads=0: want at least 1"),
         ({"positions": "rotory"}, "did you mean 'rotary'?"),
         ({"norm": "layer_norm"}, "did you mean 'layernorm'?"),
-        ({"mlp": "maxout"}, "known: gelu, gelu_exact, swiglu"),
+        ({"mlp": "maxout"}, "known: gelu, gelu_exact, relu, silu, swiglu"),
         ({"width": 36, "num_heads": 4, "positions": "rotary"}, "even"),
         ({"dropout": 1.0}, "model.dropout=1.0"),
     ],

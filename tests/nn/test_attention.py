@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from research.nn.attention import Attention, angles, attend, rotate
+from research.nn.attention import Attention, CrossAttention, angles, attend, rotate
 
 
 def test_attend_equals_a_loop():
@@ -61,3 +61,23 @@ def test_attention_dropout_acts_on_the_weights():
     many = dropped(jax.random.split(jax.random.key(3), 4000))
     assert cache is None and np.abs(many[0] - y).max() > 1e-4
     np.testing.assert_allclose(many.mean(0), y, atol=0.1 * np.abs(y).max())  # unbiased
+
+
+def test_cross_attention_is_self_attention_of_its_own_memory():
+    """The same matrices, columns by head, attending to the sequence itself."""
+    x = jax.random.normal(jax.random.key(0), (2, 5, 8))
+    mask = np.arange(5) < np.array([5, 3])[:, None, None, None, None]
+    normal = jax.nn.initializers.normal(1.0)
+    alone = Attention(num_heads=2, bias=True, kernel_init=normal, out_init=normal)
+    params = jax.tree.map(lambda a: a + 0.1, alone.init(jax.random.key(1), x)["params"])
+
+    def columns(a, *parts):
+        return a.reshape(*a.shape[:-1], 2, 3, 4)[..., parts, :].reshape(*a.shape[:-1], -1)
+
+    across = CrossAttention(num_heads=2, width=8, bias=True)
+    q, kv = (jax.tree.map(lambda a: columns(a, *parts), params["qkv"]) for parts in ((0,), (1, 2)))  # noqa: B023
+    both = {"params": {"q": q, "kv": kv, "out": params["out"]}}
+    memory = across.apply(both, x, method="project")
+    got, seen = across.apply(both, x, memory, mask, mutable="intermediates")
+    np.testing.assert_allclose(got, alone.apply({"params": params}, x, mask)[0], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(jax.tree.leaves(seen)[0].sum(-1), 1, rtol=1e-6)

@@ -1,0 +1,14 @@
+"""Positions as vectors that are added to tokens."""
+
+import jax
+import jax.numpy as jnp
+
+
+def sinusoids(positions: jax.Array, width: int, base: float = 10_000.0) -> jax.Array:
+    """Vaswani et al. 2017 (1706.03762), section 3.5: positions i32[T] -> f32[T, D], for an even width D.
+
+    The sines stand in the first half and the cosines in the second, as in tensor2tensor, fairseq and Marian; the paper
+    alternates them, which differs by a fixed permutation of the D columns.
+    """
+    angles = positions[:, None] * base ** (-jnp.arange(0, width, 2, dtype=jnp.float32) / width)
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
