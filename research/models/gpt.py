@@ -109,7 +109,8 @@ class GPT(nn.Module):
         """Logits alone, or with `cache` from `init_cache`: (logits, the cache T tokens later).
 
         The tokens then continue those in the cache; more than it has room for overwrite its
-        end. Dropout, where there is any, needs `train=True` and `rngs={"dropout": key}`.
+        end. A cache whose "index" is i32[B] holds another number of tokens in each row. Dropout,
+        where there is any, needs `train=True` and `rngs={"dropout": key}`.
         """
         T = tokens.shape[1]
         start, layers = (0, None) if cache is None else (cache["index"], cache["layers"])
@@ -118,7 +119,7 @@ class GPT(nn.Module):
             raise UserError(f"{T} tokens are more than the {limit} of max_length or of the cache")
         normal = nn.initializers.normal(0.02)
         embed = nn.Embed(self.vocab_size, self.width, embedding_init=normal, name="tokens")
-        x, rotary, at = embed(tokens), None, start + jnp.arange(T)
+        x, rotary, at = embed(tokens), None, jnp.asarray(start)[..., None] + jnp.arange(T)
         if self.positions == "learned":
             table = nn.Embed(self.max_length, self.width, embedding_init=normal, name="position")
             x = x + table(at)
@@ -126,7 +127,8 @@ class GPT(nn.Module):
             rotary = angles(at, self.width // self.num_heads, self.rotary_base)
         x = pin(nn.Dropout(self.dropout, deterministic=not train)(x))
 
-        mask = at[:, None] >= jnp.arange(size)
+        mask = at[..., None] >= jnp.arange(size)
+        mask = mask[:, None, None] if mask.ndim == 3 else mask
         x, layers = self._layers(x, layers, mask, rotary, start, train)
         x = _norm(self.norm, self.norm_eps, self.bias)(name="final_norm")(x)
         dot = partial(flat_dot, preferred_element_type=jnp.float32)
@@ -174,8 +176,9 @@ class GPT(nn.Module):
     def init_cache(self, batch: int, length: int, dtype: jnp.dtype = jnp.float32) -> dict:
         """An empty cache for `length` tokens of `batch` rows, to pass to `apply(..., cache=)`.
 
-        {"index": i32[], the tokens held; "layers": a list of L {"k", "v": f[B, S, N, K]}, or
-        with scan one such with a leading L}. `dtype` is the computation's.
+        {"index": i32[], the tokens held, which may be made i32[B]; "layers": a list of L
+        {"k", "v": f[B, S, N, K]}, or with scan one such with a leading L}. `dtype` is the
+        computation's.
         """
         if not 1 <= length <= self.max_length:
             raise UserError(f"cache length {length} is not in 1..max_length={self.max_length}")

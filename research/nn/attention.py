@@ -38,18 +38,18 @@ def attend(
 
 
 def angles(positions: jax.Array, size: int, base: float = 10_000.0) -> jax.Array:
-    """Rotary angles in radians: positions i32[T] -> f32[T, K/2], for an even head width K."""
+    """Rotary angles in radians: positions i32[..., T] -> f32[..., T, K/2], for an even head width K."""
     frequencies = base ** (-jnp.arange(0, size, 2, dtype=jnp.float32) / size)
-    return positions[:, None] * frequencies
+    return positions[..., None] * frequencies
 
 
 def rotate(x: jax.Array, rotary: jax.Array) -> jax.Array:
-    """Turns pairs (x[i], x[i + K/2]) by the angles [T, K/2]: x [B, T, ..., K] -> the same.
+    """Turns pairs (x[i], x[i + K/2]) by the angles [T, K/2] or [B, T, K/2]: x [B, T, ..., K] -> the same.
 
     The pairing is the halves' (GPT-NeoX, Llama), not the neighbours' of the paper: the two
     differ by a fixed permutation of a head's K columns. Computed in f32.
     """
-    rotary = jnp.expand_dims(rotary, range(1, x.ndim - 2))
+    rotary = rotary.reshape(*rotary.shape[:-1], *(1,) * (x.ndim - 3), rotary.shape[-1])
     cos, sin = jnp.cos(rotary), jnp.sin(rotary)
     a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
@@ -80,7 +80,7 @@ class Attention(nn.Module):
         *,
         train: bool = False,
     ) -> tuple[jax.Array, Cache | None]:
-        """`cache` {"k", "v"}: f[B, S, N, K] takes the T new entries at `index` and is attended."""
+        """`cache` {"k", "v"}: f[B, S, N, K] takes the T new entries at `index` i32[] or i32[B] and is attended."""
         B, T, D = x.shape
         N = self.kv_heads or self.num_heads
         G, K = self.num_heads // N, D // self.num_heads
@@ -141,4 +141,6 @@ class CrossAttention(nn.Module):
 
 
 def _write(whole: jax.Array, part: jax.Array, index: jax.Array | int) -> jax.Array:
-    return jax.lax.dynamic_update_slice_in_dim(whole, part.astype(whole.dtype), index, axis=1)
+    write = partial(jax.lax.dynamic_update_slice_in_dim, axis=0)
+    rows = jax.vmap(write, (0, 0, 0 if jnp.ndim(index) else None))
+    return rows(whole, part.astype(whole.dtype), index)

@@ -148,6 +148,21 @@ def test_cached_logits_equal_uncached(kwargs, scan):
     np.testing.assert_allclose(np.concatenate(parts, 1), whole, atol=1e-5)
 
 
+@pytest.mark.parametrize("kwargs", [{}, LLAMA, {"scan": True}])
+def test_rows_of_a_cache_may_hold_different_numbers_of_tokens(kwargs):
+    """Each row reads on from its own place, whatever an earlier use left behind it."""
+    model, variables = make(**kwargs)
+    whole = apply(model, variables, TOKENS)
+    step = jax.jit(lambda tokens, cache: model.apply(variables, tokens, cache=cache))
+    _, cache = step(TOKENS[:, :8], model.init_cache(2, 12))
+    held = np.array([3, 7])
+    chunk = np.stack([row[n : n + 3] for row, n in zip(TOKENS, held, strict=True)])
+    logits, cache = step(chunk, cache | {"index": jnp.asarray(held)})
+    np.testing.assert_array_equal(cache["index"], held + 3)
+    for row, n in enumerate(held):
+        np.testing.assert_allclose(logits[row], whole[row, n : n + 3], atol=1e-5)
+
+
 def test_logits_are_f32_under_bf16_parameters():
     for kwargs in ({}, LLAMA):
         model, variables = make(**kwargs)
