@@ -1,4 +1,4 @@
-"""Language models: a GPT learns the next token."""
+"""Language models: a GPT, an LSTM or a GRU learns the next token."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -10,40 +10,55 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import launch
+from experiments.language_model import carried
 from research.core import mesh, optim
 from research.core.config import track
 from research.core.experiment import Experiment, Predictor
 from research.core.metrics import Pairs
 from research.core.run import Run
 from research.core.step import make_eval_step, make_train_step, options, streams
-from research.data import text
-from research.data.pipeline import Stream, Sweep
-from research.host.errors import UserError
+from research.data import continued, text
+from research.data.pipeline import Ordered, Stream, Sweep
+from research.host.errors import UserError, nearest
 from research.interop import weights
 from research.losses.language import cross_entropy
-from research.models import gpt
+from research.models import gpt, recurrent_lm
 from research.nn import decoding
 from research.nn.construct import construct
+
+# name -> (module, sharding rules)
+MODELS: dict[str, tuple[Any, dict]] = {
+    "gpt": (gpt.GPT, gpt.SHARDING),
+    "gru": (recurrent_lm.GRULM, recurrent_lm.SHARDING),
+    "lstm": (recurrent_lm.LSTMLM, recurrent_lm.SHARDING),
+}
 
 
 def build(cfg: Any) -> Experiment:
     """Config -> data, model, optimiser and steps."""
     cfg = track(cfg)
+    if cfg.model.name not in MODELS:
+        raise UserError(f"model.name = {cfg.model.name!r}{nearest(cfg.model.name, MODELS)}")
+    module, sharding = MODELS[cfg.model.name]
     data = text.load(cfg.data)
-    train = Stream(text.Windows(data.train, cfg.data.length, cfg.seed), cfg.data.batch_size, cfg.seed)
-    valid = Sweep(text.Windows(data.valid, cfg.data.length), cfg.data.eval_batch_size)
+    train, evals = batches(data, cfg)
     cfg = cfg.in_steps(train.epoch, train.batch_size)
-    model = construct(gpt.GPT, cfg.model, vocab_size=data.tokenizer.size, max_length=cfg.data.length)
+    reach = {"max_length": cfg.data.length} if module is gpt.GPT else {}
+    model = construct(module, cfg.model, vocab_size=data.tokenizer.size, **reach)
     tx = optim.make(cfg.optim, cfg.num_steps)
+    rules = mesh.resolve(cfg.rules, sharding)
+    evaluate = make_eval_step(partial(predict, model), measure, cfg.dtype)
+    if cfg.data.carry:
+        rules, evaluate = (*rules, *recurrent_lm.CARRY_SHARDING), carried.make_eval_step(model, measure, cfg)
     return Experiment(
         cfg=cfg,
         train=train,
-        evals={"valid": valid},
-        init=lambda key: model.init(key, jnp.zeros((1, 1), jnp.int32)),
+        evals=evals,
+        init=partial(init, model, cfg.data.batch_size if cfg.data.carry else 0),
         initial=weights.initial(cfg.init),
         tx=tx,
         train_step=make_train_step(partial(loss, model), tx, **options(cfg)),
-        eval_step=make_eval_step(partial(predict, model), measure, cfg.dtype),
+        eval_step=evaluate,
         predictor=Predictor(
             partial(predict, model),
             {"tokens": (("b", "t"), "int32")},
@@ -51,11 +66,37 @@ def build(cfg: Any) -> Experiment:
             partial(decode, data),
             limits=[f"t <= {cfg.data.length}"],
         ),
-        rules=mesh.resolve(cfg.rules, gpt.SHARDING),
-        sharding=gpt.SHARDING,
+        rules=rules,
+        sharding=sharding,
         ema=cfg.optim.ema,
         context=(data, model, {**cfg.sample, "prompt": _prompt(data, cfg.sample.prompt)}),
     )
+
+
+def batches(data: text.Text, cfg: Any) -> tuple[Stream, dict[str, Sweep]]:
+    """-> endless training batches, and a sweep over each of the other parts."""
+    how, parts = cfg.data, {"valid": data.valid}
+    if not how.carry:
+        train = Stream(text.Windows(data.train, how.length, cfg.seed), how.batch_size, cfg.seed)
+        return train, {k: Sweep(text.Windows(v, how.length), how.eval_batch_size) for k, v in parts.items()}
+    if cfg.model.name == "gpt":
+        raise UserError(
+            "data.carry = True: model.name = 'gpt' has no state to carry; set it to False, or use lstm or gru"
+        )
+    if cfg.optim.accumulate > 1:
+        raise UserError(
+            f"data.carry = True wants the rows together; set optim.accumulate = {cfg.optim.accumulate} to 1"
+        )
+    rows = partial(continued.Rows, length=how.length)
+    train = Ordered(rows(data.train, rows=how.batch_size), how.batch_size, cfg.seed)
+    rows = partial(rows, rows=how.eval_batch_size, every=True, key="data.eval_batch_size")
+    return train, {k: Sweep(rows(v), how.eval_batch_size) for k, v in parts.items()}
+
+
+def init(model: Any, rows: int, key: jax.Array) -> dict:
+    """{"params"} and, where `rows` carry a state from batch to batch, {"carry"}: before the first, nothing read."""
+    variables = model.init(key, jnp.zeros((1, 1), jnp.int32))
+    return {**variables, "carry": model.init_cache(rows)["layers"]} if rows else variables
 
 
 def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
@@ -72,7 +113,8 @@ def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
             state, metrics = e.train_step(state, batch)
             run.log("train", metrics)
             if run.due(e.cfg.eval_every):
-                run.log("valid", run.evaluate(e.eval_step, state, e.evals["valid"]))
+                for split, sweep in e.evals.items():
+                    run.log(split, perplexity(e.cfg, run.evaluate(e.eval_step, state, sweep)))
             state = run.save(state)
 
         with run.alone(state) as here:
@@ -98,22 +140,32 @@ def _prompt(data: text.Text, prompt: str) -> str:
     return data.tokenizer.decode(data.valid[:1])
 
 
-def loss(model: gpt.GPT, params: Any, extra: Any, batch: Any, key: jax.Array) -> tuple:
-    """{"tokens", "targets": i32[B, T]} -> mean nats a token, metrics."""
-    logits = model.apply({"params": params}, batch["tokens"], train=True, rngs=streams(key, "dropout"))
+def loss(model: Any, params: Any, extra: Any, batch: Any, key: jax.Array) -> tuple:
+    """{"tokens", "targets": i32[B, T]} -> mean nats a token, metrics, the state carried on."""
+    how = {"train": True, "rngs": streams(key, "dropout")}
+    if "carry" in extra:
+        logits, carry = carried.go_on(model, params, extra["carry"], batch, **how)
+        extra = {**extra, "carry": carry}
+    else:
+        logits = model.apply({"params": params}, batch["tokens"], **how)
     scalar, metrics = cross_entropy(logits, batch["targets"])
     return scalar, (metrics, extra)
 
 
-def predict(model: gpt.GPT, variables: Any, inputs: Any) -> dict:
+def predict(model: Any, variables: Any, inputs: Any) -> dict:
     """{"tokens": i32[B, T]} -> {"logits": f32[B, T, V]}, of the token that follows each."""
-    return {"logits": model.apply(variables, inputs["tokens"])}
+    return {"logits": model.apply({"params": variables["params"]}, inputs["tokens"])}
 
 
 def measure(outputs: Any, batch: Any) -> Pairs:
     """Logits against the targets -> loss (nats) and accuracy, by token."""
     mask = batch["token_mask"] * batch["mask"][:, None]
     return cross_entropy(outputs["logits"], batch["targets"], mask)[1]
+
+
+def perplexity(cfg: Any, values: dict[str, float]) -> dict[str, float]:
+    """A split's means and, where tokens are words, exp of its mean loss."""
+    return {**values, "perplexity": float(np.exp(values["loss"]))} if cfg.data.tokenizer == "word" else values
 
 
 def encode(data: text.Text, cfg: Any, file: str | Path) -> dict:

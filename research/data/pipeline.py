@@ -90,6 +90,14 @@ class Stream:
         return _on_device(self, mesh, start, stop)
 
 
+class Ordered(Stream):
+    """Endless batches of a source in its own order: example number p is place p mod n, in every epoch."""
+
+    def numbers(self, step: int, rows: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
+        epochs, indices = np.divmod(step * self.batch_size + np.arange(self.batch_size)[rows], self.epoch)
+        return indices, epochs
+
+
 class Sweep:
     """One ordered pass over a source in whole batches: the last is filled up with rows of `mask` 0."""
 

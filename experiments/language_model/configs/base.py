@@ -6,6 +6,40 @@ from ml_collections import ConfigDict
 
 from research.core import config, optim
 
+GPT = dict(
+    name="gpt",
+    num_layers=4,
+    num_heads=4,
+    width=128,  # D
+    kv_heads=None,  # key and value heads; None is num_heads
+    positions="learned",  # learned, rotary
+    norm="layernorm",  # layernorm, rmsnorm
+    mlp="gelu",  # gelu, gelu_exact, swiglu
+    mlp_width=None,  # None is 4 D, or the nearest of equal size for swiglu
+    tied=True,  # logits from the token embedding
+    bias=False,
+    dropout=0.0,
+    scan=False,  # layers in a scan: compiles once, for deep models
+    remat=False,  # recompute activations: less memory, more time
+)
+GRU = dict(
+    name="gru",
+    num_layers=2,
+    width=128,  # H
+    embedding_width=None,  # None is width
+    tied=True,  # logits from the token embedding
+    embedding_dropout=0.0,  # of word types; all four are one mask a sequence
+    input_dropout=0.0,  # of every layer's inputs
+    recurrent_dropout=0.0,  # of every layer's state
+    output_dropout=0.0,  # of what the softmax reads
+    init_range=None,  # r: every parameter starts in U(-r, r)
+)
+MODELS = {  # model.name -> its keys
+    "gpt": GPT,
+    "gru": GRU,
+    "lstm": GRU | dict(name="lstm", forget_bias=0.0),  # added to the forget gates' biases at the start
+}
+
 
 def base(**changes: Any) -> ConfigDict:
     return config.merge(
@@ -21,24 +55,11 @@ def base(**changes: Any) -> ConfigDict:
                 min_count=None,  # word: seen so often in the training text, default 1
                 lowercase=None,  # word: default False
                 length=64,  # tokens a window, T
+                carry=False,  # lstm, gru: a batch's row goes on where it ended in the batch before, with its state
                 batch_size=12,  # windows a step over all devices, B
                 eval_batch_size=64,
             ),
-            model=dict(
-                num_layers=4,
-                num_heads=4,
-                width=128,  # D
-                kv_heads=None,  # key and value heads; None is num_heads
-                positions="learned",  # learned, rotary
-                norm="layernorm",  # layernorm, rmsnorm
-                mlp="gelu",  # gelu, gelu_exact, swiglu
-                mlp_width=None,  # None is 4 D, or the nearest of equal size for swiglu
-                tied=True,  # logits from the token embedding
-                bias=False,
-                dropout=0.0,
-                scan=False,  # layers in a scan: compiles once, for deep models
-                remat=False,  # recompute activations: less memory, more time
-            ),
+            model=MODELS.get(changes.get("model", {}).get("name"), GPT),
             optim=optim.DEFAULTS,
             mesh=dict(data=-1, model=1),
             rules="",  # "", fsdp, tensor, fsdp_tensor, or ((regex, axes), ...)
