@@ -86,8 +86,12 @@ class Stream:
         tokens = self.spec.get("tokens")
         return {"examples": self.batch_size} | ({} if tokens is None else {"tokens": int(np.prod(tokens.shape))})
 
+    def size(self, step: int) -> int:
+        """The rows of batch number `step`."""
+        return self.batch_size
+
     def on_device(self, mesh: Mesh, start: int, stop: int) -> Iterator[dict[str, jax.Array]]:
-        return _on_device(self, mesh, start, stop)
+        return on_device(self, mesh, start, stop)
 
 
 class Ordered(Stream):
@@ -123,8 +127,12 @@ class Sweep:
             "mask": jax.ShapeDtypeStruct((self.batch_size,), np.float32),
         }
 
+    def size(self, step: int) -> int:
+        """The rows of batch number `step`."""
+        return self.batch_size
+
     def on_device(self, mesh: Mesh, start: int, stop: int) -> Iterator[dict[str, jax.Array]]:
-        return _on_device(self, mesh, start, stop)
+        return on_device(self, mesh, start, stop)
 
 
 def _spec(source: Source, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
@@ -135,26 +143,27 @@ def _spec(source: Source, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
 class _Numbered:
     """Batches by number, as Grain wants a random-access source."""
 
-    def __init__(self, batches: Stream | Sweep, rows: slice, stop: int):
-        self._batches, self._rows, self._stop = batches, rows, stop
+    def __init__(self, batches: Any, mesh: Mesh, stop: int):
+        self._batches, self._stop = batches, stop
+        self._rows = functools.cache(functools.partial(mesh_lib.host_rows, mesh))
 
     def __len__(self) -> int:
         return self._stop
 
     def __getitem__(self, step: int) -> Batch:
-        return self._batches.batch(step, self._rows)
+        return self._batches.batch(step, self._rows(self._batches.size(step)))
 
 
-def _on_device(batches: Any, mesh: Mesh, start: int, stop: int, ahead: int = 2) -> Iterator[dict[str, jax.Array]]:
+def on_device(batches: Any, mesh: Mesh, start: int, stop: int, ahead: int = 2) -> Iterator[dict[str, jax.Array]]:
     """Batches start..stop-1 as global arrays split over the data axis, made by a thread and sent `ahead` of their use."""
     if start >= stop:
         return
-    rows = mesh_lib.host_rows(mesh, batches.batch_size)
-    numbered: Any = grain.MapDataset.source(_Numbered(batches, rows, stop))[start:]
+    mesh_lib.host_rows(mesh, batches.batch_size)  # told here, not by the thread
+    numbered: Any = grain.MapDataset.source(_Numbered(batches, mesh, stop))[start:]
     host = iter(numbered.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2 * ahead)))
     queue: deque = deque()
-    for batch in host:
-        queue.append(mesh_lib.to_device(batch, mesh, batches.batch_size))
+    for step, batch in enumerate(host, start):
+        queue.append(mesh_lib.to_device(batch, mesh, batches.size(step)))
         if len(queue) > ahead:
             yield queue.popleft()
     yield from queue
