@@ -23,7 +23,9 @@ SUFFIXES = (".txt", ".md", ".jsonl")
 class Corpus:
     """Documents of each part, whose text is what they are with `between` between them; `report` tells of them.
 
-    `test` is None where the source has no part of that name: only a published split has.
+    `test` is None where the source has no part of that name: only a published split has. `marks` are words of
+    the text that stand for special tokens, each with its name in `tokenizers.SPECIAL`, or None: not for a text
+    that is no plain row of words.
     """
 
     train: list[str]
@@ -31,6 +33,7 @@ class Corpus:
     report: list[str]
     test: list[str] | None = None
     between: str = "\n\n"
+    marks: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
 
     def text(self, part: str) -> str:
         return self.between.join(getattr(self, part) or [])
@@ -88,9 +91,8 @@ def wikitext2(cfg: Mapping[str, Any]) -> Corpus:
         for part, split in splits.items()
     }
     counts = ", ".join(f"{len(documents):,} in {part}" for part, documents in found.items())
-    return Corpus(
-        found["train"], found["valid"], [f"source   wikitext2: articles, {counts}"], found["test"], between=""
-    )
+    report, marks = [f"source   wikitext2: articles, {counts}"], {"<unk>": "unk", "<eos>": None}
+    return Corpus(found["train"], found["valid"], report, found["test"], between="", marks=marks)
 
 
 @_source

@@ -36,6 +36,7 @@ class WordPiece:
     def __init__(self, vocab: list[str]):
         self.size = len(vocab)
         self.special: Mapping[str, int] = {name: vocab.index(token) for name, token in _SPECIAL.items()}
+        self.continues = np.array([piece.startswith("##") for piece in vocab])  # bool[V]: goes on with a word
         self._vocab = vocab
         pieces = {piece: i for i, piece in enumerate(vocab)}
         model = hf.Tokenizer(hf.models.WordPiece(vocab=pieces, unk_token="[UNK]", max_input_chars_per_word=100))
