@@ -58,6 +58,11 @@ def fetch(dataset: str, files: Sequence[File]) -> dict[str, Path]:
     return found
 
 
+def has(dataset: str, file: File) -> bool:
+    """Whether there is a checked local copy: `fetch` would not touch the network."""
+    return _find(dataset, file, data_folder() / "downloads" / dataset) is not None
+
+
 def read(path: Path) -> bytes:
     """The bytes of a file that `fetch` gave; those of a `.gz` unpacked."""
     with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as f:
@@ -93,15 +98,15 @@ def _fault(path: Path, file: File) -> str:
 
 
 def _download(dataset: str, file: File, cache: Path, missing: int) -> Path:
-    reason = "ALMANAC_OFFLINE is set"
-    if os.environ.get("ALMANAC_OFFLINE") not in ("1", "true"):
+    reason = "ALMANAC_OFFLINE is set" if file.url else "it has no address"
+    if file.url and os.environ.get("ALMANAC_OFFLINE") not in ("1", "true"):
         try:
             return _transfer(file, cache)
         except (OSError, http.client.HTTPException) as error:
             reason = str(getattr(error, "reason", None) or error or type(error).__name__)
     many = f" (the first of {missing} missing)" if missing > 1 else ""
     raise UserError(
-        f"{dataset}: no copy of {file.name}{many} and {file.url} could not be had ({reason}); "
+        f"{dataset}: no copy of {file.name}{many} and {file.url or 'a download'} could not be had ({reason}); "
         f"set ALMANAC_MIRROR to a folder that holds it, or put it into {cache} "
         f"({file.size:,} bytes, sha256 {file.sha256})"
     )
