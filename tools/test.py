@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
         [
             f"--config-file={ROOT / 'pyproject.toml'}",
             f"--rootdir={ROOT}",
-            *(f"--numprocesses={workers}", "--dist=loadfile"),
+            *(f"--numprocesses={workers}", "--dist=loadgroup"),
             *("-m", selection(chosen, missing)),
             *(["-k", args.k] if args.k else []),
             *([] if targets else [str(ROOT / "tests")]),
