@@ -1,11 +1,12 @@
 """Corpora: documents to train on, to validate on and, where a split is published, to test on.
 
-Config: source (`SOURCES`); for `files` also path and, where wanted, valid_fraction (0.1) and text_key
-("text").
+Config: source (`SOURCES`); for `files` also path and, where wanted, valid_fraction (0.1), text_key ("text"),
+clean (False) and deduplicate (None, "exact", "near"), of which `clean` tells.
 """
 
 import collections
 import dataclasses
+import itertools
 import json
 import platform
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
 
-from research.data import records, user_files
+from research.data import clean, records, user_files
 from research.host.errors import UserError, nearest
 
 SUFFIXES = (".txt", ".md", ".jsonl")
@@ -47,6 +48,9 @@ def load(cfg: Mapping[str, Any]) -> Corpus:
     source = cfg["source"]
     if source not in SOURCES:
         raise UserError(f"no text source {source!r}{nearest(source, SOURCES)}")
+    for key in ("clean", "deduplicate"):
+        if source != "files" and (value := user_files.option(cfg, key, None)):
+            raise UserError(f"data.{key} = {value!r} is for the source 'files'; {source!r} is used as it was published")
     found = SOURCES[source](cfg)
     train, valid = (len(found.text(part)) for part in ("train", "valid"))
     if not train or not valid:
@@ -99,9 +103,10 @@ def wikitext2(cfg: Mapping[str, Any]) -> Corpus:
 def files(cfg: Mapping[str, Any]) -> Corpus:
     """The user's own UTF-8 text: a file, or the .txt, .md and .jsonl files of a folder, by name.
 
-    Hidden files and folders are left out. A .jsonl file has an object a line, its text under
-    `text_key`. The last `valid_fraction` of every file (characters, or lines of a .jsonl) is for
-    validation: a file added later changes the split of no other.
+    Hidden files and folders are left out. A document is a file, or a line of a .jsonl, an object with its
+    text under `text_key`. Documents are cleaned, and twins among all files left out, before the last
+    `valid_fraction` of every file (characters, or lines of a .jsonl) becomes the validation's: no document of
+    it has a twin in training, and a file added later changes the split of no other but by its twins.
     """
     root = user_files.root(cfg)
     fraction = user_files.option(cfg, "valid_fraction", 0.1)
@@ -109,10 +114,8 @@ def files(cfg: Mapping[str, Any]) -> Corpus:
         raise UserError(f"data.valid_fraction = {fraction}: above 0 and below 1")
     paths = [root] if root.is_file() else list(user_files.visible(root))
     others = collections.Counter(p.suffix for p in paths if p != root and p.suffix not in SUFFIXES)
-    train: list[str] = []
-    valid: list[str] = []
+    found: list[tuple[Path, str, str]] = []  # file, what the document is called, its text
     skipped: list[str] = []
-    used = 0
     for path in paths:
         if path != root and path.suffix not in SUFFIXES:
             continue
@@ -121,24 +124,34 @@ def files(cfg: Mapping[str, Any]) -> Corpus:
             if path.suffix == ".jsonl":
                 rows, faults = _rows(path, user_files.option(cfg, "text_key", "text"))
                 skipped += [f"{name} {fault}" for fault in faults]
-                keep = len(rows) - round(len(rows) * fraction)
-                parts = rows[:keep], rows[keep:]
+                found += [(path, f"{name} line {number}", text) for number, text in rows]
             else:
-                parts = _cut([_read(path)], fraction)
+                found.append((path, name, _read(path)))
         except ValueError as error:
             skipped.append(f"{name}: {error}")
-            continue
-        used += 1
-        train += filter(None, parts[0])
-        valid += filter(None, parts[1])
-    if not used:
+    if not found:
         why = skipped[0] if skipped else f"no {' '.join(SUFFIXES)} file"
         raise UserError(f"data.path = {root}: no text found ({why})")
-    report = [f"source   {root}: {used} of {len(paths)} files"]
+    report = [f"source   {root}: {len({path for path, *_ in found})} of {len(paths)} files"]
     if others:
         kinds = ", ".join(f"{n} {kind or 'without suffix'}" for kind, n in others.most_common(6))
         report.append(f"ignored  {others.total()} files that are not {' '.join(SUFFIXES)}: {kinds}")
     report += user_files.listed("skipped ", skipped)
+    options = (user_files.option(cfg, key, None) for key in ("clean", "deduplicate"))
+    kept, texts, told = clean.documents([name for _, name, _ in found], [text for *_, text in found], *options)
+    return _split([found[i][0] for i in kept], texts, fraction, report + told)
+
+
+def _split(paths: list[Path], texts: list[str], fraction: float, report: list[str]) -> Corpus:
+    """The end of every file apart: of the lines of a .jsonl, or of a file's only text."""
+    train: list[str] = []
+    valid: list[str] = []
+    for path, group in itertools.groupby(zip(paths, texts, strict=True), lambda pair: pair[0]):
+        rows = [text for _, text in group]
+        keep = len(rows) - round(len(rows) * fraction)
+        parts = (rows[:keep], rows[keep:]) if path.suffix == ".jsonl" else _cut(rows, fraction)
+        train += filter(None, parts[0])
+        valid += filter(None, parts[1])
     return Corpus(train, valid, report)
 
 
@@ -171,8 +184,8 @@ def _read(path: Path) -> str:
     return text
 
 
-def _rows(path: Path, key: str) -> tuple[list[str], list[str]]:
-    """The texts of a .jsonl file, and what is wrong with its other lines."""
+def _rows(path: Path, key: str) -> tuple[list[tuple[int, str]], list[str]]:
+    """The texts of a .jsonl file, each with its line's number, and what is wrong with its other lines."""
     rows, faults = [], []
     for number, line in enumerate(_read(path).split("\n"), 1):
         if not line.strip():
@@ -181,7 +194,7 @@ def _rows(path: Path, key: str) -> tuple[list[str], list[str]]:
             row = json.loads(line)[key]
             row.encode("utf-8")  # JSON can spell half a surrogate pair
             if row.strip():
-                rows.append(row)
+                rows.append((number, row))
             else:
                 faults.append(f"line {number}: empty")
         except UnicodeEncodeError:

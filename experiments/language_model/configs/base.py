@@ -50,6 +50,8 @@ def base(**changes: Any) -> ConfigDict:
                 path=None,  # files: a UTF-8 file, or a folder of .txt, .md, .jsonl
                 valid_fraction=None,  # files: default 0.1
                 text_key=None,  # files: the key of a .jsonl's text, default "text"
+                clean=None,  # files: True makes characters and white space plain
+                deduplicate=None,  # files: exact, near; leaves documents out that say what another says
                 tokenizer="char",  # char, byte, word, gpt2, wordpiece, bpe, unigram
                 vocab_size=None,  # bpe, unigram: tokens to learn; word: the commonest, None is all
                 min_count=None,  # word: seen so often in the training text, default 1
