@@ -23,7 +23,7 @@ from research.host.errors import UserError, nearest
 from research.interop import weights
 from research.losses.language import cross_entropy
 from research.models import gpt, recurrent_lm
-from research.nn import decoding
+from research.nn import decoding, moe
 from research.nn.construct import construct
 
 # name -> (module, sharding rules)
@@ -146,9 +146,14 @@ def loss(model: Any, params: Any, extra: Any, batch: Any, key: jax.Array) -> tup
     if "carry" in extra:
         logits, carry = carried.go_on(model, params, extra["carry"], batch, **how)
         extra = {**extra, "carry": carry}
+        routed = None
     else:
-        logits = model.apply({"params": params}, batch["tokens"], **how)
+        logits, seen = model.apply({"params": params}, batch["tokens"], mutable=["intermediates"], **how)
+        routed = moe.routing(seen)
     scalar, metrics = cross_entropy(logits, batch["targets"])
+    if routed:
+        scalar += model.balance * routed[0]
+        metrics = {**metrics, "balance": (routed[0], 1.0), "load_entropy": (routed[1], 1.0)}
     return scalar, (metrics, extra)
 
 

@@ -11,6 +11,7 @@ Parameters, L layers (with `scan` the paths read `h/...` and the shapes gain a l
     h_0/attention/qkv/kernel [D, N(G+2)K]     h_0/attention/out/kernel [D, D]
     h_0/feed_forward/up/kernel [D, F]         h_0/feed_forward/down/kernel [F, D]
     h_0/feed_forward/gate/kernel [D, F]       if swiglu
+    h_0/feed_forward/router/kernel [D, E]     if experts > 1; up, down and gate then gain a leading E
     final_norm/scale [D]                      head/kernel [D, V]                   if not tied
 """
 
@@ -25,6 +26,7 @@ from research.host.errors import UserError, nearest
 from research.nn.attention import Attention, Cache, angles
 from research.nn.feed_forward import ACTIVATIONS, FeedForward
 from research.nn.linear import flat_dot
+from research.nn.moe import MixtureOfExperts
 
 NORMS = {"layernorm": nn.LayerNorm, "rmsnorm": nn.RMSNorm}
 POSITIONS = ("learned", "rotary")
@@ -42,6 +44,8 @@ SHARDING = {
         (r"(qkv|up|gate)/kernel$", (None, "model")),  # [D, N(G+2)K], [D, F]
         (r"(out|down)/kernel$", ("model", None)),  # [D, D], [F, D]
     ),
+    # Each expert's matrices whole on one part of the axis, with their moments. A step gathers those that it uses.
+    "expert": ((r"feed_forward/(up|gate|down)/kernel$", ("model", None, None)),),  # [E, D, F], [E, F, D]
     "fsdp_tensor": (
         (r"(qkv|up|gate)/kernel$", ("data", "model")),  # [D, N(G+2)K], [D, F]
         (r"(out|down)/kernel$", ("model", "data")),  # [D, D], [F, D]
@@ -60,6 +64,8 @@ class Block(nn.Module):
     norm_eps: float
     mlp: str
     mlp_width: int
+    experts: int
+    experts_per_token: int
     bias: bool
     dropout: float
     train: bool
@@ -71,7 +77,11 @@ class Block(nn.Module):
         scaled = nn.initializers.normal(0.02 / (2 * self.num_layers) ** 0.5)
         shared = {"bias": self.bias, "out_init": scaled}
         attention = Attention(self.num_heads, self.kv_heads, dropout=self.dropout, name="attention", **shared)
-        feed_forward = FeedForward(self.mlp_width, self.mlp, name="feed_forward", **shared)
+        if self.experts > 1:
+            kind = partial(MixtureOfExperts, self.experts, self.experts_per_token)
+        else:
+            kind = FeedForward
+        feed_forward = kind(self.mlp_width, self.mlp, name="feed_forward", **shared)
         y = norm(name="attention_norm")(x)
         y, cache = attention(y, mask, rotary, cache, index, train=self.train)
         x = pin(x + drop(y))
@@ -94,6 +104,9 @@ class GPT(nn.Module):
     norm_eps: float = 1e-5
     mlp: str = "gelu"  # or "gelu_exact", "swiglu"
     mlp_width: int | None = None  # None: 4 width, or for swiglu 8/3 width up to a multiple of 64
+    experts: int = 1  # feed-forward layers a block, of `mlp_width` each; 1: no router
+    experts_per_token: int = 2  # of them, those that a token goes through
+    balance: float = 0.01  # weight of the router's balance loss, for the training's loss to add
     tied: bool = True  # logits from the token embedding
     bias: bool = False
     dropout: float = 0.0
@@ -145,7 +158,7 @@ class GPT(nn.Module):
         if self.scan:
             block = nn.scan(
                 block,
-                variable_axes={"params": 0},
+                variable_axes={"params": 0, "intermediates": 0},
                 split_rngs={"params": True, "dropout": True},
                 in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
                 length=self.num_layers,
@@ -159,6 +172,8 @@ class GPT(nn.Module):
             norm_eps=self.norm_eps,
             mlp=self.mlp,
             mlp_width=self.mlp_width or _mlp_width(self),
+            experts=self.experts,
+            experts_per_token=self.experts_per_token,
             bias=self.bias,
             dropout=self.dropout,
             train=train,
@@ -229,6 +244,8 @@ def _check(model: GPT) -> None:
         "max_length",
         "kv_heads",
         "mlp_width",
+        "experts",
+        "experts_per_token",
     )
     for name in sizes:
         if (value := getattr(model, name)) is not None and value < 1:
@@ -242,5 +259,11 @@ def _check(model: GPT) -> None:
         raise UserError(f"model.num_heads={model.num_heads} does not divide by model.kv_heads={model.kv_heads}")
     if model.positions == "rotary" and (size := model.width // model.num_heads) % 2:
         raise UserError(f"rotary positions want an even width / num_heads, not {size}")
+    if 1 < model.experts < model.experts_per_token:
+        raise UserError(
+            f"model.experts_per_token={model.experts_per_token} are more than model.experts={model.experts}"
+        )
+    if model.balance < 0:
+        raise UserError(f"model.balance={model.balance}: at least 0")
     if not 0 <= model.dropout < 1:
         raise UserError(f"model.dropout={model.dropout} is not in [0, 1)")

@@ -18,6 +18,8 @@ LLAMA = {
     "kv_heads": 2,
     "tied": False,
 }
+EXPERTS = {"experts": 4}
+DENSE = [rules for rules in SHARDING if rules != "expert"]
 TOKENS = np.random.default_rng(0).integers(0, 31, (2, 12))
 
 
@@ -62,6 +64,8 @@ def test_parameter_counts():
         "max_length": 4096,
     }
     assert count(GPT(**llama, scan=True)) == 6_738_415_616
+    # Eight experts of half the width and a router, for one feed-forward layer.
+    assert count(GPT(**nano, mlp_width=2 * D, experts=8)) == 804_096 + 4 * (8 * D + 8 * 4 * D**2 - 8 * D**2)
     # Three matrices of 8/3 D = 341.3 units, up to 384, for two of 4 D = 512.
     assert count(GPT(**nano, mlp="swiglu")) == 804_096 + 4 * D * (3 * 384 - 2 * 512)
 
@@ -93,7 +97,7 @@ def test_causality(kwargs):
     [
         ({"bias": True}, {"scan": True}),
         ({"bias": True}, {"remat": True}),
-        (LLAMA, {"scan": True, "remat": True}),
+        (LLAMA | {"experts": 3}, {"scan": True, "remat": True}),
     ],
 )
 def test_scan_and_remat_equal_the_plain_model(kwargs, changes):
@@ -110,6 +114,16 @@ def test_scan_and_remat_equal_the_plain_model(kwargs, changes):
     np.testing.assert_allclose(got, want, atol=1e-5)
     for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(want_grads), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_the_router_reports_from_every_layer(scan):
+    model, variables = make(**EXPERTS, scan=scan)
+    assert "intermediates" not in jax.eval_shape(model.init, jax.random.key(0), TOKENS)
+    seen = jax.jit(lambda v: model.apply(v, TOKENS, mutable=["intermediates"])[1])(variables)
+    loads = [x for x in jax.tree.leaves(seen) if x.shape[-1:] == (4,)]
+    assert sum(x.size for x in loads) == 2 * 4
+    assert sum(float(x.sum()) for x in loads) == pytest.approx(2)
 
 
 def test_unstack_is_the_inverse_of_stack():
@@ -135,7 +149,7 @@ def test_dropout(scan):
 
 
 @pytest.mark.parametrize("scan", [False, True])
-@pytest.mark.parametrize("kwargs", [{"bias": True}, {"kv_heads": 1}, LLAMA])
+@pytest.mark.parametrize("kwargs", [{"bias": True}, {"kv_heads": 1}, LLAMA | {"experts": 3}])
 def test_cached_logits_equal_uncached(kwargs, scan):
     model, variables = make(scan=scan, **kwargs)
     whole = apply(model, variables, TOKENS)
@@ -198,9 +212,11 @@ def test_sharding_rules(scan):
 
 
 @pytest.mark.skipif(jax.device_count() < 4, reason="wants four devices")
-@pytest.mark.parametrize("rules", SHARDING)
-def test_sharded_logits_equal_whole_ones(rules):
-    model, variables = make(**LLAMA)
+@pytest.mark.parametrize(
+    "rules, kwargs", [*((rules, {}) for rules in DENSE), *((rules, EXPERTS) for rules in SHARDING)]
+)
+def test_sharded_logits_equal_whole_ones(rules, kwargs):
+    model, variables = make(**LLAMA | kwargs)
     want = apply(model, variables, TOKENS)
     mesh = make_mesh({"data": 2, "model": 2}, jax.devices()[:4])
     with jax.set_mesh(mesh):
@@ -221,6 +237,9 @@ def test_sharded_logits_equal_whole_ones(rules):
         ({"mlp": "maxout"}, "known: gelu, gelu_exact, relu, silu, swiglu"),
         ({"width": 36, "num_heads": 4, "positions": "rotary"}, "even"),
         ({"dropout": 1.0}, "model.dropout=1.0"),
+        ({"experts": 0}, "model.experts=0: want at least 1"),
+        ({"experts": 3, "experts_per_token": 4}, "model.experts_per_token=4 are more than model.experts=3"),
+        ({"balance": -1.0}, "model.balance=-1.0: at least 0"),
     ],
 )
 def test_bad_attributes(kwargs, words):

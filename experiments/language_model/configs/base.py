@@ -16,6 +16,9 @@ GPT = dict(
     norm="layernorm",  # layernorm, rmsnorm
     mlp="gelu",  # gelu, gelu_exact, swiglu
     mlp_width=None,  # None is 4 D, or the nearest of equal size for swiglu
+    experts=1,  # feed-forward layers a block; 1 is none to choose from
+    experts_per_token=2,  # those of them that a token goes through
+    balance=0.01,  # weight of the router's balance loss
     tied=True,  # logits from the token embedding
     bias=False,
     dropout=0.0,
@@ -64,7 +67,7 @@ def base(**changes: Any) -> ConfigDict:
             model=MODELS.get(changes.get("model", {}).get("name"), GPT),
             optim=optim.DEFAULTS,
             mesh=dict(data=-1, model=1),
-            rules="",  # "", fsdp, tensor, fsdp_tensor, or ((regex, axes), ...)
+            rules="",  # "", fsdp, tensor, fsdp_tensor, expert, or ((regex, axes), ...)
             dtype="float32",  # compute; parameters are float32
             num_steps=2_000,
             log_every=20,

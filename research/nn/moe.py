@@ -1,0 +1,153 @@
+"""A mixture of experts in place of a feed-forward layer: each token through the k of E that its router chooses.
+
+Sources: Shazeer et al. 2017 (1701.06538), eq. 1 to 5, without the noise; the balance loss of Fedus et al. 2021 (Switch
+Transformer, 2101.03961), eq. 4 to 6, for k choices.
+
+No token is dropped, whatever the load: with a capacity, a token's output would hang on the other tokens of its batch, and
+a cached continuation would not be the whole text's. Shapes stay static all the same: the N k copies of tokens are laid out
+in blocks that belong to one expert each, of which there are never more than N k / b + E, and every block is multiplied by
+its expert's matrix. A router is f32.
+"""
+
+import math
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from research.core.mesh import path_name
+from research.nn.feed_forward import ACTIVATIONS
+from research.nn.linear import flat_dot
+
+Initializer: TypeAlias = jax.nn.initializers.Initializer
+
+
+class Plan(NamedTuple):
+    """Where each copy of a token goes."""
+
+    slot: jax.Array  # i32[N k], its row among the blocks' rows
+    owner: jax.Array  # i32[blocks], the expert of each block
+    rows: Any  # b, the rows of a block
+
+
+def plan(chosen: jax.Array, num_experts: int) -> Plan:
+    """Experts chosen i32[N, k] -> blocks of copies: those of an expert lie together, in the tokens' order."""
+    copies = chosen.reshape(-1)
+    n = copies.shape[0]
+    rows = _rows(n, num_experts)
+    hot = copies[:, None] == jnp.arange(num_experts)
+    within = jnp.sum(jnp.cumsum(hot, axis=0) * hot, axis=1) - 1  # its place among the copies of its expert
+    blocks = -(-hot.sum(axis=0) // rows)
+    ends = jnp.cumsum(blocks)
+    total = (n + num_experts * (rows - 1)) // rows
+    owner = jnp.searchsorted(ends, jnp.arange(total), side="right")  # past the last used block: nobody's
+    return Plan((ends - blocks)[copies] * rows + within, jnp.minimum(owner, num_experts - 1), rows)
+
+
+def _rows(n: Any, num_experts: int) -> Any:
+    """Rows of a block: few enough that filling blocks up adds a quarter of the work at most."""
+    if num_experts == 1:
+        return n
+    return max(1, -(-n // (4 * num_experts))) if isinstance(n, int) else 64  # an exported function's symbolic size
+
+
+class Grouped(nn.Module):
+    """Blocks f[blocks, b, I] through their owners' matrices [E, I, O] -> f[blocks, b, O]."""
+
+    num_experts: int
+    features: int
+    use_bias: bool
+    kernel_init: Initializer
+
+    @nn.compact
+    def __call__(self, x: jax.Array, owner: jax.Array) -> jax.Array:
+        shape = (self.num_experts, x.shape[-1], self.features)
+        kernel = self.param("kernel", _each(self.kernel_init), shape).astype(x.dtype)
+        if self.num_experts == 1:  # the dense layer's own product, to the bit
+            y = flat_dot(x, kernel[0], (((2,), (0,)), ((), ())))
+        else:
+            y = jnp.einsum("nbi,nio->nbo", x, jnp.take(kernel, owner, axis=0, indices_are_sorted=True))
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.num_experts, self.features))
+            y += bias.astype(x.dtype)[owner][:, None]
+        return y
+
+
+class MixtureOfExperts(nn.Module):
+    """x f[B, T, D] -> f[B, T, D]: sum over its k likeliest experts of softmax(their router logits) times their output.
+
+    The experts are `FeedForward`s of `width` hidden units, their parameters with a leading E. Sows, a value a layer, into
+    "intermediates" "router_balance" (`balance`) and "router_load" f32[E], the share of the choices that each expert got.
+    """
+
+    num_experts: int
+    per_token: int  # k
+    width: int
+    activation: str = "gelu"
+    bias: bool = False
+    kernel_init: Initializer = nn.initializers.normal(0.02)
+    out_init: Initializer = nn.initializers.normal(0.02)
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        tokens = x.reshape(-1, x.shape[-1])
+        dot = partial(flat_dot, preferred_element_type=jnp.float32)
+        router = nn.Dense(
+            self.num_experts, use_bias=False, kernel_init=self.kernel_init, dot_general=dot, name="router"
+        )
+        logits = router(tokens)
+        best, chosen = jax.lax.top_k(logits, self.per_token)
+        load = jnp.mean(nn.one_hot(chosen, self.num_experts), axis=(0, 1))
+        self.sow("intermediates", "router_load", load)
+        self.sow("intermediates", "router_balance", balance(load, nn.softmax(logits)))
+
+        where = plan(chosen, self.num_experts)
+        copies = jnp.repeat(tokens, self.per_token, axis=0)
+        size = where.owner.shape[0] * where.rows
+        blocks = jnp.zeros((size, copies.shape[-1]), x.dtype).at[where.slot].set(copies, unique_indices=True)
+        blocks = self._experts(blocks.reshape(-1, where.rows, copies.shape[-1]), where.owner)
+        y = blocks.reshape(size, -1)[where.slot].reshape(-1, self.per_token, x.shape[-1])
+        return jnp.sum(y * nn.softmax(best)[..., None].astype(x.dtype), axis=1).reshape(x.shape)
+
+    def _experts(self, x: jax.Array, owner: jax.Array) -> jax.Array:
+        grouped = partial(Grouped, self.num_experts, use_bias=self.bias)
+        act = ACTIVATIONS[self.activation]
+        hidden = grouped(self.width, kernel_init=self.kernel_init, name="up")(x, owner)
+        if self.activation == "swiglu":
+            hidden *= act(grouped(self.width, kernel_init=self.kernel_init, name="gate")(x, owner))
+        else:
+            hidden = act(hidden)
+        return grouped(x.shape[-1], kernel_init=self.out_init, name="down")(hidden, owner)
+
+
+def balance(load: jax.Array, probabilities: jax.Array) -> jax.Array:
+    """E sum over e of load f32[E] times the mean of the router's probabilities f32[N, E]: 1 where both are even, E at most.
+
+    The gradient goes through the probabilities: an expert with more than its share becomes less likely.
+    """
+    return load.shape[-1] * jnp.sum(load * jnp.mean(probabilities, axis=0))
+
+
+def routing(intermediates: Any) -> tuple[jax.Array, jax.Array] | None:
+    """What the layers of one forward pass sowed -> means over the layers: the balance loss, and the load's entropy over log E.
+
+    None where there is no mixture of experts. An entropy of 1 is an even load, 0 a single expert's.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(intermediates)
+    found = {name: [x for path, x in leaves if f"router_{name}/" in path_name(path)] for name in ("balance", "load")}
+    if not found["load"]:
+        return None
+    load = jnp.concatenate([x.reshape(-1, x.shape[-1]) for x in found["load"]])
+    entropy = -jnp.sum(jax.scipy.special.xlogy(load, load), axis=-1) / math.log(load.shape[-1])
+    return jnp.mean(jnp.stack([x.mean() for x in found["balance"]])), jnp.mean(entropy)
+
+
+def _each(init: Initializer) -> Initializer:
+    """Draws each expert's matrix for itself, as wide as it is alone."""
+
+    def draw(key, shape, dtype=jnp.float32):
+        return jax.vmap(lambda key: init(key, shape[1:], dtype))(jax.random.split(key, shape[0]))
+
+    return draw
