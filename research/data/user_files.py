@@ -24,6 +24,14 @@ def root(cfg: Mapping[str, Any]) -> Path:
     return found
 
 
+def read(path: str | Path) -> str:
+    """The text of a UTF-8 file."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise UserError(f"cannot read {path} as UTF-8 text: {e}") from None
+
+
 def visible(root: Path) -> Iterator[Path]:
     """Files under `root` by name, in any depth; hidden ones, and hidden folders, left out."""
     for folder, folders, names in os.walk(root):

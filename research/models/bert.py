@@ -17,7 +17,8 @@ the encoder keeps it under `encoder/`, and BERT's pooler under `pooler/`, so tha
     pooler/dense/{kernel [D, D], bias [D]}
 
     mlm/dense/{kernel [D, D], bias [D]}        mlm/norm/{scale,bias} [D]           mlm/bias [V]
-    nsp/{kernel [D, 2], bias [2]}
+    nsp/{kernel [D, 2], bias [2]}              of BertForPretraining
+    head/{kernel [D, N], bias [N]}             of BertForTokenLabels
 """
 
 from functools import partial
@@ -199,6 +200,20 @@ class BertForPretraining(nn.Module):
             x = pin(jnp.take_along_axis(x, positions[..., None], axis=1))
         head = MaskedHead(self.encoder.vocab_size, self.encoder.mlp, self.encoder.norm_eps, name="mlm")
         return {"mlm": head(x, self.encoder.logits), "nsp": nsp.astype(jnp.float32)}
+
+
+class BertForTokenLabels(nn.Module):
+    """A class for each token (Devlin et al. 2019, section 5.3): tokens i32[B, T] -> logits f32[B, T, N]."""
+
+    encoder: Encoder
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, tokens: jax.Array, mask: jax.Array | None = None, *, train: bool = False) -> jax.Array:
+        x = self.encoder(tokens, mask, train=train)
+        x = nn.Dropout(self.encoder.dropout, deterministic=not train)(x)
+        dot = partial(flat_dot, preferred_element_type=jnp.float32)
+        return nn.Dense(self.num_classes, kernel_init=INIT, dot_general=dot, name="head")(x)
 
 
 def _seen(mask: jax.Array | None, documents: jax.Array | None) -> jax.Array | None:

@@ -1,0 +1,51 @@
+"""The family's defaults. An experiment is `base(group=dict(key=value), ...)`."""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from research.algorithms import finetune
+from research.core import config, optim
+
+
+def base(**changes: Any) -> ConfigDict:
+    return config.merge(
+        dict(
+            seed=0,
+            data=dict(
+                source="punctuation",  # punctuation, sst_words
+                tokenizer="bpe",  # wordpiece, word, bpe, unigram
+                vocab_size=1_024,  # bpe, unigram: tokens to learn; word: the commonest, None is all
+                min_count=None,  # word: seen so often in the training text, default 1
+                lowercase=None,  # word: default False
+                length=64,  # tokens a row, T
+                batch_size=32,  # rows a step over all devices, B
+                eval_batch_size=64,
+            ),
+            model=dict(
+                num_layers=2,
+                num_heads=4,
+                width=64,  # D
+                num_segments=2,  # rows of the table of segments; a pre-trained one has two
+                mlp="gelu_exact",  # gelu, gelu_exact, swiglu
+                mlp_width=None,  # None is 4 D
+                norm_eps=1e-12,
+                dropout=0.1,
+                scan=False,  # layers in a scan: compiles once, for deep models
+                remat=False,  # recompute activations: less memory, more time
+            ),
+            optim=optim.DEFAULTS,
+            finetune=finetune.DEFAULTS,
+            mesh=dict(data=-1, model=1),
+            rules="",  # "", fsdp, tensor, fsdp_tensor, or ((regex, axes), ...)
+            dtype="float32",  # compute; parameters are float32
+            num_steps=1_000,
+            log_every=20,
+            eval_every=100,
+            save_every=100,
+            **config.RUN,
+            best=dict(metric="valid/macro_f1", mode="max", patience=None),  # patience: a duration
+            reproduces=None,
+        ),
+        **changes,
+    )
