@@ -18,6 +18,8 @@ from research.core.metrics import Pairs
 from research.core.run import Run
 from research.core.step import make_eval_step, make_train_step, options, streams
 from research.data import continued, text
+from research.data.packed import Packed
+from research.data.packed import encode as encode_documents
 from research.data.pipeline import Ordered, Stream, Sweep
 from research.host.errors import UserError, nearest
 from research.interop import weights
@@ -76,6 +78,17 @@ def build(cfg: Any) -> Experiment:
 def batches(data: text.Text, cfg: Any) -> tuple[Stream, dict[str, Sweep]]:
     """-> endless training batches, and a sweep over each of the other parts."""
     how, parts = cfg.data, {"valid": data.valid}
+    if how.packing:
+        if cfg.model.name != "gpt" or how.carry:
+            raise UserError(
+                "data.packing = True wants model.name = 'gpt' and data.carry = False: others read across documents"
+            )
+        packs = {
+            k: Packed(encode_documents(getattr(data.corpus, k), data.tokenizer), how.length) for k in ("train", *parts)
+        }
+        data.report.extend(f"packing  {k}: {pack.report}" for k, pack in packs.items())
+        train = Stream(packs.pop("train"), how.batch_size, cfg.seed)
+        return train, {k: Sweep(pack, how.eval_batch_size) for k, pack in packs.items()}
     if not how.carry:
         train = Stream(text.Windows(data.train, how.length, cfg.seed), how.batch_size, cfg.seed)
         return train, {k: Sweep(text.Windows(v, how.length), how.eval_batch_size) for k, v in parts.items()}
@@ -142,7 +155,7 @@ def _prompt(data: text.Text, prompt: str) -> str:
 
 def loss(model: Any, params: Any, extra: Any, batch: Any, key: jax.Array) -> tuple:
     """{"tokens", "targets": i32[B, T]} -> mean nats a token, metrics, the state carried on."""
-    how = {"train": True, "rngs": streams(key, "dropout")}
+    how = {"train": True, "rngs": streams(key, "dropout"), **_packed(batch)}
     if "carry" in extra:
         logits, carry = carried.go_on(model, params, extra["carry"], batch, **how)
         extra = {**extra, "carry": carry}
@@ -150,7 +163,7 @@ def loss(model: Any, params: Any, extra: Any, batch: Any, key: jax.Array) -> tup
     else:
         logits, seen = model.apply({"params": params}, batch["tokens"], mutable=["intermediates"], **how)
         routed = moe.routing(seen)
-    scalar, metrics = cross_entropy(logits, batch["targets"])
+    scalar, metrics = cross_entropy(logits, batch["targets"], batch.get("token_mask"))
     if routed:
         scalar += model.balance * routed[0]
         metrics = {**metrics, "balance": (routed[0], 1.0), "load_entropy": (routed[1], 1.0)}
@@ -159,7 +172,12 @@ def loss(model: Any, params: Any, extra: Any, batch: Any, key: jax.Array) -> tup
 
 def predict(model: Any, variables: Any, inputs: Any) -> dict:
     """{"tokens": i32[B, T]} -> {"logits": f32[B, T, V]}, of the token that follows each."""
-    return {"logits": model.apply({"params": variables["params"]}, inputs["tokens"])}
+    return {"logits": model.apply({"params": variables["params"]}, inputs["tokens"], **_packed(inputs))}
+
+
+def _packed(batch: Any) -> dict:
+    """What a model is told of documents that lie in one window."""
+    return {name: batch[name] for name in ("segments", "places") if name in batch}
 
 
 def measure(outputs: Any, batch: Any) -> Pairs:

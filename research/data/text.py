@@ -22,6 +22,7 @@ class Text:
     valid: np.ndarray
     tokenizer: tokenizers.Tokenizer
     report: list[str]
+    corpus: corpora.Corpus  # the same in documents
     test: np.ndarray | None = None
 
 
@@ -47,7 +48,7 @@ def load(cfg: Mapping[str, Any]) -> Text:
         f"split    {_sizes(texts, ' characters')}",
         f"tokens   {cfg['tokenizer']}, vocabulary {tokenizer.size:,}: {_sizes(parts)} ({dtype})",
     ]
-    return Text(parts["train"], parts["valid"], tokenizer, report, parts.get("test"))
+    return Text(parts["train"], parts["valid"], tokenizer, report, found, parts.get("test"))
 
 
 def _sizes(parts: Mapping[str, Any], unit: str = "") -> str:

@@ -118,12 +118,22 @@ class GPT(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, tokens: jax.Array, cache: dict | None = None, *, train: bool = False):
+    def __call__(
+        self,
+        tokens: jax.Array,
+        cache: dict | None = None,
+        segments: jax.Array | None = None,
+        places: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ):
         """Logits alone, or with `cache` from `init_cache`: (logits, the cache T tokens later).
 
         The tokens then continue those in the cache; more than it has room for overwrite its
-        end. A cache whose "index" is i32[B] holds another number of tokens in each row. Dropout,
-        where there is any, needs `train=True` and `rngs={"dropout": key}`.
+        end. A cache whose "index" is i32[B] holds another number of tokens in each row. Without a
+        cache, tokens look back at those of an equal number in `segments` i32[B, T] alone (None: at
+        all), and stand at `places` i32[B, T] (None: 0..T-1). Dropout, where there is any, needs
+        `train=True` and `rngs={"dropout": key}`.
         """
         T = tokens.shape[1]
         start, layers = (0, None) if cache is None else (cache["index"], cache["layers"])
@@ -133,14 +143,17 @@ class GPT(nn.Module):
         normal = nn.initializers.normal(0.02)
         embed = nn.Embed(self.vocab_size, self.width, embedding_init=normal, name="tokens")
         x, rotary, at = embed(tokens), None, jnp.asarray(start)[..., None] + jnp.arange(T)
+        place = at if places is None else places
         if self.positions == "learned":
             table = nn.Embed(self.max_length, self.width, embedding_init=normal, name="position")
-            x = x + table(at)
+            x = x + table(place)
         else:
-            rotary = angles(at, self.width // self.num_heads, self.rotary_base)
+            rotary = angles(place, self.width // self.num_heads, self.rotary_base)
         x = pin(nn.Dropout(self.dropout, deterministic=not train)(x))
 
         mask = at[..., None] >= jnp.arange(size)
+        if segments is not None:
+            mask = mask & (segments[:, :, None] == segments[:, None, :])
         mask = mask[:, None, None] if mask.ndim == 3 else mask
         x, layers = self._layers(x, layers, mask, rotary, start, train)
         x = _norm(self.norm, self.norm_eps, self.bias)(name="final_norm")(x)

@@ -126,6 +126,33 @@ def test_the_router_reports_from_every_layer(scan):
     assert sum(float(x.sum()) for x in loads) == pytest.approx(2)
 
 
+@partial(jax.jit, static_argnums=0)
+def apply_packed(model, variables, tokens, segments, places):
+    return model.apply(variables, tokens, segments=segments, places=places)
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"scan": True}, LLAMA], ids=["gpt", "scan", "llama"])
+def test_nothing_crosses_documents(kwargs):
+    """Three documents and a rest in a window of 16: each has the logits that it has alone, to the bit whatever
+    stands in the others."""
+    model, variables = make(**kwargs)
+    sizes = [5, 5, 5, 1]
+    segments = np.repeat([1, 2, 3, 0], sizes)[None]
+    places = np.concatenate([np.arange(n) for n in sizes])[None]
+    tokens = np.random.default_rng(2).integers(0, 31, (1, 16))
+    whole = apply_packed(model, variables, tokens, segments, places)
+    for s in (0, 1, 2, 3):
+        here = segments[0] == s
+        other = np.where(here, tokens, (tokens + 7) % 31)
+        changed = apply_packed(model, variables, other, segments, places)
+        np.testing.assert_array_equal(changed[0, here], whole[0, here])
+        assert (np.abs(changed[0, ~here] - whole[0, ~here]).max(-1) > 0).all()
+    alone = apply(model, variables, tokens[0, :15].reshape(3, 5))
+    np.testing.assert_allclose(alone, whole[0, :15].reshape(3, 5, -1), rtol=1e-4, atol=1e-4)
+    one = apply_packed(model, variables, tokens, np.ones_like(segments), np.arange(16)[None])
+    np.testing.assert_allclose(one, apply(model, variables, tokens), rtol=1e-5, atol=1e-5)
+
+
 def test_unstack_is_the_inverse_of_stack():
     _, variables = make(**LLAMA)
     back = unstack(stack(variables["params"]))

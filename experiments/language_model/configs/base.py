@@ -60,6 +60,7 @@ def base(**changes: Any) -> ConfigDict:
                 min_count=None,  # word: seen so often in the training text, default 1
                 lowercase=None,  # word: default False
                 length=64,  # tokens a window, T
+                packing=False,  # gpt: whole documents in a window, none looking at another; else windows of running text
                 carry=False,  # lstm, gru: a batch's row goes on where it ended in the batch before, with its state
                 batch_size=12,  # windows a step over all devices, B
                 eval_batch_size=64,
