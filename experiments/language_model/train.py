@@ -78,6 +78,8 @@ def build(cfg: Any) -> Experiment:
 def batches(data: text.Text, cfg: Any) -> tuple[Stream, dict[str, Sweep]]:
     """-> endless training batches, and a sweep over each of the other parts."""
     how, parts = cfg.data, {"valid": data.valid}
+    if data.test is not None:
+        parts["test"] = data.test
     if how.packing:
         if cfg.model.name != "gpt" or how.carry:
             raise UserError(
