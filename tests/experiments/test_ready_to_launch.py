@@ -49,3 +49,21 @@ def test_resnet50_imagenet(tmp_path):
     # Published with 1,000 classes: 25,557,032.
     assert parameters("image_classification/resnet50_imagenet", data) == 25_557_032 - (1_000 - 4) * (2_048 + 1)
     two_steps("image_classification/resnet50_imagenet", tmp_path / "run", data)
+
+
+def test_bert_base_uncased(tmp_path):
+    """Learnt pieces for WordPiece's; bfloat16, FSDP, a scan with remat and predictions at positions as they stand."""
+    rows = [
+        json.dumps({"text": f"The {word} fox jumps. It is {word}. So it goes on.\n" * 9})
+        for word in ("quick", "lazy") * 16
+    ]
+    (tmp_path / "text.jsonl").write_text("\n".join(rows))
+    text = [f"data.path={tmp_path / 'text.jsonl'}", "data.tokenizer=bpe", "data.vocab_size=280"]
+    e = runs.build("bert/base_uncased", config.load("bert/base_uncased", text))
+    V = e.context.tokenizer.size
+    # Published with 30,522 pieces: 110,106,428 with both heads. A piece is a row of the table and a bias.
+    assert parameters("bert/base_uncased", text) == 110_106_428 - (30_522 - V) * (768 + 1)
+    small = ["data.length=32", "data.batch_size=32", "data.eval_batch_size=8", "data.predictions=5"]
+    small += ["model.num_layers=2", "model.width=64", "model.num_heads=2"]
+    losses = two_steps("bert/base_uncased", tmp_path / "run", text + small)
+    assert losses[0] == pytest.approx(math.log(V) + math.log(2), rel=0.05)  # as good as two guesses

@@ -1,0 +1,54 @@
+"""The family's defaults. An experiment is `base(group=dict(key=value), ...)`."""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from research.core import config, optim
+
+
+def base(**changes: Any) -> ConfigDict:
+    return config.merge(
+        dict(
+            seed=0,
+            data=dict(
+                source="pydoc",  # pydoc, tiny_shakespeare, wikitext2, files
+                path=None,  # files: a UTF-8 file, or a folder of .txt, .md, .jsonl; a file or a row is a document
+                valid_fraction=None,  # files: default 0.1
+                text_key=None,  # files: the key of a .jsonl's text, default "text"
+                tokenizer="bpe",  # wordpiece, bpe, unigram
+                vocab_size=None,  # bpe, unigram: tokens to learn
+                length=64,  # tokens a pair of segments, T
+                short=0.1,  # share of the pairs that are cut to a random length
+                mask_rate=0.15,  # share of the tokens to be told
+                predictions=None,  # at most so many in a pair, P; None is mask_rate of T
+                whole_word=False,  # wordpiece: all pieces of a word or none
+                batch_size=32,  # pairs a step over all devices, B
+                eval_batch_size=64,
+            ),
+            model=dict(
+                num_layers=2,
+                num_heads=2,
+                width=128,  # D
+                num_segments=2,
+                mlp="gelu_exact",  # gelu, gelu_exact, swiglu
+                mlp_width=None,  # None is 4 D
+                norm_eps=1e-12,
+                dropout=0.1,
+                scan=False,  # layers in a scan: compiles once, for deep models
+                remat=False,  # recompute activations: less memory, more time
+            ),
+            optim=optim.DEFAULTS,
+            mesh=dict(data=-1, model=1),
+            rules="",  # "", fsdp, tensor, fsdp_tensor, or ((regex, axes), ...)
+            dtype="float32",  # compute; parameters are float32
+            num_steps=2_000,
+            log_every=20,
+            eval_every=250,
+            save_every=250,
+            **config.RUN,
+            best=dict(metric="valid/loss", mode="min", patience=None),  # patience: a duration
+            reproduces=None,
+        ),
+        **changes,
+    )

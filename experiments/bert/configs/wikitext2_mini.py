@@ -1,0 +1,22 @@
+"""BERT-Mini (4 x 256; Turc et al. 2019, 1908.08962) on WikiText-2, BERT's WordPiece: 2 million words.
+
+Turc's was trained on the 3.3 billion words of Wikipedia and BooksCorpus; there is no published number for this corpus.
+
+Cost        about 2 hours on 2 CPU cores (estimate); 11.2 M parameters
+Run         almanac train bert/wikitext2_mini
+"""
+
+from experiments.bert.configs.base import base
+
+
+def get_config():
+    return base(
+        data=dict(source="wikitext2", tokenizer="wordpiece", length=128, batch_size=32),
+        model=dict(num_layers=4, num_heads=4, width=256),
+        optim=dict(
+            peak_lr=1e-3, schedule="linear", warmup="500 steps", weight_decay=0.01, b2=0.98, eps=1e-6, clip_norm=1.0
+        ),
+        num_steps=8_000,
+        eval_every=1_000,
+        save_every=1_000,
+    )
