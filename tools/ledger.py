@@ -273,8 +273,15 @@ def parse(block: str) -> dict[str, list[str]]:
 
 
 def same_experiment(config: dict[str, Any]) -> dict[str, Any]:
-    """A config without what may differ between its seeds, be reworded after the run, or says as before how a run is kept."""
+    """A config without what may differ between its seeds, be reworded after the run, or says as before how a run is kept.
+
+    None is the absence of a value: a key that came later, and is None, changes nothing.
+    """
     from research.core.config import RUN
 
     kept = {key for key, value in RUN.items() if config.get(key, value) == value}
-    return {key: value for key, value in config.items() if key not in {"seed", "reproduces"} | kept}
+    return _given({key: value for key, value in config.items() if key not in {"seed", "reproduces"} | kept})
+
+
+def _given(tree: Any) -> Any:
+    return {k: _given(v) for k, v in tree.items() if v is not None} if isinstance(tree, dict) else tree

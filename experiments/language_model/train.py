@@ -39,9 +39,10 @@ MODELS: dict[str, tuple[Any, dict]] = {
 def build(cfg: Any) -> Experiment:
     """Config -> data, model, optimiser and steps."""
     cfg = track(cfg)
-    if cfg.model.name not in MODELS:
-        raise UserError(f"model.name = {cfg.model.name!r}{nearest(cfg.model.name, MODELS)}")
-    module, sharding = MODELS[cfg.model.name]
+    name = cfg.model.name or "gpt"
+    if name not in MODELS:
+        raise UserError(f"model.name = {name!r}{nearest(name, MODELS)}")
+    module, sharding = MODELS[name]
     data = text.load(cfg.data)
     train, evals = batches(data, cfg)
     cfg = cfg.in_steps(train.epoch, train.batch_size)
@@ -94,10 +95,8 @@ def batches(data: text.Text, cfg: Any) -> tuple[Stream, dict[str, Sweep]]:
     if not how.carry:
         train = Stream(text.Windows(data.train, how.length, cfg.seed), how.batch_size, cfg.seed)
         return train, {k: Sweep(text.Windows(v, how.length), how.eval_batch_size) for k, v in parts.items()}
-    if cfg.model.name == "gpt":
-        raise UserError(
-            "data.carry = True: model.name = 'gpt' has no state to carry; set it to False, or use lstm or gru"
-        )
+    if (cfg.model.name or "gpt") == "gpt":
+        raise UserError("data.carry = True: a gpt has no state to carry; set it to None, or model.name to lstm or gru")
     if cfg.optim.accumulate > 1:
         raise UserError(
             f"data.carry = True wants the rows together; set optim.accumulate = {cfg.optim.accumulate} to 1"

@@ -137,7 +137,7 @@ def test_perplexity_is_exp_of_the_mean(small):
 @pytest.mark.parametrize(
     "name, changes, words",
     [
-        ("tiny", ["data.carry=true"], "data.carry = True: model.name = 'gpt' has no state to carry"),
+        ("tiny", ["data.carry=True"], "data.carry = True: a gpt has no state to carry"),
         ("tiny_lstm", ["optim.accumulate=2"], "set optim.accumulate = 2 to 1"),
         ("tiny_lstm", ["model.name=lstn"], "model.name = 'lstn'; did you mean 'lstm'?"),
         ("tiny_lstm", ["model.name=gru", "model.forget_bias=1.0"], "model.forget_bias = 1.0 is no attribute of GRULM"),

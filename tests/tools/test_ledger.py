@@ -48,6 +48,15 @@ def test_summary_has_mean_sample_sd_and_every_seed():
     assert ledger.summary([], 1) == "-"
 
 
+def test_a_later_key_that_is_none_is_the_same_experiment():
+    then = {"seed": 1, "data": {"source": "a"}, "sample": {"top_k": None}}
+    now = {"seed": 2, "data": {"source": "a", "carry": None}, "new": None, "reproduces": {"value": 1}, "sample": {}}
+    assert ledger.same_experiment(then) == ledger.same_experiment(now) == {"data": {"source": "a"}, "sample": {}}
+    assert ledger.same_experiment({"data": {"source": "a", "carry": True}}) != ledger.same_experiment(
+        {"data": {"source": "a"}}
+    )
+
+
 def test_verdict_is_two_sided_and_counts_seeds():
     target = {"low": 1.4, "high": 1.6, "seeds": 3}
     assert ledger.verdict(target, [1.2, 1.5, 1.5]) == "met"  # mean on the lower bound

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 from research.core import config, optim
 
 GPT = dict(
-    name="gpt",
+    name=None,  # None is gpt; gru and lstm have keys of their own, below
     num_layers=4,
     num_heads=4,
     width=128,  # D
@@ -16,9 +16,9 @@ GPT = dict(
     norm="layernorm",  # layernorm, rmsnorm
     mlp="gelu",  # gelu, gelu_exact, swiglu
     mlp_width=None,  # None is 4 D, or the nearest of equal size for swiglu
-    experts=1,  # feed-forward layers a block; 1 is none to choose from
-    experts_per_token=2,  # those of them that a token goes through
-    balance=0.01,  # weight of the router's balance loss
+    experts=None,  # feed-forward layers a block, of mlp_width each; None is one, and no router
+    experts_per_token=None,  # those that a token goes through; None is 2
+    balance=None,  # weight of the router's balance loss; None is 0.01
     tied=True,  # logits from the token embedding
     bias=False,
     dropout=0.0,
@@ -37,8 +37,7 @@ GRU = dict(
     output_dropout=0.0,  # of what the softmax reads
     init_range=None,  # r: every parameter starts in U(-r, r)
 )
-MODELS = {  # model.name -> its keys
-    "gpt": GPT,
+RECURRENT = {  # model.name -> its keys
     "gru": GRU,
     "lstm": GRU | dict(name="lstm", forget_bias=0.0),  # added to the forget gates' biases at the start
 }
@@ -60,12 +59,12 @@ def base(**changes: Any) -> ConfigDict:
                 min_count=None,  # word: seen so often in the training text, default 1
                 lowercase=None,  # word: default False
                 length=64,  # tokens a window, T
-                packing=False,  # gpt: whole documents in a window, none looking at another; else windows of running text
-                carry=False,  # lstm, gru: a batch's row goes on where it ended in the batch before, with its state
+                packing=None,  # gpt: True fills windows with whole documents, none looking at another; else running text
+                carry=None,  # True: a row goes on where it was in the batch before, with its state (lstm, gru)
                 batch_size=12,  # windows a step over all devices, B
                 eval_batch_size=64,
             ),
-            model=MODELS.get(changes.get("model", {}).get("name"), GPT),
+            model=RECURRENT.get(changes.get("model", {}).get("name"), GPT),
             optim=optim.DEFAULTS,
             mesh=dict(data=-1, model=1),
             rules="",  # "", fsdp, tensor, fsdp_tensor, expert, or ((regex, axes), ...)
