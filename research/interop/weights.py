@@ -30,7 +30,7 @@ Arrays = dict[str, np.ndarray]
 
 def initial(cfg: Mapping[str, Any]) -> Callable | None:
     """The `init` group of a config -> what `Experiment.initial` holds; None where nothing is to be loaded."""
-    weights, into, fresh, resize = (cfg[key] for key in ("weights", "into", "fresh", "resize"))
+    weights, into, fresh, resize = (cfg[key] or "" for key in ("weights", "into", "fresh", "resize"))
     if not weights:
         for key, value in {"into": into, "fresh": fresh, "resize": resize}.items():
             if value:
