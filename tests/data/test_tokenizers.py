@@ -220,6 +220,15 @@ def test_empty_and_short_texts(name):
             tokenizers.make(name, "", **size)
 
 
+@pytest.mark.parametrize(("name", "size"), [("word", 300_000), ("bpe", 100_000), ("unigram", 8_000)])
+def test_one_enormous_word_is_learnt_and_said(name, size):
+    text = "".join(np.random.default_rng(0).choice(list("ACGT"), size))
+    tokenizer = tokenizers.make(name, text, vocab_size=300)
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == text
+    assert len(ids) == 1 if name == "word" else len(ids) < 0.7 * size
+
+
 @pytest.mark.data
 def test_wordpiece_by_hand():
     """The Transformers documentation's example, and BERT's own special tokens."""
@@ -284,7 +293,8 @@ def test_gpt2_equals_transformers(gpt2):
         vocab=json.loads(paths["encoder.json"].read_text(encoding="utf-8")),
         merges=[tuple(line.split()) for line in lines],
     )
-    for text in TEXTS:
+    real = mirror.read(mirror.fetch("wikitext2", Wikitext2.FILES)["wiki.valid.tokens"]).decode("utf-8")
+    for text in (*TEXTS, CHINESE, real):
         text = text.replace("<|endoftext|>", "")  # to them one token, to us its characters
         assert gpt2.encode(text).tolist() == theirs(text)["input_ids"]
 

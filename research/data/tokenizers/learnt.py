@@ -9,7 +9,8 @@ Sources: Sennrich et al. 2016 (1508.07909), Radford et al. 2019 (bytes); Kudo 20
 
 import itertools
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -50,7 +51,7 @@ class _Learnt:
             raise UserError(f"tokenizer {cls.name!r}: there is no text to learn from")
         learner = cls(cls._empty())
         trainer = cls._trainer(vocab_size=vocab_size - len(_SPECIAL), initial_alphabet=_ALPHABET, show_progress=False)
-        learner._model.train_from_iterator(pieces(train), trainer)
+        learner._model.train_from_iterator(_parts(train), trainer)
         return cls.restore(cls._values(json.loads(learner._model.to_str())["model"]))
 
     @classmethod
@@ -73,6 +74,19 @@ class _Learnt:
     def to_json(self) -> str:
         model = json.loads(self._model.to_str())["model"]
         return json.dumps({"name": self.name, "model": self._values(model)})
+
+
+_LONG = re.compile(r"\S{256}")
+
+
+def _parts(text: str) -> Iterator[str]:
+    """The text in parts, no word in them longer than 256 characters: the trainers hold all its divisions at once."""
+    for piece in pieces(text):
+        start = 0
+        for found in _LONG.finditer(piece):
+            yield piece[start : found.end()]
+            start = found.end()
+        yield piece[start:]
 
 
 @register
