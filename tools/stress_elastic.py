@@ -18,6 +18,8 @@ import jax
 import numpy as np
 
 from research.core import config, mesh
+from research.data.buckets import Bucketed
+from research.data.pipeline import Stream
 from research.host.errors import UserError
 from tools import runs
 from tools.stress_child import rows
@@ -244,10 +246,11 @@ def wrong_examples(seen: dict[int, dict[int, int]], stream: Any) -> list[str]:
     """Of {step: {row: checksum}}: a line for each step whose rows are not the stream's, and for an epoch that is not whole."""
     problems, one = [], mesh.make_mesh({"data": 1, "model": 1}, jax.devices()[:1])
     for step, got in sorted(seen.items()):
-        wanted = rows(mesh.to_device(stream.batch(step), one, stream.batch_size))
+        wanted = rows(mesh.to_device(stream.batch(step), one, stream.size(step)))
         if got != wanted:
             problems.append(f"step {step}: {sum(got.get(row) != crc for row, crc in wanted.items())} rows are others")
-    if sorted(seen) == list(range(STEPS)) and STEPS * stream.batch_size >= stream.epoch:
+    whole = isinstance(stream, Stream) and STEPS * stream.batch_size >= stream.epoch  # else rows may be filled up
+    if sorted(seen) == list(range(STEPS)) and whole:
         every = mesh.to_device(stream.source.gather(np.arange(stream.epoch), 0), one, stream.epoch)
         came = [seen[step][row] for step in sorted(seen) for row in sorted(seen[step])][: stream.epoch]
         if Counter(came) != Counter(rows(every).values()):
@@ -257,23 +260,24 @@ def wrong_examples(seen: dict[int, dict[int, int]], stream: Any) -> list[str]:
 
 def boundaries(stream: Any, sizes: Sequence[int] = (1, 2, 4, 8)) -> dict[str, int]:
     """Changes from each number of devices to each at every batch boundary of an epoch: how many, how many lose an example."""
-    steps = -(-stream.epoch // stream.batch_size)
+    steps = stream.steps if isinstance(stream, Bucketed) else -(-stream.epoch // stream.batch_size)
     fitting = [size for size in sizes if size <= jax.device_count() and stream.batch_size % size == 0]
     read = {size: _by_devices(stream, steps, size) for size in fitting}
     wrong = count = 0
     for a, b in itertools.product(read, repeat=2):
         for at in range(steps + 1):
-            came = np.concatenate([read[a][:at], read[b][at:]]).ravel()[: stream.epoch]
+            came = np.concatenate([*read[a][:at], *read[b][at:]])[: stream.epoch]
             wrong += not np.array_equal(np.bincount(came, minlength=stream.epoch), np.ones(stream.epoch, int))
             count += 1
     return {"boundaries": count, "wrong": wrong}
 
 
-def _by_devices(stream: Any, steps: int, size: int) -> np.ndarray:
-    """The places in the source, i64[steps, rows], that so many devices read, each its own rows."""
+def _by_devices(stream: Any, steps: int, size: int) -> list[np.ndarray]:
+    """The places in the source that so many devices read in each step, each its own rows."""
     devices = mesh.make_mesh({"data": size, "model": 1}, jax.devices()[:size])
-    found = np.full((steps, stream.batch_size), -1)
-    for (mine,) in mesh.batch_sharding(devices).devices_indices_map((stream.batch_size,)).values():
-        for step in range(steps):
-            found[step, mine] = stream.numbers(step, mine)[0]
+    found = []
+    for step in range(steps):
+        slices = [mine for (mine,) in mesh.batch_sharding(devices).devices_indices_map((stream.size(step),)).values()]
+        slices.sort(key=lambda mine: mine.start or 0)
+        found.append(np.concatenate([stream.numbers(step, mine)[0] for mine in slices]))
     return found

@@ -82,9 +82,9 @@ def batches(data: text.Text, cfg: Any) -> tuple[Stream, dict[str, Sweep]]:
     if data.test is not None:
         parts["test"] = data.test
     if how.packing:
-        if cfg.model.name != "gpt" or how.carry:
+        if (cfg.model.name or "gpt") != "gpt" or how.carry:
             raise UserError(
-                "data.packing = True wants model.name = 'gpt' and data.carry = False: others read across documents"
+                "data.packing = True: only a gpt keeps documents apart; set model.name and data.carry to None"
             )
         packs = {
             k: Packed(encode_documents(getattr(data.corpus, k), data.tokenizer), how.length) for k in ("train", *parts)

@@ -45,5 +45,5 @@ def test_it_trains_and_tells_how_it_packed(tmp_path):
 
 @pytest.mark.parametrize("change", ["data.carry=True"])
 def test_what_cannot_be_packed_is_told(tmp_path, change):
-    with pytest.raises(UserError, match="data.packing = True wants"):
+    with pytest.raises(UserError, match="data.packing = True: only a gpt"):
         experiment(tmp_path, change)

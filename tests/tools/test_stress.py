@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from research.core import mesh
+from research.data.buckets import Bucketed, Ragged
 from research.data.pipeline import Arrays, Stream
 from research.host.errors import UserError
 from tools import stress, stress_child, stress_damage, stress_elastic, stress_flat, stress_kills
@@ -147,10 +148,19 @@ def test_batch_boundaries_are_counted_and_a_bad_one_found(monkeypatch):
     right = stress_elastic._by_devices
 
     def one_step_late(source, steps, size):
-        return right(source, steps, size) if size < 8 else np.roll(right(source, steps, size), 1, 0)
+        return right(source, steps, size) if size < 8 else (late := right(source, steps, size))[-1:] + late[:-1]
 
     monkeypatch.setattr(stress_elastic, "_by_devices", one_step_late)
     assert stress_elastic.boundaries(stream())["wrong"] > 0
+
+
+def test_batches_of_several_lengths_are_read_whole():
+    source = Ragged({"x": [np.arange(n) for n in [3] * 11 + [9] * 6]})
+    buckets = Bucketed(source, [4, 10], 40, seed=0)  # 8 rows of each, so two steps of 4 and one of 10
+    assert stress_elastic.boundaries(buckets) == {"boundaries": 64, "wrong": 0}
+    one = mesh.make_mesh({"data": 1, "model": 1}, jax.devices()[:1])
+    seen = {k: stress_child.rows(mesh.to_device(buckets.batch(k), one, buckets.size(k))) for k in range(3)}
+    assert stress_elastic.wrong_examples(seen, buckets) == []
 
 
 def test_losses_are_compared_relative_to_their_size(tmp_path):
