@@ -81,8 +81,9 @@ def batches(data: text.Text, cfg: Any) -> tuple[Stream, dict[str, Sweep]]:
     how, parts = cfg.data, {"valid": data.valid}
     if data.test is not None:
         parts["test"] = data.test
+    is_gpt = cfg.model.name in (None, "gpt")
     if how.packing:
-        if (cfg.model.name or "gpt") != "gpt" or how.carry:
+        if not is_gpt or how.carry:
             raise UserError(
                 "data.packing = True: only a gpt keeps documents apart; set model.name and data.carry to None"
             )
@@ -95,7 +96,7 @@ def batches(data: text.Text, cfg: Any) -> tuple[Stream, dict[str, Sweep]]:
     if not how.carry:
         train = Stream(text.Windows(data.train, how.length, cfg.seed), how.batch_size, cfg.seed)
         return train, {k: Sweep(text.Windows(v, how.length), how.eval_batch_size) for k, v in parts.items()}
-    if (cfg.model.name or "gpt") == "gpt":
+    if is_gpt:
         raise UserError("data.carry = True: a gpt has no state to carry; set it to None, or model.name to lstm or gru")
     if cfg.optim.accumulate > 1:
         raise UserError(

@@ -25,7 +25,7 @@ RUN = dict(  # how a run is kept: the same keys in every family
     keep_every=None,  # steps whose checkpoints stay, too; a duration
     not_finite="stop",  # an update with a NaN: stop before it; skip it; rollback to the last checkpoint and go on after it
     deterministic=False,  # kernels that sum in one order; refuse to go on where bits would differ
-    init=dict(weights=None, into=None, fresh=None, resize=None),  # parameters from elsewhere: see research/interop/weights.py
+    init=dict(weights=None, into=None, fresh=None, resize=None),  # begins as others end: research/interop/weights.py
 )
 _IS_DURATION = re.compile(r"(steps|every|warmup|boundaries|patience)$")  # keys whose values may be durations
 _DURATION = re.compile(r"(\d[\d_]*(?:\.\d+)?) ?(steps?|epochs?|examples?)")

@@ -15,8 +15,8 @@ clip 5 is 5 / 35. The table's 20 M counts a vocabulary of 10,000; with WikiText-
 from experiments.language_model.configs.base import base
 
 NOTE = (
-    "the rates of dropout and the schedule are the Penn Treebank recipes', not known to be the source's; its masks differ by gate. "
-    "Tied weights reach about 88 (1611.01462): below 92 something else is being run."
+    "the rates of dropout and the schedule are the Penn Treebank recipes', not known to be the source's; its masks differ "
+    "by gate. Tied weights reach about 88 (1611.01462): below 92 something else is being run."
 )
 
 
