@@ -1,6 +1,7 @@
-"""`almanac VERB ...`: hands over to `tools.VERB.main(argv)`, which returns an exit status."""
+"""`almanac VERB ...`: hands over to `tools.VERB.main(argv)` (`tools.import_`), which returns an exit status."""
 
 import importlib
+import keyword
 import sys
 
 from research.host.errors import nearest
@@ -12,7 +13,8 @@ VERBS = {
     "evaluate": "evaluate a run on its data",
     "sample": "generate from a run",
     "predict": "apply a run to files",
-    "export": "a run as one portable file",
+    "export": "a run as one portable file, or as a folder for transformers",
+    "import": "a folder of Hugging Face weights as a run",
     "replay": "run one step of a run again, with checks on",
     "report": "one page for one run or several",
     "reproduce": "train every seed of a published number",
@@ -40,7 +42,8 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     from experiments.launch import guarded  # JAX comes with it: the usage above need not wait for that
 
-    return guarded(lambda: importlib.import_module(f"tools.{verb}").main(rest) or 0)
+    module = f"tools.{verb}{'_' * keyword.iskeyword(verb)}"
+    return guarded(lambda: importlib.import_module(module).main(rest) or 0)
 
 
 if __name__ == "__main__":

@@ -1,27 +1,59 @@
-"""`almanac export RUN [--out FILE]`"""
+"""`almanac export RUN [--to stablehlo|huggingface] [--out PATH]`"""
 
 import argparse
+import json
 from pathlib import Path
 
 import jax
 import numpy as np
 
+from research.core.experiment import Experiment
+from research.core.state import TrainState
+from research.data.tokenizers import Tokenizer
 from research.host.errors import UserError
 from research.host.records import write_json
-from research.interop import stablehlo
+from research.interop import huggingface, stablehlo, weights
+from research.interop.hf.tokenizer import can_write
 from tools import runs
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="almanac export",
-        description="Writes a run's prediction function with its weights as one StableHLO file for cpu, cuda and tpu, "
-        "reads it back and compares.",
+        description="Writes a run's prediction function with its weights as one StableHLO file for cpu, cuda and tpu, or its "
+        "weights as a folder that transformers loads; reads it back and compares.",
     )
     runs.add_run(parser)
-    parser.add_argument("--out", type=Path, help="default: RUN/predict.stablehlo; a .json beside it tells the inputs")
+    parser.add_argument("--to", choices=FORMS, default="stablehlo", help="default: stablehlo")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="default: RUN/predict.stablehlo, a .json beside it tells the inputs; or RUN/huggingface",
+    )
     args = parser.parse_args(argv)
-    e, state, step = runs.load(args.run, args.checkpoint)
+    return FORMS[args.to](args, *runs.load(args.run, args.checkpoint))
+
+
+def to_huggingface(args: argparse.Namespace, e: Experiment, state: TrainState, step: int) -> int:
+    """A folder of config.json, model.safetensors and, where there can be one, tokenizer.json."""
+    out, tokenizer = args.out or Path(args.run) / "huggingface", _tokenizer(e)
+    name = huggingface.write(out, weights.module(e), state.variables["params"], tokenizer)
+    print(f"{out}  {name}, step {step:,}; read back, equal to the bit")
+    if tokenizer is not None and not can_write(tokenizer):
+        print(
+            f"no tokenizer.json: Hugging Face's have no {json.loads(tokenizer.to_json())['name']!r}; it takes token ids"
+        )
+    return 0
+
+
+def _tokenizer(e: Experiment) -> Tokenizer | None:
+    """What a family of texts keeps in its context, itself or in its data."""
+    parts = e.context if isinstance(e.context, tuple) else (e.context,)
+    return next((part.tokenizer for part in parts if hasattr(part, "tokenizer")), None)
+
+
+def to_stablehlo(args: argparse.Namespace, e: Experiment, state: TrainState, step: int) -> int:
+    """One file, and what its inputs are."""
     out = args.out or Path(args.run) / "predict.stablehlo"
     blob = stablehlo.export(e.predictor, state.variables)
     part = out.with_name(out.name + ".part")
@@ -51,3 +83,6 @@ def compare(predictor, variables, path: Path) -> float:
     if not worst < 1e-4:
         raise UserError(f"the export differs from the model by {worst:.1e}; it was not written")
     return worst
+
+
+FORMS = {"stablehlo": to_stablehlo, "huggingface": to_huggingface}

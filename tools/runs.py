@@ -15,8 +15,13 @@ from research.host import device, storage
 from research.host.errors import UserError
 
 
+def family(name: str) -> Any:
+    """The module of an experiment's build and train."""
+    return importlib.import_module(f"{config.EXPERIMENTS}.{name.split('/')[0]}.train")
+
+
 def build(name: str, cfg: Any) -> Experiment:
-    return importlib.import_module(f"{config.EXPERIMENTS}.{name.split('/')[0]}.train").build(cfg)
+    return family(name).build(cfg)
 
 
 def load_config(folder: Path) -> Any:

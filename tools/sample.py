@@ -1,13 +1,11 @@
 """`almanac sample RUN [--prompt TEXT] ...`"""
 
 import argparse
-import importlib
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from research.core.config import EXPERIMENTS
 from research.host.errors import UserError
 from tools import runs
 
@@ -29,7 +27,7 @@ def main(argv: list[str]) -> int:
     args = vars(parser.parse_args(argv))
     run = Path(args.pop("run"))
     e, state, _ = runs.load(run, args.pop("checkpoint"))
-    family = importlib.import_module(f"{EXPERIMENTS}.{e.cfg.name.split('/')[0]}.train")
+    family = runs.family(e.cfg.name)
     if not hasattr(family, "sample"):
         raise UserError(f"{e.cfg.name} does not generate; try `almanac predict {run} FILE`")
     key, out = jax.random.key(args.pop("seed")), args.pop("out")

@@ -58,7 +58,7 @@ def build(cfg: Any) -> Experiment:
         train=train,
         evals={},
         init=partial(init, nets, cfg.model.latent, train.spec, cfg.model.pack),
-        initial=weights.initial(cfg.init),
+        initial=weights.initial(cfg.init, None),
         tx=tx,
         train_step=Step(partial(train_step, Losses(nets, cfg), tx, dict(cfg.loss), how), guard),
         eval_step=None,

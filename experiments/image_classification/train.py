@@ -54,7 +54,7 @@ def build(cfg: Any) -> Experiment:
         train=train,
         evals=evals,
         init=lambda key: model.init(key, jnp.zeros((1, *data.shape))),
-        initial=weights.initial(cfg.init),
+        initial=weights.initial(cfg.init, model),
         tx=tx,
         train_step=make_train_step(partial(loss, model, augment.make(changes, len(data.classes))), tx, **options(cfg)),
         eval_step=make_eval_step(predictor, measure, cfg.dtype),

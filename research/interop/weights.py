@@ -7,62 +7,97 @@ A config's `init` group says which:
     fresh     a regular expression of paths here that keep their initial values, a new head's, say
     resize    of paths whose first axis may differ (an embedding's rows): the rows that both have are loaded
 
-Every other array must be there, in its shape. What the source has beside them is left out, and listed.
+Every other array must be there, in its shape. What the source has beside them is left out, and listed. Layers may be stacked
+(`scan`) on one side and not on the other. What no shape shows, the number of heads above all, must be the same on both sides.
 """
 
+import dataclasses
+import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from research.core.experiment import Experiment
 from research.core.mesh import path_name
 from research.core.state import TrainState
 from research.host.errors import UserError
-from research.interop import checkpoint_files
+from research.interop import checkpoint_files, huggingface
+from research.interop.hf import files, paths
+from research.interop.hf.paths import Arrays
 
 SHOWN = 6  # names of a list that the report says
-Arrays = dict[str, np.ndarray]
+# Attributes that two models with arrays of the same shapes can differ in.
+UNSEEN = (
+    "num_heads", "positions", "rotary_base", "norm", "norm_eps", "pre_norm", "mlp", "scale_embedding",
+)  # fmt: skip
 
 
-def initial(cfg: Mapping[str, Any]) -> Callable | None:
-    """The `init` group of a config -> what `Experiment.initial` holds; None where nothing is to be loaded."""
+@dataclasses.dataclass(frozen=True)
+class Initial:
+    """What an experiment's parameters begin with: `initial(state, note)`, as `Experiment.initial` wants it.
+
+    `model` is the Linen module whose parameters they are, or None where there are several networks.
+    """
+
+    model: Any
+    weights: str
+    into: str
+    fresh: str
+    resize: str
+
+    def __call__(self, state: TrainState, note: Callable[[str], None]) -> TrainState:
+        """The state with `weights` for its parameters, mutable collections and averages; `note` is told what was done.
+
+        UserError for what does not fit: nothing of the state has then been used.
+        """
+        if not self.weights:
+            return state
+        source = read(self.weights, self.model, self.into)
+        variables = {"params": state.params, **state.extra}
+        leaves, tree = jax.tree_util.tree_flatten_with_path(variables)
+        fitted = Fitted(source, [path_name(path) for path, _ in leaves], self.fresh, self.resize)
+        variables = jax.tree.unflatten(tree, [fitted.one(path_name(path), leaf) for path, leaf in leaves])
+        for line in fitted.report():
+            note(line)
+        params = variables.pop("params")
+        averaged = jax.tree.map(jnp.copy, params) if state.ema else state.ema
+        return state.replace(params=params, extra=variables, ema=averaged)
+
+
+def initial(cfg: Mapping[str, Any], model: Any) -> Initial:
+    """The `init` group of a config, and the module (a part of it may be what the weights are of) -> an Initial."""
     weights, into, fresh, resize = (cfg[key] or "" for key in ("weights", "into", "fresh", "resize"))
-    if not weights:
-        for key, value in {"into": into, "fresh": fresh, "resize": resize}.items():
-            if value:
-                raise UserError(f"init.{key} = {value!r} needs init.weights (or --init-from)")
-        return None
+    for key, value in {"into": into, "fresh": fresh, "resize": resize}.items():
+        if value and not weights:
+            raise UserError(f"init.{key} = {value!r} needs init.weights (or --init-from)")
     for key, pattern in {"fresh": fresh, "resize": resize}.items():
         try:
             re.compile(pattern)
         except re.error as e:
             raise UserError(f"init.{key} = {pattern!r} is no regular expression: {e}") from None
-    return lambda state, note: load(state, note, weights, into, fresh, resize)
+    return Initial(model, weights, into, fresh, resize)
 
 
-def load(
-    state: TrainState, note: Callable[[str], None], weights: str, into: str = "", fresh: str = "", resize: str = ""
-) -> TrainState:
-    """The state with `weights` in place of its parameters, mutable collections and averages; `note` is told what was done.
+def module(e: Experiment) -> Any:
+    """The Linen module of an experiment's parameters, as its family has told `initial`; None for several networks."""
+    return e.initial.model if isinstance(e.initial, Initial) else None
 
-    UserError for what does not fit: nothing of the state has then been used.
+
+class Source(NamedTuple):
+    """Arrays from elsewhere, by path: `params/...` and those of mutable collections.
+
+    `words` say what they are of. `theirs`: {path: name and shape there}, where these are others. `left`: what was not read.
     """
-    where, found = read(weights)
-    found = placed(found, into)
-    variables = {"params": state.params, **state.extra}
-    paths, tree = jax.tree_util.tree_flatten_with_path(variables)
-    fitted = Fitted(found, fresh, resize)
-    leaves = [fitted.one(path_name(path), leaf) for path, leaf in paths]
-    for line in fitted.report(where):
-        note(line)
-    variables = jax.tree.unflatten(tree, leaves)
-    params = variables.pop("params")
-    averaged = jax.tree.map(jnp.copy, params) if state.ema else state.ema
-    return state.replace(params=params, extra=variables, ema=averaged)
+
+    words: str
+    arrays: Arrays
+    theirs: Mapping[str, str] = {}
+    left: tuple[str, ...] = ()
 
 
 def placed(found: Arrays, into: str) -> Arrays:
@@ -71,10 +106,13 @@ def placed(found: Arrays, into: str) -> Arrays:
 
 
 class Fitted:
-    """Arrays by path, fitted one by one to the leaves of another tree."""
+    """A source's arrays, fitted one by one to the leaves of another tree, which go by these names."""
 
-    def __init__(self, found: Arrays, fresh: str, resize: str):
-        self._found, self._patterns = found, {"fresh": fresh, "resize": resize}
+    def __init__(self, source: Source, names: list[str], fresh: str, resize: str):
+        self._source, self._found = source, paths.as_in(names, source.arrays)
+        first = {paths.alike(name): words for name, words in reversed(list(source.theirs.items()))}
+        self._theirs = {**first, **source.theirs}  # a stack goes by its first layer's
+        self._patterns = {"fresh": fresh, "resize": resize}
         self._taken: list[str] = []
         self._resized: list[str] = []
         self._fresh: list[str] = []
@@ -89,18 +127,22 @@ class Fitted:
             return leaf
         value = self._found.get(name)
         if value is None:
-            self._wrong.append(f"{here} {list(leaf.shape)} is not there")
+            self._wrong.append(f"{here} {list(leaf.shape)} is not there{self._named(name)}")
             return leaf
         self._taken.append(name)
         value, may_resize = value.astype(leaf.dtype), self._is("resize", here)
         if value.shape == leaf.shape:
             return jax.device_put(value, leaf.sharding)
         if not may_resize or not leaf.ndim or value.shape[1:] != leaf.shape[1:]:
-            self._wrong.append(f"{here} is {list(value.shape)} there, {list(leaf.shape)} here")
+            self._wrong.append(f"{here} is {list(value.shape)} there{self._named(name)}, {list(leaf.shape)} here")
             return leaf
         self._resized.append(f"{here} {len(value):,} -> {len(leaf):,} rows")
         rows = value[: len(leaf)]
         return jax.jit(lambda leaf, rows: leaf.at[: len(rows)].set(rows), out_shardings=leaf.sharding)(leaf, rows)
+
+    def _named(self, name: str) -> str:
+        theirs = self._theirs.get(name)
+        return f" ({theirs})" if theirs else ""
 
     def _is(self, key: str, here: str) -> bool:
         pattern = self._patterns[key]
@@ -108,8 +150,9 @@ class Fitted:
         self._used[key] |= found
         return found
 
-    def report(self, where: str) -> list[str]:
+    def report(self) -> list[str]:
         """Lines on what was loaded; UserError where something did not fit, or a pattern fits nothing."""
+        where = self._source.words
         if self._wrong:
             more = f" (and {len(self._wrong) - 1} more)" if len(self._wrong) > 1 else ""
             raise UserError(
@@ -119,7 +162,7 @@ class Fitted:
         for key, pattern in self._patterns.items():
             if pattern and not self._used[key]:
                 raise UserError(f"init.{key} = {pattern!r} matches no parameter; see the paths with `almanac show`")
-        left = [_short(name) for name in self._found if name not in self._taken]
+        left = [_short(name) for name in self._found if name not in self._taken] + list(self._source.left)
         lines = [f"init     {len(self._taken)} arrays from {where}"]
         for word, names in {"resized": self._resized, "fresh": self._fresh, "left out": left}.items():
             if names:
@@ -128,17 +171,63 @@ class Fitted:
         return lines
 
 
-def read(weights: str) -> tuple[str, Arrays]:
-    """-> what it is, in words, and its arrays by path, `params/...` and those of mutable collections, checksums verified."""
-    folder = Path(weights.rpartition("@")[0] or weights)
-    if not folder.exists() and "://" not in weights:
+def read(weights: str, model: Any, into: str = "") -> Source:
+    """A run's parameters, checksums verified, or those in a folder of Hugging Face's, for a model, under the path `into`."""
+    path = Path(weights)
+    if files.is_folder(path):
+        return of_huggingface(path, model, into)
+    if path.is_file():
+        raise UserError(f"init.weights = {weights} is a file; give the folder that it is in, or a run")
+    if not Path(weights.rpartition("@")[0] or weights).exists() and "://" not in weights:
         raise UserError(f"init.weights = {weights}: no such run or folder")
-    return of_checkpoint(weights)
+    folder, which = checkpoint_files.split(weights)
+    words, arrays = _arrays(folder, which)
+    _check_run(folder, model)
+    return Source(f"{weights} ({words})", placed(arrays, into))
+
+
+def of_huggingface(folder: Path, model: Any, into: str = "") -> Source:
+    """A folder of Hugging Face's, in the paths of `model`; UserError where that computes something else from its arrays."""
+    found = huggingface.read(folder)
+    arrays, theirs = found.placed(model, into)
+    return Source(
+        f"{folder} ({found.architecture.name})",
+        {f"params/{name}": x for name, x in arrays.items()},
+        {f"params/{name}": words for name, words in theirs.items()},
+        tuple(found.left),
+    )
+
+
+def _check_run(folder: Path, model: Any) -> None:
+    """UserError where a run's model and this one differ in what no shape shows."""
+    try:
+        theirs = json.loads((folder / "config.json").read_text(encoding="utf-8"))["config"]["model"]
+    except (OSError, ValueError, LookupError, TypeError):  # a folder of checkpoints alone
+        return
+    ours = _attributes(model)
+    for inner in list(ours.values()):
+        ours = _attributes(inner) | ours
+    for name in UNSEEN:
+        there, here = theirs.get(name), ours.get(name)
+        if None not in (there, here) and there != here:
+            raise UserError(
+                f"{folder} is a run with model.{name} = {there!r}, and model.{name} here is {here!r}: set it so"
+            )
+
+
+def _attributes(module: Any) -> dict[str, Any]:
+    if not isinstance(module, nn.Module):
+        return {}
+    return {name: getattr(module, name) for name in module.__dataclass_fields__ if name != "parent"}
 
 
 def of_checkpoint(text: str) -> tuple[str, Arrays]:
     """`RUN[@WHICH]` (the best that is kept, else the last) -> words, arrays: averaged parameters where there are any."""
-    folder, which = checkpoint_files.split(text)
+    words, arrays = _arrays(*checkpoint_files.split(text))
+    return f"{text} ({words})", arrays
+
+
+def _arrays(folder: Path, which: str) -> tuple[str, Arrays]:
     kinds = {one.kind for one in checkpoint_files.find(folder)}
     one = checkpoint_files.choose(f"{folder}@{which or ('best' if 'best' in kinds else 'last')}")
     names = {name: ours for name in one.leaves if (ours := _ours(name, one.leaves))}
@@ -147,7 +236,7 @@ def of_checkpoint(text: str) -> tuple[str, Arrays]:
         if isinstance(x, Exception) or checkpoint_files.checksum(x) != sums[name]:
             raise UserError(f"{folder}: {one} is damaged in {name}; choose another step, {folder}@STEP")
         found[names[name]] = x
-    return f"{text} ({one})", found
+    return str(one), found
 
 
 def _ours(name: str, leaves: Mapping) -> str:

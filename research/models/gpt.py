@@ -184,7 +184,7 @@ class GPT(nn.Module):
             norm=self.norm,
             norm_eps=self.norm_eps,
             mlp=self.mlp,
-            mlp_width=self.mlp_width or _mlp_width(self),
+            mlp_width=self.mlp_width or mlp_width(self),
             experts=self.experts,
             experts_per_token=self.experts_per_token,
             bias=self.bias,
@@ -242,7 +242,7 @@ def _norm(name: str, eps: float, bias: bool):
     return partial(NORMS[name], epsilon=eps, **({"use_bias": bias} if name == "layernorm" else {}))
 
 
-def _mlp_width(model: GPT) -> int:
+def mlp_width(model: GPT) -> int:
     if model.mlp != "swiglu":
         return 4 * model.width
     return -(-8 * model.width // (3 * 64)) * 64  # three matrices of 2/3 the width: as many weights

@@ -9,7 +9,8 @@ import pytest
 
 from research.core import config, mesh, state
 from research.host.errors import UserError
-from research.interop import weights
+from research.interop import huggingface, weights
+from research.models import gpt
 from tools import cli, runs
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 60
@@ -138,6 +139,72 @@ def test_a_damaged_source_is_not_used(text, source, tmp_path):
     checks.write_text(json.dumps(values))
     with pytest.raises(UserError, match="is damaged in params/tokens/embedding"):
         loaded(text, f"{copy}@last")
+
+
+# Hugging Face's folders, of GPTs with 32 columns, whose vocabulary is the text's 28 characters
+
+
+SIZES = {"vocab_size": 28, "num_layers": 2, "num_heads": 2, "width": 32, "max_length": 16}
+
+
+def folder(tmp_path, **changes):
+    """A folder, and the parameters that are in it."""
+    model = gpt.GPT(**SIZES | changes)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 1), np.int32))["params"]
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda a: np.float32(rng.normal(size=a.shape)), shapes)
+    huggingface.write(tmp_path / "folder", model, params)
+    return tmp_path / "folder", params
+
+
+def test_a_run_begins_with_weights_of_hugging_face(text, tmp_path):
+    where, params = folder(tmp_path, bias=True)
+    _, after, lines = loaded(text, where, "model.bias=True")
+    assert jax.tree.all(jax.tree.map(np.array_equal, params, after.params))
+    assert lines == [f"init     28 arrays from {where} (gpt2)"]
+    _, after, _ = loaded(text, where, "model.bias=True", "model.scan=True")
+    assert jax.tree.all(jax.tree.map(np.array_equal, gpt.stack(params), after.params))
+
+
+def test_a_runs_layers_are_stacked_for_a_scan(text, source):
+    _, theirs, _ = runs.load(source, "best")
+    _, after, _ = loaded(text, source, "model.scan=True")
+    assert jax.tree.all(jax.tree.map(np.array_equal, gpt.stack(theirs.params), after.params))
+
+
+@pytest.mark.parametrize(
+    "there, changes, message",
+    [
+        ({"num_heads": 4}, [], r"with num_heads = 4 \(n_head in its config.json\); model.num_heads here is 2"),
+        ({"vocab_size": 30}, [], r"tokens/embedding is \[30, 32\] there \(transformer.wte.weight \[30, 32\]\), \[28, 32\] here"),
+        ({"num_layers": 1}, [], r"h_1/attention/out/bias \[32\] is not there \(and 11 more\)"),
+        ({"num_layers": 3}, ["model.scan=True"], r"h/attention/out/bias is \[3, 32\] there \(transformer.h.0.attn.c_proj.bias \[32\]\), \[2, 32\] here"),
+    ],
+)
+def test_weights_of_hugging_face_that_do_not_fit(text, tmp_path, there, changes, message):
+    where, _ = folder(tmp_path, bias=True, **there)
+    with pytest.raises(UserError, match=message) as e:
+        loaded(text, where, "model.bias=True", *changes)
+    assert "\n" not in str(e.value)
+
+
+def test_rows_of_a_vocabulary_are_resized_when_told(text, tmp_path):
+    where, params = folder(tmp_path, bias=True, vocab_size=30)
+    _, after, lines = loaded(text, where, "model.bias=True", "init.resize=tokens")
+    assert np.array_equal(after.params["tokens"]["embedding"], params["tokens"]["embedding"][:28])
+    assert "resized  tokens/embedding 30 -> 28 rows" in lines
+
+
+def test_a_file_of_weights_is_no_folder(text, tmp_path):
+    where, _ = folder(tmp_path)
+    with pytest.raises(UserError, match="model.safetensors is a file; give the folder that it is in, or a run"):
+        loaded(text, where / "model.safetensors")
+
+
+def test_a_run_whose_heads_are_others_is_refused(text, source):
+    """Its arrays have the same shapes."""
+    with pytest.raises(UserError, match="is a run with model.num_heads = 2, and model.num_heads here is 4: set it so"):
+        loaded(text, source, "model.num_heads=4")
 
 
 def test_from_the_command_line(text, source, tmp_path, capsys):

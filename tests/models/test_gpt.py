@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import traverse_util
 
 from research.core.mesh import make_mesh, path_name, shardings
 from research.host.errors import UserError
+from research.interop import huggingface
 from research.models.gpt import GPT, SHARDING, stack, unstack
 
 SMALL = {"vocab_size": 31, "num_layers": 2, "num_heads": 4, "width": 32, "max_length": 16}
@@ -285,96 +287,26 @@ def test_bad_lengths():
         model.apply(variables, np.zeros((1, 5), np.int32), cache=model.init_cache(1, 4))
 
 
-def randomised(network):
-    """A torch network with every parameter drawn anew, biases and scales too, as numpy arrays."""
-    import torch
-
+@pytest.mark.parity
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_equals_transformers(kind, tmp_path):
+    """On the weights and the config that transformers writes: see research/interop/huggingface.py."""
+    torch, hf = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    if kind == "gpt2":
+        network = hf.GPT2LMHeadModel(hf.GPT2Config(vocab_size=31, n_layer=2, n_head=4, n_embd=32, n_positions=16))
+    else:
+        sizes = {"hidden_size": 32, "intermediate_size": 48, "max_position_embeddings": 16, "vocab_size": 31}
+        heads = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+        network = hf.LlamaForCausalLM(hf.LlamaConfig(**sizes, **heads))
     torch.manual_seed(0)
     with torch.no_grad():
-        for parameter in network.parameters():
+        for parameter in network.eval().parameters():  # biases and scales, too
             parameter.normal_(0, 0.2)
-    return {name: p.detach().numpy() for name, p in network.eval().state_dict().items()}
-
-
-def grouped(q, k, v, num_heads, kv_heads):
-    """Kernels [D, H K], [D, N K], [D, N K] (or biases) -> the columns of qkv, group by group."""
-    lead = q.shape[:-1]
-    q, k, v = (a.reshape(*lead, kv_heads, -1, q.shape[-1] // num_heads) for a in (q, k, v))
-    return np.concatenate([q, k, v], -2).reshape(*lead, -1)
-
-
-@pytest.mark.parity
-def test_equals_transformers_gpt2():
-    torch, hf = pytest.importorskip("torch"), pytest.importorskip("transformers")
-    config = hf.GPT2Config(vocab_size=31, n_layer=2, n_head=4, n_embd=32, n_positions=16)
-    network = hf.GPT2LMHeadModel(config)
-    w = randomised(network)
-
-    def linear(name):
-        return {"kernel": w[f"{name}.weight"], "bias": w[f"{name}.bias"]}
-
-    def norm(name):
-        return {"scale": w[f"{name}.weight"], "bias": w[f"{name}.bias"]}
-
-    params = {
-        "tokens": {"embedding": w["transformer.wte.weight"]},
-        "position": {"embedding": w["transformer.wpe.weight"]},
-        "final_norm": norm("transformer.ln_f"),
-    }
-    for i in range(2):
-        h = f"transformer.h.{i}"
-        qkv = linear(f"{h}.attn.c_attn")
-        qkv = {n: grouped(*np.split(a, 3, axis=-1), 4, 4) for n, a in qkv.items()}
-        params[f"h_{i}"] = {
-            "attention_norm": norm(f"{h}.ln_1"),
-            "attention": {"qkv": qkv, "out": linear(f"{h}.attn.c_proj")},
-            "feed_forward_norm": norm(f"{h}.ln_2"),
-            "feed_forward": {"up": linear(f"{h}.mlp.c_fc"), "down": linear(f"{h}.mlp.c_proj")},
-        }
-    with torch.no_grad():
         want = network(torch.tensor(TOKENS)).logits.numpy()
-    got = apply(GPT(**SMALL, bias=True), {"params": params}, TOKENS)
-    np.testing.assert_allclose(got, want, atol=1e-4)
-
-
-@pytest.mark.parity
-def test_equals_transformers_llama():
-    torch, hf = pytest.importorskip("torch"), pytest.importorskip("transformers")
-    config = hf.LlamaConfig(
-        vocab_size=31,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        hidden_size=32,
-        intermediate_size=48,
-        max_position_embeddings=16,
-        rms_norm_eps=1e-5,
-        attn_implementation="eager",
-    )
-    network = hf.LlamaForCausalLM(config)
-    w = randomised(network)
-
-    def linear(name):
-        return {"kernel": w[f"{name}.weight"].T}
-
-    params = {
-        "tokens": {"embedding": w["model.embed_tokens.weight"]},
-        "final_norm": {"scale": w["model.norm.weight"]},
-        "head": linear("lm_head"),
-    }
-    for i in range(2):
-        h = f"model.layers.{i}"
-        q, k, v = (linear(f"{h}.self_attn.{n}_proj")["kernel"] for n in "qkv")
-        params[f"h_{i}"] = {
-            "attention_norm": {"scale": w[f"{h}.input_layernorm.weight"]},
-            "attention": {
-                "qkv": {"kernel": grouped(q, k, v, 4, 2)},
-                "out": linear(f"{h}.self_attn.o_proj"),
-            },
-            "feed_forward_norm": {"scale": w[f"{h}.post_attention_layernorm.weight"]},
-            "feed_forward": {n: linear(f"{h}.mlp.{n}_proj") for n in ("up", "gate", "down")},
-        }
-    with torch.no_grad():
-        want = network(torch.tensor(TOKENS)).logits.numpy()
-    got = apply(GPT(**SMALL | LLAMA), {"params": params}, TOKENS)
-    np.testing.assert_allclose(got, want, atol=1e-4)
+    network.save_pretrained(tmp_path)
+    source = huggingface.read(tmp_path)
+    params = traverse_util.unflatten_dict(source.arrays, sep="/")
+    for scan in (False, True):
+        model = GPT(**source.attributes, scan=scan)
+        got = apply(model, {"params": stack(params) if scan else params}, TOKENS)
+        np.testing.assert_allclose(got, want, atol=1e-4)

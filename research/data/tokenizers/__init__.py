@@ -8,13 +8,15 @@ wordpiece BERT's pieces of lower-cased words            Google's 30,522
 bpe       byte-level BPE                                learnt from the training text
 unigram   a unigram model's likeliest pieces            learnt from the training text
 
+The path of a .json, Hugging Face's tokenizer.json, is a tokenizer's name, too.
+
 A tokenizer is kept with a run as JSON text (`to_json`, `from_json`) and needs no file to come back.
 """
 
 import json
 from typing import Any
 
-from research.data.tokenizers import gpt2, learnt, plain, wordpiece  # noqa: F401  (they register)
+from research.data.tokenizers import gpt2, learnt, plain, pretrained, wordpiece  # noqa: F401  (they register)
 from research.data.tokenizers.base import SPECIAL, TOKENIZERS, Tokenizer
 from research.host.errors import UserError, nearest
 
@@ -24,10 +26,12 @@ __all__ = ["SPECIAL", "TOKENIZERS", "Tokenizer", "from_json", "make"]
 def make(name: str, train: str, valid: str = "", **options: Any) -> Tokenizer:
     """The tokenizer called `name`; what it learns it learns from `train` alone, but for `char`.
 
-    `char` knows the characters of `valid`, too. Options: vocab_size (word, bpe, unigram), min_count,
+    `char` knows the characters of `valid`, too. Options: vocab_size (word, bpe, unigram, a .json), min_count,
     lowercase and special (word). One that is given (not None) and means nothing is an error.
     """
-    if name not in TOKENIZERS:
+    if name.endswith(".json"):
+        name, options = "pretrained", {"path": name, **options}
+    elif name not in TOKENIZERS:
         raise UserError(f"no tokenizer {name!r}{nearest(name, TOKENIZERS)}")
     cls = TOKENIZERS[name]
     given = {key: value for key, value in options.items() if value is not None}

@@ -1,0 +1,160 @@
+"""almanac import, and almanac export --to huggingface: there and back; what is refused leaves nothing behind."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+import tokenizers as hf
+
+from research.host.errors import UserError
+from research.interop import huggingface
+from research.models import bert, gpt
+from tools import cli, runs
+
+SIZES = {"vocab_size": 256, "num_layers": 1, "num_heads": 2, "width": 16, "max_length": 16}
+MODELS = {
+    "gpt2": gpt.GPT(**SIZES, bias=True),
+    "llama": gpt.GPT(
+        **SIZES | {"max_length": 4096}, positions="rotary", norm="rmsnorm", mlp="swiglu", kv_heads=1, rotary_base=5e5
+    ),
+    "bert": bert.BertForPretraining(bert.Encoder(**SIZES)),
+}
+QUICK = ["--config.num_steps=2", "--config.optim.warmup=1", "--config.data.source=files", "--config.data.path=text.txt"]
+BYTES = "--config.data.tokenizer=byte"
+
+
+def make(folder, model):
+    shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 1), np.int32))["params"]
+    rng = np.random.default_rng(0)
+    huggingface.write(folder, model, jax.tree.map(lambda a: np.float32(0.2 * rng.normal(size=a.shape)), shapes))
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """An empty folder with a text, and a folder of weights under the name of its architecture."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_text("the quick brown fox jumps over the lazy dog\n" * 60)
+    return tmp_path
+
+
+def everything(folder):
+    return {str(p.relative_to(folder)): p.is_file() and p.read_bytes() for p in folder.rglob("*")}
+
+
+def byte_tokenizer(folder):
+    """A tokenizer.json of 256 tokens, each a byte."""
+    alphabet = sorted(hf.pre_tokenizers.ByteLevel.alphabet())
+    made = hf.Tokenizer(hf.models.BPE({char: i for i, char in enumerate(alphabet)}, []))
+    made.pre_tokenizer = hf.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = hf.decoders.ByteLevel()
+    made.save(str(folder / "tokenizer.json"))
+
+
+def test_a_gpt2_becomes_a_run_and_the_run_the_same_gpt2(here, capsys):
+    make(here / "gpt2", MODELS["gpt2"])
+    byte_tokenizer(here / "gpt2")
+    assert cli.main(["import", "gpt2", *QUICK]) == 0
+    run = here / "runs/language_model/gpt2"
+    said = capsys.readouterr().out
+    assert "init     16 arrays from gpt2 (gpt2)" in said and f"almanac sample {run.relative_to(here)}" in said
+    assert ".part" not in said and [p.name for p in run.parent.iterdir()] == ["gpt2"]
+    e, state, step = runs.load(run)
+    assert step == 0 and e.cfg.data.length == 16 and e.cfg.data.tokenizer == str(run / "tokenizer.json")
+    assert e.initial.model == MODELS["gpt2"].clone(dropout=0.0)
+
+    assert cli.main(["export", str(run), "--to", "huggingface", "--out", "back"]) == 0
+    assert "back  GPT2LMHeadModel, step 0; read back, equal to the bit" in capsys.readouterr().out
+    for name in ("model.safetensors", "tokenizer.json"):
+        assert (here / "back" / name).read_bytes() == (here / "gpt2" / name).read_bytes()
+
+    assert cli.main(["sample", str(run), "--prompt=the", "--length=4"]) == 0
+    assert capsys.readouterr().out.startswith("the")
+    assert cli.main(["train", str(run / "config.json"), f"--workdir={run}"]) == 0
+    assert "resumed" not in capsys.readouterr().out
+    _, trained, step = runs.load(run, "last")
+    assert step == 2 and not jax.tree.all(jax.tree.map(np.array_equal, state.params, trained.params))
+
+
+def test_a_llama_keeps_its_positions_and_takes_fewer(here, capsys):
+    make(here / "llama", MODELS["llama"])
+    assert cli.main(["import", "llama", "--out=run", BYTES, *QUICK, "--config.data.length=16"]) == 0
+    e, state, _ = runs.load(here / "run")
+    assert e.initial.model == MODELS["llama"].clone(max_length=16, mlp_width=e.cfg.model.mlp_width)
+    assert e.cfg.model.rotary_base == 5e5
+    assert json.loads((here / "run/config.json").read_text())["config"]["init"]["weights"] == "llama"
+    capsys.readouterr()
+    assert cli.main(["export", "run", "--to=huggingface"]) == 0
+    said = capsys.readouterr().out
+    assert "run/huggingface  LlamaForCausalLM" in said and "no tokenizer.json: Hugging Face's have no 'byte'" in said
+    again = huggingface.read(here / "run/huggingface")
+    assert all(np.array_equal(x, huggingface.read(here / "llama").arrays[name]) for name, x in again.arrays.items())
+
+
+def spoil(folder, how):
+    """A folder of GPT-2, and what is wrong with it."""
+    make(folder / "gpt2", MODELS["gpt2"])
+    file, config = folder / "gpt2/model.safetensors", folder / "gpt2/config.json"
+    about, arrays = json.loads(config.read_text()), safetensors.numpy.load_file(file)
+    if how == "architecture":
+        about["model_type"] = "mistral"
+    elif how == "missing":
+        del arrays["transformer.wpe.weight"]
+    elif how == "shape":
+        arrays["transformer.wpe.weight"] = np.zeros((4, 16), np.float32)
+    elif how == "head":
+        about["tie_word_embeddings"] = False
+    config.write_text(json.dumps(about))
+    safetensors.numpy.save_file(arrays, file)
+    if how == "truncated":
+        file.write_bytes(file.read_bytes()[:-1])
+    elif how == "pickle":
+        file.rename(file.with_name("pytorch_model.bin"))
+
+
+@pytest.mark.parametrize(
+    "how, more, message",
+    [
+        ("architecture", [BYTES], "gpt2 holds a 'mistral', which is not read"),
+        ("missing", [BYTES], "gpt2 lacks transformer.wpe.weight, position/embedding here"),
+        ("shape", [BYTES], "transformer.wpe.weight is [4, 16], and [16, 16] by config.json (position/embedding here)"),
+        ("head", [BYTES], "gpt2 lacks lm_head.weight [256, 16], head/kernel here: it is no whole model"),
+        ("truncated", [BYTES], "gpt2/model.safetensors is damaged or no safetensors file"),
+        ("pickle", [BYTES], "gpt2 has its weights in pytorch_model.bin, a pickle"),
+        ("", [], "gpt2 has no tokenizer.json, and other forms are not read: name a tokenizer of 256 tokens"),
+        ("", [BYTES, "--out=text.txt"], "text.txt exists already; give a new folder"),
+        ("", [BYTES, "--out=text.txt/run"], "cannot write to text.txt/run"),
+        ("", [BYTES, "--config.model.num_heads=4"], "num_heads = 2 (n_head in its config.json); model.num_heads here is 4"),
+        ("", ["--config.data.tokenizer=char"], "tokens/embedding is [256, 16] there (transformer.wte.weight [256, 16]), [28, 16]"),
+        ("", [BYTES, "--config.data.lenght=4"], "did you mean 'data.length'?"),
+    ],
+)
+def test_what_is_refused_is_one_line_and_leaves_nothing(here, capsys, how, more, message):
+    spoil(here, how)
+    was = everything(here)
+    assert cli.main(["import", "gpt2", *QUICK, *more]) == 2
+    err = capsys.readouterr().err
+    assert message in err and err.startswith("almanac: ") and err.count("\n") == 1, err
+    assert everything(here) == was
+
+
+def test_no_folder(here, capsys):
+    for name in ("nowhere", "text.txt"):
+        assert cli.main(["import", name]) == 2
+        assert f"{name} is no folder; give the folder of config.json" in capsys.readouterr().err
+
+
+def test_what_no_architecture_can_hold_is_not_exported(here, capsys):
+    assert cli.main(["train", "language_model/tiny", "--workdir=run", *QUICK, "--config.model.norm=rmsnorm"]) == 0
+    was = everything(here)
+    capsys.readouterr()
+    assert cli.main(["export", "run", "--to=huggingface", "--out=folder"]) == 2
+    err = capsys.readouterr().err
+    assert "none of bert, gpt2, llama, marian can hold this model: norm = 'rmsnorm', where a gpt2 has 'layernorm'" in err
+    assert err.count("\n") == 1 and everything(here) == was
+
+
+def test_a_network_without_an_architecture(here):
+    with pytest.raises(UserError, match="the experiment trains several networks"):
+        huggingface.write(here / "folder", None, {})
