@@ -217,6 +217,7 @@ def new_folder(folder: str | Path) -> Iterator[Path]:
     if folder.exists():
         raise UserError(f"{folder} exists already; give a new folder")
     part = folder.with_name(f".{folder.name}.part")
+    above = [path for path in folder.parents if not path.exists()]  # from the nearest up
     with write_errors(folder):
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
@@ -224,8 +225,12 @@ def new_folder(folder: str | Path) -> Iterator[Path]:
         yield part
         with write_errors(folder):
             part.rename(folder)
-    finally:
+    except BaseException:
         shutil.rmtree(part, ignore_errors=True)
+        with contextlib.suppress(OSError):  # by now it may not be empty
+            for path in above:
+                path.rmdir()
+        raise
 
 
 def _named(one: Tensor) -> str:

@@ -116,9 +116,15 @@ def test_several_files_with_an_index(tmp_path):
 @pytest.mark.parametrize(
     "module, message",
     [
-        (GPT(**SIZES | {"num_heads": 2}, bias=True), "num_heads = 4 (n_head in its config.json); model.num_heads here is 2"),
+        (
+            GPT(**SIZES | {"num_heads": 2}, bias=True),
+            "num_heads = 4 (n_head in its config.json); model.num_heads here is 2",
+        ),
         (GPT(**SIZES, bias=True, norm_eps=1e-6), "model.norm_eps here is 1e-06"),
-        (GPT(**SIZES, bias=True, mlp="gelu_exact"), "mlp = 'gelu' (activation_function in its config.json); model.mlp here is 'gelu_exact'"),
+        (
+            GPT(**SIZES, bias=True, mlp="gelu_exact"),
+            "(activation_function in its config.json); model.mlp here is 'gelu_exact'",
+        ),
         (GPT(**SIZES, bias=True, positions="rotary"), "positions = 'learned'; model.positions here is 'rotary'"),
         (lenet.MLP(10), "holds a gpt2, a GPT here; this experiment's model is a MLP"),
         (MODELS["bert"], "this experiment's model is a BertForPretraining"),
@@ -161,7 +167,7 @@ def test_an_encoder_is_placed_where_the_module_has_it(tmp_path):
         (GPT(**SIZES, norm="rmsnorm"), "norm = 'rmsnorm', where a gpt2 has 'layernorm'"),
         (GPT(**SIZES, positions="rotary"), "norm = 'layernorm', where a llama has 'rmsnorm'"),
         (GPT(**SIZES, kv_heads=2), "kv_heads = 2, where a gpt2 has as many as num_heads = 4"),
-        (GPT(**SIZES, experts=2), "experts = 2 has no place in a gpt2"),
+        (GPT(**SIZES, experts=2), "experts = 2, where a gpt2 has 1"),
         (GPT(**SIZES, mlp="swiglu"), "mlp = 'swiglu', where a gpt2 has 'gelu' or 'gelu_exact'"),
         (Transformer(31, 1, 1, 4, 32, 48, 16, pre_norm=True), "pre_norm = True, where a marian has False"),
         (lenet.MLP(10), "the experiment trains a MLP"),
@@ -312,7 +318,11 @@ def test_halves_are_read_as_the_same_numbers(folder, dtype, bits):
     size = struct.unpack("<Q", raw[:8])[0]
     header, body = json.loads(raw[8 : 8 + size]), raw[8 + size :]
     data = data * 8
-    header["transformer.ln_f.bias"] = {"dtype": dtype, "shape": [32], "data_offsets": [len(body), len(body) + len(data)]}
+    header["transformer.ln_f.bias"] = {
+        "dtype": dtype,
+        "shape": [32],
+        "data_offsets": [len(body), len(body) + len(data)],
+    }
     text = json.dumps(header).encode()
     file.write_bytes(struct.pack("<Q", len(text)) + text + body + data)
     assert np.array_equal(huggingface.read(folder).arrays["final_norm/bias"], np.tile(wanted, 8))
@@ -378,7 +388,9 @@ def network(name):
         ),
         "llama": lambda: hf.LlamaForCausalLM(hf.LlamaConfig(**small, **ends, **theta, num_key_value_heads=2)),
         "llama, biases": lambda: hf.LlamaForCausalLM(
-            hf.LlamaConfig(**small, **ends, attention_bias=True, mlp_bias=True, tie_word_embeddings=True, rms_norm_eps=1e-5)
+            hf.LlamaConfig(
+                **small, **ends, attention_bias=True, mlp_bias=True, tie_word_embeddings=True, rms_norm_eps=1e-5
+            )
         ),
         "bert": lambda: hf.BertForPreTraining(hf.BertConfig(**small)),
         "bert, bare": lambda: hf.BertModel(hf.BertConfig(**small | {"intermediate_size": 128})),

@@ -176,9 +176,17 @@ def test_a_runs_layers_are_stacked_for_a_scan(text, source):
     "there, changes, message",
     [
         ({"num_heads": 4}, [], r"with num_heads = 4 \(n_head in its config.json\); model.num_heads here is 2"),
-        ({"vocab_size": 30}, [], r"tokens/embedding is \[30, 32\] there \(transformer.wte.weight \[30, 32\]\), \[28, 32\] here"),
+        (
+            {"vocab_size": 30},
+            [],
+            r"is \[30, 32\] there \(transformer.wte.weight \[30, 32\]\), \[28, 32\] here",
+        ),
         ({"num_layers": 1}, [], r"h_1/attention/out/bias \[32\] is not there \(and 11 more\)"),
-        ({"num_layers": 3}, ["model.scan=True"], r"h/attention/out/bias is \[3, 32\] there \(transformer.h.0.attn.c_proj.bias \[32\]\), \[2, 32\] here"),
+        (
+            {"num_layers": 3},
+            ["model.scan=True"],
+            r"bias is \[3, 32\] there \(transformer.h.0.attn.c_proj.bias \[32\]\), \[2, 32\]",
+        ),
     ],
 )
 def test_weights_of_hugging_face_that_do_not_fit(text, tmp_path, there, changes, message):

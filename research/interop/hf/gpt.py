@@ -18,7 +18,7 @@ def _sizes(a: Mapping[str, Any]) -> dict[str, int]:
 
 def _resolve(model: gpt.GPT) -> dict[str, Any]:
     names = ("vocab_size", "num_layers", "num_heads", "width", "max_length", "positions", "rotary_base", "norm")
-    names += ("norm_eps", "mlp", "tied", "bias", "dropout")
+    names += ("norm_eps", "mlp", "experts", "tied", "bias", "dropout")
     found = {name: getattr(model, name) for name in names}
     return found | {"kv_heads": model.kv_heads or model.num_heads, "mlp_width": model.mlp_width or gpt.mlp_width(model)}
 
@@ -72,7 +72,7 @@ GPT2 = Architecture(
         "dropout": ("resid_pdrop", 0.1),
     },
     values={"mlp": {"gelu": ("gelu_new", "gelu_pytorch_tanh"), "gelu_exact": ("gelu",)}},
-    constant={"positions": "learned", "norm": "layernorm"},
+    constant={"positions": "learned", "norm": "layernorm", "experts": 1},
     fixed={"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False},
     ignored=frozenset(
         {"attn_pdrop", "embd_pdrop", "n_ctx", "reorder_and_upcast_attn", "summary_activation", "summary_first_dropout"}
@@ -161,7 +161,7 @@ LLAMA = Architecture(
         "tied": ("tie_word_embeddings", False),
     },
     values={"mlp": {"swiglu": ("silu", "swish")}},
-    constant={"positions": "rotary", "norm": "rmsnorm"},
+    constant={"positions": "rotary", "norm": "rmsnorm", "experts": 1},
     fixed={},
     ignored=frozenset(
         {"attention_bias", "attention_dropout", "head_dim", "mlp_bias", "pretraining_tp", "rope_parameters"}

@@ -13,8 +13,9 @@ import numpy as np
 
 from research.host.errors import UserError
 
-# Attributes of a module that say how it is computed or trained, not what it computes.
+# Attributes of a module that say how it is computed or trained, not what it computes; and how experts, if any, are chosen.
 FREE = {"parent", "name", "scan", "remat", "dropout", "attention_dropout", "activation_dropout"}
+FREE |= {"experts_per_token", "balance"}
 # Keys of config.json that tell of a task, a tokenizer, a training or a version, in any architecture.
 ABOUT = {
     "almanac", "architectures", "bos_token_id", "chunk_size_feed_forward", "dtype", "eos_token_id", "finetuning_task",
