@@ -20,9 +20,13 @@ from outlines_core import Index, Vocabulary, json_schema
 
 from research.host.errors import UserError
 
+# A token behind the match, in no text: outlines-core 0.2.14 forgets the ways from a whole match to what is not yet
+# another ("ab" to "aba" for (ab)+), and so no place may be a whole match.
+END = "\U0010ffff"
+
 
 class Constraint(NamedTuple):
-    """P places, V tokens of C kinds; generation begins at place 0. Arguments below are by row, i32[B]."""
+    """P places, V tokens of C kinds (P and C filled up to powers of two); it begins at place 0. Arguments are i32[B]."""
 
     following: Any  # i32[P, C], the place after a token of each kind, or -1
     kinds: Any  # i32[V], the kind of each token: tokens of a kind lead to the same places
@@ -64,40 +68,48 @@ def from_regex(pattern: str, pieces: Sequence[bytes]) -> Constraint:
         if piece:
             ids.setdefault(piece, []).append(i)
     try:
-        index = Index(pattern, Vocabulary(len(pieces), ids))  # type: ignore[arg-type]  # its stub knows no bytes
+        ids.setdefault(END.encode(), []).append(len(pieces))
+        vocabulary = Vocabulary(len(pieces) + 1, ids)  # type: ignore[arg-type]  # its stub knows no bytes
+        index = Index(f"(?:{pattern}){END}", vocabulary)
     except ValueError as e:
         why = " ".join(str(e).split())
         if "DFA" in why:
             why = "no regular expression that can be compiled (look-around and references to groups cannot)"
         raise UserError(f"constraint {shown}: {why}") from None
-    following, final = _table(index, len(pieces))
-    distance = _distances(following, final)
+    following, whole = _table(index, len(pieces))
+    distance = _distances(following, whole)
     if distance[0] > len(following):
-        raise UserError(f"constraint {shown}: no text of this vocabulary matches it")
+        raise UserError(f"constraint {shown}: no text of this vocabulary matches it (^ and $ are not wanted)")
     lost = distance > len(following)
     following = np.where((following >= 0) & ~lost[following], following, -1)
-    columns, kinds = np.unique(following, axis=1, return_inverse=True)
-    return Constraint(columns, kinds.reshape(-1).astype(np.int32), distance)
+    kinds = np.zeros(len(pieces), np.int64)
+    for row in following:  # a place more tells more tokens apart: hundreds of kinds, of fifty thousand tokens
+        kinds = np.unique(kinds * (len(following) + 1) + row, return_inverse=True)[1]
+    columns = following[:, np.unique(kinds, return_index=True)[1]]
+    more = [(0, max(64, 1 << (n - 1).bit_length()) - n) for n in columns.shape]  # few shapes: a new one is compiled anew
+    return Constraint(
+        np.pad(columns, more, constant_values=-1), kinds.astype(np.int32), np.pad(distance, more[0], mode="maximum")
+    )
 
 
 def _table(index: Index, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """An index's transitions, i32[P, V], and its final places, bool[P]; place 0 is the first."""
-    moves = index.get_transitions()
-    states = sorted({*moves, *(s for row in moves.values() for s in row.values())} - {index.get_initial_state()})
-    number = {s: i for i, s in enumerate([index.get_initial_state(), *states])}
-    following = np.full((len(number), size + 1), -1, np.int32)  # the last column is the library's end of text
+    """An index's transitions by the first `size` tokens, i32[P, V], and where END may follow, bool[P]; it begins at 0."""
+    moves, first = index.get_transitions(), index.get_initial_state()
+    states = [first, *sorted({*moves, *(s for row in moves.values() for s in row.values())} - {first})]
+    number = {s: i for i, s in enumerate(states)}
+    following = np.full((len(states), size + 2), -1, np.int32)  # the last two: END, and what the library puts behind it
     for state, row in moves.items():
         following[number[state], list(row)] = [number[s] for s in row.values()]
-    final = np.zeros(len(number), bool)
-    final[[number[s] for s in index.get_final_states() if s in number]] = True
-    return following[:, :-1], final
+    final = np.array([s in index.get_final_states() for s in states])
+    whole = (following[:, size] >= 0) & final[following[:, size]]
+    return following[:, :size], whole
 
 
-def _distances(following: np.ndarray, final: np.ndarray) -> np.ndarray:
-    """The fewest tokens from each place to a final one, i32[P]; more than P where there is no way."""
-    P = len(final)
+def _distances(following: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """The fewest tokens from each place to a whole match, i32[P]; more than P where there is no way."""
+    P = len(whole)
     steps = [np.unique(row[row >= 0]) for row in following]
-    distance = np.where(final, 0, P + 1)
+    distance = np.where(whole, 0, P + 1)
     for _ in range(P):
         after = [min((distance[row].min(initial=P) + 1, old)) for row, old in zip(steps, distance, strict=True)]
         if np.array_equal(after, distance):

@@ -135,11 +135,13 @@ class State(NamedTuple):
     place: jax.Array  # i32[B], the constraint's state, if there is one
 
 
-@partial(jax.jit, static_argnames=("model", "length"))
-def start(model: Any, variables: dict, prompt: jax.Array, options: dict, length: int) -> tuple[State, dict]:
-    """Reads the prompts and draws the first token of each."""
+@partial(jax.jit, static_argnames=("model", "length", "spare"))
+def start(
+    model: Any, variables: dict, prompt: jax.Array, options: dict, length: int, spare: int = 0
+) -> tuple[State, dict]:
+    """Reads the prompts and draws the first token of each. The cache has room for `spare` tokens more than it must."""
     (B, T), L = prompt.shape, model.max_length
-    logits, cache = read(model, variables, prompt, options["lengths"], min(T + length - 1, L))
+    logits, cache = read(model, variables, prompt, options["lengths"], min(T + length - 1 + spare, L))
     tokens = jnp.where(jnp.arange(T) < options["lengths"][:, None], prompt, options["pad"])
     tokens = jnp.pad(tokens, ((0, 0), (0, length)), constant_values=options["pad"])
     state = State(tokens, jnp.zeros(B, jnp.int32), jnp.zeros(B, bool), jnp.zeros(B, jnp.int32))

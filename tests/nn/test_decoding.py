@@ -186,6 +186,51 @@ def test_rows_are_independent(gpt):
     np.testing.assert_array_equal(three[1:2], one)
 
 
+RAGGED = [[3], [5, 1, 7, 2], list(range(14)), [4] * 8]
+
+
+@pytest.mark.parametrize(
+    "attributes, settings",
+    [
+        ({}, {"temperature": 0}),
+        ({}, {"top_p": 0.9, "repetition_penalty": 1.3}),
+        ({"positions": "rotary", "kv_heads": 1, "scan": True}, {"temperature": 1.5}),
+    ],
+    ids=["greedy", "sampled", "llama"],
+)
+def test_a_row_among_longer_ones_is_what_it_is_alone(attributes, settings):
+    """With a window of 12: one prompt is longer, and every row outgrows it at a step of its own."""
+    model = GPT(19, 2, 2, 16, 12, **attributes)
+    shapes = jax.eval_shape(model.init, KEY, np.zeros((1, 1), np.int32))
+    rng = np.random.default_rng(3)
+    variables = jax.tree.map(lambda a: np.float32(0.5 * rng.normal(size=a.shape)), shapes)
+    keys = jax.random.split(KEY, len(RAGGED))
+    together = np.asarray(generate(model, variables, RAGGED, keys, length=20, pad=-1, **settings))
+    assert together.shape == (4, 14 + 20)
+    for row in (0, 2):
+        prompt = RAGGED[row]
+        alone = generate(model, variables, [prompt], keys[row : row + 1], length=20, **settings)[0]
+        np.testing.assert_array_equal(together[row, : len(prompt) + 20], alone)
+        assert (together[row, len(prompt) + 20 :] == -1).all()
+        if settings.get("temperature") == 0:
+            np.testing.assert_array_equal(alone[None], naive(model, variables, [prompt], 20))
+
+
+def test_prompts_as_lists_or_with_lengths(gpt):
+    filled = np.array([row + [11] * (14 - len(row)) for row in RAGGED])
+    arguments = {"length": 6, "temperature": 0.8, "stop": [[1], [2, 3]]}
+    lists = generate(*gpt, RAGGED, KEY, **arguments)
+    np.testing.assert_array_equal(lists, generate(*gpt, filled, KEY, lengths=[1, 4, 14, 8], **arguments))
+    columns = list(stream(*gpt, filled, KEY, lengths=[1, 4, 14, 8], block=4, **arguments))
+    for row, held in enumerate([1, 4, 14, 8]):
+        np.testing.assert_array_equal([c[row] for c in columns], np.asarray(lists)[row, held : held + len(columns)])
+
+
+def test_stops_of_rows_of_different_lengths():
+    got = generate(SUCCESSOR, VARIABLES, [[5, 1], [6], [9, 8, 2]], KEY, length=4, temperature=0, stop=[[3, 4], [8]])
+    assert got.tolist() == [[5, 1, 2, 3, 4, 0, 0], [6, 7, 8, 0, 0, 0, 0], [9, 8, 2, 3, 4, 0, 0]]
+
+
 def test_new_numbers_compile_nothing(gpt):
     prompt = np.zeros((1, 2), np.int32)
     generate(*gpt, prompt, KEY, length=5, temperature=0.7, top_k=3, stop=[[1, 2]])
@@ -199,6 +244,10 @@ def test_new_numbers_compile_nothing(gpt):
     [
         ({"length": 0}, "length=0: want at least 1"),
         ({"prompt": [[]]}, "prompt of shape"),
+        ({"prompt": [[1], []]}, "an empty row"),
+        ({"prompt": [[1], [2, 19]]}, "outside the vocabulary, 0..18"),
+        ({"lengths": [3]}, "lengths=.3.: want one for each of 1 prompts, within it"),
+        ({"lengths": [1, 2]}, "want one for each of 1"),
         ({"prompt": [1, 2]}, "prompt of shape"),
         ({"prompt": [[19]]}, "outside the vocabulary, 0..18"),
         ({"temperature": -1.0}, "temperature=-1.0: want at least 0"),
