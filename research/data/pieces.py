@@ -46,4 +46,6 @@ def _learnt(kept: dict) -> list[bytes]:
 def _byte_level(model: Any) -> list[bytes]:
     """A vocabulary {word: id}, one under "vocab", or [[word, score], ...] in the order of the ids."""
     vocab = model.get("vocab", model) if isinstance(model, dict) else [word for word, _ in model]
-    return [bytes(_BYTES[c] for c in word) for word in (sorted(vocab, key=vocab.get) if isinstance(vocab, dict) else vocab)]
+    return [
+        bytes(_BYTES[c] for c in word) for word in (sorted(vocab, key=vocab.get) if isinstance(vocab, dict) else vocab)
+    ]

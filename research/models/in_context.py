@@ -61,6 +61,8 @@ class Regressor(nn.Module):
                 norm_eps=1e-5,
                 mlp="gelu",
                 mlp_width=4 * self.width,
+                experts=1,
+                experts_per_token=1,
                 bias=True,
                 dropout=self.dropout,
                 train=train,

@@ -51,6 +51,7 @@ class RecurrentLM(nn.Module):
     init_range: float | None = None  # every parameter from U(-r, r); None: each layer's own
 
     layer: ClassVar[type[recurrent.Recurrent]]
+    rewinds: ClassVar[bool] = False  # of research/nn/decoding.py: what was read cannot be taken out of the state
 
     def __post_init__(self):
         _check(self)

@@ -86,7 +86,9 @@ def from_regex(pattern: str, pieces: Sequence[bytes]) -> Constraint:
     for row in following:  # a place more tells more tokens apart: hundreds of kinds, of fifty thousand tokens
         kinds = np.unique(kinds * (len(following) + 1) + row, return_inverse=True)[1]
     columns = following[:, np.unique(kinds, return_index=True)[1]]
-    more = [(0, max(64, 1 << (n - 1).bit_length()) - n) for n in columns.shape]  # few shapes: a new one is compiled anew
+    more = [
+        (0, max(64, 1 << (n - 1).bit_length()) - n) for n in columns.shape
+    ]  # few shapes: a new one is compiled anew
     return Constraint(
         np.pad(columns, more, constant_values=-1), kinds.astype(np.int32), np.pad(distance, more[0], mode="maximum")
     )

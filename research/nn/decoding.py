@@ -3,7 +3,8 @@
 A model here is anything with `apply(variables, tokens, cache=) -> (logits f32[B, T, V], cache)`,
 `init_cache(batch, length, dtype)`, `max_length` and `vocab_size`. `cache["index"]` i32[B] is how many
 tokens each row holds, and to set it back is to forget the last of them: so prompts of different
-lengths stand in one batch, each at the left, and the padding behind them is read and forgotten.
+lengths stand in one batch, each at the left, and the padding behind them is read and forgotten. A
+model that cannot, whose state is a sum of all it read, has `rewinds = False` and takes one length.
 
 When a context outgrows `max_length` the cache is rebuilt from the last `max_length // 2` tokens.
 Learned positions allow no sliding without recomputing; this recomputes once every half window,
@@ -208,6 +209,11 @@ def slices(tokens: jax.Array, begins: jax.Array, size: int) -> jax.Array:
     return jax.vmap(lambda row, begin: jax.lax.dynamic_slice_in_dim(row, begin, size))(tokens, begins)
 
 
+def rewinds(model: Any) -> bool:
+    """Whether `cache["index"]` set back forgets tokens."""
+    return getattr(model, "rewinds", True)
+
+
 def new_cache(model: Any, variables: dict, batch: int, size: int) -> dict:
     """An empty cache in the parameters' dtype."""
     leaves = [leaf.dtype for leaf in jax.tree.leaves(variables["params"])]
@@ -289,6 +295,10 @@ def check(
         raise UserError(f"unknown {unknown[0]!r}{nearest(unknown[0], Sampling._fields)}")
     how = Sampling(**sampling)
     prompt, lengths = _prompts(model, prompt, lengths)
+    if len(set(lengths.tolist())) > 1 and not rewinds(model):
+        raise UserError(
+            f"prompts of different lengths: {type(model).__name__} cannot forget padding; give one at a time"
+        )
     if length < 1:
         raise UserError(f"length={length}: want at least 1 token to generate")
     if not all(len(sequence) for sequence in how.stop):

@@ -80,6 +80,11 @@ def _check(model, draft, prompt, key, length, lengths, ahead, sampling) -> tuple
         raise UserError(f"ahead={ahead}: want at least 1 token to draft")
     if draft.vocab_size != model.vocab_size:
         raise UserError(f"the draft has {draft.vocab_size} tokens and the model {model.vocab_size}: want the same")
+    for one in (model, draft):
+        if not decoding.rewinds(one):
+            raise UserError(
+                f"{type(one).__name__} cannot forget a token that was not kept: no draft, and no model with one"
+            )
     prompt, options = decoding.check(model, prompt, key, length, lengths, sampling)
     # A cache holds all but the last token, and what was drafted after it.
     size, limit = prompt.shape[1] + length - 1 + ahead, min(model.max_length, draft.max_length)
@@ -95,7 +100,9 @@ def _check(model, draft, prompt, key, length, lengths, ahead, sampling) -> tuple
 def _start(model, variables, draft, draft_variables, prompt, options, length, ahead):
     """Both models read the prompts, and the large one draws the first token of each."""
     state, cache = decoding.start(model, variables, prompt, options, length, ahead)
-    _, draft_cache = decoding.read(draft, draft_variables, prompt, options["lengths"], prompt.shape[1] + length - 1 + ahead)
+    _, draft_cache = decoding.read(
+        draft, draft_variables, prompt, options["lengths"], prompt.shape[1] + length - 1 + ahead
+    )
     counts = (jnp.zeros_like(state.drawn),) * 3
     return state, counts, cache, draft_cache
 

@@ -133,9 +133,7 @@ def test_the_text_ends_as_often_as_the_model_would_leave_it():
     """a{1,3} over a, b, c of 1/2, 1/4, 1/4: the first a is forced, then each next one has 1/2, and else it ends."""
     constraint = from_regex("a{1,3}", [b"a", b"b", b"c"])
     model = Wild(3, logits=jnp.log(jnp.array([0.5, 0.25, 0.25])))
-    out = generate(
-        model, VARIABLES, np.zeros((4000, 1), np.int32), KEY, length=5, constraint=constraint, pad=-1
-    )
+    out = generate(model, VARIABLES, np.zeros((4000, 1), np.int32), KEY, length=5, constraint=constraint, pad=-1)
     counts = np.bincount((np.asarray(out)[:, 1:] == 0).sum(1), minlength=4)
     assert counts[0] == 0
     # By chance alone fails for one seed in 10,000; the seed is fixed.

@@ -6,6 +6,7 @@ from scipy.stats import chisquare
 
 from research.host.errors import UserError
 from research.models.gpt import GPT
+from research.models.recurrent_lm import LSTMLM
 from research.nn.decoding import generate, min_p, repetition_penalty, stream, top_k, top_p
 
 KEY = jax.random.key(0)
@@ -229,6 +230,14 @@ def test_prompts_as_lists_or_with_lengths(gpt):
 def test_stops_of_rows_of_different_lengths():
     got = generate(SUCCESSOR, VARIABLES, [[5, 1], [6], [9, 8, 2]], KEY, length=4, temperature=0, stop=[[3, 4], [8]])
     assert got.tolist() == [[5, 1, 2, 3, 4, 0, 0], [6, 7, 8, 0, 0, 0, 0], [9, 8, 2, 3, 4, 0, 0]]
+
+
+def test_a_model_that_cannot_forget_takes_one_length():
+    model = LSTMLM(vocab_size=10, num_layers=1, width=8)
+    variables = jax.jit(model.init)(KEY, np.zeros((1, 1), np.int32))
+    with pytest.raises(UserError, match="prompts of different lengths: LSTMLM cannot forget padding"):
+        generate(model, variables, [[1], [2, 3]], KEY, length=2)
+    assert generate(model, variables, [[1, 4], [2, 3]], KEY, length=2).shape == (2, 4)
 
 
 def test_new_numbers_compile_nothing(gpt):

@@ -85,7 +85,9 @@ def test_the_rule_enumerated():
 
 def test_equal_models_keep_everything():
     p = jnp.broadcast_to(jnp.array([0.25, 0.75]), (4, 3, 2))
-    accepted, rest = speculative.verify(p, p[:, :2], jnp.array([[0, 0], [0, 1], [1, 0], [1, 1]]), jnp.full((4, 2), 0.9999))
+    accepted, rest = speculative.verify(
+        p, p[:, :2], jnp.array([[0, 0], [0, 1], [1, 0], [1, 1]]), jnp.full((4, 2), 0.9999)
+    )
     assert accepted.tolist() == [2] * 4
     np.testing.assert_array_equal(rest, p[:, 2])
 
