@@ -24,6 +24,16 @@ def main(argv: list[str]) -> int:
     text.add_argument("--temperature", type=float, help="0 takes the likeliest token")
     for name, kind in (("top_k", int), ("top_p", float), ("min_p", float), ("repetition_penalty", float)):
         text.add_argument(f"--{name.replace('_', '-')}", type=kind)
+    text.add_argument("--regex", help="what the new text matches, whole")
+    text.add_argument("--json-schema", type=Path, metavar="FILE", help="a JSON schema that the new text obeys")
+    text.add_argument("--chat", type=Path, metavar="FILE", help="reply to the messages of a JSON file")
+    text.add_argument("--chat-template", type=Path, metavar="FILE", help="a Jinja template in place of ChatML")
+    text.add_argument("--few-shot", type=Path, metavar="FILE", help='JSONL of {"input", "output"}, before the prompt')
+    text.add_argument("--shots", type=int, help="how many of them (default: 4)")
+    text.add_argument("--instructions", metavar="TEXT", help="what stands before them")
+    text.add_argument("--choice", action="append", default=[], metavar="TEXT", help="choose; may be repeated")
+    text.add_argument("--draft", metavar="RUN", help="a smaller model's run, for speculative decoding")
+    text.add_argument("--ahead", type=int, help="tokens that it drafts at a time (default: 4)")
     args = vars(parser.parse_args(argv))
     run = Path(args.pop("run"))
     e, state, _ = runs.load(run, args.pop("checkpoint"))
@@ -31,7 +41,10 @@ def main(argv: list[str]) -> int:
     if not hasattr(family, "sample"):
         raise UserError(f"{e.cfg.name} does not generate; try `almanac predict {run} FILE`")
     key, out = jax.random.key(args.pop("seed")), args.pop("out")
-    for piece in family.sample(e, state, key, out or run / "samples" / "samples.png", **_given(args, e.cfg.name)):
+    given = _given(args, e.cfg.name)
+    if "draft" in given:
+        given["draft"] = runs.load(given["draft"])[:2]
+    for piece in family.sample(e, state, key, out or run / "samples" / "samples.png", **given):
         print(piece, end="", flush=True)
     print()
     return 0

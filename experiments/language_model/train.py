@@ -1,6 +1,5 @@
 """Language models: a GPT, an LSTM or a GRU learns the next token."""
 
-from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from experiments import launch
 from experiments.language_model import carried
+from experiments.language_model.sampling import sample
 from research.core import mesh, optim
 from research.core.config import track
 from research.core.experiment import Experiment, Predictor
@@ -25,7 +25,7 @@ from research.host.errors import UserError, nearest
 from research.interop import weights
 from research.losses.language import cross_entropy
 from research.models import gpt, recurrent_lm
-from research.nn import decoding, moe
+from research.nn import moe
 from research.nn.construct import construct
 
 # name -> (module, sharding rules)
@@ -210,39 +210,6 @@ def decode(data: text.Text, outputs: Any) -> dict:
     p = np.exp(last - last.max())
     p /= p.sum()
     return {"next": {data.tokenizer.decode(np.array([i])): round(float(p[i]), 4) for i in np.argsort(-p)[:5]}}
-
-
-def sample(
-    e: Experiment, state: Any, key: jax.Array, out: Path | None = None, *,
-    prompt: str | None = None, stop: Sequence[str] = (), **changes: Any,
-) -> Iterator[str]:  # fmt: skip
-    """Text continued from `prompt` as `cfg.sample` says (keywords change its keys), in pieces as they come.
-
-    It ends before the first of the texts `stop`. `out` is for pictures, and not used.
-    """
-    del out
-    data, model, how = e.context
-    how = how | changes
-    default, length = how.pop("prompt"), how.pop("length")
-    prompt = default if prompt is None else prompt
-    encode = data.tokenizer.encode
-    given = encode(prompt)
-    if not len(given):
-        raise UserError(f"prompt {prompt!r} has no token in this vocabulary")
-    tokens = jnp.asarray(given, jnp.int32)[None]
-    known = len(data.tokenizer.decode(given))  # words and pieces are joined as their neighbours want it
-    ids, shown = [*given.tolist()], prompt
-    columns = decoding.stream(
-        model, state.variables, tokens, key, length=length, block=16, stop=[encode(s) for s in stop], **how
-    )
-    yield prompt
-    for column in columns:
-        ids.append(int(column[0]))
-        whole = prompt + data.tokenizer.decode(np.asarray(ids))[known:]
-        ends = [at for s in stop if (at := whole.find(s, len(prompt))) >= 0]
-        whole = whole[: min(ends)] if ends else whole.rstrip("\ufffd")  # perhaps half a character
-        yield whole[len(shown) :]
-        shown = whole
 
 
 if __name__ == "__main__":

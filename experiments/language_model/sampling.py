@@ -1,0 +1,157 @@
+"""Text from a language model: a prompt, a conversation or worked examples in; free, matching or chosen text out."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from research.core.experiment import Experiment
+from research.data import chat, fewshot, pieces
+from research.host.errors import UserError
+from research.nn import constraints, decoding, scoring, speculative
+
+NEEDS = {"shots": "few_shot", "instructions": "few_shot", "chat_template": "chat", "ahead": "draft"}
+EITHER = (
+    ("prompt", "chat"),
+    ("few_shot", "chat"),
+    ("regex", "json_schema"),
+    *(("choice", k) for k in ("regex", "json_schema", "draft")),
+)
+
+
+def sample(
+    e: Experiment, state: Any, key: jax.Array, out: Path | None = None, *, prompt: str | None = None,
+    stop: Sequence[str] = (), **given: Any,
+) -> Iterator[str]:  # fmt: skip
+    """Text continued from `prompt` as `cfg.sample` says (keywords change its keys), in pieces as they come.
+
+    It ends before the first of the texts `stop`. `out` is for pictures, and not used. Further keywords:
+
+    regex, json_schema    what the new text matches, whole: an expression, or a file with a JSON schema
+    chat, chat_template   a JSON file of messages to reply to; a file with a template other than ChatML
+    few_shot              a JSONL file of examples, of which `shots` (4) after `instructions` come before the prompt
+    choice                texts, of which the likeliest is chosen: nothing is generated
+    draft, ahead          (experiment, state) of a smaller model that drafts `ahead` (4) tokens at a time
+    """
+    del out
+    data, model, how = e.context
+    asked = {k: given.pop(k, None) for k in OPTIONS}
+    _consistent({**asked, "prompt": prompt})
+    how = {k: v for k, v in {**how, **given}.items() if k != "prompt"}
+    length = how.pop("length")
+    prompt, stop, lead = _prompt(e, prompt, asked, length, list(stop))
+    tokens = data.tokenizer.encode(prompt)
+    if not len(tokens):
+        raise UserError(f"prompt {prompt!r} has no token in this vocabulary")
+    if asked["choice"]:
+        yield from _choose(e, state, tokens, [lead + text for text in asked["choice"]])
+        return
+    if pattern := _pattern(asked):
+        how["constraint"] = constraints.from_regex(pattern, pieces.of(data.tokenizer))
+    how |= {"length": length, "stop": [data.tokenizer.encode(s) for s in stop], "block": 16}
+    if asked["draft"] is None:
+        columns = decoding.stream(model, state.variables, [tokens], key, **how)
+    else:
+        small, weights = _draft(e, *asked["draft"])
+        how["ahead"] = 4 if asked["ahead"] is None else asked["ahead"]
+        columns = speculative.stream(model, state.variables, small, weights, [tokens], key, **how)
+    yield from _text(data.tokenizer, prompt, tokens, columns, stop)
+
+
+OPTIONS = ("regex", "json_schema", "choice", "few_shot", "chat", "draft", *NEEDS)
+
+
+def _consistent(given: Mapping[str, Any]) -> None:
+    def flag(name: str) -> str:
+        return f"--{name.replace('_', '-')}"
+
+    for option, other in NEEDS.items():
+        if given[option] is not None and given[other] is None:
+            raise UserError(f"{flag(option)} needs {flag(other)}")
+    for a, b in EITHER:
+        if given[a] and given[b]:
+            raise UserError(f"{flag(a)} and {flag(b)}: one or the other")
+
+
+def _prompt(e: Experiment, prompt: str | None, asked: Mapping, length: int, stop: list[str]) -> tuple[str, list, str]:
+    """-> the text to go on from, where to stop, and what stands between it and its continuation."""
+    data, model, how = e.context
+    if asked["chat"]:
+        template = chat.CHATML if asked["chat_template"] is None else _read(asked["chat_template"])
+        rendered = chat.render(chat.load(asked["chat"]), template, add_generation_prompt=True)
+        return rendered.text, stop + ([chat.END] if template == chat.CHATML else []), ""
+    if not asked["few_shot"]:
+        return how["prompt"] if prompt is None else prompt, stop, ""
+    if prompt is None:
+        raise UserError("--few-shot needs --prompt, the input whose output is wanted")
+    examples = fewshot.load(asked["few_shot"])
+    made = fewshot.prompt(
+        examples,
+        prompt,
+        shots=min(4, len(examples)) if asked["shots"] is None else asked["shots"],
+        instructions=asked["instructions"] or "",
+        seed=e.cfg.seed,
+        fits=lambda text: len(data.tokenizer.encode(text)) + length <= model.max_length,
+    )
+    if made.left_out:
+        print(f"almanac: {made.left_out} of {made.left_out + made.shots} examples do not fit", file=sys.stderr)
+    # What must match ends by itself.
+    return made.text, stop if _pattern(asked) else [*stop, fewshot.SEPARATOR], made.lead
+
+
+def _pattern(asked: Mapping) -> str | None:
+    if not asked["json_schema"]:
+        return asked["regex"]
+    try:
+        schema = json.loads(_read(asked["json_schema"]))
+    except ValueError as error:
+        raise UserError(f"cannot read {asked['json_schema']} as JSON: {error}") from None
+    return constraints.schema_regex(schema)
+
+
+def _read(path: str | Path) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path} as UTF-8 text: {error}") from None
+
+
+def _draft(e: Experiment, other: Experiment, state: Any) -> tuple[Any, Any]:
+    data, model, _ = other.context
+    if data.tokenizer.to_json() != e.context[0].tokenizer.to_json():
+        raise UserError("--draft has another vocabulary: its tokens must be the model's own")
+    return model, state.variables
+
+
+def _choose(e: Experiment, state: Any, context: np.ndarray, choices: Sequence[str]) -> Iterator[str]:
+    """A line a choice, the likeliest first: its log-likelihood in nats, and its share among them."""
+    data, model, _ = e.context
+    told = scoring.log_likelihoods(
+        model,
+        state.variables,
+        [context.tolist()] * len(choices),
+        [data.tokenizer.encode(text).tolist() for text in choices],
+    )
+    scores = np.asarray(told, np.float64)
+    share = np.exp(scores - scores.max())
+    share /= share.sum()
+    for i in np.argsort(-scores, kind="stable"):
+        yield f"{share[i]:.4f}  {scores[i]:9.3f}  {choices[i].strip()}\n"
+
+
+def _text(tokenizer: Any, prompt: str, tokens: np.ndarray, columns: Iterator, stop: Sequence[str]) -> Iterator[str]:
+    """The prompt, then what the columns add, up to the first stop."""
+    known = len(tokenizer.decode(tokens))  # words and pieces are joined as their neighbours want it
+    ids, shown = [*tokens.tolist()], prompt
+    yield prompt
+    for column in columns:
+        ids.append(int(column[0]))
+        whole = prompt + tokenizer.decode(np.asarray(ids))[known:]
+        ends = [at for s in stop if (at := whole.find(s, len(prompt))) >= 0]
+        whole = whole[: min(ends)] if ends else whole.rstrip("\ufffd")  # perhaps half a character
+        yield whole[len(shown) :]
+        shown = whole
