@@ -1,10 +1,10 @@
 """The bytes that each token of a tokenizer adds to a text: what constrained generation needs to know of it."""
 
 import json
-from typing import Any
 
 import numpy as np
 
+from research.data.tokenizers import Tokenizer
 from research.host.errors import UserError
 
 # GPT-2's alphabet (Radford et al. 2019): a printable character stands for its byte, the rest for the others in turn.
@@ -14,38 +14,32 @@ _BYTES = {chr(b): b for b in _PRINTABLE} | {
 }
 
 
-def of(tokenizer: Any) -> list[bytes]:
+def of(tokenizer: Tokenizer) -> list[bytes]:
     """Token i adds `pieces[i]`, nothing if it is a special one. UserError where a text is not its tokens end to end."""
     kept = json.loads(tokenizer.to_json())
-    readers = {"char": _char, "byte": _byte, "gpt2": _gpt2, "bpe": _learnt, "unigram": _learnt}
-    if kept["name"] not in readers:
-        raise UserError(f"tokenizer {kept['name']!r} puts spaces between its tokens: a pattern of text cannot bind it")
-    words = readers[kept["name"]](kept)
-    return [b""] * (tokenizer.size - len(words)) + words  # learnt pieces come behind the special tokens
-
-
-def _char(kept: dict) -> list[bytes]:
-    points = np.frombuffer(kept["chars"].encode("utf-32-le", "surrogatepass"), np.uint32)
-    return [chr(p).encode("utf-8", "replace") for p in points]
-
-
-def _byte(kept: dict) -> list[bytes]:
-    return [bytes([b]) for b in range(256)]
-
-
-def _gpt2(kept: dict) -> list[bytes]:
-    words = _byte_level(kept["model"]["model"]["vocab"])
-    words[-1] = b""  # <|endoftext|>
+    name = kept["name"]
+    if name == "byte":
+        words = [bytes([b]) for b in range(256)]
+    elif name == "char":
+        points = np.frombuffer(kept["chars"].encode("utf-32-le", "surrogatepass"), np.uint32)
+        words = [chr(p).encode("utf-8", "replace") for p in points]
+    elif name == "gpt2":
+        words = _bytes(_in_order(kept["model"]["model"]["vocab"]))
+    elif name == "bpe":
+        words = _bytes(_in_order(kept["model"]["vocab"]))
+    elif name == "unigram":
+        words = _bytes([word for word, _ in kept["model"]])
+    else:
+        raise UserError(f"tokenizer {name!r} puts spaces between its tokens: a pattern of text cannot bind it")
+    words = [b""] * (tokenizer.size - len(words)) + words  # learnt pieces come behind the special tokens
+    for i in tokenizer.special.values():
+        words[i] = b""
     return words
 
 
-def _learnt(kept: dict) -> list[bytes]:
-    return _byte_level(kept["model"])
+def _in_order(vocab: dict[str, int]) -> list[str]:
+    return sorted(vocab, key=vocab.__getitem__)
 
 
-def _byte_level(model: Any) -> list[bytes]:
-    """A vocabulary {word: id}, one under "vocab", or [[word, score], ...] in the order of the ids."""
-    vocab = model.get("vocab", model) if isinstance(model, dict) else [word for word, _ in model]
-    return [
-        bytes(_BYTES[c] for c in word) for word in (sorted(vocab, key=vocab.get) if isinstance(vocab, dict) else vocab)
-    ]
+def _bytes(words: list[str]) -> list[bytes]:
+    return [bytes(_BYTES[c] for c in word) for word in words]

@@ -68,14 +68,20 @@ def test_chatml_by_hand():
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize("template", [chat.CHATML, INSTRUCT, TAGGED, TURNS], ids=["chatml", "instruct", "tagged", "turns"])
+@pytest.mark.parametrize(
+    "template", [chat.CHATML, INSTRUCT, TAGGED, TURNS], ids=["chatml", "instruct", "tagged", "turns"]
+)
 @pytest.mark.parametrize("messages, prompt", [(TALK, False), (TALK[:4], True), (TALK[1:], False)])
 def test_equals_transformers(template, messages, prompt):
     theirs = pytest.importorskip("transformers.utils.chat_template_utils")
     variables = {"bos_token": "<s>", "eos_token": "</s>"}
     tagged = "generation %}" in template
     texts, spans = theirs.render_jinja_template(
-        [messages], chat_template=template, add_generation_prompt=prompt, return_assistant_tokens_mask=tagged, **variables
+        [messages],
+        chat_template=template,
+        add_generation_prompt=prompt,
+        return_assistant_tokens_mask=tagged,
+        **variables,
     )
     ours = chat.render(messages, template, add_generation_prompt=prompt, **variables)
     assert ours.text == texts[0]

@@ -62,7 +62,9 @@ def test_bad_files(tmp_path, text, words):
         fewshot.load(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("changes", [{"shots": 7}, {"shots": -1}, {"template": "{input}"}, {"template": "{output}{input}"}])
+@pytest.mark.parametrize(
+    "changes", [{"shots": 7}, {"shots": -1}, {"template": "{input}"}, {"template": "{output}{input}"}]
+)
 def test_bad_arguments(changes):
     with pytest.raises(UserError, match="shots=|few-shot template"):
         fewshot.prompt(EXAMPLES, "q", **{"shots": 1} | changes)

@@ -1,7 +1,5 @@
 """A text's bytes are its tokens' pieces, end to end."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -20,6 +18,18 @@ def test_pieces_make_the_text(text):
         assert b"".join(found[i] for i in tokenizer.encode(text)) == text.encode()
 
 
+@pytest.mark.parametrize("name", ["bpe", "unigram"])
+def test_learnt_pieces(name):
+    text = "Hello  world\n\tnaïve 汉字 👩‍👧 3.14\x00 and the rest of the words of the text\n"
+    tokenizer = tokenizers.make(name, text * 20, vocab_size=300)
+    found = pieces.of(tokenizer)
+    assert [i for i in range(tokenizer.size) if not found[i]] == sorted(tokenizer.special.values())
+    for said in (text, "never séen: <eos> ß"):
+        assert b"".join(found[i] for i in tokenizer.encode(said)) == said.encode()
+    for i in range(len(tokenizer.special), tokenizer.size):
+        assert found[i].decode("utf-8", "replace") == tokenizer.decode(np.array([i]))
+
+
 @pytest.mark.data
 def test_pieces_of_gpt2():
     gpt2 = tokenizers.make("gpt2", "")
@@ -33,6 +43,5 @@ def test_pieces_of_gpt2():
 
 
 def test_tokens_that_are_joined_by_spaces_are_refused():
-    words = SimpleNamespace(size=2, to_json=lambda: '{"name": "word", "words": ["a", "b"]}')
     with pytest.raises(UserError, match="tokenizer 'word' puts spaces"):
-        pieces.of(words)
+        pieces.of(tokenizers.make("word", "a b a"))
