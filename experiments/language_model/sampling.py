@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +53,13 @@ def sample(
     if pattern := _pattern(asked):
         how["constraint"] = constraints.from_regex(pattern, pieces.of(data.tokenizer))
     how |= {"length": length, "stop": [data.tokenizer.encode(s) for s in stop], "block": 16}
+    columns: Iterator[np.ndarray]
     if asked["draft"] is None:
         columns = decoding.stream(model, state.variables, [tokens], key, **how)
     else:
         small, weights = _draft(e, *asked["draft"])
         how["ahead"] = 4 if asked["ahead"] is None else asked["ahead"]
-        columns = speculative.stream(model, state.variables, small, weights, [tokens], key, **how)
+        columns = _reported(speculative.stream(model, state.variables, small, weights, [tokens], key, **how))
     yield from _text(data.tokenizer, prompt, tokens, columns, stop)
 
 
@@ -125,6 +126,12 @@ def _draft(e: Experiment, other: Experiment, state: Any) -> tuple[Any, Any]:
     if data.tokenizer.to_json() != e.context[0].tokenizer.to_json():
         raise UserError("--draft has another vocabulary: its tokens must be the model's own")
     return model, state.variables
+
+
+def _reported(columns: Generator[np.ndarray, None, speculative.Drafted]) -> Iterator[np.ndarray]:
+    drafted = yield from columns
+    tried, kept, rounds = (int(n[0]) for n in (drafted.tried, drafted.accepted, drafted.rounds))
+    print(f"almanac: {kept} of {tried} drafted tokens kept; the model was read {rounds + 1} times", file=sys.stderr)
 
 
 def _choose(e: Experiment, state: Any, context: np.ndarray, choices: Sequence[str]) -> Iterator[str]:

@@ -12,7 +12,7 @@ where cropping to the last `max_length` tokens recomputes all of them for every 
 other arrays of a cache are [..., B, S, N, K].
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -108,13 +108,16 @@ def stream(
     return columns(begin, lambda carry, until: _advance(model, variables, *carry, options, until), options, block)
 
 
-def columns(begin: Callable, advance: Callable, options: dict, block: int) -> Iterator[np.ndarray]:
-    """Drawn columns i32[B] of `begin() -> (state, ...)` and `advance((state, ...), until) -> (state, ...)`."""
+def columns(begin: Callable, advance: Callable, options: dict, block: int) -> Generator[np.ndarray, None, tuple]:
+    """Drawn columns i32[B] of `begin() -> (state, ...)` and `advance((state, ...), until) -> (state, ...)`.
+
+    A generator, which returns the last (state, ...).
+    """
     if block < 1:
         raise UserError(f"block={block}: want at least 1")
     lengths, length = (np.asarray(options[k]) for k in ("lengths", "length"))
 
-    def each() -> Iterator[np.ndarray]:
+    def each() -> Generator[np.ndarray, None, tuple]:
         ahead, shown, until = begin(), 0, 1
         while shown < length:
             state, until = ahead[0], min(until + block, int(length))
@@ -123,8 +126,9 @@ def columns(begin: Callable, advance: Callable, options: dict, block: int) -> It
             filled = drawn.max() if done.all() else drawn[~done].min()
             yield from np.take_along_axis(tokens, lengths[:, None] + np.arange(shown, filled), 1).T
             if done.all():
-                return
+                break
             shown = int(filled)
+        return ahead
 
     return each()  # the arguments are checked at the call, not at the first token
 

@@ -9,7 +9,7 @@ The window does not slide here: where the cache is rebuilt the large model reads
 of drafted tokens may stand across that. Prompt, `length` and draft fit into `max_length`, or it is an error.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -64,15 +64,24 @@ def generate(
 def stream(
     model: Any, variables: dict, draft: Any, draft_variables: dict, prompt: Any, key: jax.Array, *, length: int,
     ahead: int = 4, lengths: Any = None, block: int = 1, **sampling: Any,
-) -> Iterator[np.ndarray]:  # fmt: skip
-    """As `decoding.stream`: the tokens that `generate` adds, as they come, at least `block` of each row at a time."""
+) -> Generator[np.ndarray, None, Drafted]:  # fmt: skip
+    """As `decoding.stream`: the tokens that `generate` adds, as they come, at least `block` of each row at a time.
+
+    A generator, which returns what `generate` does.
+    """
     prompt, options = _check(model, draft, prompt, key, length, lengths, ahead, sampling)
-    return decoding.columns(
+    columns = decoding.columns(
         lambda: _start(model, variables, draft, draft_variables, prompt, options, length, ahead),
         lambda carry, until: _advance(model, variables, draft, draft_variables, *carry, options, until, ahead),
         options,
         block,
     )
+
+    def each() -> Generator[np.ndarray, None, Drafted]:
+        state, counts, *_ = yield from columns
+        return Drafted(state.tokens, *counts)
+
+    return each()
 
 
 def _check(model, draft, prompt, key, length, lengths, ahead, sampling) -> tuple[np.ndarray, dict]:

@@ -146,7 +146,14 @@ def test_rows_streams_and_blocks_change_nothing(pair):
     together = np.asarray(speculative.generate(*pair, PROMPTS, keys, **settings).tokens)
     alone = speculative.generate(*pair, PROMPTS[1:2], keys[1:2], **settings).tokens
     np.testing.assert_array_equal(together[1:2], alone)
-    columns = np.stack(list(speculative.stream(*pair, PROMPTS, keys, block=6, **settings)), 1)
+    report = []
+
+    def kept():
+        report.append((yield from speculative.stream(*pair, PROMPTS, keys, block=6, **settings)))
+
+    columns = np.stack(list(kept()), 1)
+    np.testing.assert_array_equal(report[0].tokens, together)
+    assert int(report[0].rounds.min()) >= 5  # 19 tokens after the first, at most four at a time
     for row, prompt in enumerate(PROMPTS):
         np.testing.assert_array_equal(columns[row], together[row, len(prompt) : len(prompt) + 20])
 

@@ -9,7 +9,7 @@ from experiments.in_context.configs.base import base
 def get_config():
     return base(
         data=dict(
-            dims=3, dims_start=2, dims_every="2 steps", points=6, points_start=3, points_by=1, points_every="3 steps",
+            dims=3, dims_start=2, dims_every="2 steps", points=8, points_start=4, points_by=1, points_every="3 steps",
             noise=0.1, batch_size=8, eval_size=40, eval_batch_size=16,
         ),
         model=dict(num_layers=2, num_heads=2, width=32, dropout=0.1),

@@ -1,0 +1,85 @@
+"""The in-context family: what it compares itself with, its inputs from a file, and its curve."""
+
+import json
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.in_context import train
+from research.core import config, metrics
+from research.host.errors import UserError
+from tools import runs
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return runs.build("in_context/tiny", config.load("in_context/tiny"))
+
+
+def test_errors_by_number_of_examples():
+    """Two prompts and a padded third: predictions 1 off at the first point, 2 off at the second in one prompt."""
+    clean = np.array([[1.0, 2.0], [3.0, 4.0], [9.0, 9.0]])
+    outputs = {"y": clean + np.array([[1.0, 2.0], [-1.0, 0.0], [5.0, 5.0]])}
+    batch = {"clean": clean, "y": clean + 1, "mask": np.array([1.0, 1.0, 0.0])}
+    found = metrics.reduce([jax.device_get(train.measure(outputs, batch))])
+    assert found == pytest.approx({"error_00": 1, "error_01": 2, "error": 1.5, "loss": (0 + 1 + 4 + 1) / 4})
+
+
+def test_the_worst_ratio_is_past_d():
+    e = SimpleNamespace(
+        context={"least squares": np.array([4.0, 9.0, 9.0, 2.0, 1.0])},
+        cfg=SimpleNamespace(data=SimpleNamespace(dims=2, noise=1.0)),
+    )
+    values = {f"error_{i:02d}": v for i, v in enumerate([8.0, 99.0, 99.0, 3.0, 1.1])}
+    assert train.compare(values, e) == {"worst_ratio": pytest.approx(1.5)}  # after 3 examples 3 / 2, after 4 1.1
+    e.cfg.data.noise = 0.0  # least squares does not err at all
+    assert train.compare(values, e) == {}
+
+
+def test_the_others_are_measured_without_the_noise(tiny):
+    assert list(tiny.context) == ["least squares", "ridge", "averaging", "3 nearest", "always 0"]
+    assert all(errors.shape == (8,) for errors in tiny.context.values())
+    assert tiny.context["ridge"][7] < 0.02 < tiny.context["averaging"][7]  # noise 0.1: its square is 0.01
+
+
+def test_the_curve_is_written(tiny, tmp_path):
+    state = SimpleNamespace(variables=jax.jit(tiny.init)(jax.random.key(0)))
+    train.write(tiny, state, tmp_path / "errors.json")
+    curves = json.loads((tmp_path / "errors.json").read_text())
+    rows = [tiny.eval_step(state, tiny.evals["valid"].batch(i)) for i in range(3)]
+    values = metrics.reduce(jax.device_get(rows))
+    assert curves["transformer"] == pytest.approx([values[f"error_{i:02d}"] for i in range(8)], rel=1e-5)
+    train.write(tiny, state, tmp_path / "errors.png")
+    assert (tmp_path / "errors.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_file_of_examples(tiny, tmp_path):
+    file = tmp_path / "examples.csv"
+    file.write_text("1,0,0,2\n0,1,0.5,3\n1,1,1,\n")
+    found = tiny.predictor.encode(file)
+    np.testing.assert_array_equal(found["x"], [[[1, 0, 0], [0, 1, 0.5], [1, 1, 1]]])
+    np.testing.assert_array_equal(found["y"], [[2, 3, 0]])
+    said = tiny.predictor.fn(jax.jit(tiny.init)(jax.random.key(0)), found)
+    assert tiny.predictor.decode(said) == {"y": pytest.approx(float(said["y"][0, 2]), abs=1e-4)}
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("1,2\n3,4\n", "is 2 x 2: want 1 to 8 lines of 3 numbers and y"),
+        ("1,2,3,4\n" * 9, "is 9 x 4"),
+        ("1,2,3,\n1,2,3,4\n", "only the last line's y"),
+        ("1,x,3,4\n", "a number is missing"),
+        ("1,2,3,4\n1,2\n", "as a CSV"),
+    ],
+)
+def test_bad_files(tiny, tmp_path, text, words):
+    file = tmp_path / "examples.csv"
+    file.write_text(text)
+    with pytest.raises(UserError, match=words) as caught:
+        tiny.predictor.encode(file)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="cannot read"):
+        tiny.predictor.encode(tmp_path / "nowhere.csv")
