@@ -30,6 +30,8 @@ BUILDERS = {
     "trec": "Trec",
     "ag_news": "AgNews",
     "ag_news_part": "AgNewsPart",
+    "multi30k": "Multi30k",
+    "multi30k_bpe": "Multi30kBpe",
 }
 _CHUNK = 1024  # examples decoded at once: bounds memory, and TFDS reads in bulk five times as fast
 

@@ -35,7 +35,11 @@ class Beams(NamedTuple):
 
 def repeat(tree: Any, beam: int) -> Any:
     """Rows [B, ...] of every array -> [B * W, ...], each W times in a row; scalars stay. What a step closes over needs it."""
-    return jax.tree.map(lambda x: jnp.repeat(x, beam, axis=0) if jnp.ndim(x) else x, tree)
+
+    def wide(x: jax.Array) -> jax.Array:  # jnp.repeat wants to know B, which an export leaves open
+        return jnp.broadcast_to(x[:, None], (x.shape[0], beam, *x.shape[1:])).reshape(-1, *x.shape[1:])
+
+    return jax.tree.map(lambda x: wide(x) if jnp.ndim(x) else x, tree)
 
 
 def take(cache: Any, rows: jax.Array) -> Any:

@@ -1,0 +1,74 @@
+"""The family's defaults. An experiment is `base(group=dict(key=value), ...)`."""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from research.core import config, optim
+
+
+def base(**changes: Any) -> ConfigDict:
+    return config.merge(
+        dict(
+            seed=0,
+            data=dict(
+                source="numbers",  # numbers, multi30k_bpe, multi30k, ag_news_titles, files
+                pair="digits-words",  # source-target, as the data names them; files: the endings of their names
+                path=None,  # files: a folder with train.*, valid.*, test.*; the beginning of two files' names; a .tsv
+                valid_fraction=None,  # files without a valid part: default 0.1
+                tokenizer="word",  # word (what spaces part), bpe, unigram; learnt from the training part
+                vocab_size=None,  # bpe, unigram: pieces; word: at most so many
+                min_count=None,  # word: rarer ones are unknown
+                length=64,  # the most tokens of a line with its end; longer ones are not trained on
+                tokens=2048,  # places a batch over all devices: a bucket of length L has about tokens / L lines
+                eval_tokens=4096,
+                buckets=4,  # lengths that lines are padded to, at most so many
+                bucket_step=4,  # multiples of which they are
+                row_multiple=8,  # of which a batch's lines are; the mesh's data axis must divide it
+            ),
+            model=dict(
+                encoder_layers=2,
+                decoder_layers=2,
+                num_heads=4,
+                width=128,  # D
+                mlp_width=256,  # F
+                shared=True,  # one vocabulary and one embedding for source and target
+                tied=True,  # logits from the target's embedding
+                scale_embedding=True,
+                positions="sinusoidal",  # sinusoidal, learned
+                pre_norm=False,
+                mlp="relu",  # relu, gelu, gelu_exact, silu, swiglu
+                final_bias=False,
+                dropout=0.1,
+                attention_dropout=0.0,
+                activation_dropout=0.0,
+            ),
+            loss=dict(smoothing=0.1),  # share of a target spread over all V tokens, as fairseq does
+            optim=dict(optim.DEFAULTS, name="adam", schedule="rsqrt", b2=0.98),
+            mesh=dict(data=-1, model=1),
+            rules="",  # "", fsdp, tensor, fsdp_tensor, or ((regex, axes), ...)
+            dtype="float32",  # compute; parameters are float32
+            num_steps=2_000,
+            log_every=20,
+            eval_every=250,
+            save_every=250,
+            **config.RUN,
+            best=dict(metric="valid/loss", mode="min", patience=None),  # patience: a duration
+            scores=(
+                "bleu",
+                "exact",
+            ),  # bleu, exact, rouge: of greedy translations in training, of the beam's at the end
+            translate=dict(
+                beam=5,
+                penalty="power",  # power: n^alpha; gnmt: ((5 + n) / 6)^alpha
+                alpha=1.0,
+                early=True,  # a sentence is over when `beam` hypotheses have ended; else when none can become better
+                min_length=1,  # tokens before the end
+                ratio=1.5,  # at most ratio x the bucket's length + more tokens are said
+                more=10,
+            ),
+            average=dict(last=1),  # newest checkpoints, one a save_every, whose mean is scored at the end
+            reproduces=None,
+        ),
+        **changes,
+    )

@@ -1,0 +1,171 @@
+"""Translation and summaries: a transformer reads a line and learns to say another."""
+
+import math
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import launch
+from experiments.translation import final, quality
+from research.core import mesh, optim
+from research.core.config import track
+from research.core.experiment import Experiment, Predictor
+from research.core.metrics import Pairs
+from research.core.run import Run
+from research.core.step import make_eval_step, make_train_step, options, streams
+from research.data import parallel, text
+from research.data.buckets import Bucketed, Ragged, bounds
+from research.host.errors import UserError
+from research.interop import weights
+from research.losses.language import cross_entropy
+from research.models import transformer
+from research.nn.construct import construct
+
+
+def build(cfg: Any) -> Experiment:
+    """Config -> data, model, optimiser and steps."""
+    cfg = track(cfg)
+    data = parallel.load(cfg.data, cfg.model.shared)
+    edges = _edges(data, cfg.data)
+    train = Bucketed(data.parts["train"], edges, cfg.data.tokens, cfg.seed, cfg.data.row_multiple)
+    held = {name: part for name, part in data.parts.items() if name != "train"}
+    evals = {k: Bucketed(v, edges, cfg.data.eval_tokens, multiple=cfg.data.row_multiple) for k, v in held.items()}
+    cfg = cfg.in_steps(train.epoch, train.epoch / train.steps)  # type: ignore[arg-type]  # examples a step, on average
+    final.check(cfg)
+    sizes = {"vocab_size": data.target.size, "source_vocab_size": data.source.size, "max_length": edges[-1]}
+    model = construct(transformer.Transformer, cfg.model, **sizes)
+    tx = optim.make(cfg.optim, cfg.num_steps)
+    judge = quality.Quality(model, data, cfg, evals)
+    return Experiment(
+        cfg=cfg,
+        train=train,
+        evals=evals,
+        init=lambda key: model.init(key, *jnp.ones((3, 1, 1), jnp.int32)),
+        initial=weights.initial(cfg.init),
+        tx=tx,
+        train_step=make_train_step(partial(loss, model, cfg.loss.smoothing), tx, **options(cfg)),
+        eval_step=make_eval_step(partial(logits, model), measure, cfg.dtype),
+        predictor=Predictor(
+            judge.translate,
+            {"source": (("b", "s"), "int32"), "source_mask": (("b", "s"), "float32")},
+            partial(encode, data),
+            partial(decode, data),
+            limits=[f"s <= {edges[-1]}"],
+        ),
+        quality=judge,
+        rules=mesh.resolve(cfg.rules, transformer.SHARDING),
+        sharding=transformer.SHARDING,
+        ema=cfg.optim.ema,
+        context=data,
+    )
+
+
+def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
+    """Trains to `cfg.num_steps`, or goes on there. Returns the final TrainState."""
+    e = build(cfg)
+    data, valid = e.context, e.evals["valid"]
+    with Run(e.cfg, workdir, **how) as run:
+        state = run.start(e)
+        for line in [*data.report, *e.train.report]:
+            run.note(line)
+        run.baseline("valid/loss", _baselines(data), "nats/token")
+
+        for _, batch in run.steps(e.train):
+            state, metrics = e.train_step(state, batch)
+            run.log("train", metrics)
+            if run.due(e.cfg.eval_every):
+                values = run.evaluate(e.eval_step, state, valid)
+                with run.alone(state) as here:
+                    said = e.quality.say(here, "valid", width=1)
+                    run.sample("greedy.txt", said.write)
+                run.log("valid", {**values, "perplexity": math.exp(min(values["loss"], 700)), **said.scores})
+            state = run.save(state)
+
+        with run.alone(state) as here:
+            last, told = final.averaged(run.dir, here, run.done, e.cfg)
+            run.note(told)
+            for split in final.missing(run.dir, run.done, e.evals):  # none where a run was killed after this
+                said = e.quality.say(last, split)
+                run.note(f"{split:<8} scores: {said.signature}")
+                run.sample(f"{split}.txt", said.write)
+                run.sample(f"{split}.hypotheses", said.write_all)
+                run.log(final.NAMES[split], said.scores)
+        return run.finish(state)
+
+
+def _edges(data: parallel.Parallel, cfg: Any) -> list[int]:
+    """The buckets' lengths, from the training part; one more where other parts have longer lines."""
+    edges = bounds(data.parts["train"].lengths, cfg.buckets, cfg.bucket_step)
+    longest = max(int(part.lengths.max()) for part in data.parts.values())
+    return edges if longest <= edges[-1] else [*edges, -(-longest // cfg.bucket_step) * cfg.bucket_step]
+
+
+def _baselines(data: parallel.Parallel) -> dict[str, float]:
+    """What the counts of the training part's targets, one after the other, reach on the validation part's."""
+
+    def all_of(part: Ragged) -> np.ndarray:
+        rows = part.gather(np.arange(len(part)))
+        return rows["targets"][rows["targets_mask"] == 1]
+
+    return text.baselines(all_of(data.parts["train"]), all_of(data.parts["valid"]), data.target.size)
+
+
+def loss(
+    model: transformer.Transformer, smoothing: float, params: Any, extra: Any, batch: Any, key: jax.Array
+) -> tuple:
+    """{"source", "tokens", "targets": i32[B, L], masks} -> mean nats a target token, smoothed, metrics."""
+    rngs = streams(key, "dropout")
+    out = model.apply({"params": params}, batch["source"], batch["source_mask"], batch["tokens"], train=True, rngs=rngs)
+    scalar, metrics = cross_entropy(out, batch["targets"], _counted(batch), smoothing)
+    return scalar, (metrics, extra)
+
+
+def logits(model: transformer.Transformer, variables: Any, batch: Any) -> dict:
+    """{"source", "source_mask", "tokens"} -> {"logits": f32[B, L, V]}, of the target token that follows each."""
+    return {"logits": model.apply(variables, batch["source"], batch["source_mask"], batch["tokens"])}
+
+
+def measure(outputs: Any, batch: Any) -> Pairs:
+    """Logits against the targets -> loss (nats) and accuracy, by target token."""
+    return cross_entropy(outputs["logits"], batch["targets"], _counted(batch))[1]
+
+
+def _counted(batch: Any) -> jax.Array:
+    return batch["targets_mask"] * batch["mask"][:, None]
+
+
+def encode(data: parallel.Parallel, raw: str | Path) -> dict:
+    """A UTF-8 file, or a text: a row for each of its lines that is not empty."""
+    if isinstance(raw, Path):
+        try:
+            raw = raw.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as e:
+            raise UserError(f"cannot read {raw} as UTF-8 text: {e}") from None
+    lines = [line for line in raw.splitlines() if line.strip()]
+    if not lines:
+        raise UserError("there is no line to translate")
+    return data.encode([data.corpus.prepare(line) for line in lines])
+
+
+def decode(data: parallel.Parallel, outputs: Any) -> dict:
+    """-> what each line becomes, as it is written."""
+    return {"lines": [data.corpus.restore(data.text(row)) for row in np.asarray(outputs["tokens"])]}
+
+
+def sample(
+    e: Experiment, state: Any, key: jax.Array, out: Path | None = None, *, prompt: str | None = None
+) -> Iterator[str]:
+    """What the lines of `prompt` become, by beam search; without one, the first line of the validation part."""
+    del key, out  # nothing is drawn
+    data = e.context
+    rows = encode(data, prompt) if prompt is not None else data.encode(data.corpus.parts["valid"].source[:1])
+    yield "\n".join(decode(data, jax.device_get(jax.jit(e.predictor.fn)(state.variables, rows)))["lines"])
+
+
+if __name__ == "__main__":
+    launch.main(train)
