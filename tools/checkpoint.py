@@ -1,4 +1,4 @@
-"""`almanac checkpoint list|show|diff|verify|copy`: looks into checkpoints on a machine without the devices that saved them."""
+"""`almanac checkpoint VERB`: looks into checkpoints on a machine without the devices that saved them, copies, averages."""
 
 import argparse
 import math
@@ -13,7 +13,7 @@ from research.host import manifest
 from research.host.errors import UserError
 from research.interop import checkpoint_files as files
 from research.interop.checkpoint_files import Checkpoint
-from tools import checkpoint_copy
+from tools import checkpoint_average, checkpoint_copy
 
 WHICH = "DIR[@WHICH]"
 ABOUT_WHICH = "DIR is a run directory or a folder of checkpoints; WHICH is a step, last (the default) or best"
@@ -35,6 +35,10 @@ def main(argv: Sequence[str]) -> int:
     verb = verbs.add_parser("copy", help="verified, to a new folder", description=checkpoint_copy.__doc__)
     verb.add_argument("source", metavar="SRC[@WHICH]", help="one checkpoint, or all of SRC")
     verb.add_argument("target", metavar="DST")
+    verb = verbs.add_parser("average", help="the mean of a run's newest", description=checkpoint_average.__doc__)
+    verb.add_argument("run", metavar="RUN")
+    verb.add_argument("--last", type=int, default=10, metavar="N", help="how many (default: 10)")
+    verb.add_argument("--out", required=True, metavar="DIR")
     args = parser.parse_args(argv)
     files.quiet()
     try:
@@ -52,6 +56,9 @@ def _run(args: argparse.Namespace) -> int:
         return diff(args.a, args.b)
     if args.verb == "verify":
         return verify(args.dir)
+    if args.verb == "average":
+        print(checkpoint_average.write(args.run, args.last, args.out))
+        return 0
     print(checkpoint_copy.copy(args.source, args.target))
     return 0
 

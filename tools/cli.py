@@ -19,7 +19,7 @@ VERBS = {
     "report": "one page for one run or several",
     "reproduce": "train every seed of a published number",
     "verify": "recompute every table from its logs",
-    "checkpoint": "list, show, diff, verify or copy checkpoints",
+    "checkpoint": "list, show, diff, verify, copy or average checkpoints",
     "doctor": "what this machine has, and what is wrong with it",
     "benchmark": "speed against plain PyTorch",
     "stress": "kills, injuries, other devices, long runs: counted",

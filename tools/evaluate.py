@@ -1,10 +1,11 @@
 """`almanac evaluate RUN [--split valid]`"""
 
 import argparse
+import importlib
 
 import jax
 
-from research.core import metrics
+from research.core import config, metrics
 from research.host.errors import UserError, nearest
 from tools import runs
 
@@ -23,7 +24,9 @@ def main(argv: list[str]) -> int:
     sweep = e.evals[args.split]
     rows = [e.eval_step(state, sweep.batch(i)) for i in range(len(sweep))]
     print(f"step {step:,}, {len(sweep.source):,} examples of {args.split}")
-    return _table(args.split, metrics.reduce(jax.device_get(rows)))
+    family = importlib.import_module(f"{config.EXPERIMENTS}.{e.cfg.name.split('/')[0]}.train")
+    whole = family.scores(e, state, args.split) if hasattr(family, "scores") else {}  # of the split, not of its batches
+    return _table(args.split, {**metrics.reduce(jax.device_get(rows)), **whole})
 
 
 def _table(split: str, values: dict[str, float]) -> int:

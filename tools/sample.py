@@ -1,6 +1,7 @@
 """`almanac sample RUN [--prompt TEXT] ...`"""
 
 import argparse
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def main(argv: list[str]) -> int:
     if not hasattr(family, "sample"):
         raise UserError(f"{e.cfg.name} does not generate; try `almanac predict {run} FILE`")
     key, out = jax.random.key(args.pop("seed")), args.pop("out")
-    given = _given(args, e.cfg.name)
+    given = _given(args, family.sample, e.cfg.name)
     if "draft" in given:
         given["draft"] = runs.load(given["draft"])[:2]
     for piece in family.sample(e, state, key, out or run / "samples" / "samples.png", **given):
@@ -50,8 +51,12 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _given(args: dict[str, Any], name: str) -> dict[str, Any]:
+def _given(args: dict[str, Any], sample: Any, name: str) -> dict[str, Any]:
+    """The options that were given; UserError for one that the family's `sample` does not take."""
     given = {k: v for k, v in args.items() if v not in (None, [])}
-    if given and not name.startswith("language_model/"):
+    takes = inspect.signature(sample).parameters
+    if given and "prompt" not in takes:
         raise UserError(f"--{next(iter(given))} is for text; {name} makes pictures")
+    if other := [k for k in given if k not in takes and "changes" not in takes]:
+        raise UserError(f"--{other[0].replace('_', '-')} means nothing to {name}")
     return given

@@ -42,7 +42,7 @@ class Said(NamedTuple):
 
 
 class Quality:
-    """`quality(state, split) -> {name: value}`: the scores of `cfg.scores`, by the beam of `cfg.translate`.
+    """`quality(state, split)`: {name: value}, the scores of `cfg.scores`, by the beam of `cfg.translate`.
 
     `bleu` is of words as the data parts them where it is tokenised (tokenizer "word"), else of text by sacreBLEU's 13a;
     `bleu_raw`, where the data is tokenised and its lines are at hand as they were written, of text against those, by 13a in
@@ -62,7 +62,7 @@ class Quality:
         self._fn = jax.jit(fn, static_argnames=("width", "length"))
         self._ratio, self._more, self._most = cfg.translate.ratio, cfg.translate.more, model.max_length
 
-    def __call__(self, state: Any, split: str = "valid") -> dict[str, float]:
+    def __call__(self, state: Any, split: str) -> dict[str, float]:
         return self.say(state, split).scores
 
     def say(self, state: Any, split: str, width: int | None = None) -> Said:

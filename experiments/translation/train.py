@@ -57,18 +57,17 @@ def build(cfg: Any) -> Experiment:
             partial(decode, data),
             limits=[f"s <= {edges[-1]}"],
         ),
-        quality=judge,
         rules=mesh.resolve(cfg.rules, transformer.SHARDING),
         sharding=transformer.SHARDING,
         ema=cfg.optim.ema,
-        context=data,
+        context=(data, judge),
     )
 
 
 def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
     """Trains to `cfg.num_steps`, or goes on there. Returns the final TrainState."""
     e = build(cfg)
-    data, valid = e.context, e.evals["valid"]
+    data, judge = e.context
     with Run(e.cfg, workdir, **how) as run:
         state = run.start(e)
         for line in [*data.report, *e.train.report]:
@@ -79,9 +78,9 @@ def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
             state, metrics = e.train_step(state, batch)
             run.log("train", metrics)
             if run.due(e.cfg.eval_every):
-                values = run.evaluate(e.eval_step, state, valid)
+                values = run.evaluate(e.eval_step, state, e.evals["valid"])
                 with run.alone(state) as here:
-                    said = e.quality.say(here, "valid", width=1)
+                    said = judge.say(here, "valid", width=1)
                     run.sample("greedy.txt", said.write)
                 run.log("valid", {**values, "perplexity": math.exp(min(values["loss"], 700)), **said.scores})
             state = run.save(state)
@@ -90,7 +89,7 @@ def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
             last, told = final.averaged(run.dir, here, run.done, e.cfg)
             run.note(told)
             for split in final.missing(run.dir, run.done, e.evals):  # none where a run was killed after this
-                said = e.quality.say(last, split)
+                said = judge.say(last, split)
                 run.note(f"{split:<8} scores: {said.signature}")
                 run.sample(f"{split}.txt", said.write)
                 run.sample(f"{split}.hypotheses", said.write_all)
@@ -139,16 +138,23 @@ def _counted(batch: Any) -> jax.Array:
     return batch["targets_mask"] * batch["mask"][:, None]
 
 
-def encode(data: parallel.Parallel, raw: str | Path) -> dict:
-    """A UTF-8 file, or a text: a row for each of its lines that is not empty."""
-    if isinstance(raw, Path):
-        try:
-            raw = raw.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as e:
-            raise UserError(f"cannot read {raw} as UTF-8 text: {e}") from None
+def scores(e: Experiment, state: Any, split: str) -> dict[str, float]:
+    """What `almanac evaluate` tells beside the sweep's means: the scores of the translations."""
+    return e.context[1](state, split)
+
+
+def encode(data: parallel.Parallel, file: str | Path) -> dict:
+    """A UTF-8 file -> a row for each of its lines that is not empty."""
+    try:
+        return _rows(data, Path(file).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as e:
+        raise UserError(f"cannot read {file} as UTF-8 text: {e}") from None
+
+
+def _rows(data: parallel.Parallel, raw: str) -> dict:
     lines = [line for line in raw.splitlines() if line.strip()]
     if not lines:
-        raise UserError("there is no line to translate")
+        raise UserError("the text has no line to translate")
     return data.encode([data.corpus.prepare(line) for line in lines])
 
 
@@ -162,8 +168,8 @@ def sample(
 ) -> Iterator[str]:
     """What the lines of `prompt` become, by beam search; without one, the first line of the validation part."""
     del key, out  # nothing is drawn
-    data = e.context
-    rows = encode(data, prompt) if prompt is not None else data.encode(data.corpus.parts["valid"].source[:1])
+    data, _ = e.context
+    rows = _rows(data, prompt) if prompt is not None else data.encode(data.corpus.parts["valid"].source[:1])
     yield "\n".join(decode(data, jax.device_get(jax.jit(e.predictor.fn)(state.variables, rows)))["lines"])
 
 

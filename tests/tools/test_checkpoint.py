@@ -454,3 +454,34 @@ def test_a_checkpoint_that_a_run_removes_meanwhile(run, said, refused, monkeypat
 
     monkeypatch.setattr(files, "find", early)
     assert "checkpoints/6: removed while it was read" in refused("list", run)
+
+
+def test_average_is_the_mean_and_can_be_evaluated(trained, tmp_path, said, capsys):
+    """Of checkpoints 9 and 12, leaf by leaf; the rest is that of 12."""
+    status, lines = said("average", trained, "--last", 2, "--out", tmp_path / "mean")
+    assert status == 0 and lines == [f"{tmp_path / 'mean'}: the mean of 2 checkpoints of {trained}, of step 9, 12"]
+    nine, twelve, mean = (
+        files.choose(f"{d}@{w}") for d, w in ((trained, 9), (trained, 12), (tmp_path / "mean", "best"))
+    )
+    arrays = [dict(one.arrays(one.leaves)) for one in (nine, twelve, mean)]
+    assert arrays[2].keys() == arrays[1].keys()
+    for name, x in arrays[2].items():
+        want = (
+            (arrays[0][name].astype(np.float64) + arrays[1][name]) / 2
+            if name.startswith("params/")
+            else arrays[1][name]
+        )
+        np.testing.assert_array_equal(x, want.astype(x.dtype), err_msg=name)
+    assert cli.main(["evaluate", str(tmp_path / "mean")]) == 0 and "valid/loss" in capsys.readouterr().out
+    assert said("verify", tmp_path / "mean")[0] == 0
+
+
+def test_average_refuses(trained, tmp_path, refused):
+    (tmp_path / "there").mkdir()
+    assert "there exists" in refused("average", trained, "--out", tmp_path / "there")
+    assert "keeps 3 checkpoints, fewer than --last 4" in refused(
+        "average", trained, "--last", 4, "--out", tmp_path / "x"
+    )
+    assert "--last 0: at least 1" in refused("average", trained, "--last", 0, "--out", tmp_path / "x")
+    assert "no such folder" in refused("average", tmp_path / "absent", "--out", tmp_path / "x")
+    assert not (tmp_path / "x").exists() and not (tmp_path / "x.part").exists()

@@ -13,5 +13,7 @@ def get_config():
         model=dict(width=64, mlp_width=128),
         optim=dict(peak_lr=3e-3, warmup="200 steps", clip_norm=1.0),
         num_steps=1_000,
+        save_every=50,
+        keep=5,
         average=dict(last=3),
     )
