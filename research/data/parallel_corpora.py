@@ -148,9 +148,9 @@ def _read(name: str, split: str) -> dict[str, list[str]]:
 
 @_source
 def ag_news_titles(cfg: Mapping[str, Any]) -> Corpus:
-    """Summaries: the description of a news item and its title, of the 9,999 training rows of AG News at hand and its test.
+    """Summaries: the description of a news item and its title, of the 9,999 training rows of AG News at hand.
 
-    The last tenth of the training rows is to validate on.
+    The last tenth of them is to validate on; the test is the first 1,000 rows of the official one.
     """
     from research.data.builders.ag_news_part import AgNewsPart
 

@@ -161,3 +161,43 @@ def _best(a: Beams, b: Beams, beam: int) -> Beams:
     return Beams(
         jnp.take_along_axis(both.tokens, keep[..., None], 1), scores, jnp.take_along_axis(both.lengths, keep, 1)
     )
+
+
+@partial(jax.jit, static_argnames=("model", "length", "beam", "eos", "options"))
+def _continued(model, variables, prompt, length, beam, eos, options):
+    B, T = prompt.shape
+    floats = [x.dtype for x in jax.tree.leaves(variables["params"]) if jnp.issubdtype(x.dtype, jnp.floating)]
+    cache = model.init_cache(B, T - 1 + length, jnp.result_type(*floats))
+    if T > 1:
+        _, cache = model.apply(variables, prompt[:, :-1], cache=cache)
+    axis = 1 if getattr(model, "scan", False) else 0  # a scanned model's cache has its layers first
+
+    def moved(move: Callable) -> Callable:
+        def over(cache, how):
+            layers = jax.tree.map(lambda x: jnp.moveaxis(move(jnp.moveaxis(x, axis, 0), how), 0, axis), cache["layers"])
+            return {**move({k: v for k, v in cache.items() if k != "layers"}, how), "layers": layers}
+
+        return over
+
+    def step(tokens, cache):
+        logits, cache = model.apply(variables, tokens[:, None], cache=cache)
+        return logits[:, 0], cache
+
+    rows = {"repeated": moved(repeat), "taken": moved(take)}
+    return search(step, cache, prompt[:, -1], length=length, beam=beam, eos=eos, **rows, **dict(options))
+
+
+def continued(
+    model: Any, variables: dict, prompt: jax.Array, *, length: int, beam: int, eos: int | None = None, **options: Any
+) -> Beams:
+    """The best continuations that a language model has of prompts i32[B, T] of one length: see `search`.
+
+    A model as in `decoding`: its cache is {"index", "layers"}. UserError where prompt and continuation exceed its max_length.
+    """
+    if (total := prompt.shape[1] + length - 1) > model.max_length:
+        raise UserError(
+            f"a prompt of {prompt.shape[1]} tokens and {length} more want {total}: max_length={model.max_length}"
+        )
+    return _continued(
+        model, variables, jnp.asarray(prompt, jnp.int32), length, beam, eos, tuple(sorted(options.items()))
+    )

@@ -8,6 +8,7 @@ import pytest
 
 from research.host.errors import UserError
 from research.models.gpt import GPT
+from research.models.recurrent_lm import LSTMLM
 from research.nn import beam, decoding
 
 V, EOS = 4, 1
@@ -115,35 +116,33 @@ def test_a_sentence_is_the_same_in_any_batch():
         np.testing.assert_allclose(a[1:2], b, rtol=1e-6)
 
 
-@pytest.mark.parametrize("scan", [False, True])
-def test_one_beam_of_a_gpt_is_greedy_decoding(scan):
-    model = GPT(vocab_size=11, num_layers=2, num_heads=2, width=16, max_length=16, scan=scan)
+MODELS = {
+    "gpt": GPT(vocab_size=11, num_layers=2, num_heads=2, width=16, max_length=16),
+    "scanned": GPT(vocab_size=11, num_layers=2, num_heads=2, width=16, max_length=16, scan=True),
+    "lstm": LSTMLM(vocab_size=11, num_layers=2, width=16),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_one_beam_of_a_language_model_is_greedy_decoding(name):
+    model = MODELS[name]
     prompt = np.random.default_rng(0).integers(0, 11, (3, 4))
-    variables = jax.tree.map(lambda x: 8 * x, model.init(jax.random.key(0), prompt))
+    variables = jax.tree.map(lambda x: 8 * x, jax.jit(model.init)(jax.random.key(0), prompt))
     want = decoding.generate(model, variables, prompt, jax.random.key(0), length=6, temperature=0)[:, 4:]
-
-    def step(tokens, cache):
-        logits, cache = model.apply(variables, tokens[:, None], cache=cache)
-        return logits[:, -1], cache
-
-    axis = 1 if scan else 0
-
-    def over_rows(move):
-        return lambda cache, how: {**cache, "layers": jax.tree.map(lambda x: move(x, how), cache["layers"])}
-
-    @jax.jit
-    def run(prompt):
-        _, cache = model.apply(variables, prompt[:, :-1], cache=model.init_cache(3, 10))
-        rows = {
-            "repeated": over_rows(lambda x, n: jnp.repeat(x, n, axis)),
-            "taken": over_rows(lambda x, rows: x.take(rows, axis)),
-        }
-        return (beam.search(step, cache, prompt[:, -1], length=6, beam=1, **rows),
-                beam.search(step, cache, prompt[:, -1], length=6, beam=4, **rows))  # fmt: skip
-
-    one, four = run(prompt)
+    one, four = (beam.continued(model, variables, prompt, length=6, beam=n) for n in (1, 4))
     np.testing.assert_array_equal(one.tokens[:, 0], want)
     assert (four.scores[:, 0] >= one.scores[:, 0] - 1e-6).all() and (four.lengths == 6).all()
+    # Each score is the mean log-likelihood that the model gives the whole line, read at once.
+    logits = jax.jit(model.apply)(variables, np.concatenate([prompt[:1].repeat(4, 0), four.tokens[0]], 1))
+    logp = jax.nn.log_softmax(logits)[:, 3:-1]
+    each = np.take_along_axis(np.asarray(logp), np.asarray(four.tokens[0])[..., None], 2)[..., 0]
+    np.testing.assert_allclose(four.scores[0], each.mean(1), rtol=1e-4, atol=1e-5)
+
+
+def test_a_prompt_that_is_too_long():
+    model = MODELS["gpt"]
+    with pytest.raises(UserError, match="12 tokens and 6 more want 17: max_length=16"):
+        beam.continued(model, {"params": {}}, np.zeros((1, 12), int), length=6, beam=2)
 
 
 @pytest.mark.parametrize(
