@@ -44,7 +44,7 @@ def build(cfg: Any) -> Experiment:
         train=Stream(source, data.batch_size, cfg.seed),
         evals={"valid": Sweep(Arrays(held_out), data.eval_batch_size)},
         init=lambda key: model.init(key, *example),
-        initial=weights.initial(cfg.init),
+        initial=weights.initial(cfg.init, model),
         tx=tx,
         train_step=make_train_step(partial(loss, model), tx, **options(cfg)),
         eval_step=make_eval_step(partial(predict, model), measure, cfg.dtype),
