@@ -23,6 +23,7 @@ from research.host.errors import UserError
 BUILDERS = {
     "mnist": "Mnist",
     "fashion_mnist": "FashionMnist",
+    "squad": "Squad",
     "tiny_shakespeare": "TinyShakespeare",
     "wikitext2": "Wikitext2",
     "sst_trees": "SstTrees",

@@ -1,0 +1,66 @@
+"""The family's defaults. An experiment is `base(group=dict(key=value), ...)`."""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from research.core import config, optim
+
+
+def base(**changes: Any) -> ConfigDict:
+    return config.merge(
+        dict(
+            seed=0,
+            data=dict(
+                source="generated",  # generated, squad, files
+                path=None,  # files: a .json in SQuAD's form
+                valid_fraction=None,  # squad: default 0.02 of the articles to train on; files: default 0.1
+                passages=None,  # generated: to train on, default 1,500
+                tokenizer="word",  # bidaf: word; bert: wordpiece, bpe
+                vocab_size=None,  # word: at most so many; bpe: so many
+                min_count=None,  # word: times that a word was seen, default 1
+                lowercase=None,  # word: of the vectors; characters keep their case
+                char_min_count=None,  # bidaf: times that a character was seen, or it is unknown
+                length=96,  # T: tokens of a passage's window (bidaf), of the whole row (bert)
+                question_length=24,  # Q: tokens of a question; the rest is cut off
+                word_length=None,  # bidaf: W, characters of a word; the rest is cut off
+                stride=48,  # tokens between the beginnings of a long passage's windows
+                negatives=0.0,  # of the rows show a passage without the answer; needs model.null
+                batch_size=32,  # windows a step over all devices, B
+                eval_batch_size=32,
+            ),
+            model=dict(
+                name="bidaf",  # bidaf, bert
+                width=64,  # bidaf: H; bert: D
+                dropout=0.2,
+                words=None,  # bidaf: width of the words' vectors, default 100; 0: characters alone
+                char_width=None,  # default 8
+                filters=None,  # default 100
+                null=None,  # whether there may be no answer; bert always may say so
+                end_sees_all=None,  # as the authors' code, not the paper
+                num_layers=None,  # bert
+                num_heads=None,
+                mlp_width=None,  # None is 4 D
+                max_length=None,  # rows of the position table; None is data.length
+                scan=None,
+                remat=None,
+            ),
+            answer=dict(
+                max_length=16,  # tokens
+                n_best=20,  # spans of a window that are weighed against each other
+                accuracy=0.9,  # of the answers that `almanac ask` gives: its threshold is chosen for it
+            ),
+            optim=optim.DEFAULTS,
+            mesh=dict(data=-1, model=1),
+            rules="",  # "", fsdp, for bert tensor, fsdp_tensor, or ((regex, axes), ...)
+            dtype="float32",  # compute; parameters are float32
+            num_steps=1_000,
+            log_every=20,
+            eval_every=200,
+            save_every=200,
+            **config.RUN,
+            best=dict(metric="valid/f1", mode="max", patience=None),
+            reproduces=None,
+        ),
+        **changes,
+    )

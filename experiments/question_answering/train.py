@@ -1,0 +1,173 @@
+"""Question answering: a question, a passage, and the span of the passage that answers it."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import launch
+from experiments.question_answering.reading import Reader
+from research.core import mesh, optim
+from research.core.config import track
+from research.core.experiment import Experiment, Predictor
+from research.core.metrics import Pairs
+from research.core.run import Run
+from research.core.step import make_eval_step, make_train_step, options, streams
+from research.data import questions, spans, tokenizers
+from research.data.pipeline import Stream, Sweep
+from research.evals.spans import best_spans
+from research.host.errors import UserError, nearest
+from research.interop import weights
+from research.losses.spans import span_cross_entropy
+from research.models import bert, bidaf
+from research.models.bert_reader import BertReader
+from research.nn.construct import construct
+
+SHARDING: dict[str, Any] = {"bidaf": bidaf.SHARDING, "bert": bert.SHARDING}
+
+
+def build(cfg: Any) -> Experiment:
+    """Config -> data, model, optimiser and steps."""
+    cfg = track(cfg)
+    if cfg.model.name not in SHARDING:
+        raise UserError(f"model.name = {cfg.model.name!r}{nearest(cfg.model.name, SHARDING)}")
+    data = questions.load(cfg.data)
+    model, layout, null = READERS[cfg.model.name](cfg, data)
+    if cfg.data.negatives and not null:
+        raise UserError(f"data.negatives = {cfg.data.negatives} wants a model that can say so: set model.null")
+    windows = spans.Windows(
+        data.train, layout, cfg.data.stride, answered=not null, negatives=cfg.data.negatives, seed=cfg.seed
+    )
+    train = Stream(windows, cfg.data.batch_size, cfg.seed)
+    fn = partial(predict, model)
+    reader = Reader(fn, layout, cfg.data.stride, cfg.data.eval_batch_size, null, {**cfg.answer})
+    evals = {k: Sweep(reader.windows(part), cfg.data.eval_batch_size) for k, part in data.parts.items()}
+    cfg = cfg.in_steps(train.epoch, train.batch_size)
+    rows = {name: jnp.zeros((1, *shape[1:]), kind) for name, (shape, kind) in layout.inputs.items()}
+    tx = optim.make(cfg.optim, cfg.num_steps)
+    return Experiment(
+        cfg=cfg,
+        train=train,
+        evals=evals,
+        init=lambda key: model.init(key, **rows),
+        initial=weights.initial(cfg.init),
+        tx=tx,
+        train_step=make_train_step(partial(loss, model, tuple(rows)), tx, **options(cfg)),
+        eval_step=make_eval_step(fn, partial(measure, null), cfg.dtype),
+        predictor=Predictor(fn, layout.inputs, partial(encode, layout), partial(decode, cfg.answer.max_length)),
+        rules=mesh.resolve(cfg.rules, SHARDING[cfg.model.name]),
+        sharding=SHARDING[cfg.model.name],
+        ema=cfg.optim.ema,
+        context=(data, reader),
+    )
+
+
+def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
+    """Trains to `cfg.num_steps`, or goes on there. Returns the final TrainState."""
+    e = build(cfg)
+    data, _ = e.context
+    with Run(e.cfg, workdir, **how) as run:
+        state = run.start(e)
+        for line in [*data.report, _windows_line(e.train.source)]:
+            run.note(line)
+
+        for _, batch in run.steps(e.train):
+            state, metrics = e.train_step(state, batch)
+            run.log("train", metrics)
+            if run.due(e.cfg.eval_every):
+                for split, sweep in e.evals.items():
+                    by_window = run.evaluate(e.eval_step, state, sweep)
+                    with run.alone(state) as here:
+                        run.log(split, {**by_window, **scores(e, here, split)})
+            state = run.save(state)
+
+        return run.finish(state)
+
+
+def scores(e: Experiment, state: Any, split: str) -> dict[str, float]:
+    """{"em", "f1"} of a split's questions, in percent: what batches of windows cannot tell."""
+    _, reader = e.context
+    return reader.score(state.variables, e.evals[split].source)
+
+
+def _bidaf(cfg: Any, data: questions.Data) -> tuple:
+    text = spans.vocabulary_text(data.train)
+    words = {k: cfg.data[k] for k in ("vocab_size", "min_count", "lowercase")}
+    tokenizer = tokenizers.make(cfg.data.tokenizer, text, **words)
+    if not isinstance(tokenizer, tokenizers.plain.Word):
+        raise UserError(f"data.tokenizer = {cfg.data.tokenizer!r}: bidaf reads words; set 'word'")
+    letters = spans.alphabet(text, cfg.data.char_min_count)
+    layout = spans.Apart(tokenizer, letters, *(cfg.data[k] for k in ("length", "question_length", "word_length")))
+    model = construct(bidaf.BiDAF, cfg.model, vocab_size=tokenizer.size, num_chars=len(letters) + 2)
+    return model, layout, model.null
+
+
+def _bert(cfg: Any, data: questions.Data) -> tuple:
+    text = spans.vocabulary_text(data.train)
+    tokenizer = tokenizers.make(cfg.data.tokenizer, text, vocab_size=cfg.data.vocab_size)
+    layout = spans.Joined(tokenizer, cfg.data.length, cfg.data.question_length)
+    group = {**cfg.model}
+    longest = group.pop("max_length") or cfg.data.length
+    encoder = construct(bert.Encoder, group, vocab_size=tokenizer.size, max_length=longest)
+    return BertReader(encoder), layout, True
+
+
+READERS = {"bidaf": _bidaf, "bert": _bert}
+
+
+def _windows_line(windows: spans.Windows) -> str:
+    count, asked = len(windows), len(windows.data)
+    left = f"; {windows.left:,} hold no whole answer" if windows.left else ""
+    return f"windows  {count:,} of {asked:,} questions to train{left}"
+
+
+def loss(model: Any, names: tuple, params: Any, extra: Any, batch: Any, key: jax.Array) -> tuple:
+    """{...the layout's inputs, "start", "end": i32[B]} -> mean nats a place, metrics."""
+    inputs = {name: batch[name] for name in names}
+    start, end = model.apply({"params": params}, **inputs, train=True, rngs=streams(key, "dropout"))
+    scalar, metrics = span_cross_entropy(start, end, batch["start"], batch["end"])
+    return scalar, (metrics, extra)
+
+
+def predict(model: Any, variables: Any, inputs: Any) -> dict:
+    """-> {"start", "end": f32[B, L]}, logits over places, of which 0 is no answer."""
+    names = [k for k in inputs if k not in ("start", "end", "mask")]
+    start, end = model.apply(variables, **{name: inputs[name] for name in names})
+    return {"start": start, "end": end}
+
+
+def measure(null: bool, outputs: Any, batch: Any) -> Pairs:
+    """-> loss (nats) and accuracy (both places right), by window: without `null` of those alone that hold their answer."""
+    mask = batch["mask"] if null else batch["mask"] * (batch["start"] > 0)
+    return span_cross_entropy(outputs["start"], outputs["end"], batch["start"], batch["end"], mask)[1]
+
+
+def encode(layout: spans.Layout, file: str | Path) -> dict:
+    """A UTF-8 file, the question its first line and the passage the rest -> a row of the layout's inputs."""
+    try:
+        question, _, passage = Path(file).read_text(encoding="utf-8").strip().partition("\n")
+    except (OSError, UnicodeDecodeError) as e:
+        raise UserError(f"cannot read {file} as UTF-8 text: {e}") from None
+    asked, told = layout.tokens(question).numbers, layout.tokens(passage).numbers
+    if not len(asked) or not len(told):
+        raise UserError(f"{file}: want a question in the first line, and after it the passage")
+    if len(told) > (room := layout.room(asked)):
+        raise UserError(
+            f"{file}: {len(told)} tokens of passage are more than the {room} of a window; try `almanac ask`"
+        )
+    return layout.rows([asked], [told])
+
+
+def decode(longest: int, outputs: Any) -> dict:
+    """-> the likeliest span's places (1 is the passage's first word for bidaf), and its probability."""
+    start, end = (np.asarray(outputs[k]) for k in ("start", "end"))
+    score, first, last = (np.asarray(x).item() for x in best_spans(jnp.asarray(start), jnp.asarray(end), longest))
+    p = np.exp(score - sum(float(jax.nn.logsumexp(x)) for x in (start, end)))
+    return {"first": first, "last": last, "probability": round(float(p), 4)}
+
+
+if __name__ == "__main__":
+    launch.main(train)

@@ -1,0 +1,49 @@
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from research.losses.contrastive import in_batch_negatives
+from research.losses.spans import span_cross_entropy
+
+
+def nll(scores, own):
+    return math.log(sum(math.exp(s) for s in scores)) - scores[own]
+
+
+def test_equation_2_by_hand():
+    q = jnp.array([[1.0, 0], [0, 2], [1, 1]])
+    p = jnp.array([[2.0, 1], [1, 0], [0, 3]])
+    rows = [[2, 1, 0], [2, 0, 6], [3, 1, 3]]  # inner products
+    loss, metrics = in_batch_negatives(q, p, jnp.array([4, 5, 6]))
+    assert float(loss) == pytest.approx(sum(nll(row, i) for i, row in enumerate(rows)) / 3, rel=1e-6)
+    assert [float(x) for x in metrics["accuracy"]] == [1, 3]  # the third has a tie, and argmax takes the first
+
+
+def test_the_same_passage_in_two_rows_is_no_negative():
+    q = jnp.array([[1.0, 0], [0, 2], [1, 1]])
+    p = jnp.array([[2.0, 1], [1, 0], [2, 1]])
+    loss, _ = in_batch_negatives(q, p, jnp.array([4, 5, 4]))
+    want = [nll([2, 1], 0), nll([2, 0, 2], 1), nll([1, 3], 1)]
+    assert float(loss) == pytest.approx(sum(want) / 3, rel=1e-6)
+    grads = jax.grad(lambda p: in_batch_negatives(q[:1], p, jnp.array([4]))[0])(p[:1])
+    np.testing.assert_array_equal(grads, 0)  # alone there is nothing to learn
+
+
+def test_rows_that_fill_up_the_last_batch_take_no_part():
+    q, p = jnp.array([[1.0, 0], [0, 2], [5, 5]]), jnp.array([[2.0, 1], [1, 0], [9, 9]])
+    loss, metrics = in_batch_negatives(q, p, jnp.array([4, 5, 6]), jnp.array([1.0, 1, 0]))
+    assert float(loss) == pytest.approx((nll([2, 1], 0) + nll([2, 0], 1)) / 2, rel=1e-6)
+    assert float(metrics["loss"][1]) == 2
+
+
+def test_span_loss_by_hand():
+    start, end = jnp.log(jnp.array([[1.0, 2, 1], [1, 1, 2]])), jnp.log(jnp.array([[1.0, 1, 6], [4, 2, 2]]))
+    loss, metrics = span_cross_entropy(start, end, jnp.array([1, 0]), jnp.array([2, 0]))
+    want = [(math.log(4 / 2) + math.log(8 / 6)) / 2, (math.log(4) + math.log(8 / 4)) / 2]
+    assert float(loss) == pytest.approx(sum(want) / 2, rel=1e-6)
+    assert [float(x) for x in metrics["accuracy"]] == [1, 2]
+    masked, metrics = span_cross_entropy(start, end, jnp.array([1, 0]), jnp.array([2, 0]), jnp.array([0.0, 1]))
+    assert float(masked) == pytest.approx(want[1], rel=1e-6) and float(metrics["accuracy"][1]) == 1
