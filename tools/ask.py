@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--documents", required=True, metavar="FOLDER", help="what to answer from")
     parser.add_argument("--retriever", default="bm25", metavar="bm25|RUN", help="what finds passages (default: bm25)")
     parser.add_argument("--passages", default="5", metavar="N", help="how many of them are read (default: 5)")
-    args = parser.parse_args(argv)
+    args = parser.parse_args(_positionals_first(argv))
     count = whole("--passages", args.passages, 1)
     if args.question is not None and not args.question.strip():
         raise UserError("the question is empty; ask it in words")
@@ -53,6 +53,17 @@ def main(argv: list[str]) -> int:
     for question in [args.question] if args.question is not None else _asked():
         print(_answer(answerer, passages, chosen, reader.null, question))
     return 0
+
+
+def _positionals_first(argv: list[str]) -> list[str]:
+    """The same words with the question beside the run, wherever it stood: argparse takes both at once or neither."""
+    words, plain, options = list(argv), [], []
+    while words:
+        word = words.pop(0)
+        takes = word.startswith("--") and "=" not in word and word != "--help"
+        (options if word.startswith("-") else plain).append(word)
+        options += [words.pop(0)] if takes and words else []
+    return [*plain, *options]
 
 
 def _loaded(run: str, checkpoint: str, family: str) -> tuple:

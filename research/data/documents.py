@@ -11,7 +11,7 @@ SUFFIXES = (".txt", ".md")
 
 
 class Passage(NamedTuple):
-    """A paragraph: the file's name in the folder, and the characters start.. of its text."""
+    """A paragraph: the file's name in the folder, and where it begins there, in characters after a byte order mark."""
 
     source: str
     start: int
@@ -33,7 +33,7 @@ def load(folder: str | Path) -> tuple[list[Passage], list[str]]:
             skipped.append(f"{name}: not {' or '.join(SUFFIXES)}")
             continue
         try:
-            found += paragraphs(name, path.read_text(encoding="utf-8-sig"))
+            found += paragraphs(name, path.read_bytes().decode("utf-8-sig"))
         except UnicodeDecodeError as e:
             skipped.append(f"{name}: not UTF-8 (byte 0x{e.object[e.start]:02x} at {e.start:,})")
         except OSError as e:

@@ -120,7 +120,7 @@ def passages(part: str, count: int, seed: int = 0) -> list[tuple[str, str, list[
     """`count` passages of a part ("train", "valid", "test"): (maker, passage, questions on it); pure in its arguments.
 
     Five passages have one maker. A passage is asked three or four questions, on either of its products. No fact of a
-    product is told twice.
+    product is told twice, and mostly the other product's facts are of the kinds that are told of the first.
     """
     dice, found = _Dice(seed, part), list[tuple[str, str, list[Asked]]]()
     while len(found) < count:
@@ -129,8 +129,10 @@ def passages(part: str, count: int, seed: int = 0) -> list[tuple[str, str, list[
         kinds = [dice.some(list(FACTS), 5, 7) for _ in products]
         for i, product in enumerate(products):
             told = [(product, kind) for kind in kinds[i]]
+            # What the other one's own passage does not tell, and of that first what this one tells of its product.
             left = [kind for kind in FACTS if kind not in kinds[i - 1]]
-            told += [(products[i - 1], kind) for kind in dice.some(left, 1, 2)]
+            both = [kind for kind in left if kind in kinds[i]]
+            told += [(products[i - 1], kind) for kind in dice.some(both or left, 1, 2)]
             found.append((maker, *_passage(dice, f"The {product} is a product of {maker}.", product, told)))
     return found[:count]
 

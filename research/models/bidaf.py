@@ -2,7 +2,7 @@
 
 Words are their characters through a convolution and a maximum over time, with vectors of their own where `words`; then two
 highway layers, a bidirectional LSTM over each text, attention both ways (eqs. 1 to 4), two more LSTMs, and a distribution
-over tokens for the answer's first and one for its last. H is `width`, D what the word vectors have.
+over tokens for the answer's first and one for its last. H is `width`, D what the word vectors have: filters, words, and 1 if `match`.
 
     words/embedding [V, words]     if words     chars/embedding [C, char_width]
     char_cnn/kernel [5 char_width, filters]     char_cnn/bias [filters]
@@ -98,6 +98,7 @@ class BiDAF(nn.Module):
     width: int = 100  # H
     dropout: float = 0.2
     null: bool = False  # there may be no answer: one more logit, learnt (Levy et al. 2017, 1706.04115)
+    match: bool = False  # words tell whether the other text has them, too (Chen et al. 2017, 1704.00051, section 3.2)
     end_sees_all: bool = False  # the last LSTM reads what the authors' code gives it, and not the paper's alone
 
     def __post_init__(self):
@@ -125,9 +126,13 @@ class BiDAF(nn.Module):
         lstm = partial(Bidirectional, partial(LSTM, self.width, forget_bias=1.0))
         embed, context = self._embedding(drop), lstm(name="context")
         q_length, p_length = ((x != 0).sum(-1) for x in (question, passage))
-        u, _ = context(drop(embed(question, question_chars)), lengths=q_length)
-        h, _ = context(drop(embed(passage, passage_chars)), lengths=p_length)
         inside = (passage != 0)[:, :, None] & (question != 0)[:, None, :]
+        in_question = in_passage = None
+        if self.match:
+            same = (passage_chars[:, :, None] == question_chars[:, None]).all(-1) & inside
+            in_question, in_passage = same.any(2), same.any(1)
+        u, _ = context(drop(embed(question, question_chars, in_passage)), lengths=q_length)
+        h, _ = context(drop(embed(passage, passage_chars, in_question)), lengths=p_length)
         g = pin(attention_flow(h, u, Similarity(name="similarity")(h, u), inside))
         m, _ = lstm(name="modelling_0")(drop(g), lengths=p_length)
         m, _ = lstm(name="modelling_1")(drop(m), lengths=p_length)
@@ -147,9 +152,10 @@ class BiDAF(nn.Module):
         chars = nn.Embed(self.num_chars, self.char_width, name="chars")
         cnn, highway = CharCNN(self.filters, name="char_cnn"), [Highway(name=f"highway_{i}") for i in range(2)]
 
-        def embed(words, letters):
+        def embed(words, letters, match):
             x = cnn(drop(chars(letters)))
             x = jnp.concatenate([x, table(words)], -1) if table else x
+            x = x if match is None else jnp.concatenate([x, match[..., None].astype(x.dtype)], -1)
             for layer in highway:
                 x = layer(x)
             return x

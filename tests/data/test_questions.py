@@ -121,7 +121,11 @@ def upstream(tmp_path, monkeypatch):
     monkeypatch.setenv("ALMANAC_MIRROR", str(tmp_path / "mirror"))
     monkeypatch.setenv("ALMANAC_DATA", str(tmp_path / "data"))
     (tmp_path / "mirror" / "squad").mkdir(parents=True)
-    texts = {"TRAIN": file(numbered(30)), "REBUILT": file(numbered(20)), "DEV": file({"d": {P: [("q", "Who?", [("cat", 4)] * 3)]}})}
+    texts = {
+        "TRAIN": file(numbered(30)),
+        "REBUILT": file(numbered(20)),
+        "DEV": file({"d": {P: [("q", "Who?", [("cat", 4)] * 3)]}}),
+    }
     for name, text in texts.items():
         raw, old = text.encode(), getattr(squad, name)
         monkeypatch.setattr(squad, name, mirror.File(old.name, old.url, hashlib.sha256(raw).hexdigest(), len(raw)))

@@ -50,7 +50,12 @@ def test_many_words_are_numbered_alike():
     layout = apart(one(text, ("w0", 0)), length=5000)
     numbers = layout.tokens(text).numbers
     rows = layout.rows([numbers[:1]], [numbers])
-    assert [layout._tokenizer.words[i] for i in rows["passage"][0, [0, 1023, 1024, 4999]]] == ["w0", "w1023", "w1024", "w4999"]
+    assert [layout._tokenizer.words[i] for i in rows["passage"][0, [0, 1023, 1024, 4999]]] == [
+        "w0",
+        "w1023",
+        "w1024",
+        "w4999",
+    ]
 
 
 def test_windows_with_and_without_the_answer():
@@ -60,7 +65,11 @@ def test_windows_with_and_without_the_answer():
     windows = spans.Windows(data, layout, stride=3)
     got = windows.gather(np.arange(3))
     assert windows._begin.tolist() == [0, 3, 4] and windows.left == 1
-    assert list(zip(got["start"], got["end"], strict=True)) == [(0, 0), (3, 4), (2, 3)]  # place 1 is a window's first word
+    assert list(zip(got["start"], got["end"], strict=True)) == [
+        (0, 0),
+        (3, 4),
+        (2, 3),
+    ]  # place 1 is a window's first word
     for row in (1, 2):
         start, stop = windows.characters(row, int(got["start"][row]), int(got["end"][row]))
         assert data.passages[0][start:stop] == "w5 w6"

@@ -63,7 +63,7 @@ def rows(rng, q=4, t=6, w=8, pad=(1, 2)):
     return {k: v.astype(np.int32) for k, v in {**words, **chars}.items()}
 
 
-@pytest.mark.parametrize("changes", [{"null": True, "end_sees_all": True}, {"words": 0}])
+@pytest.mark.parametrize("changes", [{"null": True, "end_sees_all": True, "match": True}, {"words": 0}])
 def test_padding_is_not_seen_and_not_answered(changes):
     rng = np.random.default_rng(1)
     model, batch = BiDAF(**SMALL | changes), rows(rng)
@@ -117,3 +117,27 @@ def test_mistakes():
         BiDAF(**SMALL | {"width": 0})
     with pytest.raises(UserError, match="model.dropout = 1.0"):
         BiDAF(**SMALL | {"dropout": 1.0})
+
+
+def test_match_is_of_the_same_characters():
+    """With weights that pass on the match alone, a word differs where and only where its text has it, unknown or not."""
+    rng = np.random.default_rng(2)
+    batch = rows(rng)
+    batch["passage"][:] = batch["question"][:] = 1  # to the vocabulary all are the same unknown word
+    batch["passage_chars"][0, 3] = batch["question_chars"][0, 1]
+    model = BiDAF(**SMALL | {"match": True})
+    variables = jax.jit(model.init)(jax.random.key(0), **batch)
+
+    def inputs(batch):
+        _, kept = model.apply(
+            variables, **batch, mutable="intermediates", capture_intermediates=lambda m, _: m.name == "highway_1"
+        )
+        return kept["intermediates"]["highway_1"]["__call__"]
+
+    _, passage = inputs(batch)
+    changed = {**batch, "question_chars": batch["question_chars"].copy()}
+    changed["question_chars"][0, 1] = 0
+    _, other = inputs(changed)
+    assert [bool(np.abs(a - b).max() > 1e-6) for a, b in zip(passage[0], other[0], strict=True)] == [False] * 3 + [
+        True
+    ] + [False] * 2

@@ -37,6 +37,7 @@ def base(**changes: Any) -> ConfigDict:
                 char_width=None,  # default 8
                 filters=None,  # default 100
                 null=None,  # whether there may be no answer; bert always may say so
+                match=None,  # words tell whether the other text has them, too
                 end_sees_all=None,  # as the authors' code, not the paper
                 num_layers=None,  # bert
                 num_heads=None,
