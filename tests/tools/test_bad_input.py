@@ -194,6 +194,12 @@ def test_folder_that_is_no_run(refused, here, trained, verb, more):
         (["sample", "--top-p=2"], "top_p=2.0: want above 0 and at most 1"),
         (["sample", "--length=0"], "length=0: want at least 1"),
         (["sample", "--temperature=-1"], "temperature=-1.0: want at least 0"),
+        (["sample", "--prompt=the", "--regex=("], "constraint '(': no regular expression"),
+        (["sample", "--prompt=the", "--json-schema=empty.txt"], "cannot read empty.txt as JSON"),
+        (["sample", "--prompt=the", "--few-shot=odd.txt"], "odd.txt, line 1: want"),
+        (["sample", "--chat=odd.txt"], "cannot read odd.txt as JSON"),
+        (["sample", "--shots=2"], "--shots needs --few-shot"),
+        (["sample", "--draft=nowhere"], "nowhere is no run directory"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
