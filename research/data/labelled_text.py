@@ -1,4 +1,4 @@
-"""Labelled texts as random-access sources: {"tokens": i32[n, T], "length": i32[n], "label": i32[n]}.
+"""Labelled texts in tokens, as random-access sources and as batches: {"tokens": i32[n, T], "length": i32[n], "label": i32[n]}.
 
 Config: source (`SOURCES`), normalise (`normalise.NORMALISERS`), tokenizer and its options (vocab_size, min_count, special),
 length (tokens kept of a text, T) and keep (head or tail, of a longer one); fold of folds for cross-validation; where a part
@@ -13,21 +13,56 @@ from typing import Any
 import numpy as np
 
 from research.data import images, labelled_corpora, normalise, tokenizers, user_files
+from research.data.buckets import Bucketed, bounds
 from research.data.labelled_corpora import Corpus, Part
-from research.data.pipeline import Arrays
+from research.data.pipeline import Batch, Stream, Sweep
 from research.host.errors import UserError
 
 ENDS = ("head", "tail")
 MOST_TOKENS = 1 << 16
 
 
+class Texts:
+    """Rows of tokens in memory, as `pipeline.Stream` wants a source and `buckets.Bucketed` one of many lengths."""
+
+    def __init__(self, rows: Sequence[np.ndarray], labels: np.ndarray, length: int):
+        self.labels, self.length = labels.astype(np.int32), length
+        self.lengths = np.array([len(row) for row in rows], np.int64)
+        self._flat = np.concatenate([*rows, [0]]).astype(np.int32)
+        self._starts = np.cumsum(self.lengths) - self.lengths
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def row(self, i: int) -> np.ndarray:
+        """The tokens of one text, i32[t]."""
+        return self._flat[self._starts[i] : self._starts[i] + self.lengths[i]]
+
+    def gather(self, indices: np.ndarray, epoch: int = 0, length: int | None = None) -> Batch:
+        """{"tokens": i32[n, T], "length": i32[n], "label": i32[n]}; T is `length`, by default the config's."""
+        places, indices = np.arange(length or self.length), np.asarray(indices, np.int64)
+        lengths = self.lengths[indices]
+        at = np.where(places < lengths[:, None], self._starts[indices, None] + places, len(self._flat) - 1)
+        return {"tokens": self._flat[at], "length": lengths.astype(np.int32), "label": self.labels[indices]}
+
+
+def batches(texts: Texts, buckets: int, batch_size: int, seed: int | None = None) -> Any:
+    """Batches of `batch_size` rows: shuffled and endless with a seed, else one ordered pass.
+
+    With `buckets`, each is of texts about as long as each other, and padded to the longest of its bucket alone.
+    """
+    if buckets:
+        return Bucketed(texts, bounds(texts.lengths, buckets), 1, seed, batch_size)
+    return Sweep(texts, batch_size) if seed is None else Stream(texts, batch_size, seed)
+
+
 @dataclasses.dataclass(frozen=True)
 class Labelled:
     """A data set in tokens. `valid` and `test` are None where there is none; `baselines` are accuracies to beat."""
 
-    train: Arrays
-    valid: Arrays | None
-    test: Arrays | None
+    train: Texts
+    valid: Texts | None
+    test: Texts | None
     classes: tuple[str, ...]
     encoder: "Encoder"
     report: list[str]
@@ -67,13 +102,10 @@ class Encoder:
         ids = ids if len(ids) else np.array([self._nothing])
         return np.array([*self._around[:1], *ids, *self._around[1:]], np.int32)
 
-    def rows(self, found: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-        """Whole texts' ids -> {"tokens": i32[n, T], "length": i32[n]}."""
-        tokens = np.zeros((len(found), self.length), np.int32)
-        length = np.empty(len(found), np.int32)
-        for row, ids in enumerate(map(self.fit, found)):
-            tokens[row, : len(ids)], length[row] = ids, len(ids)
-        return {"tokens": tokens, "length": length}
+    def row(self, text: str) -> dict[str, np.ndarray]:
+        """A text as a model's inputs: {"tokens": i32[1, t], "length": i32[1]}."""
+        ids = self.encode(text)
+        return {"tokens": ids[None], "length": np.array([len(ids)], np.int32)}
 
     def words(self, text: str) -> tuple[np.ndarray, list[str]]:
         """A text's tokens as the model gets them, i32[t], and what each reads."""
@@ -92,11 +124,11 @@ def load(cfg: Mapping[str, Any]) -> Labelled:
     corpus = _cleaned(_folded(corpus, cfg) if cfg["folds"] else _held_out(corpus, cfg), clean)
     encoder = Encoder(_tokenizer(corpus, cfg), clean, cfg["length"], cfg["keep"])
     ids = {name: [encoder.tokenizer.encode(text) for text in part.texts] for name, part in corpus.parts.items()}
-    arrays = {
-        name: Arrays({**encoder.rows(ids[name]), "label": part.labels.astype(np.int32)})
+    texts = {
+        name: Texts([encoder.fit(row) for row in ids[name]], part.labels, encoder.length)
         for name, part in corpus.parts.items()
     }
-    train, valid, test = (arrays.get(name) for name in ("train", "valid", "test"))
+    train, valid, test = (texts.get(name) for name in ("train", "valid", "test"))
     held = valid or test
     known = baselines(train, held, len(corpus.classes), encoder.size) if held else {}
     return Labelled(train, valid, test, corpus.classes, encoder, corpus.report + _report(corpus, ids, encoder), known)
@@ -183,29 +215,28 @@ def _cut(part: Part, rows: Mapping[str, np.ndarray]) -> dict[str, Part]:
     return {name: Part([part.texts[i] for i in at], part.labels[at]) for name, at in rows.items()}
 
 
-def baselines(train: Arrays, held: Arrays, num_classes: int, vocab_size: int) -> dict[str, float]:
+def baselines(train: Texts, held: Texts, num_classes: int, vocab_size: int) -> dict[str, float]:
     """Accuracies on `held`: of the commonest class of training, and of multinomial naive Bayes on counts of tokens.
 
     One is added to every count (McCallum and Nigam 1998); tokens beyond a row's length do not count.
     """
 
-    def counted(part: Arrays):
-        inside = np.arange(part.arrays["tokens"].shape[1]) < part.arrays["length"][:, None]
-        rows = np.repeat(np.arange(len(part)), part.arrays["length"])
-        return rows, part.arrays["tokens"][inside]
+    def counted(part: Texts):
+        batch = part.gather(np.arange(len(part)))
+        inside = np.arange(part.length) < batch["length"][:, None]
+        return np.repeat(np.arange(len(part)), batch["length"]), batch["tokens"][inside]
 
-    labels, truth = train.arrays["label"], held.arrays["label"]
-    prior = np.bincount(labels, minlength=num_classes)
+    prior = np.bincount(train.labels, minlength=num_classes)
     rows, tokens = counted(train)
     counts = np.ones((num_classes, vocab_size))
-    np.add.at(counts, (labels[rows], tokens), 1)
+    np.add.at(counts, (train.labels[rows], tokens), 1)
     weights = np.log(counts / counts.sum(1, keepdims=True))
     rows, tokens = counted(held)
     scores = np.stack([np.bincount(rows, w[tokens], len(held)) for w in weights], 1)
     bayes = (scores + np.log(np.maximum(prior, 1e-9))).argmax(1)
     return {
-        "most frequent class": float(np.mean(truth == prior.argmax())),
-        "naive Bayes": float(np.mean(truth == bayes)),
+        "most frequent class": float(np.mean(held.labels == prior.argmax())),
+        "naive Bayes": float(np.mean(held.labels == bayes)),
     }
 
 

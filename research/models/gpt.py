@@ -108,6 +108,7 @@ class GPT(nn.Module):
     experts_per_token: int = 2  # of them, those that a token goes through
     balance: float = 0.01  # weight of the router's balance loss, for the training's loss to add
     tied: bool = True  # logits from the token embedding
+    head: bool = True  # False: what the logits would be made of, f[B, T, D], in their place; tied then
     bias: bool = False
     dropout: float = 0.0
     scan: bool = False  # one traced layer, parameters stacked: for more than a dozen layers
@@ -158,7 +159,9 @@ class GPT(nn.Module):
         x, layers = self._layers(x, layers, mask, rotary, start, train)
         x = _norm(self.norm, self.norm_eps, self.bias)(name="final_norm")(x)
         dot = partial(flat_dot, preferred_element_type=jnp.float32)
-        if self.tied:
+        if not self.head:
+            logits = x
+        elif self.tied:
             logits = dot(x, embed.embedding.astype(x.dtype), (((2,), (1,)), ((), ())))
         else:
             head = partial(nn.Dense, self.vocab_size, use_bias=False, kernel_init=normal)

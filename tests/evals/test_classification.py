@@ -75,3 +75,71 @@ def test_calibration_error_equals_scikit_learns_curve():
     expected = (np.abs(right - mean) * counts[counts > 0]).sum() / len(labels)
     assert expected > 0.1
     assert classification.calibration_error(p, labels) == pytest.approx(expected)
+
+
+def ties(n=300):
+    """Scores of two classes with many equal ones, and labels that they tell a little of."""
+    rng = np.random.default_rng(1)
+    positive = rng.random(n) < 0.4
+    return positive, np.round(np.clip(0.5 * rng.random(n) + 0.3 * positive, 0, 1), 2)
+
+
+def test_roc_equals_scikit_learn():
+    positive, scores = ties()
+    false, true, thresholds = classification.roc_curve(positive, scores)
+    expected = sklearn.roc_curve(positive, scores, drop_intermediate=False)
+    for ours, theirs in zip((false, true, thresholds), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs)
+    assert classification.roc_auc(positive, scores) == pytest.approx(sklearn.roc_auc_score(positive, scores))
+
+
+def test_roc_by_hand():
+    # Scores .9+ .8- .4+ .4-: up, right, then a tie that goes both ways at once.
+    false, true, thresholds = classification.roc_curve(np.array([1, 0, 1, 0]), np.array([0.9, 0.8, 0.4, 0.4]))
+    assert false.tolist() == [0, 0, 0.5, 1] and true.tolist() == [0, 0.5, 0.5, 1]
+    assert thresholds.tolist() == [np.inf, 0.9, 0.8, 0.4]
+    assert classification.roc_auc(np.array([1, 0, 1, 0]), np.array([0.9, 0.8, 0.4, 0.4])) == 0.625
+
+
+def test_an_area_wants_both_classes():
+    assert np.isnan(classification.roc_auc(np.ones(3, bool), np.arange(3.0)))
+    assert np.isnan(classification.roc_auc(np.zeros(3, bool), np.arange(3.0)))
+
+
+def test_one_vs_rest_equals_scikit_learn():
+    p, labels = probabilities()
+    ours = classification.one_vs_rest_auc(p, labels)
+    expected = sklearn.roc_auc_score(labels, p, multi_class="ovr", average=None)
+    np.testing.assert_allclose(ours, expected)
+    assert np.isnan(classification.one_vs_rest_auc(np.c_[p, p[:, 0]], labels)[5])  # of class 5 there is none
+
+
+@pytest.mark.parametrize("metric", ["f1", "accuracy"])
+def test_the_best_threshold_is_the_best_of_all(metric):
+    positive, scores = ties()
+    threshold = classification.best_threshold(positive, scores, metric)
+    assert threshold not in scores
+    judge = {"f1": sklearn.f1_score, "accuracy": sklearn.accuracy_score}[metric]
+    candidates = [*(np.unique(scores) - 1e-9), 2.0]
+    best = max(judge(positive, scores >= t, **({"zero_division": 0} if metric == "f1" else {})) for t in candidates)
+    found = classification.at_threshold(positive, scores, threshold)
+    assert found[metric] == pytest.approx(best)
+    assert found["precision"] == pytest.approx(sklearn.precision_score(positive, scores >= threshold))
+    assert found["recall"] == pytest.approx(sklearn.recall_score(positive, scores >= threshold))
+
+
+def test_thresholds_by_hand():
+    positive, scores = np.array([0, 0, 1, 1]), np.array([0.1, 0.3, 0.7, 0.9])
+    assert classification.best_threshold(positive, scores) == pytest.approx(0.5)
+    assert classification.best_threshold(np.array([0, 1, 1, 1]), scores) == pytest.approx(0.2)
+    # None is positive: to call none is best, even where a score is 1.
+    never = classification.best_threshold(np.zeros(2, int), np.array([0.2, 1.0]), "accuracy")
+    assert classification.at_threshold(np.zeros(2, int), np.array([0.2, 1.0]), never)["accuracy"] == 1
+
+
+def test_reliability_by_hand():
+    p = np.array([[0.5, 0.5], [0.5, 0.5], [0.2, 0.8], [0.6, 0.4]])
+    bins = classification.reliability(p, np.array([0, 1, 1, 1]), num_bins=4)
+    assert bins["count"].tolist() == [0, 2, 1, 1]
+    np.testing.assert_allclose(bins["confidence"], [0, 0.5, 0.6, 0.8])
+    np.testing.assert_allclose(bins["accuracy"], [0, 0.5, 0, 1])

@@ -1,0 +1,78 @@
+"""The family's defaults. An experiment is `base(group=dict(key=value), ...)`."""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from research.algorithms import finetune, max_norm
+from research.core import config, optim
+
+
+def base(**changes: Any) -> ConfigDict:
+    return config.merge(
+        dict(
+            seed=0,
+            data=dict(
+                source="pydoc",  # pydoc, sst2, imdb, trec, ag_news, ag_news_part, files
+                path=None,  # files: a folder a class, or a .csv, .tsv or .jsonl of text and label
+                text_key=None,  # files: the column or key of a text, default "text"
+                label_key=None,  # and of its class, default "label"
+                phrases=None,  # sst2: train on every phrase of the sentences, too
+                labels=None,  # trec: coarse or fine
+                valid_fraction=None,  # of train, where the source has no validation part; default 0.1
+                test_fraction=None,  # pydoc, files: likewise
+                folds=0,  # cross-validation: the training texts in so many folds
+                fold=0,  # of which this one is the test part
+                normalise="none",  # none, kim, joulin, keras: how texts are cleaned, see research/data/normalise.py
+                tokenizer="word",  # word, char, byte, wordpiece, gpt2, bpe, unigram
+                vocab_size=None,  # word, bpe, unigram: at most so many tokens
+                min_count=None,  # word: of words that training has so often
+                special=None,  # word: further special tokens, ("cls", "sep") for a BERT
+                length=64,  # tokens kept of a text, T
+                keep="head",  # of a longer text; or tail
+                buckets=0,  # batches by length, in so many; 0: of any, padded to length
+                batch_size=32,  # texts a step over all devices, B
+                eval_batch_size=128,
+            ),
+            model=dict(
+                name="recurrent",  # recurrent, cnn, ngrams, bert, gpt; the keys below are theirs, None their default
+                width=None,
+                dropout=None,
+                num_layers=None,
+                hidden=None,  # recurrent, to embedding_scale
+                cell=None,
+                bidirectional=None,
+                pool=None,
+                attention_width=None,
+                recurrent_dropout=None,
+                embedding_scale=None,
+                windows=None,  # cnn
+                maps=None,
+                order=None,  # ngrams
+                buckets=None,
+                num_heads=None,  # bert and gpt, to scan
+                mlp=None,
+                mlp_width=None,
+                scan=None,
+                kv_heads=None,  # gpt
+                positions=None,
+                norm=None,
+                bias=None,
+            ),
+            optim=optim.DEFAULTS,
+            max_norm=max_norm.DEFAULTS,
+            finetune=finetune.DEFAULTS,
+            mesh=dict(data=-1, model=1),
+            rules="",  # "", fsdp, for bert and gpt tensor and fsdp_tensor, too, or ((regex, axes), ...)
+            dtype="float32",  # compute; parameters are float32
+            num_steps="10 epochs",
+            log_every=50,
+            eval_every="1 epoch",
+            save_every="1 epoch",
+            **config.RUN,
+            best=dict(metric="valid/accuracy", mode="max", patience=None),  # patience: a duration
+            threshold="accuracy",  # two classes: what the threshold of the report maximises on validation; or f1
+            reproduces=None,
+        ),
+        **changes,
+    )

@@ -1,0 +1,218 @@
+"""The classifiers of texts against sums by hand, torch's convolution and each other's promises."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from research.core.mesh import path_name
+from research.host.errors import UserError
+from research.models import text_transformer
+from research.models.gpt import GPT
+from research.models.text_cnn import TextCNN, Window
+from research.models.text_ngrams import TextNGrams, ngrams
+from research.models.text_recurrent import TanhAttention, TextRecurrent
+
+V, N, T = 23, 3, 9
+TRANSFORMER = {"num_layers": 1, "num_heads": 2, "width": 16, "dropout": 0.0}
+MODELS = {
+    "recurrent": TextRecurrent(V, N, width=8, hidden=6),
+    "recurrent, last, gru": TextRecurrent(V, N, width=8, hidden=6, num_layers=2, cell="gru", pool="last"),
+    "recurrent, mean": TextRecurrent(V, N, width=8, hidden=6, bidirectional=False, pool="mean"),
+    "recurrent, max": TextRecurrent(V, N, width=8, hidden=6, pool="max"),
+    "cnn": TextCNN(V, N, width=8, maps=5),
+    "ngrams": TextNGrams(V, N, width=8, order=3, buckets=64),
+    "bert": text_transformer.make_bert(TRANSFORMER, V, N, 16),
+    "gpt": text_transformer.make_gpt(TRANSFORMER, V, N, 16),
+}
+every_model = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS.keys())
+
+
+def batch(rows=4, length=T, seed=0):
+    rng = np.random.default_rng(seed)
+    tokens = rng.integers(1, V, (rows, length)).astype(np.int32)
+    lengths = np.array([length, 1, 4, 6][:rows], np.int32)
+    return np.where(np.arange(length) < lengths[:, None], tokens, 0), lengths
+
+
+def weights(model, *inputs):
+    """Parameters far from their initial values: every one N(0, 0.5^2)."""
+    shapes = jax.eval_shape(model.init, jax.random.key(0), *inputs)
+    rng = np.random.default_rng(1)
+    return jax.tree.map(lambda a: np.float32(0.5 * rng.normal(size=a.shape)), shapes)
+
+
+@every_model
+def test_what_lies_beyond_a_row_changes_nothing(model):
+    """Neither other numbers there nor more room, and not the neighbours in the batch."""
+    tokens, length = batch()
+    params = weights(model, tokens, length)
+    apply = jax.jit(model.apply)
+    logits = apply(params, tokens, length)
+    assert logits.shape == (4, N) and logits.dtype == jnp.float32
+    noise = np.where(tokens == 0, 7, tokens)
+    np.testing.assert_allclose(apply(params, noise, length), logits, atol=1e-6)
+    alone = apply(params, tokens[2:3, : length[2]], length[2:3])
+    np.testing.assert_allclose(alone[0], logits[2], atol=1e-5)
+
+
+@every_model
+def test_every_token_and_every_parameter_counts(model):
+    """The logits change with each token of a row, and every parameter has a gradient."""
+    tokens, length = np.repeat(batch(1)[0], T + 1, 0), np.full(T + 1, T)
+    at = np.arange(T)
+    tokens[at, at] = tokens[at, at] % (V - 1) + 1  # row t has another token t, the last row none
+    params = weights(model, tokens, length)
+
+    @partial(jax.value_and_grad, has_aux=True)
+    def run(params):
+        logits = model.apply(params, tokens, length)
+        return (logits[-1] * np.arange(1, N + 1)).sum(), logits
+
+    (_, logits), grads = jax.jit(run)(params)
+    assert np.abs(logits[:-1] - logits[-1]).max(1).min() > 1e-4
+    still = [path_name(p) for p, g in jax.tree_util.tree_leaves_with_path(grads) if not np.abs(g).max() > 0]
+    assert [name for name in still if "segment" not in name] == []
+
+
+@pytest.mark.parametrize("name", ["recurrent, mean", "cnn"])
+def test_dropout_is_for_training_alone(name):
+    model = MODELS[name].clone(dropout=0.5)
+    tokens, length = batch()
+    params = weights(model, tokens, length)
+    train = jax.jit(lambda key: model.apply(params, tokens, length, train=True, rngs={"dropout": key}))
+    runs = [train(jax.random.key(i)) for i in (0, 0, 1)]
+    np.testing.assert_array_equal(runs[0], runs[1])
+    assert np.abs(runs[0] - runs[2]).max() > 1e-3
+    jax.jit(model.apply)(params, tokens, length)  # without a key: nothing is random
+
+
+# Recurrent
+
+
+def test_attention_weighs_by_hand():
+    """Two tokens inside, of scores tanh(0) = 0 and tanh(1): weights 1 / (1 + e^tanh(1)) and the rest; beyond exactly 0."""
+    states = np.array([[[0.0, 9.0], [1.0, 9.0], [5.0, 9.0]]], np.float32)
+    params = {
+        "hidden": {"kernel": np.array([[1.0], [0.0]], np.float32), "bias": np.zeros(1, np.float32)},
+        "score": {"kernel": np.ones((1, 1), np.float32)},
+    }
+    weights = TanhAttention(1).apply({"params": params}, states, np.array([[True, True, False]]))
+    first = 1 / (1 + np.exp(np.tanh(1)))
+    np.testing.assert_allclose(weights, [[first, 1 - first, 0]], rtol=1e-6)
+    assert weights[0, 2] == 0
+
+
+def test_recurrent_parameter_count():
+    # Jain & Wallace's sizes: 300 wide, 128 units a direction, attention over 128 hidden units.
+    D, H = 300, 128
+    model = TextRecurrent(100, 2, width=D, hidden=H)
+    tree = jax.eval_shape(model.init, jax.random.key(0), *batch())
+    ours = sum(leaf.size for leaf in jax.tree.leaves(tree))
+    direction = D * 4 * H + 4 * H + H * 4 * H
+    assert ours == 100 * D + 2 * direction + (2 * H * H + H) + H + (2 * H * 2 + 2)
+
+
+# Convolution
+
+
+def test_a_window_is_a_convolution():
+    """`jax.lax`'s convolution with zeros around, and before it one window of nothing but zeros."""
+    x = np.random.default_rng(0).normal(size=(2, 7, 4)).astype(np.float32)
+    module = Window(3, 5)
+    params = weights(module, x)
+    kernel, bias = params["params"]["kernel"], params["params"]["bias"]
+    expected = jax.lax.conv_general_dilated(x, kernel, (1,), [(2, 2)], dimension_numbers=("NWC", "WIO", "NWC")) + bias
+    ours = module.apply(params, x)
+    np.testing.assert_allclose(ours[:, 1:], expected, atol=1e-5)
+    np.testing.assert_allclose(ours[:, 0], np.broadcast_to(bias, (2, 5)), atol=1e-6)
+
+
+def test_kims_initial_values_and_size():
+    model = TextCNN(1000, 2)
+    params = jax.jit(model.init)(jax.random.key(0), *batch())["params"]
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 1000 * 300 + (3 + 4 + 5) * 300 * 100 + 300 + 602
+    for name, scale in (("tokens/embedding", 0.25), ("window_4/kernel", 0.01)):
+        group, leaf = name.split("/")
+        assert scale * 0.99 < np.abs(params[group][leaf]).max() <= scale
+        assert params[group][leaf].std() == pytest.approx(scale / 3**0.5, rel=0.02)
+    assert not np.any(params["head"]["kernel"])
+
+
+# N-grams
+
+
+def test_ngrams_by_hand():
+    tokens, length = np.array([[3, 1, 2, 0]], np.int32), np.array([3], np.int32)
+    numbers, there = ngrams(tokens, length, 3, V, 64)
+    assert numbers[0, :3, 0].tolist() == [3, 1, 2]
+    assert there[0].tolist() == [[True, False, False], [True, True, False], [True, True, True], [False] * 3]
+    factor = 116_049_371
+    two = [(3 * factor + 1) % 2**32, (1 * factor + 2) % 2**32]
+    three = (two[0] * factor + 2) % 2**32
+    assert numbers[0, 1:3, 1].tolist() == [V + h % 64 for h in two]
+    assert int(numbers[0, 2, 2]) == V + three % 64
+
+
+def test_a_bag_is_the_mean_of_its_embeddings():
+    model = MODELS["ngrams"]
+    tokens, length = np.array([[3, 1, 2, 0]], np.int32), np.array([3], np.int32)
+    params = weights(model, tokens, length)
+    table, kernel = params["params"]["tokens"]["embedding"], params["params"]["head"]["kernel"]
+    numbers, there = map(np.asarray, ngrams(tokens, length, 3, V, 64))
+    assert there.sum() == 6
+    expected = table[numbers[there]].mean(0) @ kernel
+    np.testing.assert_allclose(model.apply(params, tokens, length)[0], expected, atol=1e-5)
+
+
+def test_order_one_does_not_see_the_order():
+    model = TextNGrams(V, N, width=8, order=1)
+    tokens, length = np.array([[3, 1, 2]], np.int32), np.array([3], np.int32)
+    params = weights(model, tokens, length)
+    assert params["params"]["tokens"]["embedding"].shape == (V, 8)
+    np.testing.assert_allclose(
+        model.apply(params, tokens, length), model.apply(params, tokens[:, ::-1].copy(), length), atol=1e-6
+    )
+
+
+# Transformers
+
+
+def test_a_gpt_without_its_head_ends_in_what_the_head_reads():
+    how = {"vocab_size": V, "num_layers": 2, "num_heads": 2, "width": 16, "max_length": 16}
+    tokens, _ = batch()
+    params = weights(GPT(**how, tied=False), tokens)
+    logits = GPT(**how, tied=False).apply(params, tokens)
+    hidden = GPT(**how, head=False).apply(params, tokens)
+    np.testing.assert_allclose(hidden @ params["params"]["head"]["kernel"], logits, atol=1e-4)
+
+
+def test_paths_are_those_of_the_models_trained_before():
+    tokens, length = batch()
+    for name, there in {
+        "bert": {"encoder", "pooler", "head"},
+        "gpt": {"gpt", "head"},
+    }.items():
+        assert jax.eval_shape(MODELS[name].init, jax.random.key(0), tokens, length)["params"].keys() == there
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: TextRecurrent(V, N, cell="lstn"), "model.cell = 'lstn'; did you mean 'lstm'?"),
+        (lambda: TextRecurrent(V, N, pool="first"), "model.pool = 'first'"),
+        (lambda: TextRecurrent(V, N, hidden=0), "model.hidden = 0: at least 1"),
+        (lambda: TextRecurrent(V, N, dropout=1.0), "model.dropout = 1.0"),
+        (lambda: TextRecurrent(V, N, pool="max", attention_width=8), "model.attention_width = 8"),
+        (lambda: TextCNN(V, N, windows=()), "model.windows = ()"),
+        (lambda: TextCNN(V, N, dropout=-0.1), "model.dropout = -0.1"),
+        (lambda: TextNGrams(V, N, order=0), "model.order = 0"),
+        (lambda: text_transformer.make_bert({"width": 15}, V, N, 16), "num_"),
+    ],
+)
+def test_attributes_that_do_not_fit(make, message):
+    with pytest.raises((UserError, TypeError)) as found:
+        make()
+    assert message in str(found.value)
