@@ -60,14 +60,14 @@ MARKS = {",": 1, ".": 2, ":": 3}
 
 @_source
 def punctuation(cfg: Mapping[str, Any]) -> Corpus:
-    """Python's language reference without its marks: which of , . : follows each word, or none? In lower case.
+    """Python's language reference without its marks: which of , . : follows each word, or none?
 
     A text is a topic, in the order of their names; the last tenth of the topics are for validation. What has no letter or
     digit is no word. Differs a little between Python versions.
     """
     texts = []
     for name in sorted(topics):
-        found = (_MARKED.fullmatch(word) for word in topics[name].lower().split())
+        found = (_MARKED.fullmatch(word) for word in topics[name].split())
         texts.append([(m[1], next((MARKS[c] for c in m[0][m.end(1) :] if c in MARKS), 0)) for m in found if m])
     texts = [words for words in texts if words]
     cut = len(texts) - max(1, len(texts) // 10)

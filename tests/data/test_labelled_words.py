@@ -47,8 +47,8 @@ def test_punctuation_is_what_stood_behind_the_words(monkeypatch):
     monkeypatch.setattr(labelled_words, "topics", {"b": "Last one.", "a": 'In "short", that (is): x *** y=1; no.'})
     corpus = labelled_words.punctuation({})
     (train,), (valid,) = corpus.parts["train"], corpus.parts["valid"]
-    assert train == [("in", 0), ('"short', 1), ("that", 0), ("(is", 3), ("x", 0), ("y=1", 0), ("no", 2)]
-    assert valid == [("last", 0), ("one", 2)]
+    assert train == [("In", 0), ('"short', 1), ("that", 0), ("(is", 3), ("x", 0), ("y=1", 0), ("no", 2)]
+    assert valid == [("Last", 0), ("one", 2)]
 
 
 def test_pydoc_needs_nothing():

@@ -51,6 +51,7 @@ def test_resnet50_imagenet(tmp_path):
     two_steps("image_classification/resnet50_imagenet", tmp_path / "run", data)
 
 
+@pytest.mark.slow
 def test_bert_base_uncased(tmp_path):
     """Learnt pieces for WordPiece's; bfloat16, FSDP, a scan with remat and predictions at positions as they stand."""
     rows = [

@@ -16,6 +16,8 @@ def base(**changes: Any) -> ConfigDict:
                 path=None,  # files: a UTF-8 file, or a folder of .txt, .md, .jsonl; a file or a row is a document
                 valid_fraction=None,  # files: default 0.1
                 text_key=None,  # files: the key of a .jsonl's text, default "text"
+                clean=None,  # files: True makes characters and white space plain
+                deduplicate=None,  # files: exact, near; leaves documents out that say what another says
                 tokenizer="bpe",  # wordpiece, bpe, unigram
                 vocab_size=None,  # bpe, unigram: tokens to learn
                 length=64,  # tokens a pair of segments, T
