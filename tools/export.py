@@ -47,9 +47,13 @@ def to_huggingface(args: argparse.Namespace, e: Experiment, state: TrainState, s
 
 
 def _tokenizer(e: Experiment) -> Tokenizer | None:
-    """What a family of texts keeps in its context, itself or in its data."""
-    parts = e.context if isinstance(e.context, tuple) else (e.context,)
-    return next((part.tokenizer for part in parts if hasattr(part, "tokenizer")), None)
+    """What a family of texts keeps in its context: a `tokenizer`, or one that is both `source` and `target`."""
+    for part in (e.context, *(e.context if isinstance(e.context, tuple) else ())):
+        if hasattr(part, "tokenizer"):
+            return part.tokenizer
+        if (both := getattr(part, "source", None)) is not None and both is getattr(part, "target", None):
+            return both
+    return None
 
 
 def to_stablehlo(args: argparse.Namespace, e: Experiment, state: TrainState, step: int) -> int:

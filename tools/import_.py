@@ -63,7 +63,7 @@ def configure(source: Source, name: str, made: Path, changes: Sequence[str]) -> 
     own = any(change.startswith("data.tokenizer=") for change in changes)
     groups = {
         "model": {key: value for key, value in source.attributes.items() if key in cfg.model},
-        "data": _sizes(source) | ({} if own else _tokenizer(source, made)),
+        "data": {k: v for k, v in _sizes(source).items() if k in cfg.data} | ({} if own else _tokenizer(source, made)),
         "init": {"weights": source.where},
     }
     with cfg.unlocked(), cfg.ignore_type():

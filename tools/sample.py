@@ -57,6 +57,7 @@ def _given(args: dict[str, Any], sample: Any, name: str) -> dict[str, Any]:
     takes = inspect.signature(sample).parameters
     if given and "prompt" not in takes:
         raise UserError(f"--{next(iter(given))} is for text; {name} makes pictures")
-    if other := [k for k in given if k not in takes and "changes" not in takes]:
+    takes_more = any(one.kind is one.VAR_KEYWORD for one in takes.values())
+    if not takes_more and (other := [k for k in given if k not in takes]):
         raise UserError(f"--{other[0].replace('_', '-')} means nothing to {name}")
     return given

@@ -108,5 +108,6 @@ def _next_steps(folder: Path, name: str) -> None:
     if samples:
         print(f"\n{samples[-1]}\n{samples[-1].read_text(encoding='utf-8').strip()}")
     verb = "sample" if name.startswith(("language_model", "gan")) else "evaluate"
+    shown = name if name in config.names() else f"{folder}/config.json"
     almanac = "./almanac" if Path("almanac").is_file() else "almanac"
-    print(f"\nNext:\n  {almanac} {verb} {folder}\n  {almanac} show {name}\n  {almanac} list")
+    print(f"\nNext:\n  {almanac} {verb} {folder}\n  {almanac} show {shown}\n  {almanac} list")

@@ -166,6 +166,8 @@ def write(folder: str | Path, module: Any, params: Any, tokenizer: tokenizers.To
     }
     name = next(name for name, needs in architecture.classes if tops.issuperset(needs))
     config = {"architectures": [name], **config, "dtype": "float32", **tokenizer_files.ids(tokenizer)}
+    if config.get("is_encoder_decoder"):
+        config["decoder_start_token_id"] = config["bos_token_id"]
     with new_folder(folder) as made:
         files.write(made, config, tensors)
         if tokenizer is not None and tokenizer_files.can_write(tokenizer):

@@ -11,7 +11,7 @@ import tokenizers as hf
 from research.data import tokenizers
 from research.interop import huggingface
 from research.interop.hf import tokenizer as hf_tokenizer
-from research.models import bert, gpt
+from research.models import bert, gpt, transformer
 from tools import cli, runs
 
 SIZES = {"vocab_size": 256, "num_layers": 1, "num_heads": 2, "width": 16, "max_length": 16}
@@ -22,13 +22,15 @@ MODELS = {
         rotary_base=5e5, norm_eps=1e-6,
     ),
     "bert": bert.BertForPretraining(bert.Encoder(**SIZES | {"vocab_size": 280}, mlp_width=24)),
+    "marian": transformer.Transformer(280, 1, 1, 2, 16, 24, 64, mlp="silu", final_bias=True),
 }  # fmt: skip
 QUICK = ["--config.num_steps=2", "--config.optim.warmup=1", "--config.data.source=files", "--config.data.path=text.txt"]
 BYTES = "--config.data.tokenizer=byte"
 
 
 def make(folder, model):
-    shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 1), np.int32))["params"]
+    tokens = np.ones((3 if isinstance(model, transformer.Transformer) else 1, 1, 1), np.int32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), *tokens)["params"]
     rng = np.random.default_rng(0)
     huggingface.write(folder, model, jax.tree.map(lambda a: np.float32(0.2 * rng.normal(size=a.shape)), shapes))
 
@@ -68,8 +70,9 @@ def test_a_gpt2_becomes_a_run_and_the_run_the_same_gpt2(here, capsys):
 
     assert cli.main(["export", str(run), "--to", "huggingface", "--out", "back"]) == 0
     assert "back  GPT2LMHeadModel, step 0; read back, equal to the bit" in capsys.readouterr().out
-    for name in ("model.safetensors", "tokenizer.json"):
-        assert (here / "back" / name).read_bytes() == (here / "gpt2" / name).read_bytes()
+    assert (here / "back/model.safetensors").read_bytes() == (here / "gpt2/model.safetensors").read_bytes()
+    there, back = (json.loads((here / name / "tokenizer.json").read_text()) for name in ("gpt2", "back"))
+    assert there == back
 
     assert cli.main(["sample", str(run), "--prompt=the", "--length=4"]) == 0
     assert capsys.readouterr().out.startswith("the")
@@ -115,6 +118,49 @@ def test_a_bert_becomes_a_run_of_its_family(here, capsys):
     assert capsys.readouterr().out.startswith("back  BertForPreTraining, step 0")
     assert (here / "back/model.safetensors").read_bytes() == (here / "bert/model.safetensors").read_bytes()
     assert (here / "back/tokenizer.json").read_bytes() == (here / "bert/tokenizer.json").read_bytes()
+
+
+def test_a_marian_becomes_a_run_of_translation(here, capsys):
+    make(here / "marian", MODELS["marian"])
+    learnt = tokenizers.make("bpe", (here / "text.txt").read_text(), vocab_size=280)
+    hf_tokenizer.write(here / "marian", learnt, 16)
+    assert cli.main(["import", "marian", "--out=run"]) == 0
+    e, _, _ = runs.load(here / "run")
+    assert e.cfg.name == "translation/marian" and e.cfg.data.length == 64
+    assert e.initial.model.clone(max_length=64, source_vocab_size=None) == MODELS["marian"]
+    assert cli.main(["export", "run", "--to=huggingface", "--out=back"]) == 0
+    assert "back  MarianMTModel, step 0" in capsys.readouterr().out
+    for name in ("model.safetensors", "tokenizer.json"):
+        assert (here / "back" / name).read_bytes() == (here / "marian" / name).read_bytes()
+    about = json.loads((here / "back/config.json").read_text())
+    assert about["decoder_start_token_id"] == learnt.special["bos"] and about["eos_token_id"] == learnt.special["eos"]
+
+
+@pytest.mark.data
+def test_training_begins_with_a_folder_of_gpt2s_vocabulary(here, capsys):
+    sizes = {"num_layers": 2, "num_heads": 2, "width": 8, "max_length": 16}
+    words = [
+        "train",
+        "language_model/tiny",
+        "--workdir=run",
+        "--init-from=gpt2",
+        *QUICK,
+        "--config.data.tokenizer=gpt2",
+    ]
+    words += ["--config.model.width=8", "--config.model.bias=True"]
+    make(here / "gpt2", gpt.GPT(**sizes, vocab_size=50_257, bias=True))
+    assert cli.main(words) == 0
+    assert "init     28 arrays from gpt2 (gpt2)" in capsys.readouterr().out
+    _, state, step = runs.load(here / "run", "last")
+    table = np.asarray(state.params["tokens"]["embedding"])
+    moved = np.abs(table - huggingface.read(here / "gpt2").arrays["tokens/embedding"])
+    assert step == 2 and 0 < moved.max() < 0.1  # two steps away from where it began
+
+    make(here / "filled", gpt.GPT(**sizes, vocab_size=50_304, bias=True))
+    assert cli.main(["train", "language_model/tiny", "--workdir=other", "--init-from=filled", *words[4:]]) == 2
+    assert "tokens/embedding is [50304, 8] there (transformer.wte.weight [50304, 8]), [50257, 8] here" in (
+        capsys.readouterr().err
+    )
 
 
 def spoil(folder, how):
