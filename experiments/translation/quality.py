@@ -54,13 +54,15 @@ class Quality:
         self._tokenize = "none" if cfg.data.tokenizer == "word" else "13a"
         if unknown := [name for name in self._names if name not in SCORES]:
             raise UserError(f"scores: there is none called {unknown[0]!r}{nearest(unknown[0], SCORES)}")
+        self._ratio, self._more, self._most = cfg.translate.ratio, cfg.translate.more, model.max_length
         special = data.target.special
         how = {k: cfg.translate[k] for k in ("penalty", "alpha", "early", "min_length")}
         how |= {"eos": data.eos, "banned": [i for name, i in special.items() if name not in ("eos", "unk")]}
+        least = int(self._ratio * min(sweep.shapes[0]["source"].shape[1] for sweep in sweeps.values())) + self._more
+        beam.check(min(least, self._most), self._width, data.eos, how["penalty"], how["min_length"])
         fn = partial(translate, model, data.bos, how, cfg.dtype)
         self.translate = partial(fn, width=self._width, length=model.max_length)
         self._fn = jax.jit(fn, static_argnames=("width", "length"))
-        self._ratio, self._more, self._most = cfg.translate.ratio, cfg.translate.more, model.max_length
 
     def __call__(self, state: Any, split: str) -> dict[str, float]:
         return self.say(state, split).scores

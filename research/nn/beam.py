@@ -86,14 +86,7 @@ def search(
 
     With beam=1 and early=True it is greedy search; with a beam as wide as there are sequences and early=False, exhaustive.
     """
-    options = {"length": length, "beam": beam, "min_length": min_length}
-    for name, least in {"length": 1, "beam": 1, "min_length": 0}.items():
-        if options[name] < least:
-            raise UserError(f"{name}={options[name]}: want at least {least}")
-    if penalty not in PENALTIES:
-        raise UserError(f"unknown length penalty {penalty!r}{nearest(penalty, PENALTIES)}")
-    if eos is not None and min_length >= length:
-        raise UserError(f"min_length={min_length} leaves no room for an end within length={length}")
+    check(length, beam, eos, penalty, min_length)
     B = first.shape[0]
     norm = partial(PENALTIES[penalty], alpha=alpha)
     empty = jnp.full((B, beam, length), pad, jnp.int32)
@@ -138,6 +131,17 @@ def search(
         return _State(n, lines, alive, found, state.over | over, taken(cache, rows))
 
     return jax.lax.while_loop(going, turn, state).found
+
+
+def check(length: int, beam: int, eos: int | None, penalty: str, min_length: int) -> None:
+    """UserError for settings of `search` that are out of range, before there is anything to search."""
+    for name, value, least in (("length", length, 1), ("beam", beam, 1), ("min_length", min_length, 0)):
+        if value < least:
+            raise UserError(f"{name}={value}: want at least {least}")
+    if penalty not in PENALTIES:
+        raise UserError(f"unknown length penalty {penalty!r}{nearest(penalty, PENALTIES)}")
+    if eos is not None and min_length >= length:
+        raise UserError(f"min_length={min_length} leaves no room for an end within length={length}")
 
 
 def _allowed(
