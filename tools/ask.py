@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
 
 def _positionals_first(argv: list[str]) -> list[str]:
     """The same words with the question beside the run, wherever it stood: argparse takes both at once or neither."""
-    words, plain, options = list(argv), [], []
+    words, plain, options = list(argv), list[str](), list[str]()
     while words:
         word = words.pop(0)
         takes = word.startswith("--") and "=" not in word and word != "--help"

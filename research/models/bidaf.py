@@ -2,7 +2,8 @@
 
 Words are their characters through a convolution and a maximum over time, with vectors of their own where `words`; then two
 highway layers, a bidirectional LSTM over each text, attention both ways (eqs. 1 to 4), two more LSTMs, and a distribution
-over tokens for the answer's first and one for its last. H is `width`, D what the word vectors have: filters, words, and 1 if `match`.
+over tokens for the answer's first and one for its last. H is `width`, D the sum of
+`filters`, `words` and 1 if `match`.
 
     words/embedding [V, words]     if words     chars/embedding [C, char_width]
     char_cnn/kernel [5 char_width, filters]     char_cnn/bias [filters]

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from experiments.question_answering import answering
+from experiments.question_answering import answering, train
+from experiments.question_answering.configs.base import base
 from experiments.question_answering.reading import Found
 from research.data import questions
 from research.host.errors import UserError
@@ -76,12 +77,21 @@ def test_calibration_asks_with_and_without_the_right_passage():
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A reader and a retriever that have hardly begun to learn."""
+    """A reader, a BERT, and a retriever that have hardly begun to learn."""
     folder = tmp_path_factory.mktemp("runs")
-    few = ["num_steps=2", "optim.warmup=1", "data.passages=10", "eval_every=0"]
-    for family in ("question_answering", "retrieval"):
-        words = [f"--config.{c}" for c in few]
-        assert cli.main(["train", f"{family}/tiny", *words, f"--workdir={folder / family}"]) == 0
+    few = {"num_steps": 2, "eval_every": 0, "save_every": 2}
+    data = dict(passages=10, length=80, stride=20, question_length=24, negatives=0.3, batch_size=8, eval_batch_size=16)
+    cfg = base(
+        data=data | dict(tokenizer="bpe", vocab_size=400),
+        model=dict(name="bert", width=16, num_layers=1, num_heads=2),
+        optim=dict(warmup=1),
+        **few,
+    )
+    with cfg.unlocked():
+        cfg.name = "question_answering/tiny"
+    train.train(cfg, folder / "question_answering")
+    words = [f"--config.{key}={value}" for key, value in {**few, "optim.warmup": 1, "data.passages": 10}.items()]
+    assert cli.main(["train", "retrieval/tiny", *words, f"--workdir={folder / 'retrieval'}"]) == 0
     (folder / "documents").mkdir()
     (folder / "documents" / "a.txt").write_text("Cats sleep.\n\nThe shop opens at nine.\n")
     (folder / "documents" / "empty").mkdir()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from research.core import config, state
+from research.data import facts
 from tools import runs, train
 
 
@@ -89,3 +90,42 @@ def test_wmt14_base(tmp_path):
     small += ["model.encoder_layers=1", "model.decoder_layers=1", "model.mlp_width=64", "translate.more=4"]
     losses = two_steps("translation/wmt14_base", tmp_path / "run", text + small)
     assert losses[0] == pytest.approx(math.log(V), rel=0.5)  # the embedding's rows are of length 1, not 0
+
+
+def asked(folder):
+    """Fact sheets as a file in SQuAD's form, for its own."""
+    articles = [
+        {"title": title, "paragraphs": [{"context": passage, "qas": [
+            {"id": f"{i}-{j}", "question": q.question, "answers": [{"text": q.answer, "answer_start": q.start}]}
+            for j, q in enumerate(questions)
+        ]}]}
+        for i, (title, passage, questions) in enumerate(facts.passages("train", 40))
+    ]  # fmt: skip
+    (folder / "questions.json").write_text(json.dumps({"data": articles}))
+    return ["data.source=files", f"data.path={folder / 'questions.json'}"]
+
+
+def test_squad_bert(tmp_path):
+    """Learnt pieces for BERT's vocabulary; bfloat16, its windows, rates and decay as they stand in the config."""
+    data = [*asked(tmp_path), "data.tokenizer=bpe", "data.vocab_size=400", "data.valid_fraction=0.1"]
+    # bert-base-uncased without its pooler has 109,482,240 - 768 * 769 with 30,522 pieces; the head is 2 * 769.
+    count = parameters("question_answering/squad_bert", data)
+    assert count == 109_482_240 - 768 * 769 - (30_522 - 400) * 768 + 2 * 769
+    small = [
+        "data.length=96",
+        "data.question_length=32",
+        "data.stride=24",
+        "data.batch_size=8",
+        "data.eval_batch_size=8",
+    ]
+    small += ["model.num_layers=1", "model.width=32", "model.num_heads=2"]
+    losses = two_steps("question_answering/squad_bert", tmp_path / "run", data + small)
+    assert losses[0] < math.log(96)  # of the places that an answer may have, fewer than 96
+
+
+@pytest.mark.slow
+def test_squad_bidaf(tmp_path):
+    """Adadelta and averaged weights, characters alone, as they stand in the config."""
+    small = ["data.length=80", "data.stride=40", "data.char_min_count=1", "data.batch_size=8", "data.eval_batch_size=8"]
+    small += ["model.width=8", "model.filters=8", "data.valid_fraction=0.1"]
+    two_steps("question_answering/squad_bidaf", tmp_path / "run", asked(tmp_path) + small)
