@@ -13,6 +13,7 @@ VERBS = {
     "evaluate": "evaluate a run on its data",
     "sample": "generate from a run",
     "predict": "apply a run to files",
+    "explain": "what a classifier of texts makes of each token",
     "ask": "answer questions from a folder of documents",
     "export": "a run as one portable file, or as a folder for transformers",
     "import": "a folder of Hugging Face weights as a run",

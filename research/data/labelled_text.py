@@ -16,6 +16,7 @@ from research.data import images, labelled_corpora, normalise, tokenizers, user_
 from research.data.buckets import Bucketed, bounds
 from research.data.labelled_corpora import Corpus, Part
 from research.data.pipeline import Batch, Stream, Sweep
+from research.data.tokenizers.plain import Word
 from research.host.errors import UserError
 
 ENDS = ("head", "tail")
@@ -97,10 +98,12 @@ class Encoder:
 
     def fit(self, ids: np.ndarray) -> np.ndarray:
         """Ids of a whole text as `encode` gives them."""
-        room = self.length - len(self._around)
-        ids = ids[:room] if self.keep == "head" else ids[max(0, len(ids) - room) :]
-        ids = ids if len(ids) else np.array([self._nothing])
+        ids = self._cut(ids) if len(ids) else np.array([self._nothing])
         return np.array([*self._around[:1], *ids, *self._around[1:]], np.int32)
+
+    def _cut(self, whole: Any) -> Any:
+        room = self.length - len(self._around)
+        return whole[:room] if self.keep == "head" else whole[max(0, len(whole) - room) :]
 
     def row(self, text: str) -> dict[str, np.ndarray]:
         """A text as a model's inputs: {"tokens": i32[1, t], "length": i32[1]}."""
@@ -108,9 +111,13 @@ class Encoder:
         return {"tokens": ids[None], "length": np.array([len(ids)], np.int32)}
 
     def words(self, text: str) -> tuple[np.ndarray, list[str]]:
-        """A text's tokens as the model gets them, i32[t], and what each reads."""
+        """A text's tokens as the model gets them, i32[t], and what each reads; of a word that is unknown, the word."""
         ids = self.encode(text)
-        return ids, [self.tokenizer.decode(ids[i : i + 1]) for i in range(len(ids))]
+        shown = [self.tokenizer.decode(ids[i : i + 1]) for i in range(len(ids))]
+        words, first = self._cut(self.clean(text).split()), len(self._around[:1])
+        if isinstance(self.tokenizer, Word) and words:
+            shown[first : first + len(words)] = words
+        return ids, shown
 
 
 def load(cfg: Mapping[str, Any]) -> Labelled:
