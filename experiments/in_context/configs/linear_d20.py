@@ -2,7 +2,7 @@
 
 Garg et al. 2022 (2208.01066), section 3: from 2 d examples on, the error is near 0, as least squares' is.
 
-Cost        3e18 FLOP (an estimate: 6 x parameters x tokens); 9.5 M parameters; never run here
+Cost        1.5e17 FLOP (an estimate: 6 x parameters x tokens); 9.5 M parameters; never run here
 Run         almanac train in_context/linear_d20
 """
 
