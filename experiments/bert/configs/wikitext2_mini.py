@@ -2,7 +2,7 @@
 
 Turc's was trained on the 3.3 billion words of Wikipedia and BooksCorpus; there is no published number for this corpus.
 
-Cost        about 2 hours on 2 CPU cores (estimate); 11.2 M parameters
+Cost        3 hours on 2 CPU cores (estimate); 11.2 M parameters
 Run         almanac train bert/wikitext2_mini
 """
 

@@ -2,7 +2,7 @@
 
 Turc's was trained on the 3.3 billion words of Wikipedia and BooksCorpus; there is no published number for this corpus.
 
-Cost        about 25 minutes on 2 CPU cores; 4.5 M parameters
+Cost        30 minutes on 2 CPU cores (estimate); 4.4 M parameters
 Run         almanac train bert/wikitext2_tiny
 """
 

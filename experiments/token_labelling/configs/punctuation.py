@@ -1,6 +1,6 @@
 """Commas, full stops and colons put back into Python's language reference: nothing to download.
 
-Cost        about 3 minutes on 2 CPU cores; 0.2 M parameters
+Cost        2 minutes on 2 CPU cores; 0.2 M parameters
 Run         almanac train token_labelling/punctuation
 """
 
