@@ -35,6 +35,7 @@ def main(argv: list[str]) -> int:
     text.add_argument("--choice", action="append", default=[], metavar="TEXT", help="choose; may be repeated")
     text.add_argument("--draft", metavar="RUN", help="a smaller model's run, for speculative decoding")
     text.add_argument("--ahead", type=int, help="tokens that it drafts at a time (default: 4)")
+    text.add_argument("--beam", type=int, metavar="N", help="search with N beams in place of drawing")
     args = vars(parser.parse_args(argv))
     run = Path(args.pop("run"))
     e, state, _ = runs.load(run, args.pop("checkpoint"))

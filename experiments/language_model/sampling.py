@@ -12,7 +12,7 @@ import numpy as np
 from research.core.experiment import Experiment
 from research.data import chat, fewshot, pieces
 from research.host.errors import UserError
-from research.nn import constraints, decoding, scoring, speculative
+from research.nn import beam, constraints, decoding, scoring, speculative
 
 NEEDS = {"shots": "few_shot", "instructions": "few_shot", "chat_template": "chat", "ahead": "draft"}
 EITHER = (
@@ -20,6 +20,7 @@ EITHER = (
     ("few_shot", "chat"),
     ("regex", "json_schema"),
     *(("choice", k) for k in ("regex", "json_schema", "draft")),
+    *(("beam", k) for k in ("regex", "json_schema", "choice", "draft")),
 )
 
 
@@ -35,12 +36,15 @@ def sample(
     chat, chat_template   a JSON file of messages to reply to; a file with a template other than ChatML
     few_shot              a JSONL file of examples, of which `shots` (4) after `instructions` come before the prompt
     choice                texts, of which the likeliest is chosen: nothing is generated
+    beam                  the likeliest text that a beam so wide finds: nothing is drawn
     draft, ahead          (experiment, state) of a smaller model that drafts `ahead` (4) tokens at a time
     """
     del out
     data, model, how = e.context
     asked = {k: given.pop(k, None) for k in OPTIONS}
     _consistent({**asked, "prompt": prompt})
+    if asked["beam"] is not None and given.keys() - {"length"}:
+        raise UserError(f"--{min(given.keys() - {'length'}).replace('_', '-')} is for drawing, --beam draws nothing")
     how = {k: v for k, v in {**how, **given}.items() if k != "prompt"}
     length = how.pop("length")
     prompt, stop, lead = _prompt(e, prompt, asked, length, list(stop))
@@ -54,7 +58,9 @@ def sample(
         how["constraint"] = constraints.from_regex(pattern, pieces.of(data.tokenizer))
     how |= {"length": length, "stop": [data.tokenizer.encode(s) for s in stop], "block": 16}
     columns: Iterator[np.ndarray]
-    if asked["draft"] is None:
+    if asked["beam"] is not None:
+        columns = _searched(model, state.variables, tokens, length, asked["beam"])
+    elif asked["draft"] is None:
         columns = decoding.stream(model, state.variables, [tokens], key, **how)
     else:
         small, weights = _draft(e, *asked["draft"])
@@ -63,7 +69,7 @@ def sample(
     yield from _text(data.tokenizer, prompt, tokens, columns, stop)
 
 
-OPTIONS = ("regex", "json_schema", "choice", "few_shot", "chat", "draft", *NEEDS)
+OPTIONS = ("regex", "json_schema", "choice", "few_shot", "chat", "draft", "beam", *NEEDS)
 
 
 def _consistent(given: Mapping[str, Any]) -> None:
@@ -148,6 +154,12 @@ def _choose(e: Experiment, state: Any, context: np.ndarray, choices: Sequence[st
     share /= share.sum()
     for i in np.argsort(-scores, kind="stable"):
         yield f"{share[i]:.4f}  {scores[i]:9.3f}  {choices[i].strip()}\n"
+
+
+def _searched(model: Any, variables: Any, tokens: np.ndarray, length: int, width: int) -> Iterator[np.ndarray]:
+    """The columns of the best of `width` beams."""
+    found = beam.continued(model, variables, tokens[None], length=length, beam=width)
+    yield from np.asarray(found.tokens[:, 0]).T
 
 
 def _text(tokenizer: Any, prompt: str, tokens: np.ndarray, columns: Iterator, stop: Sequence[str]) -> Iterator[str]:
