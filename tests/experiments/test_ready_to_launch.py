@@ -71,24 +71,24 @@ def test_bert_base_uncased(tmp_path):
     assert losses[0] == pytest.approx(math.log(V) + math.log(2), rel=0.05)  # as good as two guesses
 
 
-def test_wmt14_base(tmp_path):
+def test_wmt14_en_de(tmp_path):
     """Numbers for sentences and fewer pieces; bfloat16, FSDP, the rate, the beam and the mean as they stand."""
     for part, start in (("train", 0), ("valid", 900), ("test", 950)):
         numbers = range(start, start + (900 if part == "train" else 50))
         (tmp_path / f"{part}.en").write_text("".join(f"the number {n}.\n" for n in numbers))
         (tmp_path / f"{part}.de").write_text("".join(f"die Zahl {n}.\n" for n in numbers))
     text = [f"data.path={tmp_path}", "data.vocab_size=280"]
-    e = runs.build("translation/wmt14_base", config.load("translation/wmt14_base", text))
+    e = runs.build("translation/wmt14_en_de", config.load("translation/wmt14_en_de", text))
     V = e.context[0].target.size
     # 6 (4 D^2 + 2 D F) and 6 (8 D^2 + 2 D F) weights with their biases and norms; one embedding.
     D, F = 512, 2048
     encoder, decoder = (n * D * D + n * D + 2 * D * F + F + D + (n // 2 + 2) * D for n in (4, 8))
-    assert parameters("translation/wmt14_base", text) == 6 * (encoder + decoder) + V * D
+    assert parameters("translation/wmt14_en_de", text) == 6 * (encoder + decoder) + V * D
     assert float(e.tx.schedule(4_000)) == pytest.approx((512 * 4_000) ** -0.5, rel=1e-3)  # Vaswani 2017, equation 3
     assert float(e.tx.schedule(100_000)) == pytest.approx((512 * 100_000) ** -0.5, rel=1e-3)
     small = ["data.tokens=512", "data.eval_tokens=512", "data.buckets=2", "model.width=64", "model.num_heads=2"]
     small += ["model.encoder_layers=1", "model.decoder_layers=1", "model.mlp_width=64", "translate.more=4"]
-    losses = two_steps("translation/wmt14_base", tmp_path / "run", text + small)
+    losses = two_steps("translation/wmt14_en_de", tmp_path / "run", text + small)
     assert losses[0] == pytest.approx(math.log(V), rel=0.5)  # the embedding's rows are of length 1, not 0
 
 

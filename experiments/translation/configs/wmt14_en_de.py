@@ -5,10 +5,10 @@ sacreBLEU of the text as it is written runs lower. FOLDER holds train.en, train.
 test.* (newstest2014). Their vocabulary of 37,000 byte pairs is learnt here from the training part; all pairs are in memory,
 about 6 GB. Their average is of the last five checkpoints, ten minutes apart: here of the last five, 1,500 steps apart.
 
-    almanac train translation/wmt14_base --config.data.path=FOLDER
+    almanac train translation/wmt14_en_de --config.data.path=FOLDER
 
 Cost        3.3e18 FLOP (their Table 2); 12 hours on 8 P100s as they ran it; 63 M parameters
-Run         almanac show translation/wmt14_base --config.data.path=FOLDER
+Run         almanac show translation/wmt14_en_de --config.data.path=FOLDER
 """
 
 from experiments.translation.configs.base import base
