@@ -3,7 +3,7 @@
 No published number has this protocol (Karpukhin 2020 search all of Wikipedia, with BERT): BM25 on the same passages is what
 it is set beside.
 
-Cost        about 10 minutes on 2 CPU cores; 2.6 M parameters
+Cost        about 5 minutes on 2 CPU cores; 2.6 M parameters
 Run         almanac train retrieval/squad_dual
 """
 
