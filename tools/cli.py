@@ -20,6 +20,7 @@ VERBS = {
     "replay": "run one step of a run again, with checks on",
     "report": "one page for one run or several",
     "reproduce": "train every seed of a published number",
+    "crossvalidate": "train an experiment once a fold",
     "verify": "recompute every table from its logs",
     "checkpoint": "list, show, diff, verify, copy or average checkpoints",
     "doctor": "what this machine has, and what is wrong with it",
@@ -35,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help", "help"):
         print("usage: almanac VERB ...   (almanac VERB --help tells more)\n")
-        print("\n".join(f"  {verb:<10} {what}" for verb, what in VERBS.items()))
+        print("\n".join(f"  {verb:<13} {what}" for verb, what in VERBS.items()))
         print(f"\n{EXIT}")
         return 0
     verb, *rest = argv

@@ -1,0 +1,78 @@
+"""`almanac explain` on a run of a few steps, and on what it cannot explain."""
+
+import re
+
+import pytest
+from PIL import Image
+
+from tools import cli
+
+TEXT = "the statement is evaluated before the loop ends"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "tiny"
+    changes = [f"--config.{c}" for c in ("num_steps=2", "optim.warmup=0", "eval_every=0", "data.eval_batch_size=64")]
+    assert cli.main(["train", "text_classification/tiny", *changes, f"--workdir={folder}"]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("method", ["attention", "gradient_x_input", "integrated_gradients"])
+def test_every_method_writes_a_page_and_a_picture(run, tmp_path, capsys, method):
+    out = tmp_path / "there" / "explained"
+    words = ["explain", str(run), f"--text={TEXT}", f"--method={method}", "--steps=4", f"--out={out}"]
+    assert cli.main(words) == 0
+    said = capsys.readouterr().out
+    for word in TEXT.split():
+        assert word in said and word in out.with_suffix(".html").read_text()
+    with Image.open(out.with_suffix(".png")) as image:
+        assert image.format == "PNG"
+    scores = [float(line.split()[0]) for line in said.splitlines() if line.startswith("    ")]
+    assert len(scores) == len(TEXT.split())
+    if method == "attention":
+        assert sum(scores) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_class_of_choice(run, tmp_path, capsys):
+    for name in ("debugger", "expressions"):
+        words = [
+            "explain",
+            str(run),
+            f"--text={TEXT}",
+            "--method=gradient_x_input",
+            f"--class={name}",
+            f"--out={tmp_path / name}",
+        ]
+        assert cli.main(words) == 0
+        assert capsys.readouterr().out.startswith(f"{name}: probability 0.")
+    assert (tmp_path / "debugger.html").read_text() != (tmp_path / "expressions.html").read_text()
+
+
+def test_agreement_over_a_split(run, capsys):
+    assert cli.main(["explain", str(run), "--agreement", "--split=valid"]) == 0
+    said = capsys.readouterr().out
+    tau, texts = re.search(r"^  all +(-?\d\.\d+) ± .*\((\d+)\)$", said, re.M).groups()
+    assert -1 <= float(tau) <= 1 and f"over {texts} texts of two tokens or more" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "want --text=TEXT, or --agreement, and not both"),
+        (["--text=a", "--agreement"], "want --text=TEXT, or --agreement, and not both"),
+        (["--text= "], "--text is empty"),
+        (["--text=a", "--method=atention"], "--method=atention; did you mean 'attention'?"),
+        (["--text=a", "--class=debuger"], "--class=debuger; did you mean 'debugger'?"),
+        (["--text=a", "--steps=0"], "steps = 0: at least 1"),
+        (["--agreement", "--split=tset"], "--split=tset: this experiment has no such split; did you mean 'test'?"),
+        (["--text=a", "--checkpoint=7"], "holds no checkpoint of step 7"),
+    ],
+)
+def test_mistakes(run, tmp_path, monkeypatch, capsys, words, message):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(run.rglob("*"))
+    assert cli.main(["explain", str(run), *words]) == 2
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1
+    assert sorted(run.rglob("*")) == before
