@@ -144,7 +144,7 @@ class BiDAF(nn.Module):
         n, _ = lstm(name="end")(drop(seen), lengths=p_length)
         end = self._head("end_head", drop(jnp.concatenate([g, n], -1)), passage)
         none = self.param("none", nn.initializers.zeros, ()) if self.null else OUT
-        none = jnp.full((len(start), 1), none, jnp.float32)
+        none = jnp.full((start.shape[0], 1), none, jnp.float32)  # not len: of an export it is a symbol
         return jnp.concatenate([none, start], -1), jnp.concatenate([none, end], -1)
 
     def _embedding(self, drop):
