@@ -24,13 +24,13 @@ def write(
     title: str,
     metric: str,
 ) -> None:
-    """Everything of each split, given as (probabilities f[n, N], labels i[n]), the one that chooses first.
+    """Everything of each split, given as (probabilities f[n, N], labels i[n]).
 
     `sample(name, write)` says where to: scores.txt, scores.json, and confusion_, roc_ and reliability_<split>.png. For two
-    classes, a threshold that is the best on the first split by `metric`, accuracy or f1, and what it gives on all.
+    classes and a split "valid", the threshold that is best there by `metric`, accuracy or f1, and what it gives on all.
     """
     summaries = {split: summary(*pair, classes) for split, pair in found.items()}
-    chosen = threshold(found, metric) if len(classes) == 2 else None
+    chosen = threshold(found, metric) if len(classes) == 2 and "valid" in found else None  # never on test
     whole = json.dumps({"title": title, **summaries, "threshold": chosen}, indent=1)
     words = f"{title}\n{text(summaries, chosen)}"
     sample("scores.json", lambda file: file.write_text(whole, encoding="utf-8"))
@@ -43,11 +43,11 @@ def write(
 
 
 def threshold(found: Mapping[str, tuple[np.ndarray, np.ndarray]], metric: str) -> dict[str, Any]:
-    """The threshold on the second class's probability that is best on the first split, and the scores there and elsewhere."""
-    (first, (p, labels)), *_ = found.items()
+    """The threshold on the second class's probability that is best on "valid", and the scores there and elsewhere."""
+    p, labels = found["valid"]
     value = classification.best_threshold(labels == 1, p[:, 1], metric)
     at = {name: classification.at_threshold(y == 1, q[:, 1], value) for name, (q, y) in found.items()}
-    return {"value": value, "chosen": f"the best {metric} on {first}", "at": at}
+    return {"value": value, "chosen": f"the best {metric} on valid", "at": at}
 
 
 def summary(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:

@@ -52,3 +52,7 @@ def test_many_classes_and_one_that_never_occurs(tmp_path):
     np.testing.assert_allclose(said["valid"]["macro_auc"], np.mean(areas))
     assert "and 18 classes more" in (tmp_path / "scores.txt").read_text()
     assert (tmp_path / "confusion_valid.png").stat().st_size < 100_000
+
+
+def test_no_threshold_is_chosen_on_test(tmp_path):
+    assert write(tmp_path, {"test": scores(2)}, ("no", "yes"))["threshold"] is None
