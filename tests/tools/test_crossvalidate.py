@@ -52,11 +52,16 @@ def test_real_folds(tmp_path):
     rows = [f"a {'fine' if i % 2 else 'poor'} thing {i},{'yes' if i % 2 else 'no'}" for i in range(48)]
     (tmp_path / "a.csv").write_text("\n".join(["text,label", *rows]))
     changes = [
-        "data.source=files", f"data.path={tmp_path / 'a.csv'}", "model.name=ngrams", "model.width=8", "model.hidden=None",
-        "model.dropout=None", "model.buckets=8", "num_steps=24", "eval_every=12", "data.vocab_size=None",
-        "data.eval_batch_size=8", "optim.peak_lr=0.1",
-    ]  # fmt: skip
-    found = crossvalidate.cross_validate(NAME, 2, tmp_path / "cv", "test/accuracy", changes)
+        "data.source=files",
+        f"data.path={tmp_path / 'a.csv'}",
+        "model.width=8",
+        "model.buckets=8",
+        "num_steps=24",
+    ]
+    changes += ["eval_every=12", "save_every=12", "data.length=8", "data.batch_size=8", "data.eval_batch_size=8"]
+    found = crossvalidate.cross_validate(
+        "text_classification/pydoc_ngrams", 2, tmp_path / "cv", "test/accuracy", changes
+    )
     assert found["values"] == [1.0, 1.0] and found["sd"] == 0
 
 
