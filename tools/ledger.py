@@ -2,8 +2,9 @@
 
 A config states what it reproduces in `cfg.reproduces`, a dict (or a tuple of dicts, one a number):
 
-    paper, metric, value     what was published, and the split/name that measures it here
-    low, high                two-sided tolerance for our mean: far too good is a slip as well
+    paper, metric            the source, and the split/name that measures it here
+    value, low, high         what was published, and a two-sided tolerance for our mean: far too good is a slip as well.
+                             None of the three where nothing was: ours is measured, not judged
     seeds                    how many the claim needs
     table, cost, note        optional words: where in the paper, what a seed costs, what differs
     select                   "last", or "min:valid/loss": the step with the best of another metric
@@ -36,7 +37,7 @@ COLUMNS = (
     "cost",
     "command",
 )
-REQUIRED = {"paper", "metric", "value", "low", "high", "seeds"}
+REQUIRED, PUBLISHED = {"paper", "metric", "seeds"}, {"value", "low", "high"}
 OPTIONAL = {"table", "cost", "note", "select", "best_on_test"}
 
 
@@ -54,11 +55,13 @@ def targets(name: str, config: dict[str, Any]) -> list[dict[str, Any]]:
     stated = [{k: v for k, v in target.items() if v is not None} for target in stated]
     stated = [target for target in stated if target]
     for target in stated:
-        if missing := sorted(REQUIRED - target.keys()):
+        required = REQUIRED | (PUBLISHED if PUBLISHED & target.keys() else set())
+        if missing := sorted(required - target.keys()):
             raise UserError(f"{name}: reproduces lacks {', '.join(missing)}")
-        for key in sorted(target.keys() - REQUIRED - OPTIONAL):
-            raise UserError(f"{name}: reproduces.{key} is unknown{nearest(key, REQUIRED | OPTIONAL)}")
-        if not target["low"] <= target["high"]:
+        known = REQUIRED | PUBLISHED | OPTIONAL
+        for key in sorted(target.keys() - known):
+            raise UserError(f"{name}: reproduces.{key} is unknown{nearest(key, known)}")
+        if "value" in target and not target["low"] <= target["high"]:
             raise UserError(f"{name}: reproduces.low {target['low']} is above its high {target['high']}")
     return stated
 
@@ -111,11 +114,13 @@ def _best(points: list[tuple[int, float]], way: str) -> tuple[int, float]:
 
 
 def verdict(target: dict[str, Any], values: list[float]) -> str:
-    """met, MISSED, or how far the seeds have come."""
+    """met, MISSED, or how far the seeds have come; measured, where nothing was published."""
     if not values:
         return "not yet run"
     if len(values) < target["seeds"]:
         return f"{len(values)} of {target['seeds']} seeds run"
+    if "value" not in target:
+        return "measured"
     met = target["low"] <= statistics.fmean(values) <= target["high"]
     return "met" if met else "MISSED"
 
@@ -136,7 +141,9 @@ def measured(root: Path, name: str, target: dict[str, Any]) -> list[float]:
 
 
 def decimals(target: dict[str, Any]) -> int:
-    """Decimals to print ours with: one more than the published value and its tolerance have."""
+    """Decimals to print ours with: one more than the published value and its tolerance have; 4 without them."""
+    if "value" not in target:
+        return 4
     exponents = (Decimal(str(target[key])).as_tuple().exponent for key in ("value", "low", "high"))
     return 1 + max(-min(e, 0) for e in exponents if isinstance(e, int))
 
@@ -176,7 +183,7 @@ def cells(root: Path, name: str, target: dict[str, Any], link: str) -> list[str]
         for text in (
             f"[{name}]({link})" if values else name,
             f"{source}: {target['metric']}",
-            f"{target['value']:g}",
+            f"{target['value']:g}" if "value" in target else "-",
             _ours(root, name, target, values),
             word,
             f"{parameters:,}" if parameters else "-",

@@ -38,7 +38,7 @@ def _row(root, name: str, config: dict) -> tuple[str, str, str, str, str]:
     run = ledger.results(root, name) / "run.json"
     parameters = rundir.read_json(run).get("parameters") if run.exists() else None
     targets = ledger.targets(name, config)
-    published = ", ".join(f"{t['metric']} {t['value']:g}" for t in targets)
+    published = ", ".join(f"{t['metric']} {t['value']:g}" for t in targets if "value" in t)
     file = root / "experiments" / family / "configs" / f"{short}.py"
     about = ast.get_docstring(ast.parse(file.read_text())) if file.exists() else None
     return (

@@ -126,11 +126,10 @@ def keep(folder: Path, runs: list[Path]) -> None:
 def _say(root: Path, name: str, target: dict[str, Any]) -> str:
     values = ledger.measured(root, name, target)
     ours = ledger.summary(values, ledger.decimals(target))
-    return (
-        f"{ledger.verdict(target, values)}: {target['metric']} {ours}; published "
-        f"{target['value']:g} ({target['paper']}), tolerance {target['low']:g} "
-        f"to {target['high']:g}"
-    )
+    text = f"{ledger.verdict(target, values)}: {target['metric']} {ours}; "
+    if "value" not in target:
+        return text + f"nothing published ({target['paper']})"
+    return text + f"published {target['value']:g} ({target['paper']}), tolerance {target['low']:g} to {target['high']:g}"
 
 
 def main(argv: list[str]) -> int:

@@ -36,8 +36,6 @@ class Records:
         for name in ("metrics.jsonl", "timing.jsonl"):
             _trim(folder / name, step)
             self._files[name] = open(folder / name, "a", encoding="utf-8")  # noqa: SIM115
-        # Else the first line would wait for two seconds, and the device with it.
-        threading.Thread(target=importlib.import_module, args=["tensorboardX.event_file_writer"], daemon=True).start()
         self._events = Events(folder, step)
 
     def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
@@ -115,6 +113,7 @@ class Events:
     thread, which dies on a full disk and leaves the run waiting for it."""
 
     def __init__(self, folder: Path, step: int):
+        importlib.import_module("tensorboardX.event_file_writer")  # else the device would wait for it at the first line
         self._prefix, self._step = str(folder / "events"), step
         self._writer: Any = None
         self._flushed = time.perf_counter()

@@ -49,13 +49,10 @@ def finish(process):
 
 def test_a_killed_run_resumes_to_the_bit(family, tmp_path):
     """1. SIGKILL in two phases of a run, resumed: its arrays, randomness and metric log are the undisturbed run's."""
-    for attempt in range(3):  # until a kill came after a checkpoint: else nothing was shown
-        seed = random.SystemRandom().randrange(10**6)
-        found = stress_kills.measure([family], 2, seed, tmp_path / str(attempt))
-        assert stress_kills.faults(found) == [], f"{family} (seed {seed})"
-        if any(case["kept"] for case in found["cases"]):
-            return
-    pytest.fail(f"{family}: no life was resumed")
+    seed = random.SystemRandom().randrange(10**6)
+    found = stress_kills.measure([family], 2, seed, tmp_path)
+    assert stress_kills.faults(found) == [], f"{family} (seed {seed})"
+    assert found["cases"][-1]["kept"] > 0, f"{family} (seed {seed}): no life was resumed"
 
 
 def losses(e, axes, rules, steps=4):

@@ -58,13 +58,23 @@ def test_a_later_key_that_is_none_is_the_same_experiment():
 
 
 def test_verdict_is_two_sided_and_counts_seeds():
-    target = {"low": 1.4, "high": 1.6, "seeds": 3}
+    target = {"value": 1.5, "low": 1.4, "high": 1.6, "seeds": 3}
     assert ledger.verdict(target, [1.2, 1.5, 1.5]) == "met"  # mean on the lower bound
     assert ledger.verdict(target, [1.0, 1.0, 1.0]) == "MISSED"
     assert ledger.verdict(target, [1.7, 1.7, 1.7]) == "MISSED"
     assert ledger.verdict(target, [math.nan] * 3) == "MISSED"
     assert ledger.verdict(target, [1.5, 1.5]) == "2 of 3 seeds run"
     assert ledger.verdict(target, []) == "not yet run"
+
+
+def test_where_nothing_is_published_ours_is_measured_and_not_judged(done):
+    for key in ("value", "low", "high"):
+        del done.target[key]
+    row = next(line for line in ledger.table(done.root, ledger.stated(ledger.configs()), "toy").splitlines()[2:])
+    assert row.split(" | ")[2:5] == ["-", "1.4500 ± 0.1803 (3 seeds: 1.5000, 1.2500, 1.6000)", "measured"]
+    done.target["low"] = 1.4
+    with pytest.raises(UserError, match="reproduces lacks high, value"):
+        ledger.targets("toy/x", {"reproduces": done.target})
 
 
 def test_decimals():
