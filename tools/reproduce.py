@@ -129,7 +129,9 @@ def _say(root: Path, name: str, target: dict[str, Any]) -> str:
     text = f"{ledger.verdict(target, values)}: {target['metric']} {ours}; "
     if "value" not in target:
         return text + f"nothing published ({target['paper']})"
-    return text + f"published {target['value']:g} ({target['paper']}), tolerance {target['low']:g} to {target['high']:g}"
+    return (
+        text + f"published {target['value']:g} ({target['paper']}), tolerance {target['low']:g} to {target['high']:g}"
+    )
 
 
 def main(argv: list[str]) -> int:

@@ -58,7 +58,7 @@ def build(cfg: Any) -> Experiment:
         train=train,
         evals=evals,
         init=partial(init, model, cfg.data.batch_size if cfg.data.carry else 0),
-        initial=weights.initial(cfg.init, model),
+        initial=weights.initial(cfg.init, model, data.tokenizer),
         tx=tx,
         train_step=make_train_step(partial(loss, model), tx, **options(cfg)),
         eval_step=evaluate,

@@ -53,7 +53,7 @@ def build(cfg: Any) -> Experiment:
         train=train,
         evals=evals,
         init=lambda key: model.init(key, **rows),
-        initial=weights.initial(cfg.init, model),
+        initial=weights.initial(cfg.init, model, layout.tokenizer),
         tx=tx,
         train_step=make_train_step(partial(loss, model, tuple(rows)), tx, **options(cfg)),
         eval_step=make_eval_step(fn, partial(measure, null), cfg.dtype),

@@ -74,7 +74,7 @@ def build(cfg: Any) -> Experiment:
         train=train,
         evals=evals,
         init=lambda key: model.init(key, *one),
-        initial=weights.initial(cfg.init, model),
+        initial=weights.initial(cfg.init, model, data.encoder.tokenizer),
         tx=tx,
         train_step=make_train_step(partial(loss, model), tx, **options(cfg)),
         eval_step=make_eval_step(partial(predict, model), measure, cfg.dtype),

@@ -42,7 +42,7 @@ def build(cfg: Any) -> Experiment:
         train=train,
         evals=evals,
         init=lambda key: model.init(key, jnp.zeros((1, 1), jnp.int32)),
-        initial=weights.initial(cfg.init, model),
+        initial=weights.initial(cfg.init, model, data.rows.tokenizer),
         tx=tx,
         train_step=make_train_step(partial(loss, model), tx, **options(cfg)),
         eval_step=make_eval_step(partial(predict, model), partial(measure, data.classes), cfg.dtype),

@@ -46,7 +46,7 @@ def build(cfg: Any) -> Experiment:
         train=train,
         evals=evals,
         init=lambda key: model.init(key, *jnp.ones((3, 1, 1), jnp.int32)),
-        initial=weights.initial(cfg.init, model),
+        initial=weights.initial(cfg.init, model, data.source, data.target),
         tx=tx,
         train_step=make_train_step(partial(loss, model, cfg.loss.smoothing), tx, **options(cfg)),
         eval_step=make_eval_step(partial(logits, model), measure, cfg.dtype),

@@ -41,5 +41,5 @@ class Experiment:
     rules: Sequence = ()
     sharding: Mapping[str, Sequence] = dataclasses.field(default_factory=dict)  # the model's named sets of rules
     ema: float = 0.0
-    initial: Callable | None = None  # (fresh state, note) -> a state with parameters from elsewhere, told by note(line)
+    initial: Callable | None = None  # (fresh state, run) -> a state with parameters from elsewhere, told by run.note
     context: Any = None  # what the family's own tools need: tokeniser, class names

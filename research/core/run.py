@@ -112,7 +112,7 @@ class Run:
             self._rows = [(step, row) for step, row in meta["rows"]]
         self._profiler.check(self.num_steps - self.done)
         self._open()
-        return e.initial(state, self.note) if fresh and e.initial else state
+        return e.initial(state, self) if fresh and e.initial else state
 
     def _check(self, e: Experiment) -> None:
         """What would else be found out in the middle of the run, or never."""

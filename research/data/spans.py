@@ -75,7 +75,7 @@ class Apart:
         sizes = {"question": question_length, "passage": length}
         self.inputs: dict[str, tuple] = {name: (("b", size), "int32") for name, size in sizes.items()}
         self.inputs |= {f"{name}_chars": (("b", size, word_length), "int32") for name, size in sizes.items()}
-        self._tokenizer, self._alphabet = tokenizer, {c: i for i, c in enumerate(alphabet, 2)}
+        self.tokenizer, self._alphabet = tokenizer, {c: i for i, c in enumerate(alphabet, 2)}
         self._numbers: dict[str, int] = {}
         self._ids = np.zeros(1 << 10, np.int32)
         self._chars = np.zeros((1 << 10, word_length), np.int32)
@@ -91,7 +91,7 @@ class Apart:
         if number == len(self._ids):
             self._ids = np.concatenate([self._ids, np.zeros_like(self._ids)])
             self._chars = np.concatenate([self._chars, np.zeros_like(self._chars)])
-        self._ids[number] = self._tokenizer.encode(word)[0]
+        self._ids[number] = self.tokenizer.encode(word)[0]
         letters = [self._alphabet.get(c, 1) for c in word[: self._word_length]]
         self._chars[number, : len(letters)] = letters
         self._numbers[word] = number
@@ -127,7 +127,7 @@ class Joined:
         self.length, self._question_length = length, question_length
         types = {"tokens": "int32", "segments": "int32", "token_mask": "float32"}
         self.inputs = {name: (("b", length), kind) for name, kind in types.items()}
-        self._tokenizer, self._known = tokenizer, dict[str, np.ndarray]()
+        self.tokenizer, self._known = tokenizer, dict[str, np.ndarray]()
 
     def tokens(self, text: str) -> Tokens:
         """Every piece of a word stands for the characters of the word."""
@@ -138,7 +138,7 @@ class Joined:
 
     def _pieces(self, word: str) -> np.ndarray:
         if word not in self._known:
-            self._known[word] = self._tokenizer.encode(word)
+            self._known[word] = self.tokenizer.encode(word)
         return self._known[word]
 
     def room(self, question: np.ndarray) -> int:
@@ -148,12 +148,12 @@ class Joined:
         return 2 + len(question[: self._question_length])
 
     def rows(self, questions: Sequence[np.ndarray], windows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-        cls, sep = ([self._tokenizer.special[name]] for name in ("cls", "sep"))
+        cls, sep = ([self.tokenizer.special[name]] for name in ("cls", "sep"))
         questions = [question[: self._question_length] for question in questions]
         whole = [np.concatenate([cls, q, sep, w, sep]) for q, w in zip(questions, windows, strict=True)]
         after = [np.arange(len(row)) >= len(q) + 2 for row, q in zip(whole, questions, strict=True)]
         return {
-            "tokens": filled(whole, self.length, self._tokenizer.special["pad"]),
+            "tokens": filled(whole, self.length, self.tokenizer.special["pad"]),
             "segments": filled(after, self.length),
             "token_mask": filled([np.ones(len(row)) for row in whole], self.length).astype(np.float32),
         }

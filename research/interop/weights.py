@@ -8,7 +8,8 @@ A config's `init` group says which:
     resize    of paths whose first axis may differ (an embedding's rows): the rows that both have are loaded
 
 Every other array must be there, in its shape. What the source has beside them is left out, and listed. Layers may be stacked
-(`scan`) on one side and not on the other. What no shape shows, the number of heads above all, must be the same on both sides.
+(`scan`) on one side and not on the other. What no shape shows, the number of heads above all, must be the same on both sides,
+and so must the vocabularies, unless `fresh` or `resize` names the table of tokens: every run keeps its own as vocabulary.json.
 """
 
 import dataclasses
@@ -25,12 +26,16 @@ import jax.numpy as jnp
 from research.core.experiment import Experiment
 from research.core.mesh import path_name
 from research.core.state import TrainState
+from research.data.tokenizers import Tokenizer
 from research.host.errors import UserError
+from research.host.records import write_text
 from research.interop import checkpoint_files, huggingface
 from research.interop.hf import files, paths
 from research.interop.hf.paths import Arrays
 
 SHOWN = 6  # names of a list that the report says
+VOCABULARY = "vocabulary.json"  # in a run's directory: what its token ids mean
+OTHER_TABLES = ("position", "segment", "chars")  # their rows are no tokens
 # Attributes that two models with arrays of the same shapes can differ in.
 UNSEEN = (
     "num_heads", "positions", "rotary_base", "norm", "norm_eps", "pre_norm", "mlp", "scale_embedding",
@@ -39,9 +44,10 @@ UNSEEN = (
 
 @dataclasses.dataclass(frozen=True)
 class Initial:
-    """What an experiment's parameters begin with: `initial(state, note)`, as `Experiment.initial` wants it.
+    """What an experiment's parameters begin with: `initial(state, run)`, as `Experiment.initial` wants it.
 
-    `model` is the Linen module whose parameters they are, or None where there are several networks.
+    `model` is the Linen module whose parameters they are, or None where there are several networks; `tokenizers` say what the
+    token ids that it reads mean.
     """
 
     model: Any
@@ -49,28 +55,38 @@ class Initial:
     into: str
     fresh: str
     resize: str
+    tokenizers: tuple[Tokenizer, ...] = ()
 
-    def __call__(self, state: TrainState, note: Callable[[str], None]) -> TrainState:
-        """The state with `weights` for its parameters, mutable collections and averages; `note` is told what was done.
+    def __call__(self, state: TrainState, run: Any) -> TrainState:
+        """The state with `weights` for its parameters, mutable collections and averages; `run.note` is told what was done.
 
-        UserError for what does not fit: nothing of the state has then been used.
+        UserError for what does not fit: nothing of the state has then been used. The vocabulary is kept in `run.dir`.
         """
-        if not self.weights:
-            return state
+        vocabulary = json.dumps([json.loads(tokenizer.to_json()) for tokenizer in self.tokenizers])
+        if self.weights:
+            state = self._load(state, run.note, vocabulary)
+        if self.tokenizers and run.writes:
+            write_text(run.dir / VOCABULARY, vocabulary)
+        return state
+
+    def _load(self, state: TrainState, note: Callable[[str], None], vocabulary: str) -> TrainState:
         source = read(self.weights, self.model, self.into)
         variables = {"params": state.params, **state.extra}
         leaves, tree = jax.tree_util.tree_flatten_with_path(variables)
         fitted = Fitted(source, [path_name(path) for path, _ in leaves], self.fresh, self.resize)
         variables = jax.tree.unflatten(tree, [fitted.one(path_name(path), leaf) for path, leaf in leaves])
-        for line in fitted.report():
+        lines = fitted.report()
+        if self.tokenizers and not fitted.names_tokens():
+            _check_vocabulary(self.weights, vocabulary)
+        for line in lines:
             note(line)
         params = variables.pop("params")
         averaged = jax.tree.map(jnp.copy, params) if state.ema else state.ema
         return state.replace(params=params, extra=variables, ema=averaged)
 
 
-def initial(cfg: Mapping[str, Any], model: Any) -> Initial:
-    """The `init` group of a config, and the module (a part of it may be what the weights are of) -> an Initial."""
+def initial(cfg: Mapping[str, Any], model: Any, *tokenizers: Tokenizer) -> Initial:
+    """The `init` group of a config, the module (a part of it may be what the weights are of), and what its tokens mean."""
     weights, into, fresh, resize = (cfg[key] or "" for key in ("weights", "into", "fresh", "resize"))
     for key, value in {"into": into, "fresh": fresh, "resize": resize}.items():
         if value and not weights:
@@ -80,7 +96,7 @@ def initial(cfg: Mapping[str, Any], model: Any) -> Initial:
             re.compile(pattern)
         except re.error as e:
             raise UserError(f"init.{key} = {pattern!r} is no regular expression: {e}") from None
-    return Initial(model, weights, into, fresh, resize)
+    return Initial(model, weights, into, fresh, resize, tokenizers)
 
 
 def module(e: Experiment) -> Any:
@@ -117,7 +133,7 @@ class Fitted:
         self._resized: list[str] = []
         self._fresh: list[str] = []
         self._wrong: list[str] = []
-        self._used = dict.fromkeys(self._patterns, False)
+        self._named: dict[str, list[str]] = {key: [] for key in self._patterns}
 
     def one(self, name: str, leaf: jax.Array) -> jax.Array:
         """The leaf of that name, with the loaded values, on the same devices."""
@@ -127,28 +143,34 @@ class Fitted:
             return leaf
         value = self._found.get(name)
         if value is None:
-            self._wrong.append(f"{here} {list(leaf.shape)} is not there{self._named(name)}")
+            self._wrong.append(f"{here} {list(leaf.shape)} is not there{self._there(name)}")
             return leaf
         self._taken.append(name)
         value, may_resize = value.astype(leaf.dtype), self._is("resize", here)
         if value.shape == leaf.shape:
             return jax.device_put(value, leaf.sharding)
         if not may_resize or not leaf.ndim or value.shape[1:] != leaf.shape[1:]:
-            self._wrong.append(f"{here} is {list(value.shape)} there{self._named(name)}, {list(leaf.shape)} here")
+            self._wrong.append(f"{here} is {list(value.shape)} there{self._there(name)}, {list(leaf.shape)} here")
             return leaf
         self._resized.append(f"{here} {len(value):,} -> {len(leaf):,} rows")
         rows = value[: len(leaf)]
         return jax.jit(lambda leaf, rows: leaf.at[: len(rows)].set(rows), out_shardings=leaf.sharding)(leaf, rows)
 
-    def _named(self, name: str) -> str:
+    def _there(self, name: str) -> str:
         theirs = self._theirs.get(name)
         return f" ({theirs})" if theirs else ""
 
     def _is(self, key: str, here: str) -> bool:
         pattern = self._patterns[key]
         found = bool(pattern and re.search(pattern, here))
-        self._used[key] |= found
+        if found:
+            self._named[key].append(here)
         return found
+
+    def names_tokens(self) -> bool:
+        """Whether a pattern names a table whose rows are tokens."""
+        tables = [name.split("/")[-2:] for names in self._named.values() for name in names]
+        return any(table[-1] == "embedding" and table[0] not in OTHER_TABLES for table in tables)
 
     def report(self) -> list[str]:
         """Lines on what was loaded; UserError where something did not fit, or a pattern fits nothing."""
@@ -160,7 +182,7 @@ class Fitted:
                 "tables of other lengths in init.resize, or the place of all in init.into"
             )
         for key, pattern in self._patterns.items():
-            if pattern and not self._used[key]:
+            if pattern and not self._named[key]:
                 raise UserError(f"init.{key} = {pattern!r} matches no parameter; see the paths with `almanac show`")
         left = [_short(name) for name in self._found if name not in self._taken] + list(self._source.left)
         lines = [f"init     {len(self._taken)} arrays from {where}"]
@@ -213,6 +235,20 @@ def _check_run(folder: Path, model: Any) -> None:
             raise UserError(
                 f"{folder} is a run with model.{name} = {there!r}, and model.{name} here is {here!r}: set it so"
             )
+
+
+def _check_vocabulary(weights: str, ours: str) -> None:
+    """UserError where the weights are of a run whose token ids mean something else."""
+    folder = checkpoint_files.split(weights)[0]
+    try:
+        theirs = (folder / VOCABULARY).read_text(encoding="utf-8")
+    except OSError:  # of Hugging Face, a folder of checkpoints alone, or from before they were kept
+        return
+    if theirs != ours:
+        raise UserError(
+            f"{weights} has another vocabulary (its {VOCABULARY}): the same token ids would mean other things here; make data "
+            "as its config.json says, or name the table of tokens in init.fresh, or in init.resize to load its rows all the same"
+        )
 
 
 def _attributes(module: Any) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """BERT's two tasks by hand arithmetic, texts filled in, and an encoder moved into another model."""
 
 import math
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -108,11 +109,11 @@ def test_a_pre_trained_encoder_moves_into_another_model_by_path(tmp_path):
     small = ["--config.num_steps=2", "--config.optim.warmup=1", "--config.eval_every=2"]
     assert cli.main(["train", "bert/tiny", f"--workdir={tmp_path / 'run'}", *small]) == 0
     _, theirs, _ = runs.load(tmp_path / "run", "last")
-    words = [f"init.weights={tmp_path / 'run'}", "init.fresh=^head/", "data.vocab_size=320"]
+    words = [f"init.weights={tmp_path / 'run'}", "init.fresh=^head/", "init.resize=tokens", "data.vocab_size=320"]
     e = runs.build("token_labelling", config.load("token_labelling/tiny", words))
     fresh = state.create(e.init, e.tx, 0, mesh.make_mesh({"data": 1}, jax.devices()[:1]))
     lines: list[str] = []
-    ours = e.initial(fresh, lines.append)
+    ours = e.initial(fresh, SimpleNamespace(note=lines.append, writes=False))
     jax.tree.map(np.testing.assert_array_equal, ours.params["encoder"], theirs.params["encoder"])
     jax.tree.map(np.testing.assert_array_equal, ours.params["head"], fresh.params["head"])
     report = "\n".join(lines)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -47,7 +48,8 @@ def fresh(text, *changes):
 def loaded(text, source, *changes):
     lines = []
     e, before = fresh(text, f"init.weights={source}", *changes)
-    return before, e.initial(before, lines.append), lines
+    run = SimpleNamespace(note=lines.append, writes=False)
+    return before, e.initial(before, run), lines
 
 
 def test_a_run_begins_with_the_parameters_of_another(text, source):
@@ -123,6 +125,20 @@ def test_what_does_not_fit_is_one_line(text, source, changes, message):
 def test_settings_are_looked_at_before_anything_runs(text, changes, message):
     with pytest.raises(UserError, match=message):
         fresh(text, *changes)
+
+
+def test_a_vocabulary_of_the_same_size_and_another_meaning_is_not_mixed_in(text, source, tmp_path):
+    other = tmp_path / "other.txt"
+    other.write_text(text.read_text().upper())
+    assert (source / "vocabulary.json").exists()
+    with pytest.raises(UserError, match=r"has another vocabulary \(its vocabulary.json\)"):
+        loaded(other, source)
+    before, after, _ = loaded(other, source, "init.fresh=tokens")
+    assert np.array_equal(after.params["tokens"]["embedding"], before.params["tokens"]["embedding"])
+    assert not np.array_equal(after.params["position"]["embedding"], before.params["position"]["embedding"])
+    _, theirs, _ = runs.load(source, "best")
+    _, after, _ = loaded(other, source, "init.resize=tokens")
+    assert np.array_equal(after.params["tokens"]["embedding"], theirs.params["tokens"]["embedding"])
 
 
 def test_into_names_the_place(tmp_path):
