@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from research.host.errors import UserError
-from research.host.records import write_errors, write_text
+from research.host.records import gone, write_errors, write_text
 
 NAME, LEASE = ".lock", ".lease"
 RENEWAL = 5.0  # seconds between two moves of a lease's counter
@@ -60,7 +60,7 @@ class Lock:
         if self._lease is not None:
             self._lease.check()
         elif self._fd is not None and not _is(self._fd, self.folder / NAME):
-            raise _gone(self.folder)
+            raise gone(self.folder)
 
     def release(self) -> None:
         """Frees the folder, and takes it away again if it was made for this and is empty."""
@@ -155,12 +155,6 @@ def _busy(folder: Any, who: str) -> UserError:
     return UserError(f"{folder}: another run is at work there ({who}); wait for it, stop it, or give another --workdir")
 
 
-def _gone(folder: Any) -> UserError:
-    return UserError(
-        f"{folder}: removed or replaced while the run went on; put it back, or mount it again, and start again: it resumes"
-    )
-
-
 class Slot(Protocol):
     """A place for a few bytes that are written whole."""
 
@@ -215,7 +209,7 @@ class Lease:
             return
         if found := self._find():
             raise _busy(self._name, found.get("who", ""))
-        raise _gone(self._name)
+        raise gone(self._name)
 
     def release(self) -> None:
         self._stop.set()
