@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 # JAX reads these when it is imported, which no conftest or plugin has done yet.
-DEVICES = "--xla_force_host_platform_device_count"
-if DEVICES not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DEVICES}=8".strip()
+# XLA aborts the process when eight devices of a crowded machine take 40 s to meet at a sum.
+FLAGS = {"--xla_force_host_platform_device_count": 8, "--xla_cpu_collective_call_terminate_timeout_seconds": 600}
+for flag, number in FLAGS.items():
+    if flag not in os.environ.get("XLA_FLAGS", ""):
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}={number}".strip()
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 for name, value in {
     "HF_HUB_OFFLINE": "1",

@@ -24,6 +24,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 VECTORS = re.compile(r"avx\w*|fma|f16c|amx\w*|sve\w*|asimd\w*")  # extensions that decide how sums are split
 NO_NUMBERS = (
     "--xla_force_host_platform_device_count",
+    "--xla_cpu_collective",
     "--xla_dump",
     GPU_FLAG,
 )  # XLA flags counted elsewhere, or harmless
