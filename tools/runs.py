@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 
 from research.core import config, mesh, state
 from research.core.checkpoint import Checkpoints
@@ -25,9 +26,26 @@ def build(name: str, cfg: Any) -> Experiment:
 
 
 def load_config(folder: Path) -> Any:
+    """The config of a run; what its family has come to know since then is None in it."""
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} is no run directory: it has no config.json")
-    return config.load(str(folder / "config.json"))
+    cfg = config.load(str(folder / "config.json"))
+    base = importlib.import_module(f"{config.EXPERIMENTS}.{cfg.name.split('/')[0]}.configs.base").base()
+    with cfg.unlocked():
+        _complete(cfg, base)
+    return cfg
+
+
+def _complete(cfg: Any, defaults: Any) -> None:
+    """Adds the keys that `cfg` lacks and whose default is None, the absence of a value."""
+    for key, value in defaults.items():
+        if isinstance(value, ConfigDict):
+            if key not in cfg:
+                cfg[key] = ConfigDict()
+            if isinstance(cfg[key], ConfigDict):
+                _complete(cfg[key], value)
+        elif value is None and key not in cfg:
+            cfg[key] = None
 
 
 def load(folder: str | Path, which: str = "best") -> tuple[Experiment, TrainState, int]:
