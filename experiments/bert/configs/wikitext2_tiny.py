@@ -19,7 +19,7 @@ def get_config():
         eval_every=1_000,
         save_every=1_000,
         reproduces=(
-            dict(paper="no published number of this corpus", metric="valid/mlm_loss", seeds=1, cost="51 min, one CPU core"),
-            dict(paper="no published number of this corpus", metric="valid/nsp_accuracy", seeds=1, cost="the same run"),
+            dict(paper="no published number", metric="valid/mlm_loss", seeds=1, cost="51 min, one CPU core"),
+            dict(paper="no published number", metric="valid/nsp_accuracy", seeds=1, cost="the same run"),
         ),
     )
