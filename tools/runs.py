@@ -30,9 +30,15 @@ def load_config(folder: Path) -> Any:
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} is no run directory: it has no config.json")
     cfg = config.load(str(folder / "config.json"))
-    base = importlib.import_module(f"{config.EXPERIMENTS}.{cfg.name.split('/')[0]}.configs.base").base()
+    base = f"{config.EXPERIMENTS}.{str(cfg.get('name')).split('/')[0]}.configs.base"
+    try:
+        defaults = importlib.import_module(base).base()
+    except ModuleNotFoundError as e:
+        if not f"{base}.".startswith(f"{e.name}."):  # the family is there, and lacks something else
+            raise
+        return cfg
     with cfg.unlocked():
-        _complete(cfg, base)
+        _complete(cfg, defaults)
     return cfg
 
 

@@ -35,7 +35,7 @@ def test_rows_of_words_by_hand():
     data = one("the cat sat on a mat", ("cat", 4))
     layout = apart(data)
     rows = layout.rows([layout.tokens("the mat").numbers], [layout.tokens("cats on Zoë").numbers])
-    words = layout._tokenizer.words
+    words = layout.tokenizer.words
     assert [words[i] for i in rows["question"][0]] == ["the", "mat", "<pad>", "<pad>"]
     assert [words[i] for i in rows["passage"][0]][:3] == ["<unk>", "on", "<unk>"]
     letters = {c: i for i, c in enumerate(spans.alphabet(["the cat sat on a mat", "Which cat sat?"]), 2)}
@@ -50,7 +50,7 @@ def test_many_words_are_numbered_alike():
     layout = apart(one(text, ("w0", 0)), length=5000)
     numbers = layout.tokens(text).numbers
     rows = layout.rows([numbers[:1]], [numbers])
-    assert [layout._tokenizer.words[i] for i in rows["passage"][0, [0, 1023, 1024, 4999]]] == [
+    assert [layout.tokenizer.words[i] for i in rows["passage"][0, [0, 1023, 1024, 4999]]] == [
         "w0",
         "w1023",
         "w1024",
@@ -117,7 +117,7 @@ def test_negatives_hold_no_answer_and_are_a_function_of_seed_and_epoch():
     batch = windows.gather(every, epoch=2)
     negative = batch["start"] == 0
     assert 0.35 < negative.mean() < 0.65
-    told = layout._tokenizer.words
+    told = layout.tokenizer.words
     same = 0
     for row in np.flatnonzero(negative):
         i = windows.question[row]
