@@ -43,7 +43,7 @@ def write(run: str, last: int, out: str) -> str:
             place.save(newest, state, {"averaged": steps})
             place.wait()
             place.close()
-            shutil.copyfile(folder / checkpoint_copy.CONFIG, part / checkpoint_copy.CONFIG)
+            checkpoint_copy.copy_about(folder, part)
             part.rename(target)
     finally:
         shutil.rmtree(part, ignore_errors=True)

@@ -1,7 +1,7 @@
 """Verifies checkpoints, copies them to DST under a part name, verifies the copy and renames it. DST must not exist.
 
-Of a run directory the config and the logs up to the newest step come along: `almanac train ... --workdir DST` goes on from
-there. One of `best` is for evaluate, sample and export: training would begin at 0 there.
+Of a run directory the config, the vocabulary and the logs up to the newest step come along: `almanac train ... --workdir DST`
+goes on from there. One of `best` is for evaluate, sample and export: training would begin at 0 there.
 """
 
 import json
@@ -12,9 +12,11 @@ from research.host import manifest, storage
 from research.host.errors import UserError
 from research.host.records import write_errors, write_text
 from research.interop import checkpoint_files as files
+from research.interop import weights
 from research.interop.checkpoint_files import Checkpoint
 
 CONFIG, LOGS = "config.json", ("metrics.jsonl", "timing.jsonl")
+ABOUT = (CONFIG, weights.VOCABULARY)  # what a run's checkpoints mean nothing without
 
 
 def copy(source: str, to: str) -> str:
@@ -70,12 +72,18 @@ def _fill(part: Path, folder: Path, found: list[Checkpoint]) -> None:
             raise UserError(f"cannot copy {one.path}: {e.args[0][0][2]}") from None
         if manifest.scan(place) != manifest.scan(one.path):
             raise UserError(f"{place} is not what {one.path} is; was that being written?")
+    copy_about(folder, part)
     if (folder / CONFIG).exists():
-        shutil.copyfile(folder / CONFIG, part / CONFIG)
         last = max([one.step for one in found if one.kind != "best"] or [one.step for one in found])
         for name in LOGS:
             if (folder / name).exists():
                 write_text(part / name, _until(folder / name, last))
+
+
+def copy_about(folder: Path, part: Path) -> None:
+    for name in ABOUT:
+        if (folder / name).exists():
+            shutil.copyfile(folder / name, part / name)
 
 
 def _until(log: Path, step: int) -> str:

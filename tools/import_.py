@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import importlib
 import io
 import re
 import shutil
@@ -59,7 +58,7 @@ def main(argv: list[str]) -> int:
 def configure(source: Source, name: str, made: Path, changes: Sequence[str]) -> Any:
     """The family's defaults, with the folder's model, tokenizer and length; then the changes that were asked for."""
     family = source.architecture.family
-    cfg = importlib.import_module(f"{config.EXPERIMENTS}.{family}.configs.base").base()
+    cfg = runs.defaults(family)
     own = any(change.startswith("data.tokenizer=") for change in changes)
     groups = {
         "model": {key: value for key, value in source.attributes.items() if key in cfg.model},

@@ -21,6 +21,11 @@ def family(name: str) -> Any:
     return importlib.import_module(f"{config.EXPERIMENTS}.{name.split('/')[0]}.train")
 
 
+def defaults(name: str) -> Any:
+    """A family's `base()`."""
+    return importlib.import_module(f"{config.EXPERIMENTS}.{name}.configs.base").base()
+
+
 def build(name: str, cfg: Any) -> Experiment:
     return family(name).build(cfg)
 
@@ -30,21 +35,16 @@ def load_config(folder: Path) -> Any:
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} is no run directory: it has no config.json")
     cfg = config.load(str(folder / "config.json"))
-    base = f"{config.EXPERIMENTS}.{str(cfg.get('name')).split('/')[0]}.configs.base"
-    try:
-        defaults = importlib.import_module(base).base()
-    except ModuleNotFoundError as e:
-        if not f"{base}.".startswith(f"{e.name}."):  # the family is there, and lacks something else
-            raise
-        return cfg
-    with cfg.unlocked():
-        _complete(cfg, defaults)
+    owner = str(cfg.get("name")).split("/")[0]
+    if owner in {name.split("/")[0] for name in config.names()}:
+        with cfg.unlocked():
+            _complete(cfg, defaults(owner))
     return cfg
 
 
-def _complete(cfg: Any, defaults: Any) -> None:
+def _complete(cfg: Any, known: Any) -> None:
     """Adds the keys that `cfg` lacks and whose default is None, the absence of a value."""
-    for key, value in defaults.items():
+    for key, value in known.items():
         if isinstance(value, ConfigDict):
             if key not in cfg:
                 cfg[key] = ConfigDict()

@@ -72,7 +72,7 @@ def _wishes(rng: random.Random, most: int) -> list[str]:
     """The phases to kill a run in, the last one at the end of the run."""
     middle = [*PHASES[:-1], *rng.choices(PHASES[1:-1], k=2)]
     rng.shuffle(middle)
-    return [*middle[: max(most - 1, 0)], "end"]
+    return [*middle[: most - 1], "end"]
 
 
 def _run(

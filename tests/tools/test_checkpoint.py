@@ -374,7 +374,7 @@ def test_a_whole_run(trained, tmp_path, said):
     assert status == 0 and lines[0].endswith("checkpoints/6, checkpoints/9, checkpoints/12, best/12")
     made = everything(tmp_path / "deep" / "copy")
     wanted = {name for name in was if name.startswith(("checkpoints", "best"))}
-    assert made.keys() == wanted | {"config.json", "metrics.jsonl", "timing.jsonl"}
+    assert made.keys() == wanted | {"config.json", "metrics.jsonl", "timing.jsonl", "vocabulary.json"}
     assert all(was[name] == content for name, content in made.items()) and everything(trained) == was
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["copy"]
 
@@ -472,6 +472,7 @@ def test_average_is_the_mean_and_can_be_evaluated(trained, tmp_path, said, capsy
             else arrays[1][name]
         )
         np.testing.assert_array_equal(x, want.astype(x.dtype), err_msg=name)
+    assert (tmp_path / "mean" / "vocabulary.json").read_bytes() == (trained / "vocabulary.json").read_bytes()
     assert cli.main(["evaluate", str(tmp_path / "mean")]) == 0 and "valid/loss" in capsys.readouterr().out
     assert said("verify", tmp_path / "mean")[0] == 0
 
