@@ -390,6 +390,7 @@ def test_a_folder_that_vanishes_under_a_save(states, tmp_path):
         except UserError as error:
             told += 1
             assert "removed or replaced" in str(error) or "cannot write to" in str(error)
+            assert "\n" not in str(error)
         checkpoints.close()
     assert told
 
