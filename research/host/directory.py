@@ -57,10 +57,17 @@ class Directory:
         return False, bool(changed)
 
     def close(self, error: Any, mistake: bool) -> None:
-        """Lets go. After a `mistake` of a fresh start, what has been written is taken back."""
-        if mistake and self.fresh and self._writes:
-            self._discard()
-        self._place.close(quiet=error is not None)
+        """Lets go. After a `mistake` of a fresh start, what has been written is taken back.
+
+        An error that nobody foresaw, where the folder has vanished, is told so: Orbax has a dozen words for it.
+        """
+        try:
+            if isinstance(error, Exception) and not isinstance(error, UserError):
+                self.check()
+        finally:
+            if mistake and self.fresh and self._writes:
+                self._discard()
+            self._place.close(quiet=error is not None)
 
     def _discard(self) -> None:
         for path in self.folder.iterdir() if self.folder.is_dir() else ():

@@ -18,8 +18,6 @@ from tqdm import tqdm
 from research.host.errors import UserError
 
 _one_part = threading.Lock()  # two threads may write the same file
-# What Orbax and TensorStore say, in a ValueError, where a folder vanishes while they write into it.
-VANISHED = ("NOT_FOUND", "No ArrayMetadata found", "Checkpoint directory does not exist")
 EVENTS_SECONDS = 30  # TensorBoard sees events at the latest so long after they were written
 
 
@@ -201,8 +199,6 @@ def write_errors(folder: Path) -> Iterator[None]:
             raise UserError(f"no space left to save under {folder}; free some and start again: it resumes") from e
         if isinstance(e, OSError):
             raise UserError(f"cannot write to {folder}: {e.strerror or e}") from e
-        if isinstance(e, ValueError) and any(words in str(e) for words in VANISHED):
-            raise gone(folder) from e
         raise
 
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from orbax.checkpoint import CheckpointManager
 
 from research.core import mesh, metrics, optim, state
 from research.core import run as run_module
@@ -301,6 +302,37 @@ def test_sigterm_saves_and_exits_75(whole, tmp_path):
     assert signal.getsignal(signal.SIGTERM) is handler
     same(train(folder), whole.final)
     assert (folder / "metrics.jsonl").read_bytes() == (whole.folder / "metrics.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("when", ["check_for_errors", "wait_until_finished", "close"])
+def test_a_folder_that_vanishes_under_a_save(tmp_path, monkeypatch, when):
+    """Whatever Orbax says then, and it has a dozen ways, one line tells what it was."""
+    folder = tmp_path / "run"
+
+    def fail(*args, **kwargs):
+        if folder.exists():
+            folder.rename(tmp_path / "elsewhere")
+            raise ValueError("Save failed: 1/16 params are missing .zarray in checkpoint:\nstep.")
+
+    def before_save(run, state, metrics):
+        if run.done == 8:
+            run._checkpoints.wait(), run._best.wait()
+            monkeypatch.setattr(CheckpointManager, when, fail)
+
+    with pytest.raises(UserError, match="removed or replaced while the run went on.* start again") as error:
+        train(folder, before_save=before_save)
+    assert "\n" not in str(error.value)
+    monkeypatch.undo()
+    (tmp_path / "elsewhere").rename(folder)
+    assert train(folder).step == 20
+
+
+def test_an_error_where_the_folder_stands_is_told_as_it_is(tmp_path):
+    def fail():
+        raise ValueError("of another kind")
+
+    with pytest.raises(ValueError, match="of another kind"):
+        train(tmp_path / "run", before_save=at(8, fail))
 
 
 def everything(folder):
