@@ -6,8 +6,8 @@
     checkpoints/     the newest `keep` and each `keep_every`;  best/  the best by `best.metric`
     samples/ report.json report.html curves.png, TensorBoard events;  not_finite.json, where a step was not
 
-The host never waits for the device to log: values are read an interval late, or when something needs them (evaluation, a
-checkpoint, the end).
+The device never waits for the host: values are read an interval late, or when something needs them (evaluation, a
+checkpoint, the end), and the host is at most `device.AHEAD` steps before it.
 """
 
 import contextlib
@@ -183,8 +183,7 @@ class Run:
             self._track(split, values)
             return
         self._unread.append((self.done, values))
-        for leaf in jax.tree.leaves(values):
-            leaf.copy_to_host_async()
+        device.follow(self._unread)
         if self.due(self._every["log"]):
             self._clock.mark(self.done)
             # The interval before this one: by now the device is past it.

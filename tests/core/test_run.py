@@ -229,34 +229,39 @@ def test_what_else_a_run_leaves(whole):
 
 
 class Pending:
-    """A metric on a device: records when it is read."""
+    """A metric on a device: records when it is read, and when waited for."""
 
-    def __init__(self, step, run, reads):
-        self.step, self.run, self.reads = step, run, reads
+    def __init__(self, step, run, reads, waits):
+        self.step, self.run, self.reads, self.waits = step, run, reads, waits
 
     def copy_to_host_async(self):
         pass
+
+    def block_until_ready(self):
+        self.waits.append((self.step, self.run.done))
 
     def __array__(self, *args, **kwargs):
         self.reads.append((self.step, self.run.done))
         return np.float32(1.0)
 
 
-def test_log_never_waits_for_the_device(tmp_path):
-    """A step's values are read when an interval has passed, or something else needs them."""
-    e, reads = experiment(config(save_every=0, eval_every=0)), []
+def test_the_device_never_waits_for_the_log(tmp_path):
+    """A step's values are read when an interval has passed, or something else needs them; the host keeps four steps before."""
+    e, reads, waits = experiment(config(log_every=7, save_every=0, eval_every=0)), [], []
     with Run(e.cfg, tmp_path / "run") as run:
         made = run.start(e)
         e.cfg.mark("eval_every")
         for _ in run.steps(e.train):
-            run.log("train", {"loss": (Pending(run.done, run, reads), Pending(run.done, run, reads))})
+            run.log("train", {"loss": tuple(Pending(run.done, run, reads, waits) for _ in range(2))})
             if run.done == 17:
-                assert {s for s, _ in reads} == set(range(1, 13))
+                assert {s for s, _ in reads} == set(range(1, 8))
                 run.log("valid", {"loss": 1.0})
                 assert {s for s, _ in reads} == set(range(1, 18))
             run.save(made)
     assert sorted(s for s, _ in reads) == sorted([*range(1, 21)] * 2)
-    assert all(done - step >= 3 for step, done in reads if done < 17)
+    assert all(done - step >= 7 for step, done in reads if done < 17)
+    assert {done - step for step, done in waits} == {4}
+    assert {step for step, _ in waits} == set(range(1, 14))
 
 
 # Resuming
