@@ -73,6 +73,8 @@ def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
         for line in [*data.report, *e.train.report]:
             run.note(line)
         run.baseline("valid/loss", _baselines(data), "nats/token")
+        if "rouge" in cfg.scores:
+            run.baseline("valid/rougeL", {"the source's first words": judge.lead("valid")["rougeL"]})
 
         for _, batch in run.steps(e.train):
             state, metrics = e.train_step(state, batch)

@@ -65,6 +65,18 @@ def test_one_line_is_translated_as_in_its_part(trained):
         assert data.text(row).split()[:most] == line.split()[:most]
 
 
+def test_the_lead_that_a_summary_has_to_beat(tmp_path):
+    """Targets of two and of four words: three words of each source. By hand: 2 of 3 and 2, and 1 of 3 and 4, are common."""
+    (tmp_path / "train.en").write_text("a b c d e\nf g h i\n")
+    (tmp_path / "train.de").write_text("a b\nx y f z\n")
+    for end in ("en", "de"):
+        (tmp_path / f"valid.{end}").write_text((tmp_path / f"train.{end}").read_text())
+    data = ("source=files", f"path={tmp_path}", "pair=en-de", "tokenizer=word", "length=8", "buckets=1", "tokens=64")
+    cfg = config.load("translation/tiny", [*(f"data.{key}" for key in data), "scores=('rouge',)"])
+    found = runs.build("translation/tiny", cfg).context[1].lead("valid")
+    assert found["rougeL"] == pytest.approx(100 * (4 / 5 + 2 / 7) / 2)
+
+
 def test_lines_of_a_file_and_of_a_prompt(trained, tmp_path, capsys):
     (tmp_path / "lines.txt").write_text("1 2\n\n3 4 5\n")
     capsys.readouterr()
