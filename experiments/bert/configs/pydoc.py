@@ -1,6 +1,6 @@
 """BERT-Tiny's shape on Python's language reference, pieces learnt from it: nothing to download.
 
-Cost        6 minutes on 2 CPU cores (estimate); 0.57 M parameters
+Cost        10 minutes on one CPU core; 0.57 M parameters
 Run         almanac train bert/pydoc
 """
 
