@@ -59,7 +59,7 @@ class Directory:
     def close(self, error: Any, mistake: bool) -> None:
         """Lets go. After a `mistake` of a fresh start, what has been written is taken back.
 
-        An error that nobody foresaw, where the folder has vanished, is told so: Orbax has a dozen words for it.
+        An error that nobody foresaw, where the folder has vanished, is told so: Orbax has many words for it.
         """
         try:
             if isinstance(error, Exception) and not isinstance(error, UserError):

@@ -245,23 +245,26 @@ class Pending:
         return np.float32(1.0)
 
 
-def test_the_device_never_waits_for_the_log(tmp_path):
+@pytest.mark.parametrize(
+    "log_every, read, waited", [(3, 12, {1, 2, 4, 5, 7, 8, 10, 11, 13}), (7, 7, set(range(1, 14)))]
+)
+def test_the_device_never_waits_for_the_log(tmp_path, log_every, read, waited):
     """A step's values are read when an interval has passed, or something else needs them; the host keeps four steps before."""
-    e, reads, waits = experiment(config(log_every=7, save_every=0, eval_every=0)), [], []
+    e, reads, waits = experiment(config(log_every=log_every, save_every=0, eval_every=0)), [], []
     with Run(e.cfg, tmp_path / "run") as run:
         made = run.start(e)
         e.cfg.mark("eval_every")
         for _ in run.steps(e.train):
             run.log("train", {"loss": tuple(Pending(run.done, run, reads, waits) for _ in range(2))})
             if run.done == 17:
-                assert {s for s, _ in reads} == set(range(1, 8))
+                assert {s for s, _ in reads} == set(range(1, read + 1))
                 run.log("valid", {"loss": 1.0})
                 assert {s for s, _ in reads} == set(range(1, 18))
             run.save(made)
     assert sorted(s for s, _ in reads) == sorted([*range(1, 21)] * 2)
-    assert all(done - step >= 7 for step, done in reads if done < 17)
+    assert all(done - step >= log_every for step, done in reads if done < 17)
     assert {done - step for step, done in waits} == {4}
-    assert {step for step, _ in waits} == set(range(1, 14))
+    assert {step for step, _ in waits} == waited
 
 
 # Resuming
@@ -311,7 +314,7 @@ def test_sigterm_saves_and_exits_75(whole, tmp_path):
 
 @pytest.mark.parametrize("when", ["check_for_errors", "wait_until_finished", "close"])
 def test_a_folder_that_vanishes_under_a_save(tmp_path, monkeypatch, when):
-    """Whatever Orbax says then, and it has a dozen ways, one line tells what it was."""
+    """Whatever Orbax says then, one line tells what it was."""
     folder = tmp_path / "run"
 
     def fail(*args, **kwargs):
