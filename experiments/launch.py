@@ -15,7 +15,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from research.core import config
-from research.host import cluster, determinism, device, processes, rendezvous
+from research.host import cluster, cpu, determinism, device, processes, rendezvous
 from research.host.errors import UserError
 
 DEFAULT_ROOT = "runs"
@@ -146,8 +146,9 @@ def run(train: Callable, cfg: Any, args: argparse.Namespace) -> Path | None:
     for name in ("absl", "asyncio"):  # pages of what Orbax and TensorStore raise, too, and we tell in a line
         logging.getLogger(name).setLevel(logging.CRITICAL)
     folder, profile = workdir(cfg, args), _profile(args.profile)
+    cpu.tune(args.device)  # both before JAX starts
     if cfg.deterministic:
-        determinism.switch_on()  # before JAX starts
+        determinism.switch_on()
     with _joined(cfg, args):
         device.choose(args.device)
         device.use_compilation_cache()

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from research.host import cpu
+
 # JAX reads these when it is imported, which no conftest or plugin has done yet.
 # XLA aborts the process when eight devices of a crowded machine take 40 s to meet at a sum.
 FLAGS = {"--xla_force_host_platform_device_count": 8, "--xla_cpu_collective_call_terminate_timeout_seconds": 600}
@@ -22,6 +24,8 @@ for name, value in {
     "MPLBACKEND": "agg",
 }.items():
     os.environ.setdefault(name, value)
+
+cpu.tune()  # as every verb does
 
 MIRROR = os.environ.get("ALMANAC_MIRROR")
 

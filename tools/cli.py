@@ -4,6 +4,7 @@ import importlib
 import keyword
 import sys
 
+from research.host import cpu
 from research.host.errors import nearest
 
 VERBS = {
@@ -43,6 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     if verb not in VERBS:
         print(f"almanac: there is no verb {verb!r}{nearest(verb, VERBS)}", file=sys.stderr)
         return 2
+    cpu.tune()
     from experiments.launch import guarded  # JAX comes with it: the usage above need not wait for that
 
     module = f"tools.{verb}{'_' * keyword.iskeyword(verb)}"

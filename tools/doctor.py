@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from research.data.mirror import data_folder
+from research.host import cpu
 
 PACKAGES = (
     *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain"),
@@ -62,6 +63,7 @@ def examine() -> Iterator[Row]:
     yield memory(Path("/proc/meminfo"))
     yield mirror(os.environ.get("ALMANAC_MIRROR"))
     yield folder("downloads", data_folder())
+    yield Row("cpu", cpu.describe(os.environ))
     yield compilation_cache()
     yield devices()
     yield compiled_step()

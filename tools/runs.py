@@ -12,7 +12,7 @@ from research.core import config, mesh, state
 from research.core.checkpoint import Checkpoints
 from research.core.experiment import Experiment
 from research.core.state import TrainState
-from research.host import device, storage
+from research.host import determinism, device, storage
 from research.host.errors import UserError
 
 
@@ -58,6 +58,8 @@ def load(folder: str | Path, which: str = "best") -> tuple[Experiment, TrainStat
     """-> experiment, state, step. `which`: "best" (the last, where no best is kept), "last", or a step."""
     folder = Path(folder)
     cfg = load_config(folder)
+    if cfg.deterministic:
+        determinism.switch_on()
     device.use_compilation_cache()
     e = build(cfg.name, cfg)
     place = _choose(folder, which)

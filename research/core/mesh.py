@@ -130,6 +130,16 @@ def to_device(batch: Mapping[str, np.ndarray], mesh: Mesh, batch_size: int) -> d
     }
 
 
+def platform() -> str | None:
+    """What the program under trace will run on, "cpu", "gpu" or "tpu", from the mesh that `jax.set_mesh` set.
+
+    None without a mesh, as for an exported function, which may run on any. Known while tracing, so that the form chosen for
+    one platform leaves the programs of the others as they are; `jax.lax.platform_dependent` would keep both branches.
+    """
+    device = getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
+    return device.platform if device else None
+
+
 def pin(x: jax.Array) -> jax.Array:
     """Pins a residual stream [B, ...] to the data axis, so that XLA never re-materialises it whole. Identity without a mesh."""
     mesh = jax.sharding.get_abstract_mesh()

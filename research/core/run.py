@@ -28,7 +28,7 @@ from research.core.checkpoint import Checkpoints
 from research.core.config import View, check_read
 from research.core.experiment import Experiment
 from research.core.guard import Guard
-from research.host import cluster, determinism, device, flops
+from research.host import cluster, cpu, determinism, device, flops
 from research.host.directory import Directory
 from research.host.errors import UserError, nearest
 from research.host.records import Clock, Records, write_errors, write_json
@@ -49,6 +49,7 @@ class Run:
         for key in ("num_steps", "keep", "keep_every", "save_seconds"):
             if not isinstance(cfg.get(key, 1), int | float) or cfg.get(key, 1) < 1:
                 raise UserError(f"{key} = {cfg[key]!r}: at least 1")
+        cpu.tune()  # in a notebook nothing has
         if cfg.deterministic:
             determinism.switch_on()
         self.mesh = mesh_lib.make_mesh(cfg.mesh)

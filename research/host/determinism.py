@@ -1,8 +1,9 @@
 """The switch `deterministic`, and what the promise of equal bits rests on.
 
 GPU  kernels whose sums have one order, and no choice among kernels by their speed (XLA's xla_gpu_deterministic_ops).
-CPU  the same bits each time already; but with one thread XLA sums a convolution's gradient in another order than with two
-     or more (which all agree), so the switch asks for two where the process may use but one core.
+CPU  the same bits each time already; but Eigen's convolutions sum in an order that depends on the number of threads, so the
+     switch leaves XLA its own; and where the process may use only one core it asks for two threads, since larger
+     convolutions of XLA's own differ between one and several.
 TPU  nothing to switch.
 """
 
@@ -16,7 +17,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from research.host import device
+from research.host import cpu, device
 from research.host.errors import UserError
 
 GPU_FLAG = "--xla_gpu_deterministic_ops"
@@ -34,10 +35,15 @@ def switch_on() -> None:
     """Before JAX starts its backend (again: no harm). Where a GPU runs without it already, an error."""
     from jax._src import xla_bridge  # there is no public way to ask
 
-    flags = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if flag.split("=")[0] != GPU_FLAG]
-    wanted = " ".join([*flags, f"{GPU_FLAG}=true"])
+    given = os.environ.get("XLA_FLAGS", "")
+    flags = cpu.with_own_convolutions(given)
+    wanted = " ".join([*(flag for flag in flags.split() if flag.split("=")[0] != GPU_FLAG), f"{GPU_FLAG}=true"])
     if xla_bridge.backends_are_initialized():
-        if jax.default_backend() == "gpu" and os.environ.get("XLA_FLAGS") != wanted:
+        if jax.default_backend() == "cpu" and cpu.CONVOLUTIONS in given:
+            raise UserError(
+                f"deterministic = True: JAX already runs with {cpu.CONVOLUTIONS}; set {cpu.SWITCH}=off before it starts"
+            )
+        if jax.default_backend() == "gpu" and given != wanted:
             raise UserError(
                 f"deterministic = True: JAX already runs on the GPU without it; set XLA_FLAGS={GPU_FLAG}=true before it starts"
             )

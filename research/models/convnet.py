@@ -4,6 +4,7 @@ import jax
 from flax import linen as nn
 
 from research.host.errors import UserError
+from research.nn.convolution import conv
 
 # Axes are aligned to the last dimensions. Kernels are [k, k, I, O] or [I, O].
 SHARDING = {
@@ -35,7 +36,8 @@ class ConvNet(nn.Module):
         if self.pool not in pools:
             raise UserError(f"model.pool {self.pool!r} is unknown; known: avg, max")
         for i, channels in enumerate(self.channels, 1):
-            x = nn.relu(nn.Conv(channels, (self.kernel, self.kernel), name=f"conv{i}")(x))
+            size = (self.kernel, self.kernel)
+            x = nn.relu(nn.Conv(channels, size, conv_general_dilated=conv, name=f"conv{i}")(x))
             x = pools[self.pool](x, (2, 2), strides=(2, 2))
         x = x.reshape(len(x), -1)
         x = nn.relu(nn.Dense(self.hidden, name="hidden")(x))

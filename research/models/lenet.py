@@ -4,6 +4,8 @@ as today's pruning papers train them: ReLU, max-pooling, softmax."""
 import jax
 from flax import linen as nn
 
+from research.nn.convolution import conv
+
 
 class LeNet5(nn.Module):
     """images f32[B, Y, X, C] -> logits f32[B, N]; 61,706 parameters on 28x28x1 with 10 classes.
@@ -20,7 +22,7 @@ class LeNet5(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         for i, (channels, pad) in enumerate(zip(self.channels, (self.pad, 0), strict=True), 1):
-            x = nn.relu(nn.Conv(channels, (5, 5), padding=pad, name=f"conv{i}")(x))
+            x = nn.relu(nn.Conv(channels, (5, 5), padding=pad, conv_general_dilated=conv, name=f"conv{i}")(x))
             x = nn.max_pool(x, (2, 2), strides=(2, 2))
         return MLP(self.num_classes, self.hidden, name="mlp")(x, train)
 

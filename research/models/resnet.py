@@ -8,6 +8,7 @@ from flax import linen as nn
 
 from research.core.mesh import pin
 from research.host.errors import UserError, nearest
+from research.nn.convolution import conv
 
 # form -> depth -> (bottlenecks?, blocks in each stage). CIFAR: depth = 6n + 2; 8 is for tests.
 LAYOUTS: dict[str, dict[int, tuple[bool, tuple[int, ...]]]] = {
@@ -36,7 +37,7 @@ SHARDING = {
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 # torch's momentum=0.1. torch also stores the unbiased variance n/(n-1); this is the biased one.
 Norm = partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5)
-Conv = partial(nn.Conv, use_bias=False, kernel_init=he_normal)
+Conv = partial(nn.Conv, use_bias=False, kernel_init=he_normal, conv_general_dilated=conv)
 
 
 class Block(nn.Module):

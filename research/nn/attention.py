@@ -11,7 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from research.nn.linear import flat_dot
+from research.nn.linear import einsum, flat_dot
+from research.nn.softmax import softmax
 
 Cache = dict[str, jax.Array]
 
@@ -29,12 +30,12 @@ def attend(
     True where T may look at S, and broadcasts against [B, N, G, T, S]; a row that may look
     nowhere looks everywhere alike. The softmax is f32; `drop` acts on its weights.
     """
-    scores = jnp.einsum("btngk,bsnk->bngts", q, k, preferred_element_type=jnp.float32)
+    scores = einsum("btngk,bsnk->bngts", q, k, jnp.float32)
     scores = scores * q.shape[-1] ** -0.5
     if mask is not None:
         scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
-    weights = drop(jax.nn.softmax(scores)).astype(v.dtype)
-    return jnp.einsum("bngts,bsnk->btngk", weights, v)
+    weights = drop(softmax(scores)).astype(v.dtype)
+    return einsum("bngts,bsnk->btngk", weights, v)
 
 
 def angles(positions: jax.Array, size: int, base: float = 10_000.0) -> jax.Array:

@@ -32,7 +32,8 @@ import json, os, sys
 name, steps, cores, *overrides = sys.argv[1:]
 if cores == "one":
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-from research.host import determinism, device
+from research.host import cpu, determinism, device
+cpu.tune()
 if "deterministic" in overrides:
     overrides.remove("deterministic")
     determinism.switch_on()

@@ -94,3 +94,11 @@ def test_what_differs_is_named_and_refused():
     with pytest.raises(UserError, match="would not go on to the bit: devices: 8 then, 4 now; .*--resume=force"):
         determinism.check(Path("run"), THEN, now)
     determinism.check(Path("run"), THEN, {**THEN, "driver": "12"})
+
+
+def test_convolutions_are_xlas_own():
+    """Eigen's, which a CPU is tuned to, have other bits on another number of threads."""
+    code = "from research.host import cpu; cpu.tune(); determinism.switch_on(); print(os.environ['XLA_FLAGS'])"
+    assert "ynn" not in child(code).stdout
+    late = child("from research.host import cpu; cpu.tune(); jax.devices(); determinism.switch_on()")
+    assert late.returncode == 1 and "set ALMANAC_CPU_TUNING=off before it starts" in late.stderr

@@ -189,3 +189,31 @@ def test_the_locks_hold_what_the_project_asks_for_and_name_no_place(lock, extras
         asked = asked + project["project"]["optional-dependencies"][extra]
     names = {line.split(">=")[0].split("[")[0].replace("_", "-").lower() for line in asked}
     assert names <= {pin.split("==")[0] for pin in pins}
+
+
+@pytest.mark.parametrize(
+    "given, expected",
+    [
+        ({}, "glibc.malloc.hugetlb=1"),
+        ({"GLIBC_TUNABLES": "glibc.malloc.arena_max=1"}, "glibc.malloc.arena_max=1:glibc.malloc.hugetlb=1"),
+        ({"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}, "glibc.malloc.hugetlb=0"),
+        ({"ALMANAC_CPU_TUNING": "off"}, None),
+    ],
+)
+def test_huge_pages_are_asked_for_unless_the_user_said_otherwise(monkeypatch, given, expected):
+    script = load(ROOT)
+    monkeypatch.setattr(script.glob, "glob", lambda pattern: [])
+    for name in ("GLIBC_TUNABLES", "ALMANAC_CPU_TUNING"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    script.use_huge_pages()
+    assert os.environ.get("GLIBC_TUNABLES") == expected
+
+
+def test_beside_an_accelerator_pages_stay_as_they_are(monkeypatch):
+    script = load(ROOT)
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    monkeypatch.setattr(script.glob, "glob", lambda pattern: ["/dev/nvidia0"] if "nvidia" in pattern else [])
+    script.use_huge_pages()
+    assert "GLIBC_TUNABLES" not in os.environ

@@ -1,0 +1,49 @@
+"""Convolutions as a CPU computes them fastest: for `nn.Conv(conv_general_dilated=conv)`."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from research.core import mesh
+
+
+def conv(images: jax.Array, kernel: jax.Array, strides: Any, padding: Any, **options: Any) -> jax.Array:
+    """`jax.lax.conv_general_dilated`: images f32[B, Y, X, C], kernel f32[Ky, Kx, C, O] -> f32[B, Y', X', O].
+
+    On a CPU, images of one channel with stride 1 and no dilation are convolved as a sum of Ky Kx shifted outer products, a
+    tenth of the time, for a convolution there has one number in each dot product; the gradients are JAX's own. Other images
+    are computed once, before the convolution: XLA would compute the residual sum or the norm that they come from again
+    inside each transpose of them (research/host/cpu.py keeps the barrier in the program). Elsewhere it is JAX's own.
+    """
+    plain = jax.lax.conv_general_dilated
+    if mesh.platform() != "cpu":
+        return plain(images, kernel, strides, padding, **options)
+    dilated = {*(options.get("lhs_dilation") or ()), *(options.get("rhs_dilation") or ())} - {1}
+    if kernel.ndim != 4 or not kernel.shape[2] == images.shape[-1] == 1 or set(strides) != {1} or dilated:
+        return plain(jax.lax.optimization_barrier(images), kernel, strides, padding, **options)
+    if isinstance(padding, str):
+        padding = jax.lax.padtype_to_pads(images.shape[1:3], kernel.shape[:2], strides, padding)
+
+    @jax.custom_vjp
+    def shifted(images, kernel):
+        return _outer_products(images, kernel, padding)
+
+    def forward(images, kernel):
+        return shifted(images, kernel), (images, kernel)
+
+    def backward(operands, cotangent):
+        return jax.vjp(lambda *both: plain(*both, strides, padding, **options), *operands)[1](cotangent)
+
+    shifted.defvjp(forward, backward)
+    return shifted(images, kernel)
+
+
+def _outer_products(images, kernel, padding):
+    images = jnp.pad(images, ((0, 0), *padding, (0, 0)))
+    rows, columns = (images.shape[1 + axis] - kernel.shape[axis] + 1 for axis in (0, 1))
+    return sum(
+        images[:, y : y + rows, x : x + columns] * kernel[y, x]
+        for y in range(kernel.shape[0])
+        for x in range(kernel.shape[1])
+    )
