@@ -50,7 +50,7 @@ class Pictures:
 
     def gather(self, indices: np.ndarray, epoch: int = 0) -> dict[str, np.ndarray]:
         got = self.source.gather(self.rows[indices], epoch)
-        image = got["image"].astype(np.float32) / self.white
+        image = np.divide(got["image"], self.white, dtype=np.float32)
         return {"image": image, "label": got["label"].astype(np.int32)}
 
 
@@ -212,7 +212,7 @@ def _tfds(name: str, cfg: Mapping[str, Any]) -> Images:
     shape = _shape(cfg, None if None in size else (size[0], size[1]), 1 if channels == 1 else 3)
 
     def element(example: dict) -> dict[str, np.ndarray]:
-        pixels = example[image]
+        pixels = info.features[image].decode_example_np(example[image])
         if pixels.shape != shape:
             flat = pixels[..., 0] if pixels.shape[2] == 1 else pixels
             pixels = picture_files.fit(Image.fromarray(flat), shape)
@@ -220,7 +220,7 @@ def _tfds(name: str, cfg: Mapping[str, Any]) -> Images:
 
     sources: dict[str, Source] = {}
     for part, stored in where.items():
-        source: Source = records.Records(records.load(name, stored, data_dir), element)
+        source: Source = records.Records(records.load(name, stored, data_dir, [image]), element)
         rows = np.arange(len(source))
         if len(source) * math.prod(shape) <= IN_MEMORY:
             source = Arrays(source.gather(rows, 0))
