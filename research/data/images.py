@@ -10,6 +10,7 @@ import hashlib
 import math
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,31 +28,42 @@ Parts = dict[str, np.ndarray]  # train, valid and perhaps test: row numbers
 IN_MEMORY = 512 << 20  # bytes of pixels up to which pictures are decoded once, at the start
 
 
-@dataclasses.dataclass(frozen=True)
-class Images:
-    """A data set. `valid` and `test` are None where there is none; `shape` is Y, X, C."""
-
-    train: Source
-    valid: Source | None
-    test: Source | None
-    classes: tuple[str, ...]
-    shape: Shape
-    report: list[str]
-
-
 class Pictures:
-    """Some rows of a source of {"image", "label"}, with pixels 0..white brought to f32 in 0..1."""
+    """Some rows of a source of {"image", "label"}, with pixels 0..white brought to f32 in 0..1.
 
-    def __init__(self, source: Source, rows: np.ndarray, white: float = 255):
+    `all_labels()` gives the label of every row of the source, with no picture decoded.
+    """
+
+    def __init__(self, source: Source, rows: np.ndarray, all_labels: Callable[[], np.ndarray], white: float = 255):
         self.source, self.rows, self.white = source, rows, np.float32(white)
+        self._all_labels = all_labels
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def gather(self, indices: np.ndarray, epoch: int = 0) -> dict[str, np.ndarray]:
         got = self.source.gather(self.rows[indices], epoch)
-        image = np.divide(got["image"], self.white, dtype=np.float32)
-        return {"image": image, "label": got["label"].astype(np.int32)}
+        return {"image": self.scaled(got["image"]), "label": got["label"].astype(np.int32)}
+
+    def labels(self) -> np.ndarray:
+        """i32[n], in order."""
+        return self._all_labels()[self.rows].astype(np.int32)
+
+    def scaled(self, pixels: np.ndarray) -> np.ndarray:
+        """Pixels of the source's dtype -> f32 in 0..1, without a second array of floats in between."""
+        return np.divide(pixels, self.white, dtype=np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """A data set. `valid` and `test` are None where there is none; `shape` is Y, X, C."""
+
+    train: Pictures
+    valid: Pictures | None
+    test: Pictures | None
+    classes: tuple[str, ...]
+    shape: Shape
+    report: list[str]
 
 
 SOURCES: dict[str, Callable[[Mapping[str, Any]], Images]] = {}
@@ -218,13 +230,14 @@ def _tfds(name: str, cfg: Mapping[str, Any]) -> Images:
             pixels = picture_files.fit(Image.fromarray(flat), shape)
         return {"image": pixels, "label": np.asarray(example[label])}
 
-    sources: dict[str, Source] = {}
+    sources: dict[str, Pictures] = {}
     for part, stored in where.items():
-        source: Source = records.Records(records.load(name, stored, data_dir, [image]), element)
+        encoded = records.load(name, stored, data_dir, [image])
+        source: Source = records.Records(encoded, element)
         rows = np.arange(len(source))
         if len(source) * math.prod(shape) <= IN_MEMORY:
             source = Arrays(source.gather(rows, 0))
-        sources[part] = Pictures(source, rows)
+        sources[part] = Pictures(source, rows, partial(records.column, encoded, label))
     counts = ", ".join(f"{len(source):,} {part}" for part, source in sources.items())
     report = [
         f"source   {name}: {info.features[label].num_classes} classes, {_by(shape)}",
@@ -238,9 +251,9 @@ def read(path: Path, shape: Shape) -> np.ndarray:
     return picture_files.sound(path, shape).astype(np.float32) / 255
 
 
-def most_frequent(source: Source) -> float:
-    """The accuracy of always saying the commonest class: what a classifier has to beat."""
-    labels = source.gather(np.arange(len(source)), 0)["label"]
+def most_frequent(source: Pictures) -> float:
+    """The accuracy of always saying the commonest class: a classifier's baseline."""
+    labels = source.labels()
     return float(np.bincount(labels).max() / len(labels))
 
 
@@ -266,11 +279,11 @@ def _images(
     for number, fault in ((0, "no example"), (1, "one example, never validated")):
         few = [name for name, n in zip(classes, counts, strict=True) if n == number]
         report += user_files.listed(f"warning  classes with {fault}:", few)
-    sources = {part: Pictures(whole, rows, white) for part, rows in parts.items() if len(rows)}
+    sources = {part: Pictures(whole, rows, lambda: labels, white) for part, rows in parts.items() if len(rows)}
     return _of(sources, classes, shape, report)
 
 
-def _of(sources: Mapping[str, Source], classes: tuple[str, ...], shape: Shape, report: list[str]) -> Images:
+def _of(sources: Mapping[str, Pictures], classes: tuple[str, ...], shape: Shape, report: list[str]) -> Images:
     if "train" not in sources:
         raise UserError(f"no picture to train on ({', '.join(report)})")
     valid, test = sources.get("valid"), sources.get("test")

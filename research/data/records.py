@@ -118,6 +118,11 @@ def examples(name: str, split: str) -> list[dict]:
     return [example for chunk in chunks for example in _read(found, chunk)]
 
 
+def column(records: Sequence[dict], feature: str) -> np.ndarray:
+    """One feature of every example, array[n, ...]; of `load(..., encoded=[other])` without the other being decoded."""
+    return as_arrays(records, [feature])[feature]
+
+
 def as_arrays(records: Sequence[dict], features: Sequence[str]) -> dict[str, np.ndarray]:
     """The whole of `records` in memory: `{feature: array[n, ...]}`; every example of one shape."""
     out: dict[str, np.ndarray] = {}

@@ -17,7 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 from typing import Generic, TypeVar
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 MAX_THREADS = 16  # about as many as the part of a JPEG's decoding that holds the global lock can keep busy
 WORTHWHILE = 3e-4  # seconds an item; below it, threads wait for the global lock for longer than they gain
