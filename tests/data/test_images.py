@@ -6,7 +6,7 @@ import sklearn.datasets
 from PIL import Image
 
 from research.core.config import track
-from research.data import images, picture_files
+from research.data import images, picture_files, thread_pool
 from research.host.errors import UserError
 
 
@@ -195,13 +195,20 @@ def test_arrays(tmp_path, form, dtype):
 
 
 @pytest.mark.parametrize(("dtype", "white"), [(np.uint8, 255), (np.uint8, 16), (np.float64, 1), (np.float32, 1)])
-def test_pixels_are_divided_in_single_precision(dtype, white):
+def test_pixels_are_divided_in_single_precision(monkeypatch, dtype, white):
     rng = np.random.default_rng(0)
     pixels = np.arange(white + 1).astype(dtype) if white > 1 else rng.random(1000).astype(dtype)
     source = images.Pictures(images.Arrays({"image": pixels}), np.arange(len(pixels)), lambda: pixels, white)
+    want = [float(np.float32(x) / np.float32(white)) for x in pixels]
     got = source.scaled(pixels)
     assert got.dtype == np.float32
-    assert got.tolist() == [float(np.float32(x) / np.float32(white)) for x in pixels]
+    assert got.tolist() == want
+    monkeypatch.setattr(images, "PART", 3 * pixels.itemsize)
+    monkeypatch.setattr(thread_pool, "WORTHWHILE", 0.0)
+    with thread_pool.threads(4):
+        for _ in range(3):
+            assert source.scaled(pixels).tolist() == want
+    assert source.scaled(pixels[:0]).shape == (0,)
 
 
 GOOD = {"images": np.zeros((4, 2, 2), np.uint8), "labels": np.arange(4)}
