@@ -39,7 +39,7 @@ class Pictures:
     def __init__(self, source: Source, rows: np.ndarray, all_labels: Callable[[], np.ndarray], white: float = 255):
         self.source, self.rows, self.white = source, rows, np.float32(white)
         self._all_labels = all_labels
-        self._divide: OrderedMap = OrderedMap(lambda part: np.divide(part[0], self.white, out=part[1], dtype=np.float32))
+        self._in_parts = OrderedMap(self._divide)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -56,8 +56,12 @@ class Pictures:
         """Pixels [n, Y, X, C] of the source's dtype -> f32 in 0..1; large batches by several threads, in parts of rows."""
         out = np.empty(pixels.shape, np.float32)
         size = max(1, PART * len(pixels) // max(1, pixels.nbytes))
-        self._divide([(pixels[i : i + size], out[i : i + size]) for i in range(0, len(pixels), size)])
+        self._in_parts([(pixels[i : i + size], out[i : i + size]) for i in range(0, len(pixels), size)])
         return out
+
+    def _divide(self, part: tuple[np.ndarray, np.ndarray]) -> None:
+        pixels, out = part
+        np.divide(pixels, self.white, out=out, dtype=np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
