@@ -92,8 +92,7 @@ def measure(
         paths = write_pictures(Path(made), pictures, case.stored, case.suffix)
         shape = (case.size, case.size, 3)
         labels = np.arange(len(paths)) % 2
-        changes = ["data.source=files", f"data.path={made}", f"data.size={case.size}", "data.channels=3"]
-        experiment = _build([*changes, f"data.batch_size={case.batch_size}", *case.model])
+        experiment = build(case, Path(made))
         devices = mesh.make_mesh(dict.fromkeys(experiment.cfg.mesh, 1), jax.devices()[:1])
 
         def batches() -> Iterator[dict[str, jax.Array]]:
@@ -122,8 +121,10 @@ def _counts(most: int) -> list[int]:
     return sorted({1, most, *(2**i for i in range(most.bit_length()) if 2**i < most)})
 
 
-def _build(overrides: Sequence[str]) -> Any:
-    cfg = config.load(EXPERIMENT, list(overrides))
+def build(case: Case, folder: Path) -> Any:
+    """The case's experiment over a folder of pictures; its own data is in memory, and serves to know the shapes alone."""
+    data = {"source": "files", "path": folder, "size": case.size, "channels": 3, "batch_size": case.batch_size}
+    cfg = config.load(EXPERIMENT, [*(f"data.{key}={value}" for key, value in data.items()), *case.model])
     return runs.build(cfg.name, cfg)
 
 

@@ -2,10 +2,13 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
+from research.core import state
+from research.core.mesh import make_mesh
 from research.host.errors import UserError
 from tools import bench_input
 
@@ -31,6 +34,22 @@ def test_a_tiny_case_from_end_to_end(tmp_path, monkeypatch, capsys):
     told = capsys.readouterr().out
     assert "30 x 20 jpg" in told and "batch 4" in told
     assert bench_input.table({"8": found}) + "\n" == told
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("32", 0.27e6),  # He et al. 2015, table 6: ResNet-20
+        ("224", 11_689_512 - 998 * 513),  # torchvision's resnet18, with 2 classes for its 1,000
+    ],
+)
+def test_the_cases_are_the_models_they_name(tmp_path, name, parameters):
+    bench_input.write_pictures(tmp_path, 20, (8, 8), "png")
+    case = bench_input.CASES[name]
+    experiment = bench_input.build(case, tmp_path)
+    assert experiment.train.spec["image"].shape == (case.batch_size, case.size, case.size, 3)
+    shapes, _ = state.abstract(experiment.init, experiment.tx, make_mesh({"data": 1}, jax.devices()[:1]))
+    assert state.count(shapes.params) == pytest.approx(parameters, rel=0 if name == "224" else 0.02)
 
 
 def test_the_table_holds_medians_and_the_spread():
