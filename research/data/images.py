@@ -10,6 +10,7 @@ import hashlib
 import math
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,38 +21,59 @@ from PIL import Image
 from research.data import picture_files, records, user_files
 from research.data.picture_files import Shape
 from research.data.pipeline import Arrays, Source
+from research.data.thread_pool import OrderedMap
 from research.host.errors import UserError, nearest
 
 Parts = dict[str, np.ndarray]  # train, valid and perhaps test: row numbers
 
+PART = 1 << 20  # bytes of pixels, of what a thread converts to floats at a time
 IN_MEMORY = 512 << 20  # bytes of pixels up to which pictures are decoded once, at the start
 
 
-@dataclasses.dataclass(frozen=True)
-class Images:
-    """A data set. `valid` and `test` are None where there is none; `shape` is Y, X, C."""
-
-    train: Source
-    valid: Source | None
-    test: Source | None
-    classes: tuple[str, ...]
-    shape: Shape
-    report: list[str]
-
-
 class Pictures:
-    """Some rows of a source of {"image", "label"}, with pixels 0..white brought to f32 in 0..1."""
+    """Some rows of a source of {"image", "label"}, with pixels 0..white brought to f32 in 0..1.
 
-    def __init__(self, source: Source, rows: np.ndarray, white: float = 255):
+    `all_labels()` gives the label of every row of the source, with no picture decoded.
+    """
+
+    def __init__(self, source: Source, rows: np.ndarray, all_labels: Callable[[], np.ndarray], white: float = 255):
         self.source, self.rows, self.white = source, rows, np.float32(white)
+        self._all_labels = all_labels
+        self._in_parts = OrderedMap(self._divide)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def gather(self, indices: np.ndarray, epoch: int = 0) -> dict[str, np.ndarray]:
         got = self.source.gather(self.rows[indices], epoch)
-        image = got["image"].astype(np.float32) / self.white
-        return {"image": image, "label": got["label"].astype(np.int32)}
+        return {"image": self.scaled(got["image"]), "label": got["label"].astype(np.int32)}
+
+    def labels(self) -> np.ndarray:
+        """i32[n], in order."""
+        return self._all_labels()[self.rows].astype(np.int32)
+
+    def scaled(self, pixels: np.ndarray) -> np.ndarray:
+        """Pixels [n, Y, X, C] of the source's dtype -> f32 in 0..1; large batches by several threads, in parts of rows."""
+        out = np.empty(pixels.shape, np.float32)
+        size = max(1, PART * len(pixels) // max(1, pixels.nbytes))
+        self._in_parts([(pixels[i : i + size], out[i : i + size]) for i in range(0, len(pixels), size)])
+        return out
+
+    def _divide(self, part: tuple[np.ndarray, np.ndarray]) -> None:
+        pixels, out = part
+        np.divide(pixels, self.white, out=out, dtype=np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """A data set. `valid` and `test` are None where there is none; `shape` is Y, X, C."""
+
+    train: Pictures
+    valid: Pictures | None
+    test: Pictures | None
+    classes: tuple[str, ...]
+    shape: Shape
+    report: list[str]
 
 
 SOURCES: dict[str, Callable[[Mapping[str, Any]], Images]] = {}
@@ -212,19 +234,20 @@ def _tfds(name: str, cfg: Mapping[str, Any]) -> Images:
     shape = _shape(cfg, None if None in size else (size[0], size[1]), 1 if channels == 1 else 3)
 
     def element(example: dict) -> dict[str, np.ndarray]:
-        pixels = example[image]
+        pixels = info.features[image].decode_example_np(example[image])
         if pixels.shape != shape:
             flat = pixels[..., 0] if pixels.shape[2] == 1 else pixels
             pixels = picture_files.fit(Image.fromarray(flat), shape)
         return {"image": pixels, "label": np.asarray(example[label])}
 
-    sources: dict[str, Source] = {}
+    sources: dict[str, Pictures] = {}
     for part, stored in where.items():
-        source: Source = records.Records(records.load(name, stored, data_dir), element)
+        encoded = records.load(name, stored, data_dir, [image])
+        source: Source = records.Records(encoded, element)
         rows = np.arange(len(source))
         if len(source) * math.prod(shape) <= IN_MEMORY:
             source = Arrays(source.gather(rows, 0))
-        sources[part] = Pictures(source, rows)
+        sources[part] = Pictures(source, rows, partial(records.column, encoded, label))
     counts = ", ".join(f"{len(source):,} {part}" for part, source in sources.items())
     report = [
         f"source   {name}: {info.features[label].num_classes} classes, {_by(shape)}",
@@ -238,9 +261,9 @@ def read(path: Path, shape: Shape) -> np.ndarray:
     return picture_files.sound(path, shape).astype(np.float32) / 255
 
 
-def most_frequent(source: Source) -> float:
-    """The accuracy of always saying the commonest class: what a classifier has to beat."""
-    labels = source.gather(np.arange(len(source)), 0)["label"]
+def most_frequent(source: Pictures) -> float:
+    """The accuracy of always saying the commonest class: a classifier's baseline."""
+    labels = source.labels()
     return float(np.bincount(labels).max() / len(labels))
 
 
@@ -266,11 +289,11 @@ def _images(
     for number, fault in ((0, "no example"), (1, "one example, never validated")):
         few = [name for name, n in zip(classes, counts, strict=True) if n == number]
         report += user_files.listed(f"warning  classes with {fault}:", few)
-    sources = {part: Pictures(whole, rows, white) for part, rows in parts.items() if len(rows)}
+    sources = {part: Pictures(whole, rows, lambda: labels, white) for part, rows in parts.items() if len(rows)}
     return _of(sources, classes, shape, report)
 
 
-def _of(sources: Mapping[str, Source], classes: tuple[str, ...], shape: Shape, report: list[str]) -> Images:
+def _of(sources: Mapping[str, Pictures], classes: tuple[str, ...], shape: Shape, report: list[str]) -> Images:
     if "train" not in sources:
         raise UserError(f"no picture to train on ({', '.join(report)})")
     valid, test = sources.get("valid"), sources.get("test")

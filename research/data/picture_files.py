@@ -1,6 +1,7 @@
 """The user's own picture files: listed by folder or by .csv, checked, decoded."""
 
 import csv
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from research.data import user_files
+from research.data.thread_pool import OrderedMap
 from research.host.errors import UserError
 
 Shape = tuple[int, int, int]  # Y, X, C
@@ -71,17 +73,20 @@ def csv_rows(root: Path) -> tuple[list[Row], list[str]]:
 
 def readable(rows: list[Row], shape: Shape, keep: bool) -> tuple[list[Row], list[np.ndarray], list[str]]:
     """The rows Pillow can read, their pixels if those are to be kept, and what ails the others."""
-    good, pixels, faults = [], [], []
-    for row in rows:
+
+    def attempt(row: Row) -> tuple[np.ndarray | None, str]:
         try:
             if keep:
-                pixels.append(decode(row.path, shape))
-            else:
-                Image.open(row.path).close()
-            good.append(row)
+                return decode(row.path, shape), ""
+            Image.open(row.path).close()
+            return None, ""
         except UNREADABLE as error:
-            faults.append(f"{row.name}: {'missing' if not row.path.exists() else error}")
-    return good, pixels, faults
+            return None, f"{row.name}: {'missing' if not row.path.exists() else error}"
+
+    outcomes = OrderedMap(attempt)(rows)
+    good = [row for row, (_, fault) in zip(rows, outcomes, strict=True) if not fault]
+    pixels = [image for image, _ in outcomes if image is not None]
+    return good, pixels, [fault for _, fault in outcomes if fault]
 
 
 def first_size(rows: list[Row]) -> tuple[int, int] | None:
@@ -98,7 +103,8 @@ def first_size(rows: list[Row]) -> tuple[int, int] | None:
 def decode(path: Path, shape: Shape) -> np.ndarray:
     """A file as u8[Y, X, C]: upright, scaled to cover the size and cut at the centre."""
     with Image.open(path) as image:
-        return fit(ImageOps.exif_transpose(image), shape)
+        ImageOps.exif_transpose(image, in_place=True)  # else it copies every picture that is upright
+        return fit(image, shape)
 
 
 def sound(path: Path, shape: Shape) -> np.ndarray:
@@ -113,21 +119,27 @@ def fit(image: Image.Image, shape: Shape) -> np.ndarray:
     """u8[Y, X, C], scaled to cover the size and cut at the centre."""
     if image.mode.startswith("I;16"):  # Pillow would clip at 255
         image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
-    image = image.convert("L" if shape[2] == 1 else "RGB")
+    mode = "L" if shape[2] == 1 else "RGB"
+    if image.mode != mode:  # else `convert` only copies
+        image = image.convert(mode)
     if image.size != (shape[1], shape[0]):
         image = ImageOps.fit(image, (shape[1], shape[0]), Image.Resampling.BILINEAR)
     return np.asarray(image).reshape(shape)
 
 
 class Files:
-    """Pictures decoded, to u8[n, Y, X, C], when they are wanted."""
+    """Pictures decoded when they are wanted, to u8[n, Y, X, C], by the threads of `thread_pool`.
+
+    `gather` raises UserError for the first picture, in the order of its indices, that cannot be read.
+    """
 
     def __init__(self, paths: Sequence[Path], labels: np.ndarray, shape: Shape):
         self.paths, self.labels, self.shape = paths, labels, shape
+        self._decode = OrderedMap(functools.partial(sound, shape=shape))
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def gather(self, indices: np.ndarray, epoch: int = 0) -> dict[str, np.ndarray]:
-        image = [sound(self.paths[i], self.shape) for i in indices]
+        image = self._decode([self.paths[i] for i in indices])
         return {"image": np.stack(image), "label": self.labels[indices]}

@@ -162,8 +162,11 @@ def on_device(batches: Any, mesh: Mesh, start: int, stop: int, ahead: int = 2) -
     numbered: Any = grain.MapDataset.source(_Numbered(batches, mesh, stop))[start:]
     host = iter(numbered.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2 * ahead)))
     queue: deque = deque()
-    for step, batch in enumerate(host, start):
-        queue.append(mesh_lib.to_device(batch, mesh, batches.size(step)))
-        if len(queue) > ahead:
-            yield queue.popleft()
-    yield from queue
+    try:
+        for step, batch in enumerate(host, start):
+            queue.append(mesh_lib.to_device(batch, mesh, batches.size(step)))
+            if len(queue) > ahead:
+                yield queue.popleft()
+        yield from queue
+    finally:
+        host.close()  # a run that ends early does not wait for the batches made ahead of it

@@ -18,6 +18,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.read_only_builder import builder_from_files
 
 from research.data.mirror import data_folder, fetch
+from research.data.thread_pool import OrderedMap
 from research.host.errors import UserError
 
 BUILDERS = {
@@ -40,23 +41,28 @@ _CHUNK = 1024  # examples decoded at once: bounds memory, and TFDS reads in bulk
 class Records:
     """A data source over `records` (`len`, and one by one or in bulk random access).
 
-    `decode(example) -> dict of arrays or numbers` of one shape for all examples; pure.
+    `decode(example) -> dict of arrays or numbers` of one shape for all examples; pure: the threads of `thread_pool` call
+    it where it takes long.
     """
 
     def __init__(self, records: Sequence, decode: Callable[[dict], dict]):
-        self.records, self.decode = records, decode
+        self.records, self._decode = records, OrderedMap(decode)
 
     def __len__(self) -> int:
         return len(self.records)
 
     def gather(self, indices: np.ndarray, epoch: int = 0) -> dict[str, np.ndarray]:
         """Rows stacked: `{name: array[n, ...]}`."""
-        rows = [self.decode(example) for example in _read(self.records, indices)]
+        examples = _read(self.records, indices)
+        with _quiet():
+            rows = self._decode(examples)
         return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
-def load(name: str, split: str, data_dir: str | None = None) -> Sequence[dict]:
+def load(name: str, split: str, data_dir: str | None = None, encoded: Sequence[str] = ()) -> Sequence[dict]:
     """Examples of a split (`train`, `train[:90%]`, ...) as a random-access sequence of dicts.
+
+    The features named by `encoded` are left as stored (a picture is the bytes of its file), for the caller to decode.
 
     `name` is one of `BUILDERS`, or a prepared TFDS data set (`name/config:version`) under
     `data_dir`, else `TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
@@ -64,7 +70,8 @@ def load(name: str, split: str, data_dir: str | None = None) -> Sequence[dict]:
     loaded = builder(name, data_dir)
     try:
         with _quiet():
-            return loaded.as_data_source(split)
+            skipped = {feature: tfds.decode.SkipDecoding() for feature in encoded}
+            return loaded.as_data_source(split, decoders=skipped or None)
     except NotImplementedError:
         raise UserError(
             f"{loaded.data_path} is stored as {loaded.info.file_format.value}, which has no random "
@@ -109,6 +116,11 @@ def examples(name: str, split: str) -> list[dict]:
     found = load(name, split)
     chunks = (range(start, min(start + _CHUNK, len(found))) for start in range(0, len(found), _CHUNK))
     return [example for chunk in chunks for example in _read(found, chunk)]
+
+
+def column(records: Sequence[dict], feature: str) -> np.ndarray:
+    """One feature of every example, array[n, ...]; of `load(..., encoded=[other])` without the other being decoded."""
+    return as_arrays(records, [feature])[feature]
 
 
 def as_arrays(records: Sequence[dict], features: Sequence[str]) -> dict[str, np.ndarray]:

@@ -6,7 +6,7 @@ import sklearn.datasets
 from PIL import Image
 
 from research.core.config import track
-from research.data import images, picture_files
+from research.data import images, picture_files, thread_pool
 from research.host.errors import UserError
 
 
@@ -194,6 +194,23 @@ def test_arrays(tmp_path, form, dtype):
         assert got["image"].dtype == np.float32
 
 
+@pytest.mark.parametrize(("dtype", "white"), [(np.uint8, 255), (np.uint8, 16), (np.float64, 1), (np.float32, 1)])
+def test_pixels_are_divided_in_single_precision(monkeypatch, dtype, white):
+    rng = np.random.default_rng(0)
+    pixels = np.arange(white + 1).astype(dtype) if white > 1 else rng.random(1000).astype(dtype)
+    source = images.Pictures(images.Arrays({"image": pixels}), np.arange(len(pixels)), lambda: pixels, white)
+    want = [float(np.float32(x) / np.float32(white)) for x in pixels]
+    got = source.scaled(pixels)
+    assert got.dtype == np.float32
+    assert got.tolist() == want
+    monkeypatch.setattr(images, "PART", 3 * pixels.itemsize)
+    monkeypatch.setattr(thread_pool, "WORTHWHILE", 0.0)
+    with thread_pool.threads(4):
+        for _ in range(3):
+            assert source.scaled(pixels).tolist() == want
+    assert source.scaled(pixels[:0]).shape == (0,)
+
+
 GOOD = {"images": np.zeros((4, 2, 2), np.uint8), "labels": np.arange(4)}
 
 
@@ -253,6 +270,15 @@ def test_no_validation_where_none_is_wanted(folder):
         load(folder, valid_fraction=0.5, test_fraction=0.5)
 
 
-def test_most_frequent_class():
-    source = images.Arrays({"image": np.zeros((4, 1)), "label": np.array([2, 0, 2, 2])})
+def test_most_frequent_class_needs_no_picture(folder, monkeypatch):
+    labels = np.array([2, 0, 2, 2, 1, 1])
+    source = images.Pictures(images.Arrays({"image": np.zeros((6, 1))}), np.arange(4), lambda: labels)
     assert images.most_frequent(source) == 0.75
+    monkeypatch.setattr(images, "IN_MEMORY", 0)
+    train = load(folder).train
+    labels = everything(train)["label"]
+    for path in train.source.paths:
+        path.unlink()
+    assert images.most_frequent(train) == 0.5
+    np.testing.assert_array_equal(train.labels(), labels)
+    assert train.labels().dtype == np.int32

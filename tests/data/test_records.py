@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from research.data import images, mirror, records
+from research.data import images, mirror, records, thread_pool
 from research.data.builders import fashion_mnist, idx, mnist, tiny_shakespeare
 from research.host.errors import UserError
 
@@ -164,6 +164,21 @@ def test_prepared_pictures_of_any_size(toy, monkeypatch, limit):
     np.testing.assert_allclose(got["image"][0], np.broadcast_to([200 / 255, 100 / 255, 0], (4, 6, 3)))
     assert got["image"].dtype == np.float32
     assert got["label"].tolist() == [1, 0]
+    assert (data.train.labels().tolist(), data.valid.labels().tolist()) == ([0, 1] * 9, [0, 1])
+
+
+@pytest.mark.parametrize("count", [1, 2, 8])
+def test_prepared_pictures_from_any_number_of_threads(toy, monkeypatch, count):
+    monkeypatch.setattr(images, "IN_MEMORY", 0)
+    monkeypatch.setattr(thread_pool, "WORTHWHILE", 0.0)
+    train = images.load({"source": "tfds:toy", "data_dir": str(toy), "size": [4, 6]}).train
+    rows = np.random.default_rng(0).permutation(18)
+    one_by_one = [train.gather(rows[i : i + 1]) for i in range(18)]
+    with thread_pool.threads(count):
+        got = train.gather(rows)
+    for key, values in got.items():
+        np.testing.assert_array_equal(values, np.concatenate([row[key] for row in one_by_one]))
+    np.testing.assert_array_equal(got["label"], rows % 2)
 
 
 @pytest.mark.parametrize(
