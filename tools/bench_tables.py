@@ -1,0 +1,321 @@
+"""The results of `almanac benchmark` as text: aligned for a terminal, and as Markdown tables for the README."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+from research.host.errors import UserError
+from research.host.records import read_json, write_text
+from tools import bench_crowd
+from tools.bench_workers import AGAINST, ROOT, TITLES
+
+RESULTS = ROOT / "tools" / "benchmark_results"
+BEGIN, END = "<!-- benchmark -->", "<!-- /benchmark -->"
+NONE = "–"  # a cell of what was not measured
+Spread = tuple[float, float, float]  # median, least, most over the rounds
+
+
+class Row(NamedTuple):
+    """A column's numbers in one case, from its raw times."""
+
+    ms: Spread
+    ratio: Spread  # of its time to ours, round by round
+    speed: float  # tokens or images a second
+    flops: float  # FLOP/s, of our count
+    share: float  # of the FLOP/s that a matrix product reaches
+    mfu: float | None  # of the FLOP/s of the data sheet
+    cold: float | None  # seconds to the end of the first step, with an empty cache of compiled programs
+    warm: float
+    memory: int  # bytes
+    wait: float | None  # share of a step that the loop waited for its batch
+
+
+def row(case: Mapping[str, Any], kind: str) -> Row:
+    found, ours = case["frameworks"][kind], case["frameworks"]["ours"]
+    middle = median(found["ms"])
+    rate = case["flops"] / middle * 1e3
+    return Row(
+        ms=_spread(found["ms"]),
+        ratio=_spread([a / b for a, b in zip(found["ms"], ours["ms"], strict=True)]),
+        speed=case["units"] / middle * 1e3,
+        flops=rate,
+        share=rate / case["gemm"],
+        mfu=rate / case["peak"] if case["peak"] else None,
+        cold=found["first_step_s"]["cold"],
+        warm=found["first_step_s"]["warm"],
+        memory=found["device_memory"] or found["rss"],
+        wait=median(found["wait_ms"]) / middle if "wait_ms" in found else None,
+    )
+
+
+def _spread(values: Sequence[float]) -> Spread:
+    return median(values), min(values), max(values)
+
+
+def crowding(frameworks: Mapping[str, Mapping], limit: float = bench_crowd.LIMIT) -> tuple[int, int, float]:
+    """Rounds in which other processes used more than `limit` of the cores, all rounds, and the most that they used."""
+    by_round = zip(*(found["others"] for found in frameworks.values()), strict=True)
+    most = [max((share for share in shares if share is not None), default=0.0) for shares in by_round]
+    return sum(share > limit for share in most), len(most), max(most, default=0.0)
+
+
+# ---- For a terminal
+
+
+def describe(case: Mapping[str, Any]) -> str:
+    """One case: two lines about it, aligned columns, and what was in the way."""
+    head = ("", "ms a step", "÷ ours", f"{case['unit']}/s", "GFLOP/s", "of GEMM", "first step, s", "MB")
+    rows = [(*head, "MFU") if case["peak"] else head]
+    for kind in case["frameworks"]:
+        r = row(case, kind)
+        cells = (
+            TITLES[kind],
+            _range(r.ms),
+            _range(r.ratio) if kind != "ours" else "",
+            f"{r.speed:,.0f}",
+            f"{r.flops / 1e9:,.1f}",
+            f"{r.share:.0%}",
+            _first(r),
+            f"{r.memory / 1e6:,.0f}",
+        )
+        rows.append((*cells, f"{r.mfu:.1%}") if r.mfu is not None else cells)
+    stall = case["checkpoint"]
+    lines = [
+        f"{case['name']}  {case['parameters']:,} parameters, batch {_batch(case)}, {case['dtype']}, "
+        f"{case['flops'] / 1e9:,.2f} GFLOP a step",
+        f"{len(case['frameworks']['ours']['ms'])} rounds of {case['steps']} steps; a GEMM reaches "
+        f"{case['gemm'] / 1e9:,.0f} GFLOP/s in {case['dtype']}",
+        *_aligned(rows),
+        f"our loop waits for data {row(case, 'ours').wait:.1%} of a step; a checkpoint ({stall['bytes'] / 1e6:,.1f} MB) "
+        f"holds it {median(stall['call_ms']):,.0f} ms,",
+        f"and the {stall['steps']} steps after it take {median(stall['after_ms']):+,.0f} ms",
+    ]
+    return "\n".join([*lines, *_crowded_line(case["frameworks"])])
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  " + "  ".join([cells[0].ljust(widths[0]), *map(str.rjust, cells[1:], widths[1:])]).rstrip() for cells in rows
+    ]
+
+
+def _crowded_line(frameworks: Mapping[str, Mapping]) -> list[str]:
+    crowded, rounds, most = crowding(frameworks)
+    if not crowded:
+        return []
+    return [f"CROWDED: in {crowded} of {rounds} rounds other processes used more than 5 %, at most {most:.0%}"]
+
+
+def describe_generation(generation: Mapping[str, Any]) -> str:
+    both = "; the same tokens from both" if len(generation["batches"][0]["frameworks"]) > 1 else ""
+    line = (
+        f"generate  {generation['parameters']:,} parameters, {generation['dtype']}, greedy, cached: "
+        f"{generation['prompt']} tokens of prompt, {generation['new']} new{both}"
+    )
+    rows = [("", "batch", "tokens/s", "÷ ours' time", "first token, ms", "first call, s", "MB")]
+    for batch in generation["batches"]:
+        ours = batch["frameworks"]["generate-ours"]
+        for kind, found in batch["frameworks"].items():
+            ratio = _range(_ratios(found, ours)) if found is not ours else ""
+            cells = (_range(_tokens(generation, batch, found)), ratio, _number(1e3 * median(found["first_token_s"])))
+            more = (f"{found['first_call_s']:.1f}", f"{found['rss'] / 1e6:,.0f}")
+            rows.append((TITLES[kind], str(batch["batch"]), *cells, *more))
+    crowds = [line for batch in generation["batches"] for line in _crowded_line(batch["frameworks"])]
+    return "\n".join([line, *_aligned(rows), *crowds])
+
+
+def _tokens(generation: Mapping, batch: Mapping, found: Mapping) -> Spread:
+    """New tokens a second, all rows together."""
+    return _spread([batch["batch"] * generation["new"] / s for s in found["s"]])
+
+
+def _ratios(found: Mapping, ours: Mapping) -> Spread:
+    return _spread([a / b for a, b in zip(found["s"], ours["s"], strict=True)])
+
+
+def _batch(case: Mapping[str, Any]) -> str:
+    return " x ".join(map(str, case["batch"]))
+
+
+def _first(r: Row) -> str:
+    return f"{r.warm:.1f}" if r.cold is None else f"{r.cold:.1f}, then {r.warm:.1f}"
+
+
+def _range(values: Spread, between: str = " to ") -> str:
+    middle, low, high = map(_number, values)
+    return f"{middle} ({low}{between}{high})"
+
+
+def _number(value: float, digits: int = 3) -> str:
+    """`digits` significant digits, and never an exponent."""
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value)))) if value else 0
+    return f"{value:,.{decimals}f}"
+
+
+# ---- For the README
+
+
+def tables(results: Sequence[Mapping[str, Any]]) -> str:
+    """The JSONs of one machine, one for each number of threads -> Markdown tables, and what they were measured on."""
+    parts = []
+    if any(result["cases"] for result in results):
+        parts += [_markdown(_speed(results)), _markdown(_beside(results))]
+    if any(result.get("generation") for result in results):
+        parts.append(_markdown(_generation(results)))
+    notes = "\n".join(f"- {note(result)}" for result in results)
+    return "\n\n".join([*parts, f"{_LEGEND}\n\n{notes}"])
+
+
+_LEGEND = (
+    "Each cell of times is the median of alternating rounds, least and most in brackets. A ratio is a column's time "
+    "divided by ours, round by round: above 1 we are faster. “Our allocator” is PyTorch with the settings of glibc's "
+    "allocator that ours runs with. The share of a GEMM is the model's FLOP/s over those of the fastest large matrix "
+    "product, by JAX or PyTorch, in the same session. A checkpoint's two numbers are how long the loop waits for the "
+    "call, and by how much the steps after it are slower while it is written."
+)
+
+
+def _cases(results: Sequence[Mapping]) -> list[tuple[Mapping, Mapping]]:
+    """(result, case): a model's numbers of threads stand below each other."""
+    order = list(dict.fromkeys(case["name"] for result in results for case in result["cases"]))
+    pairs = [(result, case) for result in results for case in result["cases"]]
+    return sorted(pairs, key=lambda pair: (order.index(pair[1]["name"]), pair[0]["threads"]))
+
+
+def _against(results: Sequence[Mapping]) -> list[str]:
+    return [kind for kind in AGAINST if any(kind in case["frameworks"] for _, case in _cases(results))]
+
+
+def _speed(results: Sequence[Mapping]) -> list[list[str]]:
+    against = _against(results)
+    shown = [kind for kind in ("ours", "eager") if kind == "ours" or kind in against]
+    names = ", ".join(TITLES[kind] for kind in shown)
+    ratios_head = [f"{TITLES[kind]} ÷ ours" for kind in against]
+    lines = [["model", "threads", "Almanac, ms a step", *ratios_head, f"share of a GEMM: {names}"]]
+    for result, case in _cases(results):
+        rows = {kind: row(case, kind) for kind in case["frameworks"]}
+        ratios = [_range(rows[kind].ratio, "–") if kind in rows else NONE for kind in against]
+        shares = ", ".join(f"{rows[kind].share:.0%}" for kind in shown if kind in rows)
+        lines.append([_name(case), str(result["threads"]), _range(rows["ours"].ms, "–"), *ratios, shares])
+    return lines
+
+
+def _name(case: Mapping[str, Any]) -> str:
+    size = f"{case['parameters'] / 1e6:.2f} M, {_batch(case).replace(' x ', '×')}"
+    crowded, rounds, _ = crowding(case["frameworks"])
+    mark = f" (crowded in {crowded} of {rounds} rounds)" if crowded else ""
+    dtype = "" if case["dtype"] in case["name"] else f", {case['dtype']}"
+    return f"{case['name']}, {size}{dtype}{mark}"
+
+
+def _beside(results: Sequence[Mapping]) -> list[list[str]]:
+    """Start, memory and stalls."""
+    kinds = ["ours", *(kind for kind in ("eager", "compile") if kind in _against(results))]
+    names = "; ".join(TITLES[kind] for kind in kinds)
+    lines = [
+        [
+            "model",
+            "threads",
+            f"first step, s, cold then warm: {names}",
+            f"peak memory, MB: {names}",
+            "input wait, share of a step",
+            "checkpoint: MB; call, slow-down, ms",
+        ]
+    ]
+    for result, case in _cases(results):
+        rows = {kind: row(case, kind) for kind in case["frameworks"]}
+        stall = case["checkpoint"]
+        lines.append(
+            [
+                case["name"],
+                str(result["threads"]),
+                "; ".join(_first(rows[kind]).replace(" then", "") if kind in rows else NONE for kind in kinds),
+                "; ".join(f"{rows[kind].memory / 1e6:,.0f}" if kind in rows else NONE for kind in kinds),
+                f"{rows['ours'].wait:.1%}",
+                f"{stall['bytes'] / 1e6:,.1f}; {median(stall['call_ms']):,.0f}, {median(stall['after_ms']):,.0f}",
+            ]
+        )
+    return lines
+
+
+def _generation(results: Sequence[Mapping]) -> list[list[str]]:
+    both = "Almanac; transformers"
+    lines = [
+        [
+            "generation",
+            "threads",
+            "Almanac, tokens/s",
+            "transformers, tokens/s",
+            "transformers ÷ ours",
+            f"first token, ms: {both}",
+        ]
+    ]
+    for result in results:
+        generation = result.get("generation") or {"batches": []}
+        for batch in generation["batches"]:
+            ours = batch["frameworks"]["generate-ours"]
+            theirs = batch["frameworks"].get("generate-transformers")
+            lines.append(
+                [
+                    f"{generation['parameters'] / 1e6:.1f} M, batch {batch['batch']}, {generation['prompt']} + "
+                    f"{generation['new']} tokens",
+                    str(result["threads"]),
+                    _range(_tokens(generation, batch, ours), "–"),
+                    _range(_tokens(generation, batch, theirs), "–") if theirs else NONE,
+                    _range(_ratios(theirs, ours), "–") if theirs else NONE,
+                    "; ".join(_number(1e3 * median(found["first_token_s"])) for found in (ours, theirs) if found),
+                ]
+            )
+    return lines
+
+
+def _markdown(lines: Sequence[Sequence[str]]) -> str:
+    rows = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
+
+
+def note(result: Mapping[str, Any]) -> str:
+    """One line: machine, threads, versions, GEMM peaks, when, and whether others used the machine."""
+    where, versions = result["machine"], result["versions"]
+    accelerator = f"{where['accelerator']}, " if where["accelerator"] else ""
+    packages = {"jax": "JAX", "torch": "PyTorch", "transformers": "transformers"}
+    told = ", ".join(f"{name} {versions[key]}" for key, name in packages.items() if key in versions)
+    peaks = " and ".join(f"{max(rates.values()) / 1e9:,.0f} in {dtype}" for dtype, rates in result["gemm"].items())
+    threads = f"{result['threads']} thread{'s' if result['threads'] > 1 else ''}"
+    memory = "the device's" if accelerator else "the process's"
+    tf32 = " TF32 is on in all columns." if result["tf32"] else ""
+    crowd = result["crowd"]
+    crowded = ""
+    if crowd["told"]:
+        crowded = (
+            f" **Measured on a crowded machine, as it was told to be**: other processes used {_percent(crowd['before'])} "
+            "of the cores' time before the start."
+        )
+    return (
+        f"{threads}: {accelerator}{where['cpu']}; {told}; a GEMM reaches {peaks} (GFLOP/s); memory is {memory}; "
+        f"{result['measured']}, commit {result['commit']}.{tf32}{crowded}"
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "an unknown share" if share is None else f"{share:.0%}"
+
+
+def write_readme(path: Path, folder: Path = RESULTS) -> None:
+    """The tables of every committed JSON between the README's markers."""
+    text, files = path.read_text(encoding="utf-8"), sorted(folder.glob("*.json"))
+    if not files:
+        raise UserError(f"{folder} holds no results: almanac benchmark --out writes them")
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(END) < text.index(BEGIN):
+        raise UserError(f"{path}: wants one line {BEGIN} and, after it, one line {END}")
+    machines: dict[tuple, list] = {}
+    for result in map(read_json, files):
+        where = result["machine"]
+        machines.setdefault((where["accelerator"] or "", where["cpu"]), []).append(result)
+    made = [tables(sorted(results, key=lambda r: r["threads"])) for results in machines.values()]
+    head, rest = text.split(BEGIN)
+    whole = "\n\n".join(made)
+    write_text(path, f"{head}{BEGIN}\n\n{whole}\n\n{END}{rest.split(END)[1]}")
