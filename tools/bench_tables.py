@@ -1,161 +1,18 @@
-"""The results of `almanac benchmark` as text: aligned for a terminal, and as Markdown tables for the README."""
+"""The results of `almanac benchmark` as the README's Markdown tables."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
 from research.host.errors import UserError
 from research.host.records import read_json, write_text
-from tools import bench_crowd
+from tools.bench_numbers import batch_shape, between, crowding, first_step, number, ratios, row, tokens
 from tools.bench_workers import AGAINST, ROOT, TITLES
 
 RESULTS = ROOT / "tools" / "benchmark_results"
 BEGIN, END = "<!-- benchmark -->", "<!-- /benchmark -->"
 NONE = "–"  # a cell of what was not measured
-Spread = tuple[float, float, float]  # median, least, most over the rounds
-
-
-class Row(NamedTuple):
-    """A column's numbers in one case, from its raw times."""
-
-    ms: Spread
-    ratio: Spread  # of its time to ours, round by round
-    speed: float  # tokens or images a second
-    flops: float  # FLOP/s, of our count
-    share: float  # of the FLOP/s that a matrix product reaches
-    mfu: float | None  # of the FLOP/s of the data sheet
-    cold: float | None  # seconds to the end of the first step, with an empty cache of compiled programs
-    warm: float
-    memory: int  # bytes
-    wait: float | None  # share of a step that the loop waited for its batch
-
-
-def row(case: Mapping[str, Any], kind: str) -> Row:
-    found, ours = case["frameworks"][kind], case["frameworks"]["ours"]
-    middle = median(found["ms"])
-    rate = case["flops"] / middle * 1e3
-    return Row(
-        ms=_spread(found["ms"]),
-        ratio=_spread([a / b for a, b in zip(found["ms"], ours["ms"], strict=True)]),
-        speed=case["units"] / middle * 1e3,
-        flops=rate,
-        share=rate / case["gemm"],
-        mfu=rate / case["peak"] if case["peak"] else None,
-        cold=found["first_step_s"]["cold"],
-        warm=found["first_step_s"]["warm"],
-        memory=found["device_memory"] or found["rss"],
-        wait=median(found["wait_ms"]) / middle if "wait_ms" in found else None,
-    )
-
-
-def _spread(values: Sequence[float]) -> Spread:
-    return median(values), min(values), max(values)
-
-
-def crowding(frameworks: Mapping[str, Mapping], limit: float = bench_crowd.LIMIT) -> tuple[int, int, float]:
-    """Rounds in which other processes used more than `limit` of the cores, all rounds, and the most that they used."""
-    by_round = zip(*(found["others"] for found in frameworks.values()), strict=True)
-    most = [max((share for share in shares if share is not None), default=0.0) for shares in by_round]
-    return sum(share > limit for share in most), len(most), max(most, default=0.0)
-
-
-# ---- For a terminal
-
-
-def describe(case: Mapping[str, Any]) -> str:
-    """One case: two lines about it, aligned columns, and what was in the way."""
-    head = ("", "ms a step", "÷ ours", f"{case['unit']}/s", "GFLOP/s", "of GEMM", "first step, s", "MB")
-    rows = [(*head, "MFU") if case["peak"] else head]
-    for kind in case["frameworks"]:
-        r = row(case, kind)
-        cells = (
-            TITLES[kind],
-            _range(r.ms),
-            _range(r.ratio) if kind != "ours" else "",
-            f"{r.speed:,.0f}",
-            f"{r.flops / 1e9:,.1f}",
-            f"{r.share:.0%}",
-            _first(r),
-            f"{r.memory / 1e6:,.0f}",
-        )
-        rows.append((*cells, f"{r.mfu:.1%}") if r.mfu is not None else cells)
-    stall = case["checkpoint"]
-    lines = [
-        f"{case['name']}  {case['parameters']:,} parameters, batch {_batch(case)}, {case['dtype']}, "
-        f"{case['flops'] / 1e9:,.2f} GFLOP a step",
-        f"{len(case['frameworks']['ours']['ms'])} rounds of {case['steps']} steps; a GEMM reaches "
-        f"{case['gemm'] / 1e9:,.0f} GFLOP/s in {case['dtype']}",
-        *_aligned(rows),
-        f"our loop waits for data {row(case, 'ours').wait:.1%} of a step; a checkpoint ({stall['bytes'] / 1e6:,.1f} MB) "
-        f"holds it {median(stall['call_ms']):,.0f} ms,",
-        f"and the {stall['steps']} steps after it take {median(stall['after_ms']):+,.0f} ms",
-    ]
-    return "\n".join([*lines, *_crowded_line(case["frameworks"])])
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  " + "  ".join([cells[0].ljust(widths[0]), *map(str.rjust, cells[1:], widths[1:])]).rstrip() for cells in rows
-    ]
-
-
-def _crowded_line(frameworks: Mapping[str, Mapping]) -> list[str]:
-    crowded, rounds, most = crowding(frameworks)
-    if not crowded:
-        return []
-    return [f"CROWDED: in {crowded} of {rounds} rounds other processes used more than 5 %, at most {most:.0%}"]
-
-
-def describe_generation(generation: Mapping[str, Any]) -> str:
-    both = "; the same tokens from both" if len(generation["batches"][0]["frameworks"]) > 1 else ""
-    line = (
-        f"generate  {generation['parameters']:,} parameters, {generation['dtype']}, greedy, cached: "
-        f"{generation['prompt']} tokens of prompt, {generation['new']} new{both}"
-    )
-    rows = [("", "batch", "tokens/s", "÷ ours' time", "first token, ms", "first call, s", "MB")]
-    for batch in generation["batches"]:
-        ours = batch["frameworks"]["generate-ours"]
-        for kind, found in batch["frameworks"].items():
-            ratio = _range(_ratios(found, ours)) if found is not ours else ""
-            cells = (_range(_tokens(generation, batch, found)), ratio, _number(1e3 * median(found["first_token_s"])))
-            more = (f"{found['first_call_s']:.1f}", f"{found['rss'] / 1e6:,.0f}")
-            rows.append((TITLES[kind], str(batch["batch"]), *cells, *more))
-    crowds = [line for batch in generation["batches"] for line in _crowded_line(batch["frameworks"])]
-    return "\n".join([line, *_aligned(rows), *crowds])
-
-
-def _tokens(generation: Mapping, batch: Mapping, found: Mapping) -> Spread:
-    """New tokens a second, all rows together."""
-    return _spread([batch["batch"] * generation["new"] / s for s in found["s"]])
-
-
-def _ratios(found: Mapping, ours: Mapping) -> Spread:
-    return _spread([a / b for a, b in zip(found["s"], ours["s"], strict=True)])
-
-
-def _batch(case: Mapping[str, Any]) -> str:
-    return " x ".join(map(str, case["batch"]))
-
-
-def _first(r: Row) -> str:
-    return f"{r.warm:.1f}" if r.cold is None else f"{r.cold:.1f}, then {r.warm:.1f}"
-
-
-def _range(values: Spread, between: str = " to ") -> str:
-    middle, low, high = map(_number, values)
-    return f"{middle} ({low}{between}{high})"
-
-
-def _number(value: float, digits: int = 3) -> str:
-    """`digits` significant digits, and never an exponent."""
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value)))) if value else 0
-    return f"{value:,.{decimals}f}"
-
-
-# ---- For the README
 
 
 def tables(results: Sequence[Mapping[str, Any]]) -> str:
@@ -197,14 +54,14 @@ def _speed(results: Sequence[Mapping]) -> list[list[str]]:
     lines = [["model", "threads", "Almanac, ms a step", *ratios_head, f"share of a GEMM: {names}"]]
     for result, case in _cases(results):
         rows = {kind: row(case, kind) for kind in case["frameworks"]}
-        ratios = [_range(rows[kind].ratio, "–") if kind in rows else NONE for kind in against]
+        ratios = [between(rows[kind].ratio, "–") if kind in rows else NONE for kind in against]
         shares = ", ".join(f"{rows[kind].share:.0%}" for kind in shown if kind in rows)
-        lines.append([_name(case), str(result["threads"]), _range(rows["ours"].ms, "–"), *ratios, shares])
+        lines.append([_name(case), str(result["threads"]), between(rows["ours"].ms, "–"), *ratios, shares])
     return lines
 
 
 def _name(case: Mapping[str, Any]) -> str:
-    size = f"{case['parameters'] / 1e6:.2f} M, {_batch(case).replace(' x ', '×')}"
+    size = f"{case['parameters'] / 1e6:.2f} M, {batch_shape(case).replace(' x ', '×')}"
     crowded, rounds, _ = crowding(case["frameworks"])
     mark = f" (crowded in {crowded} of {rounds} rounds)" if crowded else ""
     dtype = "" if case["dtype"] in case["name"] else f", {case['dtype']}"
@@ -232,7 +89,7 @@ def _beside(results: Sequence[Mapping]) -> list[list[str]]:
             [
                 case["name"],
                 str(result["threads"]),
-                "; ".join(_first(rows[kind]).replace(" then", "") if kind in rows else NONE for kind in kinds),
+                "; ".join(first_step(rows[kind]).replace(" then", "") if kind in rows else NONE for kind in kinds),
                 "; ".join(f"{rows[kind].memory / 1e6:,.0f}" if kind in rows else NONE for kind in kinds),
                 f"{rows['ours'].wait:.1%}",
                 f"{stall['bytes'] / 1e6:,.1f}; {median(stall['call_ms']):,.0f}, {median(stall['after_ms']):,.0f}",
@@ -263,10 +120,10 @@ def _generation(results: Sequence[Mapping]) -> list[list[str]]:
                     f"{generation['parameters'] / 1e6:.1f} M, batch {batch['batch']}, {generation['prompt']} + "
                     f"{generation['new']} tokens",
                     str(result["threads"]),
-                    _range(_tokens(generation, batch, ours), "–"),
-                    _range(_tokens(generation, batch, theirs), "–") if theirs else NONE,
-                    _range(_ratios(theirs, ours), "–") if theirs else NONE,
-                    "; ".join(_number(1e3 * median(found["first_token_s"])) for found in (ours, theirs) if found),
+                    between(tokens(generation, batch, ours), "–"),
+                    between(tokens(generation, batch, theirs), "–") if theirs else NONE,
+                    between(ratios(theirs, ours), "–") if theirs else NONE,
+                    "; ".join(number(1e3 * median(found["first_token_s"])) for found in (ours, theirs) if found),
                 ]
             )
     return lines

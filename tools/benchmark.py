@@ -24,7 +24,7 @@ from experiments import launch
 from research.host import device
 from research.host.errors import UserError
 from research.host.records import write_json
-from tools import bench_cases, bench_crowd, bench_generate, bench_measure, bench_peak, bench_tables
+from tools import bench_cases, bench_crowd, bench_generate, bench_measure, bench_peak, bench_tables, bench_terminal
 from tools.bench_tables import RESULTS
 from tools.bench_workers import AGAINST, ROOT
 from tools.reproduce import machine
@@ -54,11 +54,11 @@ def main(argv: Sequence[str]) -> int:
     for name in names:
         if name == bench_generate.NAME:
             generation = bench_generate.measure(plan, changes)
-            text = bench_tables.describe_generation(generation)
+            text = bench_terminal.describe_generation(generation)
         else:
             case = bench_measure.measure(name, plan, changes)
             case["gemm"] = bench_peak.best(gemm, case["dtype"])
-            text = bench_tables.describe(case)
+            text = bench_terminal.describe(case)
             cases.append(case)
         print(text, end="\n\n", flush=True)
     results = surroundings((cases or [generation])[0], plan.threads)

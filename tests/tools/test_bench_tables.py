@@ -6,7 +6,7 @@ import json
 import pytest
 
 from research.host.errors import UserError
-from tools import bench_tables
+from tools import bench_numbers, bench_tables, bench_terminal
 
 
 def _column(ms, cold, warm, rss, others=(0.0, 0.0, 0.0), **more):
@@ -66,7 +66,7 @@ RESULT = {
 
 
 def test_a_row_is_the_median_of_rounds_and_ratios_are_round_by_round():
-    ours, eager = (bench_tables.row(CASE, kind) for kind in ("ours", "eager"))
+    ours, eager = (bench_numbers.row(CASE, kind) for kind in ("ours", "eager"))
     assert ours.ms == (20.0, 16.0, 40.0)
     assert eager.ratio == (1.5, 1.25, 2.0)  # 30/20, 50/40, 32/16; not 32/20
     assert ours.speed == pytest.approx(38_400)
@@ -111,16 +111,16 @@ def test_crowding_is_said_by_the_case_and_by_the_note():
     crowded["crowd"] = {"before": 0.42, "told": True}
     frameworks = crowded["cases"][0]["frameworks"]
     frameworks["ours"]["others"], frameworks["eager"]["others"] = [0.01, 0.06, None], [0.3, 0.0, None]
-    assert bench_tables.crowding(frameworks) == (2, 3, 0.3)
-    assert "CROWDED: in 2 of 3 rounds" in bench_tables.describe(crowded["cases"][0])
-    assert "CROWDED" not in bench_tables.describe(CASE)
+    assert bench_numbers.crowding(frameworks) == (2, 3, 0.3)
+    assert "CROWDED: in 2 of 3 rounds" in bench_terminal.describe(crowded["cases"][0])
+    assert "CROWDED" not in bench_terminal.describe(CASE)
     text = bench_tables.tables([crowded])
     assert "float32 (crowded in 2 of 3 rounds) |" in text
     assert "**Measured on a crowded machine, as it was told to be**: other processes used 42%" in text
 
 
 def test_the_terminal_table_is_aligned_and_keeps_to_the_width():
-    lines = bench_tables.describe(CASE).splitlines()
+    lines = bench_terminal.describe(CASE).splitlines()
     assert "1,250,000 parameters, batch 12 x 64, float32, 4.00 GFLOP a step" in lines[0]
     assert lines[1] == "3 rounds of 20 steps; a GEMM reaches 500 GFLOP/s in float32"
     assert len({len(line) for line in lines[2:5]}) == 1
@@ -132,12 +132,12 @@ def test_the_terminal_table_is_aligned_and_keeps_to_the_width():
 
 
 def test_a_known_peak_is_shown_too():
-    lines = bench_tables.describe(CASE | {"peak": 1e12}).splitlines()
+    lines = bench_terminal.describe(CASE | {"peak": 1e12}).splitlines()
     assert lines[2].endswith("MFU") and lines[3].endswith("20.0%")
 
 
 def test_generation_on_a_terminal():
-    lines = bench_tables.describe_generation(GENERATION).splitlines()
+    lines = bench_terminal.describe_generation(GENERATION).splitlines()
     assert lines[0].endswith("64 tokens of prompt, 192 new; the same tokens from both")
     assert "768 (384 to 1,536)" in lines[2] and "1.50 (1.50 to 3.00)" in lines[3]
 

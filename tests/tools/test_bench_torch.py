@@ -51,7 +51,9 @@ TWINS = {
         ),
     ),
     "lstm, a head of its own": bench_cases.Case(
-        "language_model/keras_lstm", ("data.length=9", "data.batch_size=4", "model.width=16", "model.embedding_width=8", "optim.peak_lr=0.1")
+        "language_model/keras_lstm", (
+            "data.length=9", "data.batch_size=4", "model.width=16", "model.embedding_width=8", "optim.peak_lr=0.1",
+        ),
     ),
     "bert": bench_cases.Case(
         "bert/pydoc",
