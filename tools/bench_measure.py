@@ -12,7 +12,7 @@ from tools import bench_cases, bench_crowd
 from tools.bench_workers import SAME, Worker, worker
 
 CLOSE, AFTER = 1e-4, 1e-2  # nats that the first losses may be apart, and those after an update
-ROUND = 2.0  # seconds of our steps in a round, where --steps is not given
+ROUND = 1.5  # seconds of our steps in a round, where --steps is not given
 AROUND = 1.0  # seconds of steps before and after a checkpoint
 
 
@@ -39,7 +39,7 @@ def measure(name: str, plan: Plan, changes: Sequence[str]) -> dict[str, Any]:
         for kind in kinds:
             live[kind], first = _started(kind, folder, plan.threads, processes)
             frameworks[kind] = {"first_step_s": first, "ms": [], "others": []}
-        steps = plan.steps or _fitting(live["ours"], ROUND, 3)
+        steps = plan.steps or _fitting(live["ours"], ROUND, 2)
         frameworks["ours"]["wait_ms"] = []
         for _ in range(plan.rounds):
             for kind, process in live.items():
