@@ -24,7 +24,8 @@ RANKS = {
     **dict.fromkeys(["tools"], 7),
 }
 OTHER_FRAMEWORKS = {"keras", "tensorflow", "torch", "torchvision", "transformers"}
-TWINS = {"tools/bench_steps.py", "tools/torch_twins.py"}  # the benchmark's PyTorch
+_TORCH = "peak torch torch_images torch_language torch_layers torch_models torch_step torch_transformers generate_torch"
+TWINS = {f"tools/bench_{name}.py" for name in _TORCH.split()}  # the benchmark's PyTorch
 UNSAFE = {"_pickle", "cloudpickle", "dill", "joblib", "pickle", "shelve"}
 
 
