@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from research.core import mesh, state
-from research.host import allocator, device
+from research.host import cpu, device
 from research.interop import huggingface
 from research.nn import decoding
 from tools import runs
@@ -22,7 +22,7 @@ class OurGenerator:
     def __init__(self, kind: str, folder: Path):
         from research.core import config
 
-        self._keeps = allocator.keep_freed_memory()
+        cpu.tune()
         device.choose(None)
         device.use_compilation_cache()
         self._folder = folder
@@ -47,7 +47,7 @@ class OurGenerator:
             "dtype": "float32",
             "prompt": prompt,
             "new": length,
-            **about_device(self._keeps),
+            **about_device(),
         }
 
     def _generate(self, batch: int, length: int) -> np.ndarray:

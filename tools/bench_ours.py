@@ -1,6 +1,7 @@
 """Our side of `almanac benchmark`: the experiment's own training step, its input and its checkpoints."""
 
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from research.core import config as config_lib
 from research.core import mesh, metrics, state
 from research.core.checkpoint import Checkpoints
-from research.host import allocator, device, flops
+from research.host import cpu, device, flops
 from tools import runs
 from tools.bench_steps import BATCHES, CHECKED, elapsed, peak_rss, timed, without_dropout
 
@@ -24,7 +25,7 @@ class Ours:
     """The experiment's own step over its own stream, on one device, set up as `almanac train` does."""
 
     def __init__(self, kind: str, folder: Path):
-        self._keeps = allocator.keep_freed_memory()
+        cpu.tune()
         device.choose(None)
         device.use_compilation_cache()
         self._folder, self._waited = folder, 0.0
@@ -68,7 +69,7 @@ class Ours:
             "unit": unit,
             "units": int(np.prod(shape)) if unit == "tokens" else shape[0],
             "dtype": config["dtype"],
-            **about_device(self._keeps),
+            **about_device(),
         }
 
     def _leave(self, config: dict, params: Any, batches: list[dict], schedule: Callable) -> None:
@@ -128,12 +129,12 @@ class Ours:
         return {"call_ms": calls[1:], "after_ms": after[1:], "steps": steps, "bytes": size}
 
 
-def about_device(keeps: bool) -> dict[str, Any]:
+def about_device() -> dict[str, Any]:
     """The device that JAX runs on: its kind, its peak by the data sheet, and whether the allocator keeps freed memory."""
     first = jax.devices()[0]
     return {
         "peak": flops.peak(first),
         "platform": first.platform,
         "device": first.device_kind,
-        "allocator": keeps and first.platform == "cpu",
+        "allocator": first.platform == "cpu" and cpu.wanted(None, os.environ) and cpu.keep_freed_memory(),
     }

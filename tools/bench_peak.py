@@ -58,9 +58,9 @@ def _jax() -> dict[str, float]:
     import jax
     import jax.numpy as jnp
 
-    from research.host import allocator, device
+    from research.host import cpu, device
 
-    allocator.keep_freed_memory()
+    cpu.tune()
     device.choose(None)
     n = SIZES[jax.default_backend()]
     multiply = jax.jit(jnp.matmul)
@@ -74,12 +74,12 @@ def _jax() -> dict[str, float]:
 def _torch(threads: int) -> dict[str, float]:
     import torch
 
-    from research.host import allocator
+    from research.host import cpu
     from tools.bench_torch import use_tf32
 
     gpu = torch.cuda.is_available()
     if not gpu:
-        allocator.keep_freed_memory()
+        cpu.keep_freed_memory()
     torch.set_num_threads(threads)
     use_tf32()
     n = SIZES["gpu" if gpu else "cpu"]

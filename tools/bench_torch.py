@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from research.host import allocator
+from research.host import cpu
 from research.host.errors import UserError
 from tools import bench_torch_models, bench_torch_step
 from tools.bench_steps import BATCHES, CHECKED, peak_rss, timed, without_dropout
@@ -24,7 +24,7 @@ class Torch:
         self._config = json.loads((folder / "config.json").read_text())
         self._device = device(self._config["platform"])
         if kind.endswith(SAME):
-            allocator.keep_freed_memory()
+            cpu.keep_freed_memory()
         torch.set_num_threads(case["threads"])
 
     def _make(self, compiled: bool, **changes: Any) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from research.host import cpu
 from research.host.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,19 +26,18 @@ TITLES = {
 }
 AGAINST = ("eager", "eager-alloc", "compile", "compile-alloc")
 SAME = "-alloc"  # ends the names of columns with our allocator settings
-TUNABLE = "glibc.malloc.hugetlb=1"  # what `./almanac` sets before Python starts
 
 
 def tunables(given: str, ours: bool) -> str:
     """The value of GLIBC_TUNABLES with our setting, or without it."""
-    others = [word for word in given.split(":") if word and word != TUNABLE]
-    return ":".join([*others, TUNABLE] if ours else others)
+    others = [word for word in given.split(":") if word and word != cpu.TUNABLE]
+    return ":".join([*others, cpu.TUNABLE] if ours else others)
 
 
 def keeps_memory(kind: str) -> bool:
     """Whether a column runs with our allocator settings, as far as the user has not switched them off."""
     ours = kind in ("ours", "generate-ours") or kind.endswith(SAME)
-    return ours and os.environ.get("ALMANAC_ALLOCATOR") != "system"
+    return ours and os.environ.get(cpu.SWITCH, "").lower() != "off"
 
 
 class Worker:

@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Mapping
 from importlib import metadata
+from pathlib import Path
 
 SWITCH = "ALMANAC_CPU_TUNING"
 TUNABLE = "glibc.malloc.hugetlb=1"  # transparent huge pages for what malloc holds
@@ -97,10 +98,16 @@ def _is_glibc() -> bool:
 
 
 def _accelerator_plugins() -> bool:
-    """Whether JAX would try a GPU or a TPU: its plugins are packages in `jax_plugins`, entry points, or libtpu."""
-    if importlib.util.find_spec("jax_plugins") or importlib.util.find_spec("libtpu"):
+    """Whether JAX would try a GPU or a TPU: plugins are packages in `jax_plugins` or entry points; libtpu needs a TPU."""
+    if importlib.util.find_spec("jax_plugins") or metadata.entry_points(group="jax_plugins"):
         return True
-    return "TPU_LIBRARY_PATH" in os.environ or bool(metadata.entry_points(group="jax_plugins"))
+    return bool("TPU_LIBRARY_PATH" in os.environ or importlib.util.find_spec("libtpu")) and _has_tpu()
+
+
+def _has_tpu() -> bool:
+    """Whether a PCI device is Google's, as JAX looks for TPUs."""
+    vendors = Path("/sys/bus/pci/devices").glob("*/vendor")
+    return any(vendor.read_text().strip() == "0x1ae0" for vendor in vendors)
 
 
 def _backend_runs() -> bool:

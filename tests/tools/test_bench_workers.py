@@ -15,10 +15,10 @@ def test_our_tunable_is_set_for_us_and_taken_away_from_pytorch_as_installed():
 
 
 def test_which_columns_run_with_our_allocator(monkeypatch):
-    monkeypatch.delenv("ALMANAC_ALLOCATOR", raising=False)
+    monkeypatch.delenv("ALMANAC_CPU_TUNING", raising=False)
     kept = [kind for kind in bench_workers.TITLES if bench_workers.keeps_memory(kind)]
     assert kept == ["ours", "eager-alloc", "compile-alloc", "generate-ours"]
-    monkeypatch.setenv("ALMANAC_ALLOCATOR", "system")
+    monkeypatch.setenv("ALMANAC_CPU_TUNING", "off")
     assert not any(map(bench_workers.keeps_memory, bench_workers.TITLES))
 
 
