@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments import launch
+from experiments import options
 from research.core import config
 from research.host import device
 from research.host.errors import UserError, nearest
@@ -389,7 +389,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--against", default="eager,compile", metavar="eager,compile|none", help="default: both")
     parser.add_argument("--out", nargs="?", const="", metavar="FILE.json", help=OUT_HELP)
     parser.add_argument("--readme", action="store_true", help="only write README.md's table anew")
-    args, changes = launch.overrides(argv, parser)
+    args, changes = options.overrides(argv, parser)
     if args.readme:
         write_readme(ROOT / "README.md")
         return 0
