@@ -98,7 +98,7 @@ def begin(cfg: Any, folder: Path) -> None:
     """A run directory with the checkpoint of step 0."""
     e = runs.build(cfg.name, cfg)
     with Run(e.cfg, folder) as run:
-        state = run.start(e)
+        state = run.start(e, trains=False)
         run.num_steps = 0  # in this life
         for _ in run.steps(e.train):
             pass

@@ -1,4 +1,4 @@
-"""The profiler, on a machine that has libtpu and no TPU: each case in a process of its own, for libtpu stays where it was loaded."""
+"""The profiler where libtpu is installed and no TPU is: each case in a process of its own, for a loaded libtpu stays."""
 
 import os
 import subprocess
