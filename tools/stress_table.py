@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,7 +21,7 @@ HARMLESS, FOUND, WRONG = "harmless", "found", "wrong"  # what a restore makes of
 # ---- A row for each part
 
 
-def _kills(results: dict) -> list[str]:
+def _kills(results: Mapping[str, Any]) -> list[str]:
     cases, families = results["cases"], {run["family"] for run in results["runs"]}
     bad = sum(bool(run["problems"]) for run in results["runs"])
     died = ", ".join(f"{phase} {sum(c['died'] == phase for c in cases)}" for phase in PHASES)
@@ -35,7 +35,7 @@ def _kills(results: dict) -> list[str]:
     ]
 
 
-def _damage(results: dict) -> list[str]:
+def _damage(results: Mapping[str, Any]) -> list[str]:
     cases = results["cases"]
     of = Counter(case["outcome"] for case in cases)
     kinds = ", ".join(f"{kind} {sum(n.values())}" for kind, n in results["by_kind"].items())
@@ -48,7 +48,7 @@ def _damage(results: dict) -> list[str]:
     ]
 
 
-def _elastic(results: dict) -> list[str]:
+def _elastic(results: Mapping[str, Any]) -> list[str]:
     cases = results["cases"]
     pairs = {pair for case in cases for pair in itertools.pairwise(case["plans"])}
     plans = {plan for case in cases for plan in case["plans"]}
@@ -64,7 +64,7 @@ def _elastic(results: dict) -> list[str]:
     ]
 
 
-def _flat(results: dict) -> list[str]:
+def _flat(results: Mapping[str, Any]) -> list[str]:
     (long,), usual = results["cases"], results["usual"]
     idle, ratios = usual["idle"], usual["block_ms"]["ratios"]
     against = f"; with logs and saves a step takes {median(ratios):.3f} times as long as without" if ratios else ""
@@ -82,7 +82,12 @@ def _change(pair: Sequence[float], digits: int = 0) -> str:
     return f"{pair[0]:,.{digits}f} to {pair[1]:,.{digits}f}"
 
 
-ROWS: dict[str, Callable[[dict], list[str]]] = {"kills": _kills, "damage": _damage, "elastic": _elastic, "flat": _flat}
+ROWS = {
+    "kills": _kills,
+    "damage": _damage,
+    "elastic": _elastic,
+    "flat": _flat,
+}
 
 
 # ---- The README's table

@@ -104,8 +104,10 @@ class Run:
         self._units = e.train.units
         self._flops = flops.share(lambda: e.train_step.trace(target, e.train.spec), self.mesh)
         if fresh := not self._checkpoints.steps():
-            both = {"target": target, "meanwhile": lambda: trains and self._compile(e, target)}
-            state = state_lib.create(e.init, e.tx, self._seed, self.mesh, e.rules, bool(e.ema), **both)
+            state = state_lib.create(
+                e.init, e.tx, self._seed, self.mesh, e.rules, bool(e.ema), target=target,
+                meanwhile=lambda: self._compile(e, target, trains),
+            )  # fmt: skip
         else:
             state, meta = self._checkpoints.restore(target)
             self.done = int(state.step)
@@ -115,9 +117,9 @@ class Run:
         self._open()
         return e.initial(state, self) if fresh and e.initial else state
 
-    def _compile(self, e: Experiment, target: state_lib.TrainState) -> None:
+    def _compile(self, e: Experiment, target: state_lib.TrainState, trains: bool) -> None:
         """Compiles the step, whose first call finds the program. Not where several hosts have to do it in one order."""
-        if jax.process_count() == 1:
+        if trains and jax.process_count() == 1:
             rows = mesh_lib.batch_sharding(self.mesh)
             batch = {k: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=rows) for k, s in e.train.spec.items()}
             e.train_step.lower(target, batch).compile()
