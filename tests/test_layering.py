@@ -19,9 +19,10 @@ RANKS = {
     **dict.fromkeys(["research.data", "research.nn"], 2),
     **dict.fromkeys(["research.models", "research.losses", "research.evals"], 3),
     **dict.fromkeys(["research.algorithms", "research.interop", "research.explain", "research.serving"], 4),
-    **dict.fromkeys(["experiments.launch"], 5),  # what families share
-    **dict.fromkeys(["experiments"], 6),
-    **dict.fromkeys(["tools"], 7),
+    **dict.fromkeys(["experiments.options"], 5),  # what families and tools share
+    **dict.fromkeys(["experiments.launch"], 6),
+    **dict.fromkeys(["experiments"], 7),
+    **dict.fromkeys(["tools"], 8),
 }
 OTHER_FRAMEWORKS = {"keras", "tensorflow", "torch", "torchvision", "transformers"}
 _TORCH = "peak torch torch_images torch_language torch_layers torch_models torch_step torch_transformers generate_torch"

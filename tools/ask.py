@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.launch import whole
+from experiments.options import whole
 from experiments.question_answering import answering
 from research.data import documents
 from research.evals import answers
 from research.host.errors import UserError
 from research.host.records import write_json
 from research.models.bm25 import BM25
-from tools import runs
+from tools import rundir, runs
 
 AROUND = 60  # characters shown on either side of an answer
 
@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
         "place and a confidence, or no answer. The first time it chooses the confidence's temperature and the least "
         "confidence to answer with, on the run's validation questions, and keeps them in RUN/ask.",
     )
-    runs.add_run(parser)
+    rundir.add_run(parser)
     parser.add_argument("question", nargs="?", help="default: asked for, where this is a terminal")
     parser.add_argument("--documents", required=True, metavar="FOLDER", help="what to answer from")
     parser.add_argument("--retriever", default="bm25", metavar="bm25|RUN", help="what finds passages (default: bm25)")

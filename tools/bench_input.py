@@ -19,12 +19,13 @@ import jax
 import numpy as np
 from PIL import Image
 
-from experiments import launch
+from experiments import options
 from research.core import config, mesh, state
 from research.data import picture_files, thread_pool
 from research.data.images import Pictures
 from research.data.pipeline import Stream
 from research.host.errors import UserError, nearest
+from research.host.exits import guarded
 from research.host.records import write_json
 from tools import runs
 
@@ -260,8 +261,8 @@ def main(argv: Sequence[str]) -> int:
     for name in args.cases:
         if name not in CASES:
             raise UserError(f"no pictures of size {name!r}{nearest(name, [*CASES])}")
-    numbers = {k: launch.whole(f"--{k}", getattr(args, k), 1) for k in ("rounds", "steps", "pictures")}
-    threads = [launch.whole("--threads", word, 1) for word in args.threads.split(",")] if args.threads else []
+    numbers = {k: options.whole(f"--{k}", getattr(args, k), 1) for k in ("rounds", "steps", "pictures")}
+    threads = [options.whole("--threads", word, 1) for word in args.threads.split(",")] if args.threads else []
     if numbers["pictures"] < 20:
         raise UserError(f"--pictures={args.pictures}: at least 20, of which a tenth is held out")
     results = {name: measure(CASES[name], **numbers, threads=threads) for name in args.cases or CASES}
@@ -272,4 +273,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(launch.guarded(lambda: main(sys.argv[1:])))
+    sys.exit(guarded(lambda: main(sys.argv[1:])))

@@ -20,7 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from experiments import launch
+from experiments import options
 from research.host import device
 from research.host.errors import UserError
 from research.host.records import write_json
@@ -34,7 +34,7 @@ OUT_HELP = f"keep the results; without a name: {RESULTS.relative_to(ROOT)}/MACHI
 
 
 def main(argv: Sequence[str]) -> int:
-    args, changes = launch.overrides(argv, _parser())
+    args, changes = options.overrides(argv, _parser())
     if args.readme:
         bench_tables.write_readme(ROOT / "README.md")
         return 0

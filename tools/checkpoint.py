@@ -13,9 +13,14 @@ from research.host import manifest
 from research.host.errors import UserError
 from research.interop import checkpoint_files as files
 from research.interop.checkpoint_files import Checkpoint
-from tools import checkpoint_average, checkpoint_copy
+from tools import checkpoint_copy
 
 WHICH = "DIR[@WHICH]"
+ABOUT_AVERAGE = (
+    "The mean of a run's newest checkpoints, as a run directory for evaluate, sample, predict and export. DIR must not exist. "
+    "Parameters, averaged ones and mutable collections are averaged; the rest is the newest checkpoint's. Training would begin "
+    "at 0 there."
+)
 ABOUT_WHICH = "DIR is a run directory or a folder of checkpoints; WHICH is a step, last (the default) or best"
 
 
@@ -35,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     verb = verbs.add_parser("copy", help="verified, to a new folder", description=checkpoint_copy.__doc__)
     verb.add_argument("source", metavar="SRC[@WHICH]", help="one checkpoint, or all of SRC")
     verb.add_argument("target", metavar="DST")
-    verb = verbs.add_parser("average", help="the mean of a run's newest", description=checkpoint_average.__doc__)
+    verb = verbs.add_parser("average", help="the mean of a run's newest", description=ABOUT_AVERAGE)
     verb.add_argument("run", metavar="RUN")
     verb.add_argument("--last", type=int, default=10, metavar="N", help="how many (default: 10)")
     verb.add_argument("--out", required=True, metavar="DIR")
@@ -57,6 +62,8 @@ def _run(args: argparse.Namespace) -> int:
     if args.verb == "verify":
         return verify(args.dir)
     if args.verb == "average":
+        from tools import checkpoint_average  # builds the experiment: models, optimisers and data
+
         print(checkpoint_average.write(args.run, args.last, args.out))
         return 0
     print(checkpoint_copy.copy(args.source, args.target))

@@ -1,8 +1,4 @@
-"""The mean of a run's newest checkpoints, as a run directory for evaluate, sample, predict and export. DIR must not exist.
-
-Parameters, averaged ones and mutable collections are averaged; the rest is the newest checkpoint's. Training would begin at
-0 there.
-"""
+"""`almanac checkpoint average`."""
 
 import shutil
 from collections.abc import Iterator

@@ -12,11 +12,10 @@ from research.host import manifest, storage
 from research.host.errors import UserError
 from research.host.records import write_errors, write_text
 from research.interop import checkpoint_files as files
-from research.interop import weights
-from research.interop.checkpoint_files import Checkpoint
+from research.interop.checkpoint_files import VOCABULARY, Checkpoint
 
 CONFIG, LOGS = "config.json", ("metrics.jsonl", "timing.jsonl")
-ABOUT = (CONFIG, weights.VOCABULARY)  # what a run's checkpoints mean nothing without
+ABOUT = (CONFIG, VOCABULARY)  # what a run's checkpoints mean nothing without
 
 
 def copy(source: str, to: str) -> str:

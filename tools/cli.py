@@ -1,4 +1,8 @@
-"""`almanac VERB ...`: hands over to `tools.VERB.main(argv)` (`tools.import_`), which returns an exit status."""
+"""`almanac VERB ...`: hands over to `tools.VERB.main(argv)` (`tools.import_`), which returns an exit status.
+
+JAX, the models and Orbax take most of a second to import. A verb that computes nothing does not import them, and one that does
+imports them after it has read its command line, so that `--help` and a mistake are answered at once.
+"""
 
 import importlib
 import keyword
@@ -6,6 +10,7 @@ import sys
 
 from research.host import cpu
 from research.host.errors import nearest
+from research.host.exits import guarded
 
 VERBS = {
     "train": "train an experiment, or go on with one",
@@ -45,8 +50,6 @@ def main(argv: list[str] | None = None) -> int:
         print(f"almanac: there is no verb {verb!r}{nearest(verb, VERBS)}", file=sys.stderr)
         return 2
     cpu.tune()
-    from experiments.launch import guarded  # JAX comes with it: the usage above need not wait for that
-
     module = f"tools.{verb}{'_' * keyword.iskeyword(verb)}"
     return guarded(lambda: importlib.import_module(module).main(rest) or 0)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import launch
+from experiments import options
 from research.core import config
 from research.host.errors import UserError
 from research.host.records import write_json
@@ -52,9 +52,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--folds", default="5", metavar="K", help="at least 2 (default: 5)")
     parser.add_argument("--metric", default="test/accuracy", help="default: test/accuracy, of the fold held out")
     parser.add_argument("--workdir", type=Path, metavar="DIR", help="default: runs/crossvalidate/FAMILY/NAME")
-    args, overrides = launch.overrides(argv, parser)
-    folds = launch.whole("--folds", args.folds, 2)
-    workdir = args.workdir or Path(launch.DEFAULT_ROOT) / "crossvalidate" / args.name
+    args, overrides = options.overrides(argv, parser)
+    folds = options.whole("--folds", args.folds, 2)
+    workdir = args.workdir or Path(options.DEFAULT_ROOT) / "crossvalidate" / args.name
     found = cross_validate(args.name, folds, workdir, args.metric, overrides)
     each = ", ".join(f"{value:.4f}" for value in found["values"])
     print(f"{found['metric']} {found['mean']:.4f} ± {found['sd']:.4f} ({folds} folds: {each}), by {found['select']}")

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 
-from experiments import launch
+from experiments import launch, options
 from research.core import config
 from research.host import cluster, rendezvous
 from research.host.errors import UserError
@@ -22,15 +22,15 @@ def examine(argv: Sequence[str]) -> list[Row]:
     """`check` by command line."""
     parser = argparse.ArgumentParser(prog="almanac doctor", description=__doc__, allow_abbrev=False)
     parser.add_argument("name", nargs="?", metavar="NAME", help="the experiment that the hosts are to train")
-    launch.add_hosts(parser)
+    options.add_hosts(parser)
     parser.add_argument("--start-timeout", metavar="S", default=str(rendezvous.START_TIMEOUT), help="seconds to arrive")
-    args, changes = launch.overrides(argv, parser)
-    where = launch.hosts(args)
+    args, changes = options.overrides(argv, parser)
+    where = options.hosts(args)
     if where is None or where.number is None:
         raise UserError(
             f"--hosts={args.hosts}: to compare hosts give --hosts N, 2 or more, --host-id and --coordinator"
         )
-    seconds = launch.whole("--start-timeout", args.start_timeout, 1)
+    seconds = options.whole("--start-timeout", args.start_timeout, 1)
     return check(where.number, where.host, where.coordinator, args.name, changes, seconds)
 
 

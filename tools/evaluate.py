@@ -3,18 +3,22 @@
 import argparse
 import importlib
 
-import jax
-
-from research.core import config, metrics
+from research.core import config
 from research.host.errors import UserError, nearest
-from tools import runs
+from tools import rundir
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="almanac evaluate", description="Evaluates a run on its data.")
-    runs.add_run(parser)
+    rundir.add_run(parser)
     parser.add_argument("--split", default="valid", help="default: valid")
     args = parser.parse_args(argv)
+
+    import jax
+
+    from research.core import metrics
+    from tools import runs
+
     e, state, step = runs.load(args.run, args.checkpoint)
     if e.quality is not None:
         print(f"step {step:,}")

@@ -12,7 +12,7 @@ from research.explain import attention, attributions, pages
 from research.host.errors import UserError, nearest
 from research.host.records import write_text
 from research.interop import weights
-from tools import runs
+from tools import rundir, runs
 
 METHODS = ("attention", "gradient_x_input", "integrated_gradients")
 
@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="almanac explain", description="What a classifier of texts makes of each token: a page and a picture."
     )
-    runs.add_run(parser)
+    rundir.add_run(parser)
     parser.add_argument("--text", help="the text to explain")
     parser.add_argument("--method", default="integrated_gradients", metavar="|".join(METHODS))
     parser.add_argument("--class", dest="called", metavar="NAME", help="explain this class (default: the likeliest)")

@@ -14,7 +14,7 @@ from research.host.errors import UserError
 from research.host.records import write_json
 from research.interop import huggingface, stablehlo, weights
 from research.interop.hf.tokenizer import can_write
-from tools import runs
+from tools import rundir, runs
 
 
 def main(argv: list[str]) -> int:
@@ -23,7 +23,7 @@ def main(argv: list[str]) -> int:
         description="Writes a run's prediction function with its weights as one StableHLO file for cpu, cuda and tpu, or its "
         "weights as a folder that transformers loads; reads it back and compares.",
     )
-    runs.add_run(parser)
+    rundir.add_run(parser)
     parser.add_argument("--to", choices=FORMS, default="stablehlo", help="default: stablehlo")
     parser.add_argument(
         "--out",

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import launch
+from experiments import options
 from research.core import config
 from research.core.run import Run
 from research.host import device
@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     )  # fmt: skip
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="what transformers' save_pretrained writes")
     parser.add_argument("--out", type=Path, metavar="RUN", help="a new run directory (default: runs/FAMILY/NAME)")
-    args, changes = launch.overrides(argv, parser)
+    args, changes = options.overrides(argv, parser)
     source = huggingface.read(args.folder)
     if source.missing:
         raise UserError(
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
             f"with it by almanac train NAME --init-from={args.folder} --config.init.fresh=PATHS"
         )
     name = f"{source.architecture.family}/" + re.sub(r"[^\w.-]", "_", args.folder.resolve().name)
-    out = args.out or Path(launch.DEFAULT_ROOT) / name
+    out = args.out or Path(options.DEFAULT_ROOT) / name
     device.use_compilation_cache()
     said = io.StringIO()
     with huggingface.new_folder(out) as made:
@@ -98,7 +98,7 @@ def begin(cfg: Any, folder: Path) -> None:
     """A run directory with the checkpoint of step 0."""
     e = runs.build(cfg.name, cfg)
     with Run(e.cfg, folder) as run:
-        state = run.start(e)
+        state = run.start(e, trains=False)
         run.num_steps = 0  # in this life
         for _ in run.steps(e.train):
             pass

@@ -3,18 +3,21 @@
 import argparse
 import json
 
-import jax
-
-from tools import runs
+from tools import rundir
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="almanac predict", description="Applies a run to files: one JSON object a line and file."
     )
-    runs.add_run(parser)
+    rundir.add_run(parser)
     parser.add_argument("files", nargs="+", metavar="FILE")
     args = parser.parse_args(argv)
+
+    import jax
+
+    from tools import runs
+
     e, state, _ = runs.load(args.run, args.checkpoint)
     fn = jax.jit(e.predictor.fn)
     for file in args.files:

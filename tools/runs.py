@@ -1,6 +1,5 @@
 """A run directory opened again: its experiment and its state, on whatever devices there are."""
 
-import functools
 import importlib
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from research.core import config, mesh, state
 from research.core.checkpoint import Checkpoints
 from research.core.experiment import Experiment
 from research.core.state import TrainState
-from research.host import determinism, device, storage
+from research.host import determinism, device
 from research.host.errors import UserError
 
 
@@ -83,9 +82,3 @@ def _choose(folder: Path, which: str) -> Checkpoints:
     if not last.steps():
         raise UserError(f"{folder} holds no checkpoint yet: train it first, or wait for its first save")
     return last
-
-
-def add_run(parser: Any) -> None:
-    local = functools.partial(storage.fetch, newest=False)
-    parser.add_argument("run", type=local, metavar="RUN", help="a run directory")
-    parser.add_argument("--checkpoint", default="best", metavar="best|last|STEP", help="default: best, else last")

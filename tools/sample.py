@@ -5,17 +5,15 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from research.host.errors import UserError
-from tools import runs
+from tools import rundir
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="almanac sample", description="Generates from a run: text to the terminal, pictures to --out."
     )
-    runs.add_run(parser)
+    rundir.add_run(parser)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="pictures: default RUN/samples/samples.png")
     text = parser.add_argument_group("text (default: the config's sample group)")
@@ -37,6 +35,11 @@ def main(argv: list[str]) -> int:
     text.add_argument("--ahead", type=int, help="tokens that it drafts at a time (default: 4)")
     text.add_argument("--beam", type=int, metavar="N", help="search with N beams in place of drawing")
     args = vars(parser.parse_args(argv))
+
+    import jax
+
+    from tools import runs
+
     run = Path(args.pop("run"))
     e, state, _ = runs.load(run, args.pop("checkpoint"))
     family = runs.family(e.cfg.name)

@@ -2,12 +2,8 @@
 
 import argparse
 
-import jax
-
-from experiments import launch
-from research.core import config, mesh, state
-from research.host import flops
-from tools import runs
+from experiments import options
+from research.core import config
 
 
 def main(argv: list[str]) -> int:
@@ -16,39 +12,10 @@ def main(argv: list[str]) -> int:
         description="The resolved config, the parameters with their shardings, the batch and a step's FLOPs. Trains nothing.",
     )  # fmt: skip
     parser.add_argument("name", metavar="NAME", help="FAMILY/NAME, or a run's config.json")
-    args, changes = launch.overrides(argv, parser)
+    args, changes = options.overrides(argv, parser)
     cfg = config.load(args.name, changes)
-    e = runs.build(cfg.name, cfg)
-    devices = mesh.make_mesh(e.cfg.mesh)
-    with jax.set_mesh(devices):
-        shapes, _ = state.abstract(e.init, e.tx, devices, e.rules, bool(e.ema))
-        cost = flops.count(e.train_step.trace(shapes, e.train.spec))
-    flat = config.flatten(e.cfg.to_dict())
-    width = max(map(len, flat))
-    print(f"{cfg.name}\n\nconfig (durations in steps)")
-    print("\n".join(f"  {k:<{width}}  {v!r}" for k, v in flat.items()))
-    print("\nparameters")
-    _table(shapes.params)
-    if shapes.extra:
-        print("\nother variables")
-        _table(shapes.extra)
-    print(f"\n  {state.count(shapes.params):,} parameters, {_bytes(shapes):,.1f} MB of state\n\nbatch")
-    print("\n".join(f"  {k:<10}  {s.dtype} {list(s.shape)}" for k, s in e.train.spec.items()))
-    epoch = e.train.epoch / e.train.batch_size
-    print(f"\n  {e.train.epoch:,} examples an epoch: {epoch:,.1f} steps; {e.cfg.num_steps:,} steps in all")
-    print(f"  {cost / 1e9:,.3f} GFLOP a step; {cost * e.cfg.num_steps:.1e} FLOP in all")
+
+    from tools import show_experiment
+
+    show_experiment.show(cfg)
     return 0
-
-
-def _table(tree) -> None:
-    rows = [
-        (mesh.path_name(p), f"{x.dtype} {list(x.shape)}", str(x.sharding.spec).replace("PartitionSpec", ""))
-        for p, x in jax.tree_util.tree_leaves_with_path(tree)
-    ]
-    widths = [max(len(row[i]) for row in rows) for i in (0, 1)]
-    print("\n".join(f"  {a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in rows))
-
-
-def _bytes(shapes) -> float:
-    leaves = [x for x in jax.tree.leaves(shapes) if not jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key)]
-    return sum(x.size * x.dtype.itemsize for x in leaves) / 1e6

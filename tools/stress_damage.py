@@ -21,11 +21,11 @@ from research.core.checkpoint import Checkpoints
 from research.host import manifest
 from tools import runs
 from tools.stress_process import bits, train
+from tools.stress_table import FOUND, HARMLESS, WRONG
 
 BEFORE, NEWEST = 3, 6
 WORDS = (f"--config.num_steps={NEWEST}", f"--config.save_every={BEFORE}", f"--config.eval_every={NEWEST}")
 BLOCK = 4096  # bytes that may be overwritten at once
-HARMLESS, FOUND, WRONG = "harmless", "found", "wrong"
 ABOUT = (
     "one injury to one file of the newest of two checkpoints, then a restore: harmless is the newest, bit for bit; found, the "
     "one before, bit for bit, with a warning and the damaged one set aside; wrong is anything else"
@@ -56,20 +56,6 @@ def measure(names: Sequence[str], count: int, seed: int, folder: Path, say: Call
         "by_file": _counts(cases, lambda case: _kind_of_file(case["file"])),
         "cases": cases,
     }
-
-
-def row(results: dict) -> list[str]:
-    """The README's: what was done, how often, what came of it."""
-    cases = results["cases"]
-    of = Counter(case["outcome"] for case in cases)
-    kinds = ", ".join(f"{kind} {sum(n.values())}" for kind, n in results["by_kind"].items())
-    return [
-        "one injury to one file of a checkpoint, then restored",
-        f"{len(cases)} injuries to {len({(c['family'], c['file']) for c in cases})} files ({kinds})",
-        f"{of[WRONG]} restored wrong",
-        f"{of[FOUND]} found, and the one before used; {of[HARMLESS]} of bytes that no restore reads; "
-        f"{sum(case['offline'] for case in cases)} seen in the files' own checksums",
-    ]
 
 
 def faults(results: dict) -> list[str]:

@@ -92,23 +92,6 @@ def measure(names: Sequence[str], count: int, seed: int, folder: Path, say: Call
     }
 
 
-def row(results: dict) -> list[str]:
-    """The README's: what was done, how often, what came of it."""
-    cases = results["cases"]
-    pairs = {pair for case in cases for pair in itertools.pairwise(case["plans"])}
-    plans = {plan for case in cases for plan in case["plans"]}
-    worst, same = max(case["apart"] for case in cases), max(results["undisturbed_on_eight"].values())
-    boundaries = sum(found["boundaries"] for found in results["boundaries"].values())
-    return [
-        "resumed on other devices, meshes, rules and processes",
-        f"{len(pairs)} ordered pairs of {len(plans)} plans in {len(cases)} runs of {len({c['family'] for c in cases})} "
-        f"families; {boundaries:,} batch boundaries",
-        f"{sum(bool(case['problems']) for case in cases)} runs with an example missed or doubled, or a loss further away "
-        f"than {results['tolerance']:g}",
-        f"losses at most {worst:.1e} from one device's; {same:.1e} without a change, on eight devices",
-    ]
-
-
 def faults(results: dict) -> list[str]:
     found = [f"{case['family']} run {case['run']}: {text}" for case in results["cases"] for text in case["problems"]]
     for family, of in results["boundaries"].items():

@@ -44,21 +44,6 @@ def measure(names: Sequence[str], count: int, seed: int, folder: Path, say: Call
     return {"about": ABOUT, "cases": [long], "usual": usual}
 
 
-def row(results: dict) -> list[str]:
-    """The README's: what was done, how often, what came of it."""
-    (long,), usual = results["cases"], results["usual"]
-    idle, ratios = usual["idle"], usual["block_ms"]["ratios"]
-    against = f"; with logs and saves a step takes {median(ratios):.3f} times as long as without" if ratios else ""
-    return [
-        "a long run, and the costs of a usual one",
-        f"{long['steps']:,} steps of {long['name']}; {usual['steps']:,} of {usual['name']}",
-        f"median of the first third and of the last: {_change(long['rss_mb'], 1)} MB, {_change(long['step_ms'], 2)} ms a step; "
-        f"least of the second third and of the last: {_change(long['threads'])} threads, {_change(long['files'])} open files",
-        f"the device idle for {sum(idle.values()):.2%} of the time: after a log {idle['log']:.2%}, after a save "
-        f"{idle['save']:.2%}, else {idle['other']:.2%}{against}",
-    ]
-
-
 def faults(results: dict) -> list[str]:
     """What is not flat; a step time is only told, since a machine may have been busy."""
     (long,) = results["cases"]
@@ -67,10 +52,6 @@ def faults(results: dict) -> list[str]:
     if (more := long["rss_mb"][1] - long["rss_mb"][0]) > (limit := max(16.0, 0.05 * long["rss_mb"][0])):
         found.append(f"{more:.0f} MB more in the last third; {limit:.0f} are allowed")
     return found
-
-
-def _change(pair: Sequence[float], digits: int = 0) -> str:
-    return f"{pair[0]:,.{digits}f} to {pair[1]:,.{digits}f}"
 
 
 # ---- A long run

@@ -10,8 +10,8 @@ from typing import Any
 from research.host.errors import UserError
 from tools import runs
 from tools.stress_process import Life, bits, lines, newest
+from tools.stress_table import PHASES
 
-PHASES = ("start", "step", "evaluate", "save", "end")
 STEPS, SAVE_EVERY = 60, 7
 WORDS = (f"--config.num_steps={STEPS}", f"--config.save_every={SAVE_EVERY}", "--config.eval_every=10")
 # Seconds from a phase's beginning in which the kill comes: about as long as it lasts. Of "start", what a start has taken.
@@ -39,21 +39,6 @@ def measure(names: Sequence[str], count: int, seed: int, folder: Path, say: Call
         found.append({"family": family, "run": number, "kills": len(kills), "problems": problems})
         say(f"{family} run {number}: {len(kills)} kills; {'; '.join(problems) or 'as if undisturbed'}")
     return {"about": ABOUT, "overrides": WORDS, "save_every": SAVE_EVERY, "cases": cases, "runs": found}
-
-
-def row(results: dict) -> list[str]:
-    """The README's: what was done, how often, what came of it."""
-    cases, families = results["cases"], {run["family"] for run in results["runs"]}
-    bad = sum(bool(run["problems"]) for run in results["runs"])
-    died = ", ".join(f"{phase} {sum(c['died'] == phase for c in cases)}" for phase in PHASES)
-    lost = max((c["step"] - c["kept"] for c in cases), default=0)
-    return [
-        "SIGKILL at a random moment, then resumed",
-        f"{len(cases)} kills in {len(results['runs'])} runs of {len(families)} families ({died}; "
-        f"{sum(c['writing'] for c in cases)} while a checkpoint was being written)",
-        f"{bad} runs that differ in a bit of parameters, optimiser, randomness or log",
-        f"at most {lost} steps lost, with a checkpoint every {results['save_every']}",
-    ]
 
 
 def faults(results: dict) -> list[str]:

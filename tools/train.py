@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from experiments import launch
+from experiments import options
 from research.core import config
 from research.host import processes, storage
 from research.host.errors import UserError
@@ -34,14 +34,16 @@ def main(argv: list[str]) -> int:
     parser.add_argument("name", nargs="?", default=MAIN_JOB, metavar="NAME", help=f"FAMILY/NAME (default: {MAIN_JOB})")
     parser.add_argument("--local-hosts", metavar="N", help="start N processes on this machine's CPU, as N hosts")
     parser.add_argument("--restarts", metavar="N", help="start again, at most N times, when preempted or killed")
-    args, overrides = launch.parse(argv, parser)
+    args, overrides = options.parse(argv, parser)
     cfg = config.load(args.name, overrides)
-    launch.hosts(args)
+    options.hosts(args)
     if args.restarts is not None:
-        restarts, folder = launch.whole("--restarts", args.restarts, 0), launch.workdir(cfg, args)
+        restarts, folder = options.whole("--restarts", args.restarts, 0), options.workdir(cfg, args)
         return processes.supervise(_command(argv, "--restarts"), restarts, lambda: progress(folder))
     if args.local_hosts is not None:
         return processes.together(_local(argv, args))
+    from experiments import launch  # and JAX with it, which what is above need not wait for
+
     if folder := launch.run(trainer(cfg.name), cfg, args):
         _report(folder)
         _next_steps(folder, cfg.name)
@@ -64,7 +66,7 @@ def _command(argv: Sequence[str], without: str) -> list[str]:
 
 def _local(argv: Sequence[str], args: argparse.Namespace) -> list[list[str]]:
     """The commands of `--local-hosts`: on the CPU, where nothing has to be shared out among the processes."""
-    number = launch.whole("--local-hosts", args.local_hosts, 1)
+    number = options.whole("--local-hosts", args.local_hosts, 1)
     if args.hosts is not None:
         raise UserError(f"--local-hosts={number} starts all the hosts here; leave --hosts away")
     if args.device not in (None, "cpu"):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from research.host.errors import UserError
-from tools import ledger, rundir, stress
+from tools import ledger, rundir, stress_table
 
 
 def problems(root: Path | None = None) -> list[str]:
@@ -26,7 +26,7 @@ def problems(root: Path | None = None) -> list[str]:
             found.append(str(error))
         else:
             found += [f"{path.relative_to(root)}: {text}" for text in _table_problems(has, wants)]
-    found += stress.problems(root)
+    found += stress_table.problems(root)
     return list(dict.fromkeys(found))
 
 

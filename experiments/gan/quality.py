@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from research.core import mesh, optim, state
+from research.core import config, mesh, optim, state
 from research.core.step import make_train_step
 from research.data import images, synthetic
 from research.data.pipeline import Stream
@@ -106,7 +106,7 @@ class Judge:
 def _train(model: ConvNet, data: images.Images) -> Any:
     """The classifier's parameters after JUDGE_STEPS of Adam; always the same for the same data."""
     batches = Stream(data.train, JUDGE_BATCH, seed=0)
-    tx = optim.make({**optim.DEFAULTS, "peak_lr": 2e-3}, JUDGE_STEPS)
+    tx = optim.make({**config.OPTIM, "peak_lr": 2e-3}, JUDGE_STEPS)
     one = mesh.make_mesh({"data": 1}, jax.local_devices()[:1])
 
     def loss(params, extra, batch, key):

@@ -24,11 +24,6 @@ from research.core import optim
 from research.core.mesh import path_name
 from research.host.errors import UserError
 
-DEFAULTS = dict(
-    layer_decay=1.0,  # a layer's rate over that of the layer above it; 1 is off
-    unfreeze_every=0,  # a duration: so long until the next lower layer begins to train; 0: all train at once
-)
-
 _LAYER = re.compile(r"(^|/)h_(\d+)/")
 _SCANNED = re.compile(r"(^|/)h/")
 _EMBEDDINGS = re.compile(r"(^|/)(tokens|position|segment|embedding_norm)/")

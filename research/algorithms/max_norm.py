@@ -11,11 +11,6 @@ from research.core.mesh import path_name
 from research.core.optim import Optimizer
 from research.host.errors import UserError
 
-DEFAULTS = dict(
-    limit=0.0,  # the L2 norm that no column of a bounded kernel exceeds; 0 is off
-    match=r"head/kernel$",  # paths of the kernels [inputs, units]
-)
-
 
 def wrap(tx: Optimizer, limit: float, match: str) -> Optimizer:
     """An Optimizer whose updates end inside the bound: the last link of the chain, on what the parameters become."""

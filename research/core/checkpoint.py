@@ -16,9 +16,7 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
-from orbax.checkpoint import checkpoint_managers as policies
 
 from research.core.mesh import path_name
 from research.host import integrity, manifest
@@ -34,7 +32,12 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | Path, keep: int | None = None, every: int | None = None):
-        self.folder = Path(folder).absolute()
+        # Not at the top: what builds an experiment, or shows it, needs no Orbax. Not at the first save: the data's threads
+        # import as well, and two threads that import may wait for each other.
+        import orbax.checkpoint as ocp
+
+        self._ocp, self.folder = ocp, Path(folder).absolute()
+        policies = ocp.checkpoint_managers
         stay = [policies.LatestN(keep), *([policies.EveryNSteps(every)] if every else [])]
         # A reader leaves half-written folders alone: they may be a running training's.
         self._options = ocp.CheckpointManagerOptions(
@@ -42,17 +45,14 @@ class Checkpoints:
             cleanup_tmp_directories=keep is not None,
             create=False,
         )
-        self._manager: ocp.CheckpointManager | None = None
+        self._manager: Any = None
         self._sealer = threading.Thread()
 
-    def _open(self) -> ocp.CheckpointManager:
+    def _open(self) -> Any:
         if self._manager is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            handlers = {
-                "state": ocp.StandardCheckpointHandler(),
-                "meta": ocp.JsonCheckpointHandler(),
-                "checksums": ocp.JsonCheckpointHandler(),
-            }
+            ocp, text = self._ocp, self._ocp.JsonCheckpointHandler
+            handlers = {"state": ocp.StandardCheckpointHandler(), "meta": text(), "checksums": text()}
             self._manager = ocp.CheckpointManager(self.folder, options=self._options, item_handlers=handlers)
         return self._manager
 
@@ -70,9 +70,8 @@ class Checkpoints:
         text = json.dumps(meta)
         meta = json.loads(text)  # a copy: Orbax writes it later, in a thread
         checks = {"state": checks, "meta": zlib.crc32(text.encode())}
-        args = ocp.args.Composite(
-            state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta), checksums=ocp.args.JsonSave(checks)
-        )
+        how = self._ocp.args
+        args = how.Composite(state=how.StandardSave(state), meta=how.JsonSave(meta), checksums=how.JsonSave(checks))
         with write_errors(self.folder):
             manager = self._open()
             manager.check_for_errors()
@@ -95,7 +94,7 @@ class Checkpoints:
         if self._sealer.is_alive():
             self._sealer.join()
 
-    def _seal(self, manager: ocp.CheckpointManager) -> None:
+    def _seal(self, manager: Any) -> None:
         """Gives each whole step a manifest of its files."""
         while manager.is_saving_in_progress():  # or deleting
             time.sleep(0.02)
@@ -128,16 +127,16 @@ class Checkpoints:
 
     def restore_one(self, step: int, target: Any) -> tuple[Any, dict]:
         """As `restore`, and raises Damaged where that would set a step aside."""
-        manager = self._open()
+        manager, how = self._open(), self._ocp.args
         with read_errors():
-            checks = manager.restore(step, args=ocp.args.Composite(checksums=ocp.args.JsonRestore()))["checksums"]
+            checks = manager.restore(step, args=how.Composite(checksums=how.JsonRestore()))["checksums"]
             saved = _leaves(manager.item_metadata(step)["state"])
         if checks.keys() != {"state", "meta"} or checks["state"].keys() != saved.keys():
             raise Damaged("its metadata and its checksums name different leaves")
         if other := integrity.misfit(saved, _leaves(target)):  # Orbax casts dtypes without a word
             raise UserError(f"{self.folder / str(step)} does not fit this model: {other}")
         with read_errors():
-            args = ocp.args.Composite(state=ocp.args.StandardRestore(target), meta=ocp.args.JsonRestore())
+            args = how.Composite(state=how.StandardRestore(target), meta=how.JsonRestore())
             found = manager.restore(step, args=args)
         sums, wanted = _leaves(jax.device_get(integrity.inspect(found["state"])[0])), _leaves(target)
         for name, leaf in _leaves(found["state"]).items():

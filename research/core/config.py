@@ -27,6 +27,25 @@ RUN = dict(  # how a run is kept: the same keys in every family
     deterministic=False,  # kernels that sum in one order; refuse to go on where bits would differ
     init=dict(weights=None, into=None, fresh=None, resize=None),  # begins as others end: research/interop/weights.py
 )
+OPTIM = dict(  # the optimiser: research/core/optim.py
+    name="adamw",  # one of optim.RULES or optim.WHOLE
+    peak_lr=1e-3,
+    end_lr=0.0,  # where linear and cosine end
+    schedule="cosine",  # constant, linear, cosine, step, rsqrt
+    warmup=0,  # linear from 0; a duration
+    boundaries=(),  # step: durations at which the rate falls by `drop`
+    drop=0.1,
+    weight_decay=0.0,  # decoupled for adamw, lamb, lion, muon, adafactor; else L2, added to the gradient
+    decay=r"(kernel|embedding)$",  # paths that decay
+    freeze="",  # paths that do not train; "" trains all
+    clip_norm=0.0,  # global norm; 0 is off
+    accumulate=1,  # microbatches a step
+    ema=0.0,  # decay of averaged weights; 0 is off
+    b1=None,  # options of the rule; None is the rule's own default
+    b2=None,
+    eps=None,
+    momentum=None,
+)
 _IS_DURATION = re.compile(r"(steps|every|warmup|boundaries|patience)$")  # keys whose values may be durations
 _DURATION = re.compile(r"(\d[\d_]*(?:\.\d+)?) ?(steps?|epochs?|examples?)")
 

@@ -10,26 +10,6 @@ import optax
 from research.core.mesh import path_name
 from research.host.errors import UserError, nearest
 
-DEFAULTS = dict(
-    name="adamw",  # one of RULES or WHOLE
-    peak_lr=1e-3,
-    end_lr=0.0,  # where linear and cosine end
-    schedule="cosine",  # constant, linear, cosine, step, rsqrt
-    warmup=0,  # linear from 0; a duration
-    boundaries=(),  # step: durations at which the rate falls by `drop`
-    drop=0.1,
-    weight_decay=0.0,  # decoupled for adamw, lamb, lion, muon, adafactor; else L2, added to the gradient
-    decay=r"(kernel|embedding)$",  # paths that decay
-    freeze="",  # paths that do not train; "" trains all
-    clip_norm=0.0,  # global norm; 0 is off
-    accumulate=1,  # microbatches a step
-    ema=0.0,  # decay of averaged weights; 0 is off
-    b1=None,  # options of the rule; None is the rule's own default
-    b2=None,
-    eps=None,
-    momentum=None,
-)
-
 
 class Optimizer(NamedTuple):
     """An Optax transformation that also tells its schedule."""
@@ -81,7 +61,7 @@ WHOLE = {
 
 
 def make(cfg: Mapping, num_steps: int, updates: int = 1) -> Optimizer:
-    """The `optim` group of a config (keys as DEFAULTS, durations in steps) -> an Optimizer for `num_steps` steps.
+    """The `optim` group of a config (keys as config.OPTIM, durations in steps) -> an Optimizer for `num_steps` steps.
 
     `updates` is how often a step calls it: Optax counts updates, schedules are in steps.
     """

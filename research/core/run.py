@@ -96,8 +96,8 @@ class Run:
 
     # State
 
-    def start(self, e: Experiment) -> state_lib.TrainState:
-        """A TrainState, born sharded or restored from this directory."""
+    def start(self, e: Experiment, trains: bool = True) -> state_lib.TrainState:
+        """A TrainState, born sharded or restored from this directory. Without `trains`, no step follows."""
         self._check(e)
         self._target = target = state_lib.abstract(e.init, e.tx, self.mesh, e.rules, bool(e.ema))[0]
         self._guard = Guard(self._policy, target.params, e.tx)
@@ -105,7 +105,10 @@ class Run:
         self._units = e.train.units
         self._flops = flops.share(lambda: e.train_step.trace(target, e.train.spec), self.mesh)
         if fresh := not self._checkpoints.steps():
-            state = state_lib.create(e.init, e.tx, self._seed, self.mesh, e.rules, bool(e.ema))
+            state = state_lib.create(
+                e.init, e.tx, self._seed, self.mesh, e.rules, bool(e.ema), target=target,
+                meanwhile=lambda: self._compile(e, target, trains),
+            )  # fmt: skip
         else:
             state, meta = self._checkpoints.restore(target)
             self.done = int(state.step)
@@ -114,6 +117,13 @@ class Run:
         self._profiler.check(self.num_steps - self.done)
         self._open()
         return e.initial(state, self) if fresh and e.initial else state
+
+    def _compile(self, e: Experiment, target: state_lib.TrainState, trains: bool) -> None:
+        """Compiles the step, whose first call finds the program. Not where several hosts have to do it in one order."""
+        if trains and jax.process_count() == 1:
+            rows = mesh_lib.batch_sharding(self.mesh)
+            batch = {k: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=rows) for k, s in e.train.spec.items()}
+            e.train_step.lower(target, batch).compile()
 
     def _check(self, e: Experiment) -> None:
         """What would else be found out in the middle of the run, or never."""

@@ -1,6 +1,7 @@
 """TrainState: everything that a step changes, created sharded."""
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
 
 import flax.struct
@@ -36,13 +37,22 @@ class TrainState(flax.struct.PyTreeNode):
 
 
 def create(
-    init: Callable[[jax.Array], Mapping], tx: Optimizers, seed: int, mesh: Mesh, rules: Sequence = (), ema: bool = False
-) -> TrainState:
-    """`init(key) -> {"params": ..., **extra}` and an optimiser (or one a group of params) -> a state born sharded."""
-    shards = abstract(init, tx, mesh, rules, ema)[1]
+    init: Callable[[jax.Array], Mapping], tx: Optimizers, seed: int, mesh: Mesh, rules: Sequence = (), ema: bool = False, *,
+    target: TrainState | None = None, meanwhile: Callable[[], Any] = lambda: None,
+) -> TrainState:  # fmt: skip
+    """`init(key) -> {"params": ..., **extra}` and an optimiser (or one a group of params) -> a state born sharded.
+
+    `target` is what `abstract` has made of the same arguments, if it has. `meanwhile()` is called while a thread compiles.
+    """
+    target = target or abstract(init, tx, mesh, rules, ema)[0]
+    shards = jax.tree.map(lambda x: x.sharding, target)
     # As words on the host: a key made here would be on one host's device, where there may be several.
     words = np.asarray(jax.random.key_data(jax.random.key(seed)))
-    return jax.jit(lambda words: _fresh(init, tx, ema, jax.random.wrap_key_data(words)), out_shardings=shards)(words)
+    make = jax.jit(lambda words: _fresh(init, tx, ema, jax.random.wrap_key_data(words)), out_shardings=shards)
+    with ThreadPoolExecutor(1) as aside:
+        program = aside.submit(make.lower(words).compile)
+        meanwhile()
+    return program.result()(words)
 
 
 def abstract(

@@ -10,35 +10,24 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from research.data.defaults import AUGMENT
 from research.host.errors import UserError, nearest
 
 Batch = dict[str, jax.Array]
 
-OPTIONS = {
-    "crop": 0,  # pixels of zero padding on each side before cropping to the first size
-    "flip": 0.0,  # probability of a left-right flip
-    "erase": 0.0,  # probability of random erasing
-    "erase_area": (0.02, 0.4),  # fraction of the picture
-    "erase_aspect": 0.3,  # height / width lies between this and its inverse
-    "erase_fill": None,  # grey level in 0..1; None is uniform noise
-    "mixup": 0.0,  # alpha of Beta(alpha, alpha)
-    "smoothing": 0.0,  # label smoothing
-    "mean": 0.0,  # one number, or one for each channel
-    "std": 1.0,
-}
 TRIES = 10  # a box that fits is drawn in one try out of twenty or better at the usual settings
 
 
 def make(cfg: Mapping, num_classes: int, train: bool = True) -> Callable[[jax.Array, Batch], Batch]:
     """`(key, batch) -> batch`: crop, flip, erase, mix, smooth and normalise as `cfg` says.
 
-    `cfg` holds any of OPTIONS; zero turns a change off, and switching one leaves the others' draws
+    `cfg` holds any of AUGMENT; zero turns a change off, and switching one leaves the others' draws
     as they were. `train=False` only normalises. Labels become soft where mixup or smoothing is on.
     Raises UserError for an unknown option or a value out of range.
     """
-    if unknown := sorted(set(cfg) - set(OPTIONS)):
-        raise UserError(f"augment.{unknown[0]} is unknown{nearest(unknown[0], OPTIONS)}")
-    c = {**OPTIONS, **cfg}
+    if unknown := sorted(set(cfg) - set(AUGMENT)):
+        raise UserError(f"augment.{unknown[0]} is unknown{nearest(unknown[0], AUGMENT)}")
+    c = {**AUGMENT, **cfg}
     _check(c)
 
     def augment(key: jax.Array, batch: Batch) -> Batch:

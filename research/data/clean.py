@@ -9,18 +9,22 @@ the same answer everywhere.
 """
 
 import dataclasses
+import functools
 import hashlib
 import re
 import sys
 import unicodedata
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-import datasketch
 import numpy as np
 
 from research.data import user_files
 from research.data.tokenizers.base import points
 from research.host.errors import UserError, nearest
+
+if TYPE_CHECKING:  # its import takes SciPy with it, a third of a second that `near` alone needs
+    import datasketch
 
 SHINGLE = 5  # characters
 NEAR = 0.8  # Jaccard similarity
@@ -28,10 +32,14 @@ BANDS, ROWS = 25, 5  # 1 - (1 - s^5)^25 of the pairs of similarity s are compare
 _PART = 10_000  # shingles hashed at once: the library makes BANDS * ROWS numbers of each
 _PRIME = np.uint64(0x9E3779B97F4A7C15)
 
-_LINES = dict.fromkeys(map(ord, "\v\f\x85\u2028\u2029"), "\n")
-_SPACES = {i: " " for i in range(sys.maxunicode) if unicodedata.category(chr(i)) == "Zs"} | {ord("\t"): " "}
-_CONTROL = {i: None for i in range(0xA0) if unicodedata.category(chr(i)) == "Cc" and chr(i) not in "\n\t\v\f\x85"}
-_TABLE = {**_CONTROL, **_SPACES, **_LINES, 0xFEFF: None}  # a byte order mark inside a text is one no more
+
+@functools.cache
+def _table() -> dict[int, str | None]:
+    """For `str.translate`. Made when it is first wanted: it looks at every character there is."""
+    lines = dict.fromkeys(map(ord, "\v\f\x85\u2028\u2029"), "\n")
+    spaces = {i: " " for i in range(sys.maxunicode) if unicodedata.category(chr(i)) == "Zs"} | {ord("\t"): " "}
+    control = {i: None for i in range(0xA0) if unicodedata.category(chr(i)) == "Cc" and chr(i) not in "\n\t\v\f\x85"}
+    return {**control, **spaces, **lines, 0xFEFF: None}  # a byte order mark inside a text is one no more
 
 
 def normalise(text: str) -> str:
@@ -40,7 +48,7 @@ def normalise(text: str) -> str:
     Lines end in `\\n`, lose the white space at their ends and have single spaces inside; more than one empty
     line is one. Characters that join or part others (of emoji, Arabic, Indic scripts) stay.
     """
-    text = unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n").translate(_TABLE))
+    text = unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n").translate(_table()))
     text = re.sub(r" *\n *", "\n", re.sub(" {2,}", " ", text))
     return re.sub(r"\n{3,}", "\n\n", text).strip(" \n")
 
@@ -67,6 +75,8 @@ def exact(texts: Sequence[str]) -> list[Twin]:
 
 def near(texts: Sequence[str]) -> list[Twin]:
     """Documents at least `NEAR` to one before them that is kept."""
+    import datasketch
+
     same = {twin.index: twin for twin in exact(texts)}
     index = datasketch.MinHashLSH(num_perm=BANDS * ROWS, params=(BANDS, ROWS))
     found = []
@@ -107,7 +117,9 @@ def jaccard(a: np.ndarray, b: np.ndarray) -> float:
     return both / (len(a) + len(b) - both)
 
 
-def _sketch(runs: np.ndarray) -> datasketch.MinHash:
+def _sketch(runs: np.ndarray) -> "datasketch.MinHash":
+    import datasketch
+
     sketch = datasketch.MinHash(num_perm=BANDS * ROWS, seed=1, hashfunc=int)
     for start in range(0, len(runs), _PART):
         sketch.update_batch((runs[start : start + _PART] >> np.uint64(32)).tolist())

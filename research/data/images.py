@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import sklearn.datasets
 from PIL import Image
 
 from research.data import picture_files, records, user_files
@@ -120,7 +119,9 @@ def _source(function: Callable[[Mapping[str, Any]], Images]) -> Callable:
 @_source
 def digits(cfg: Mapping[str, Any]) -> Images:
     """1,797 digits of 8 x 8 pixels (UCI optdigits' test part), as scikit-learn carries them."""
-    data = sklearn.datasets.load_digits()
+    from sklearn.datasets import load_digits  # scikit-learn and SciPy take longer to import than the rest
+
+    data = load_digits()
     whole = Arrays({"image": data.images.astype(np.uint8)[..., None], "label": data.target})
     parts = split([str(i) for i in range(len(whole))], data.target, valid=0.1, test=0.1)
     return _images("digits", whole, data.target, parts, tuple("0123456789"), (8, 8, 1), white=16)

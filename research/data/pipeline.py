@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
-import grain.python as grain
 import jax
 import numpy as np
 from jax.sharding import Mesh
@@ -159,6 +158,8 @@ def on_device(batches: Any, mesh: Mesh, start: int, stop: int, ahead: int = 2) -
     if start >= stop:
         return
     mesh_lib.host_rows(mesh, batches.batch_size)  # told here, not by the thread
+    import grain.python as grain  # where batches are wanted: not to build an experiment, or to show it
+
     numbered: Any = grain.MapDataset.source(_Numbered(batches, mesh, stop))[start:]
     host = iter(numbered.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2 * ahead)))
     queue: deque = deque()

@@ -11,15 +11,17 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import absl.logging
 import numpy as np
-import tensorflow_datasets as tfds
-from tensorflow_datasets.core.read_only_builder import builder_from_files
 
 from research.data.mirror import data_folder, fetch
 from research.data.thread_pool import OrderedMap
 from research.host.errors import UserError
+
+if TYPE_CHECKING:  # imported where a data set is opened: most sources are not TFDS's
+    import tensorflow_datasets as tfds
 
 BUILDERS = {
     "mnist": "Mnist",
@@ -82,10 +84,12 @@ def load(name: str, split: str, data_dir: str | None = None, encoded: Sequence[s
         raise UserError(f"{name} has no split {split!r}; known: {known}") from None
 
 
-def builder(name: str, data_dir: str | None = None) -> tfds.core.DatasetBuilder:
+def builder(name: str, data_dir: str | None = None) -> "tfds.core.DatasetBuilder":
     """The TFDS builder of a data set, prepared; `.info` tells its features and splits."""
     if name in BUILDERS:
         return _ours(name)
+    from tensorflow_datasets.core.read_only_builder import builder_from_files
+
     folder = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     folder = os.path.expanduser(folder)
     try:
@@ -145,7 +149,9 @@ def _read(records: Sequence[dict], indices: Iterable[int]) -> Sequence[dict]:
         return [records[i] for i in indices]
 
 
-def _ours(name: str) -> tfds.core.DatasetBuilder:
+def _ours(name: str) -> "tfds.core.DatasetBuilder":
+    import tensorflow_datasets as tfds
+
     module = importlib.import_module(f"research.data.builders.{name}")
     ours = getattr(module, BUILDERS[name])(data_dir=str(data_folder() / "tfds"), file_format="array_record")
     if not _prepared(ours):
@@ -162,7 +168,7 @@ def _ours(name: str) -> tfds.core.DatasetBuilder:
     return ours
 
 
-def _prepared(ours: tfds.core.DatasetBuilder) -> bool:
+def _prepared(ours: "tfds.core.DatasetBuilder") -> bool:
     return (Path(ours.data_path) / "dataset_info.json").exists()
 
 

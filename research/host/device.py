@@ -1,5 +1,6 @@
 """What this process runs on: devices, versions, the compilation cache."""
 
+import contextlib
 import functools
 import importlib.metadata
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.extend.backend
 from jax.sharding import Mesh
 
 from research.host.errors import UserError
@@ -22,6 +24,7 @@ _cache_events: Counter = Counter()
 def choose(platform: str | None) -> None:
     """Runs on 'cpu', 'gpu' or 'tpu' (None: whatever JAX finds); an absent one is an error. Before the first use of JAX."""
     if platform is None:
+        _leave_tpu_out()
         return
     if platform not in ("cpu", "gpu", "tpu"):
         raise UserError(f"--device={platform}: one of cpu, gpu, tpu")
@@ -36,6 +39,21 @@ def choose(platform: str | None) -> None:
         jax.config.update("jax_platforms", found)
         remedy = {"gpu": "; install the extra [cuda]", "tpu": "; install the extra [tpu]"}.get(platform, "")
         raise UserError(f"--device={platform}: no such device here ({reason}){remedy}, or leave --device away")
+
+
+def _leave_tpu_out() -> None:
+    """Where nobody has named a platform, and JAX has seen no TPU, it does not try one.
+
+    An installed libtpu would be loaded only to find none, in a second and with pages on stderr, and would stay: see
+    `Profiler`. JAX itself names `tpu,cpu`, when it is imported, on a machine that has a TPU and libtpu.
+    """
+
+    def absent() -> Any:
+        raise RuntimeError("no TPU on this machine")
+
+    if jax.config.jax_platforms is None:
+        with contextlib.suppress(RuntimeError):  # JAX already runs on a TPU
+            jax.extend.backend.register_backend_factory("tpu", absent, fail_quietly=True)
 
 
 def use_compilation_cache() -> None:
@@ -107,8 +125,18 @@ def _git(root: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
+def _libtpu_is_loaded() -> bool:
+    from jax._src.lib import xla_client  # there is no public way to ask
+
+    return xla_client.pjrt_plugin_loaded("tpu")
+
+
 class Profiler:
-    """A trace for TensorBoard of steps `span[0]` to `span[1]` of this start; none without a span."""
+    """A trace for TensorBoard of steps `span[0]` to `span[1]` of this start; none without a span.
+
+    A libtpu that a process has loaded adds its own tracer to JAX's. Where jaxlib was built for another version of it, that
+    ends the process by a segmentation fault ("Unexpected PLUGIN_Profiler_Api size"; jaxlib 0.10.2 with libtpu 0.0.52).
+    """
 
     def __init__(self, folder: Path, span: tuple[int, int] | None):
         self._folder = folder
@@ -118,6 +146,11 @@ class Profiler:
     def check(self, left: int) -> None:
         if self._first is not None and self._first >= left:
             raise UserError(f"--profile={self._first}:{self._last}: there are but {left} steps to go")
+        if self._first is not None and jax.default_backend() != "tpu" and _libtpu_is_loaded():
+            raise UserError(
+                f"--profile={self._first}:{self._last}: this process has loaded libtpu, with which JAX's profiler may crash; "
+                f"start with JAX_PLATFORMS={jax.default_backend()}, or uninstall libtpu"
+            )
 
     def at(self, step: int) -> None:
         if step == self._first:

@@ -16,14 +16,13 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
-from etils import epath
 
 from research.core.mesh import path_name
 from research.host import manifest, storage
 from research.host.errors import UserError
 
 GROUP = 1 << 25  # bytes of leaves read at once: each reading parses the metadata anew
+VOCABULARY = "vocabulary.json"  # in a run's directory: what the token ids of its checkpoints mean
 BLOCK = 1 << 20  # elements worked on at once
 _NAME = re.compile(r"(\d+)(\.damaged.*|\.orbax-checkpoint-tmp.*)?")
 
@@ -39,9 +38,16 @@ class Checkpoint:
     def __str__(self) -> str:
         return f"{self.path.parent.name}/{self.path.name}"
 
+    @property
+    def _state(self) -> Any:
+        from etils import epath
+
+        return epath.Path(self.path.absolute()) / "state"
+
     @functools.cached_property
     def _tree(self) -> Any:
-        found = ocp.PyTreeCheckpointHandler().metadata(epath.Path(self.path.absolute()) / "state")
+        ocp = _orbax()
+        found = ocp.PyTreeCheckpointHandler().metadata(self._state)
         return found.tree if hasattr(found, "tree") else found
 
     @functools.cached_property
@@ -59,13 +65,14 @@ class Checkpoint:
             yield from zip(group, [found] if isinstance(found, Exception) else found, strict=True)
 
     def _restore(self, names: Sequence[str]) -> list[np.ndarray] | Exception:
+        ocp = _orbax()
         flat, tree = jax.tree.flatten(self._tree)
         wanted = [leaf if name in names else ocp.PLACEHOLDER for name, leaf in zip(self.leaves, flat, strict=True)]
         # Without a sharding, and as NumPy: the devices of the saved one need not be here.
         how = [ocp.RestoreArgs(restore_type=np.ndarray) for _ in flat]
         args = ocp.args.PyTreeRestore(item=jax.tree.unflatten(tree, wanted), restore_args=jax.tree.unflatten(tree, how))
         try:
-            found = ocp.PyTreeCheckpointHandler().restore(epath.Path(self.path.absolute()) / "state", args=args)
+            found = ocp.PyTreeCheckpointHandler().restore(self._state, args=args)
             by_name = dict(zip(self.leaves, jax.tree.leaves(found), strict=True))
             return [by_name[name] for name in names]
         except Exception as e:  # a dozen kinds, for a damaged file
@@ -85,6 +92,13 @@ class Checkpoint:
             return about["commit_timestamp_nsecs"] / 1e9
         except (OSError, ValueError, LookupError, TypeError):
             return None
+
+
+def _orbax() -> Any:
+    """Imported for a checkpoint that is looked into: every family imports this module, and few runs begin with another's."""
+    import orbax.checkpoint as ocp
+
+    return ocp
 
 
 def _groups(names: Iterable[str], leaves: dict[str, Any]) -> Iterator[list[str]]:

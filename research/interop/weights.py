@@ -31,11 +31,11 @@ from research.data.tokenizers import Tokenizer
 from research.host.errors import UserError
 from research.host.records import write_text
 from research.interop import checkpoint_files, huggingface
+from research.interop.checkpoint_files import VOCABULARY
 from research.interop.hf import files, paths
 from research.interop.hf.paths import Arrays
 
 SHOWN = 6  # names of a list that the report says
-VOCABULARY = "vocabulary.json"  # in a run's directory: what its token ids mean
 OTHER_TABLES = ("position", "segment", "chars")  # their rows are no tokens
 # Attributes that two models with arrays of the same shapes can differ in.
 UNSEEN = (

@@ -7,7 +7,8 @@ import optax
 import pytest
 
 from research.algorithms import finetune
-from research.core import optim
+from research.algorithms.defaults import FINETUNE
+from research.core import config, optim
 from research.core.config import View
 from research.host.errors import UserError
 
@@ -46,8 +47,8 @@ ONES = jax.tree.map(np.ones_like, PARAMS)
 
 
 def make(num_steps=20, optimiser=None, **how):
-    cfg = {**optim.DEFAULTS, "name": "sgd", "peak_lr": 1.0, "schedule": "constant", **(optimiser or {})}
-    return finetune.make(cfg, {**finetune.DEFAULTS, **how}, num_steps)
+    cfg = {**config.OPTIM, "name": "sgd", "peak_lr": 1.0, "schedule": "constant", **(optimiser or {})}
+    return finetune.make(cfg, {**FINETUNE, **how}, num_steps)
 
 
 def follow(tx, steps, grads=ONES, params=PARAMS):
@@ -72,7 +73,7 @@ def test_depths_are_read_from_paths():
 
 
 def test_the_defaults_change_nothing():
-    plain = optim.make({**optim.DEFAULTS, "peak_lr": 1.0, "schedule": "constant"}, 20)
+    plain = optim.make({**config.OPTIM, "peak_lr": 1.0, "schedule": "constant"}, 20)
     jax.tree.map(np.testing.assert_array_equal, *(follow(tx, 3) for tx in (make(optimiser={"name": "adamw"}), plain)))
 
 
@@ -156,7 +157,7 @@ def test_frozen_stays_frozen():
 
 def test_durations_are_the_configs():
     cfg = View(
-        {"finetune": {"layer_decay": 1.0, "unfreeze_every": "2 epochs"}, "optim": dict(optim.DEFAULTS), "num_steps": 9}
+        {"finetune": {"layer_decay": 1.0, "unfreeze_every": "2 epochs"}, "optim": dict(config.OPTIM), "num_steps": 9}
     )
     cfg = cfg.in_steps(epoch=60, batch_size=20)
     assert cfg.finetune.unfreeze_every == 6

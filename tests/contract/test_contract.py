@@ -31,11 +31,11 @@ def experiment(family, *overrides):
     return runs.build(family, config.load(f"{family}/tiny", overrides))
 
 
-def child(family, workdir, steps=30):
+def child(family, workdir, steps=30, **environ):
     """A real process that trains `steps` steps, with an odd save interval, on one device."""
     words = ["train", f"{family}/tiny", "--workdir", str(workdir), f"--config.num_steps={steps}"]
     words += ["--config.save_every=7", "--config.eval_every=10"]
-    env = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    env = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), **environ}
     return subprocess.Popen(
         [sys.executable, "-m", "tools.cli", *words], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
@@ -206,8 +206,11 @@ def test_the_tables_are_what_the_logs_say(family):
 
 
 def test_metric_log_is_whole(family, tmp_path):
-    """Every logging step stands once, in order, with the names the config speaks of."""
-    finish(child(family, tmp_path / "run", steps=12))
+    """Every logging step stands once, in order. The step was compiled once for each shape of a batch, and not again."""
+    said = finish(child(family, tmp_path / "run", steps=12, JAX_LOG_COMPILES="1"))
+    train = experiment(family).train
+    batches = [train.spec, *(train.batch(step) for step in range(12))]
+    assert said.count("Finished XLA compilation of jit(step)") == len({str(jax.tree.map(np.shape, b)) for b in batches})
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     steps = [row["step"] for row in rows if row["split"] == "train"]
     assert steps == [4, 8, 12]

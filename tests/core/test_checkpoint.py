@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from orbax.checkpoint import CheckpointManager
 
-from research.core import mesh, optim, state
+from research.core import config, mesh, optim, state
 from research.core.checkpoint import Checkpoints
 from research.host.errors import UserError
 
 # Reads that Orbax leaves behind when another read fails.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
-TX = optim.make(optim.DEFAULTS, 10)
+TX = optim.make(config.OPTIM, 10)
 FSDP = [("kernel$", "fsdp")]
 META = {"rows": [[7, {"loss": [0.1, 3.0]}]], "tracker": {"value": None, "stopped": False}}
 

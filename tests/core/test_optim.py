@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from research.core import optim
-from research.core.config import View
+from research.core.config import OPTIM, View
 from research.host.errors import UserError
 
 LR, WD, STEPS = 0.03, 0.1, 5
@@ -18,7 +18,7 @@ KERNELS = {"dense": {"kernel": True, "bias": False}}
 
 
 def config(name="sgd", **changes):
-    return {**optim.DEFAULTS, "name": name, "peak_lr": LR, "schedule": "constant", **changes}
+    return {**OPTIM, "name": name, "peak_lr": LR, "schedule": "constant", **changes}
 
 
 def make(name="sgd", num_steps=10, **changes):

@@ -16,7 +16,7 @@ from orbax.checkpoint import CheckpointManager
 from research.core import mesh, metrics, optim, state
 from research.core import run as run_module
 from research.core.checkpoint import Checkpoints
-from research.core.config import track
+from research.core.config import OPTIM, track
 from research.core.experiment import Experiment
 from research.core.run import PREEMPTED, Run
 from research.core.step import Step, advance, make_eval_step, update
@@ -27,7 +27,7 @@ from research.host.errors import UserError
 BASE = {
     "name": "toy/linear",
     "seed": 0,
-    "optim": {**optim.DEFAULTS, "name": "momentum", "peak_lr": 0.05, "warmup": 2},
+    "optim": {**OPTIM, "name": "momentum", "peak_lr": 0.05, "warmup": 2},
     "mesh": {"data": -1},
     "num_steps": 20,
     "log_every": 3,

@@ -4,6 +4,7 @@ import json
 import random
 import unicodedata
 
+import datasketch
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -134,7 +135,7 @@ def test_a_large_document_is_sketched_in_parts():
     text = texts(1, 60_000, 3)[0]
     runs = clean.shingles(text)
     assert len(runs) > 2 * clean._PART
-    whole = clean.datasketch.MinHash(num_perm=125, seed=1, hashfunc=int)
+    whole = datasketch.MinHash(num_perm=125, seed=1, hashfunc=int)
     whole.update_batch((runs >> np.uint64(32)).tolist())
     np.testing.assert_array_equal(clean._sketch(runs).hashvalues, whole.hashvalues)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import launch
+from experiments import launch, options
 from research.core import config
 from research.host.errors import UserError
 from tools import train
@@ -21,7 +21,7 @@ TIMEOUT = 500
 
 
 def parse(*argv):
-    return launch.parse(argv, argparse.ArgumentParser(allow_abbrev=False))[0]
+    return options.parse(argv, argparse.ArgumentParser(allow_abbrev=False))[0]
 
 
 @pytest.mark.parametrize(
@@ -41,21 +41,21 @@ def parse(*argv):
 )
 def test_who_takes_part_is_checked(argv, says):
     with pytest.raises(UserError, match=f"^{says}"):
-        launch.hosts(parse(*argv))
+        options.hosts(parse(*argv))
 
 
 def test_who_takes_part():
-    assert launch.hosts(parse()) is None
-    assert launch.hosts(parse("--hosts=auto")) == (None, None, None)
-    assert launch.hosts(parse("--hosts=3", "--host-id=2", "--coordinator=a:1")) == (3, 2, "a:1")
-    assert launch.hosts(parse("--hosts=1")) is None  # the last one that is left of several
+    assert options.hosts(parse()) is None
+    assert options.hosts(parse("--hosts=auto")) == (None, None, None)
+    assert options.hosts(parse("--hosts=3", "--host-id=2", "--coordinator=a:1")) == (3, 2, "a:1")
+    assert options.hosts(parse("--hosts=1")) is None  # the last one that is left of several
 
 
 @pytest.mark.parametrize("text", ["0", "-3", "nan", "inf", "soon"])
 def test_a_time_out_is_seconds(text):
     with pytest.raises(UserError, match=f"^--host-timeout={text}: a number of seconds, at least 1"):
-        launch._timeouts(parse(f"--host-timeout={text}"))
-    found = launch._timeouts(parse("--stall-timeout=3.5"))
+        options.timeouts(parse(f"--host-timeout={text}"))
+    found = options.timeouts(parse("--stall-timeout=3.5"))
     assert found == {"start_timeout": 120, "host_timeout": 60, "stall_timeout": 3.5}
 
 

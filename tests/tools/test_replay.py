@@ -22,7 +22,7 @@ BASE = {
     **config.RUN,
     "name": "toy/linear",
     "seed": 0,
-    "optim": {**optim.DEFAULTS, "name": "sgd", "peak_lr": 0.05, "schedule": "constant"},
+    "optim": {**config.OPTIM, "name": "sgd", "peak_lr": 0.05, "schedule": "constant"},
     "mesh": {"data": 1},
     "num_steps": 12,
     "log_every": 1,

@@ -13,7 +13,7 @@ from research.core import mesh
 from research.data.buckets import Bucketed, Ragged
 from research.data.pipeline import Arrays, Stream
 from research.host.errors import UserError
-from tools import stress, stress_child, stress_damage, stress_elastic, stress_flat, stress_kills
+from tools import stress, stress_child, stress_damage, stress_elastic, stress_flat, stress_kills, stress_table
 from tools.stress_process import families
 
 FAMILY = "gan"  # the quickest
@@ -35,7 +35,7 @@ def test_a_run_that_was_killed_is_the_undisturbed_one(killed):
     assert (
         found["cases"][-1]["died"] in ("start", "end") or found["cases"][-1]["step"] >= found["cases"][-1]["kept"] - 1
     )
-    assert stress_kills.row(found)[1].startswith(f"{len(found['cases'])} kills in 1 runs of 1 families")
+    assert stress_table.ROWS["kills"](found)[1].startswith(f"{len(found['cases'])} kills in 1 runs of 1 families")
 
 
 def test_a_run_that_differs_is_noticed(killed, tmp_path):
@@ -249,8 +249,8 @@ def kept(tmp_path):
     folder = tmp_path / "tools" / "stress_results"
     folder.mkdir(parents=True)
     (folder / "kills.json").write_text(json.dumps(found))
-    (tmp_path / "README.md").write_text(f"# Title\n\n{stress.BEGIN}\n{stress.END}\n\nThe end.\n")
-    stress.write_readme(tmp_path / "README.md", folder)
+    (tmp_path / "README.md").write_text(f"# Title\n\n{stress_table.BEGIN}\n{stress_table.END}\n\nThe end.\n")
+    stress_table.write_readme(tmp_path / "README.md", folder)
     return tmp_path
 
 
@@ -260,16 +260,16 @@ def test_the_readme_has_what_the_results_say(kept):
     assert "at most 4 steps lost, with a checkpoint every 7" in text
     assert "kills: a cpu, 2 cores; JAX 1, Orbax 2; 2026-01-01 00:00 UTC, commit abc, seed 3." in text
     assert text.startswith("# Title\n") and text.endswith("\n\nThe end.\n")
-    assert stress.problems(kept) == []
+    assert stress_table.problems(kept) == []
 
 
 def test_a_number_that_was_typed_is_found(kept):
     readme = kept / "README.md"
     readme.write_text(readme.read_text().replace("2 kills", "200 kills"))
-    found = stress.problems(kept)
+    found = stress_table.problems(kept)
     assert len(found) == 2 and "200 kills" in found[1]
     readme.write_text("# Title\n")
-    assert "wants one line" in stress.problems(kept)[0]
+    assert "wants one line" in stress_table.problems(kept)[0]
 
 
 @pytest.mark.parametrize(

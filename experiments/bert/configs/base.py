@@ -4,7 +4,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from research.core import config, optim
+from research.core import config
 
 
 def base(**changes: Any) -> ConfigDict:
@@ -40,7 +40,7 @@ def base(**changes: Any) -> ConfigDict:
                 scan=False,  # layers in a scan: compiles once, for deep models
                 remat=False,  # recompute activations: less memory, more time
             ),
-            optim=optim.DEFAULTS,
+            optim=config.OPTIM,
             mesh=dict(data=-1, model=1),
             rules="",  # "", fsdp, tensor, fsdp_tensor, or ((regex, axes), ...)
             dtype="float32",  # compute; parameters are float32

@@ -4,7 +4,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from research.core import config, optim
+from research.core import config
 
 
 def base(**changes: Any) -> ConfigDict:
@@ -36,7 +36,7 @@ def base(**changes: Any) -> ConfigDict:
                 penalty=10.0,  # wgan_gp: weight of the gradient penalty
                 smoothing=0.0,  # gan: of the real label, one-sided
             ),
-            optim=optim.DEFAULTS,  # of both players
+            optim=config.OPTIM,  # of both players
             discriminator_lr=None,  # None is optim.peak_lr
             mesh=dict(data=-1, model=1),
             rules="",  # "", fsdp, or ((regex, axes), ...)

@@ -4,8 +4,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from research.core import config, optim
-from research.data import augment
+from research.core import config
+from research.data.defaults import AUGMENT
 
 
 def base(**changes: Any) -> ConfigDict:
@@ -37,8 +37,8 @@ def base(**changes: Any) -> ConfigDict:
                 shortcut=None,
                 zero_init=None,
             ),
-            augment=augment.OPTIONS,
-            optim=optim.DEFAULTS,
+            augment=AUGMENT,
+            optim=config.OPTIM,
             mesh=dict(data=-1, model=1),
             rules="",  # "", fsdp, tensor, or ((regex, axes), ...)
             dtype="float32",  # compute; parameters are float32

@@ -4,7 +4,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from research.core import config, optim
+from research.core import config
 
 
 def base(**changes: Any) -> ConfigDict:
@@ -31,7 +31,7 @@ def base(**changes: Any) -> ConfigDict:
                 width=64,  # D
                 dropout=0.0,
             ),
-            optim=optim.DEFAULTS,
+            optim=config.OPTIM,
             mesh=dict(data=-1, model=1),
             rules="",  # "", fsdp, or ((regex, axes), ...)
             dtype="float32",  # compute; parameters are float32

@@ -4,7 +4,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from research.core import config, optim
+from research.core import config
 
 GPT = dict(
     name=None,  # None is gpt; gru and lstm have keys of their own, below
@@ -67,7 +67,7 @@ def base(**changes: Any) -> ConfigDict:
                 eval_batch_size=64,
             ),
             model=RECURRENT.get(changes.get("model", {}).get("name"), GPT),
-            optim=optim.DEFAULTS,
+            optim=config.OPTIM,
             mesh=dict(data=-1, model=1),
             rules="",  # "", fsdp, tensor, fsdp_tensor, expert, or ((regex, axes), ...)
             dtype="float32",  # compute; parameters are float32

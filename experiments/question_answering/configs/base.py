@@ -4,7 +4,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from research.core import config, optim
+from research.core import config
 
 
 def base(**changes: Any) -> ConfigDict:
@@ -51,7 +51,7 @@ def base(**changes: Any) -> ConfigDict:
                 n_best=20,  # spans of a window that are weighed against each other
                 accuracy=0.9,  # of the answers that `almanac ask` gives: its threshold is chosen for it
             ),
-            optim=optim.DEFAULTS,
+            optim=config.OPTIM,
             mesh=dict(data=-1, model=1),
             rules="",  # "", fsdp, for bert tensor, fsdp_tensor, or ((regex, axes), ...)
             dtype="float32",  # compute; parameters are float32

@@ -4,7 +4,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from research.core import config, optim
+from research.core import config
 
 
 def base(**changes: Any) -> ConfigDict:
@@ -37,7 +37,7 @@ def base(**changes: Any) -> ConfigDict:
                 scan=None,
                 remat=None,
             ),
-            optim=optim.DEFAULTS,
+            optim=config.OPTIM,
             mesh=dict(data=-1, model=1),
             rules="",  # "", fsdp, or ((regex, axes), ...)
             dtype="float32",  # compute; parameters are float32

@@ -4,8 +4,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from research.algorithms import finetune, max_norm
-from research.core import config, optim
+from research.algorithms.defaults import FINETUNE, MAX_NORM
+from research.core import config
 
 
 def base(**changes: Any) -> ConfigDict:
@@ -59,9 +59,9 @@ def base(**changes: Any) -> ConfigDict:
                 norm=None,
                 bias=None,
             ),
-            optim=optim.DEFAULTS,
-            max_norm=max_norm.DEFAULTS,
-            finetune=finetune.DEFAULTS,
+            optim=config.OPTIM,
+            max_norm=MAX_NORM,
+            finetune=FINETUNE,
             mesh=dict(data=-1, model=1),
             rules="",  # "", fsdp, for bert and gpt tensor and fsdp_tensor, too, or ((regex, axes), ...)
             dtype="float32",  # compute; parameters are float32

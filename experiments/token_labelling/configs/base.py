@@ -4,8 +4,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from research.algorithms import finetune
-from research.core import config, optim
+from research.algorithms.defaults import FINETUNE
+from research.core import config
 
 
 def base(**changes: Any) -> ConfigDict:
@@ -34,8 +34,8 @@ def base(**changes: Any) -> ConfigDict:
                 scan=False,  # layers in a scan: compiles once, for deep models
                 remat=False,  # recompute activations: less memory, more time
             ),
-            optim=optim.DEFAULTS,
-            finetune=finetune.DEFAULTS,
+            optim=config.OPTIM,
+            finetune=FINETUNE,
             mesh=dict(data=-1, model=1),
             rules="",  # "", fsdp, tensor, fsdp_tensor, or ((regex, axes), ...)
             dtype="float32",  # compute; parameters are float32

@@ -4,7 +4,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from research.core import config, optim
+from research.core import config
 
 
 def base(**changes: Any) -> ConfigDict:
@@ -44,7 +44,7 @@ def base(**changes: Any) -> ConfigDict:
                 activation_dropout=0.0,
             ),
             loss=dict(smoothing=0.1),  # share of a target spread over all V tokens, as fairseq does
-            optim=dict(optim.DEFAULTS, name="adam", schedule="rsqrt", b2=0.98),
+            optim=dict(config.OPTIM, name="adam", schedule="rsqrt", b2=0.98),
             mesh=dict(data=-1, model=1),
             rules="",  # "", fsdp, tensor, fsdp_tensor, or ((regex, axes), ...)
             dtype="float32",  # compute; parameters are float32

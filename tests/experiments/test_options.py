@@ -2,14 +2,14 @@ import argparse
 
 import pytest
 
-from experiments import launch
+from experiments import options
 from research.host.errors import UserError
 
 
 def parse(*argv):
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("name", nargs="?", default="main_job")
-    return launch.parse(argv, parser)
+    return options.parse(argv, parser)
 
 
 @pytest.mark.parametrize(
@@ -35,28 +35,8 @@ def test_an_unknown_word_is_a_usage_error(capsys):
     assert "unknown argument '--seed=3' (config keys are set by" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("error", "status", "says"),
-    [
-        (None, 0, ""),
-        (UserError("seed = 'x': wanted int"), 2, "almanac: seed = 'x': wanted int\n"),
-        (KeyboardInterrupt(), 130, "almanac: interrupted"),
-    ],
-)
-def test_a_mistake_is_one_line_and_a_status(capsys, error, status, says):
-    def go():
-        if error:
-            raise error
-        return 0
-
-    assert launch.guarded(go) == status
-    err = capsys.readouterr().err
-    assert err.startswith(says)
-    assert err.count("\n") == (error is not None)
-
-
 @pytest.mark.parametrize("text", ["3", "a:b", "1:2:3"])
 def test_a_wrong_profile_is_a_clear_error(text):
     with pytest.raises(UserError, match=f"--profile={text}: write A:B"):
-        launch._profile(text)
-    assert launch._profile("3:5") == (3, 5)
+        options.profile(text)
+    assert options.profile("3:5") == (3, 5)

@@ -1,0 +1,145 @@
+"""What `almanac stress` has found, as the README's table, from the committed results alone: `verify` makes it anew."""
+
+import itertools
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from research.host.errors import UserError
+from research.host.records import read_json, write_text
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "tools" / "stress_results"
+BEGIN, END = "<!-- stress -->", "<!-- /stress -->"
+COLUMNS = ("what was done", "how often", "what failed", "measured")
+PHASES = ("start", "step", "evaluate", "save", "end")  # of a run, in which it is killed
+HARMLESS, FOUND, WRONG = "harmless", "found", "wrong"  # what a restore makes of an injury
+
+
+# ---- A row for each part
+
+
+def _kills(results: Mapping[str, Any]) -> list[str]:
+    cases, families = results["cases"], {run["family"] for run in results["runs"]}
+    bad = sum(bool(run["problems"]) for run in results["runs"])
+    died = ", ".join(f"{phase} {sum(c['died'] == phase for c in cases)}" for phase in PHASES)
+    lost = max((c["step"] - c["kept"] for c in cases), default=0)
+    return [
+        "SIGKILL at a random moment, then resumed",
+        f"{len(cases)} kills in {len(results['runs'])} runs of {len(families)} families ({died}; "
+        f"{sum(c['writing'] for c in cases)} while a checkpoint was being written)",
+        f"{bad} runs that differ in a bit of parameters, optimiser, randomness or log",
+        f"at most {lost} steps lost, with a checkpoint every {results['save_every']}",
+    ]
+
+
+def _damage(results: Mapping[str, Any]) -> list[str]:
+    cases = results["cases"]
+    of = Counter(case["outcome"] for case in cases)
+    kinds = ", ".join(f"{kind} {sum(n.values())}" for kind, n in results["by_kind"].items())
+    return [
+        "one injury to one file of a checkpoint, then restored",
+        f"{len(cases)} injuries to {len({(c['family'], c['file']) for c in cases})} files ({kinds})",
+        f"{of[WRONG]} restored wrong",
+        f"{of[FOUND]} found, and the one before used; {of[HARMLESS]} of bytes that no restore reads; "
+        f"{sum(case['offline'] for case in cases)} seen in the files' own checksums",
+    ]
+
+
+def _elastic(results: Mapping[str, Any]) -> list[str]:
+    cases = results["cases"]
+    pairs = {pair for case in cases for pair in itertools.pairwise(case["plans"])}
+    plans = {plan for case in cases for plan in case["plans"]}
+    worst, same = max(case["apart"] for case in cases), max(results["undisturbed_on_eight"].values())
+    boundaries = sum(found["boundaries"] for found in results["boundaries"].values())
+    return [
+        "resumed on other devices, meshes, rules and processes",
+        f"{len(pairs)} ordered pairs of {len(plans)} plans in {len(cases)} runs of {len({c['family'] for c in cases})} "
+        f"families; {boundaries:,} batch boundaries",
+        f"{sum(bool(case['problems']) for case in cases)} runs with an example missed or doubled, or a loss further away "
+        f"than {results['tolerance']:g}",
+        f"losses at most {worst:.1e} from one device's; {same:.1e} without a change, on eight devices",
+    ]
+
+
+def _flat(results: Mapping[str, Any]) -> list[str]:
+    (long,), usual = results["cases"], results["usual"]
+    idle, ratios = usual["idle"], usual["block_ms"]["ratios"]
+    against = f"; with logs and saves a step takes {median(ratios):.3f} times as long as without" if ratios else ""
+    return [
+        "a long run, and the costs of a usual one",
+        f"{long['steps']:,} steps of {long['name']}; {usual['steps']:,} of {usual['name']}",
+        f"median of the first third and of the last: {_change(long['rss_mb'], 1)} MB, {_change(long['step_ms'], 2)} ms a step; "
+        f"least of the second third and of the last: {_change(long['threads'])} threads, {_change(long['files'])} open files",
+        f"the device idle for {sum(idle.values()):.2%} of the time: after a log {idle['log']:.2%}, after a save "
+        f"{idle['save']:.2%}, else {idle['other']:.2%}{against}",
+    ]
+
+
+def _change(pair: Sequence[float], digits: int = 0) -> str:
+    return f"{pair[0]:,.{digits}f} to {pair[1]:,.{digits}f}"
+
+
+ROWS = {
+    "kills": _kills,
+    "damage": _damage,
+    "elastic": _elastic,
+    "flat": _flat,
+}
+
+
+# ---- The README's table
+
+
+def table(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """{part: its results} -> a Markdown table, and below it what it was measured on."""
+    known = [what for what in ROWS if what in results]
+    rows = [COLUMNS, ["---"] * len(COLUMNS), *(ROWS[what](results[what]) for what in known)]
+    notes = [_note(what, results[what]) for what in known]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in rows) + "\n\n" + "\n".join(dict.fromkeys(notes))
+
+
+def _note(what: str, found: Mapping[str, Any]) -> str:
+    where, versions = found["machine"], found["versions"]
+    return (
+        f"{what}: {where['cpu']}, {where['cores']} cores; JAX {versions['jax']}, Orbax {versions['orbax-checkpoint']}; "
+        f"{found['measured']}, commit {found['commit']}, seed {found['seed']}."
+    )
+
+
+def kept(folder: Path = RESULTS) -> dict[str, Any]:
+    """The committed results, by part."""
+    return {what: read_json(folder / f"{what}.json") for what in ROWS if (folder / f"{what}.json").exists()}
+
+
+def split(path: Path) -> tuple[str, str, str]:
+    """A README as (to the first marker with it, what stands between, from the second marker on)."""
+    text = path.read_text(encoding="utf-8")
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(END) < text.index(BEGIN):
+        raise UserError(f"{path}: wants one line {BEGIN} and, after it, one line {END}")
+    head, rest = text.split(BEGIN)
+    between, tail = rest.split(END)
+    return head + BEGIN, between.strip("\n"), END + tail
+
+
+def write_readme(path: Path, folder: Path = RESULTS) -> None:
+    """The table of the committed results between the README's markers."""
+    head, _, tail = split(path)
+    write_text(path, f"{head}\n\n{table(kept(folder))}\n\n{tail}")
+
+
+def problems(root: Path = ROOT) -> list[str]:
+    """A line for each way in which the README's table is not what the committed results say."""
+    found = kept(root / "tools" / "stress_results")
+    if not found:
+        return []
+    try:
+        between = split(root / "README.md")[1]
+    except UserError as e:
+        return [str(e)]
+    says, wants = between.splitlines(), table(found).splitlines()
+    lines = [f"README.md, stress: no line {line!r}" for line in wants if line not in says]
+    lines += [f"README.md, stress: no result says {line!r}" for line in says if line not in wants]
+    return lines or ([] if says == wants else ["README.md, stress: the lines are right but their order is not"])
