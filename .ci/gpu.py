@@ -45,7 +45,13 @@ LIMIT = 63 * MB  # of the checkout and the kit together
 PART, PARTS = 15 * MB, 4  # of files in $OUT: at most so large, and so many of checkpoints
 GRACE = 15  # seconds before a stage's end at which it is asked to stop
 RESUMABLE = 75
-TARGET = {"python_version": "3.12", "python_full_version": "3.12.3", "sys_platform": "linux", "platform_machine": "x86_64"}
+DRY_SECONDS = 900  # a stage's time in a dry run, on any machine
+TARGET = {
+    "python_version": "3.12",
+    "python_full_version": "3.12.3",
+    "sys_platform": "linux",
+    "platform_machine": "x86_64",
+}
 TAGS = [f"manylinux_2_{n}_x86_64" for n in (28, 27, 24, 17)] + ["manylinux2014_x86_64", "manylinux1_x86_64"]
 NO_WHEEL = {"promise"}  # published as source alone; pure Python, built here
 TESTS = {"pytest", "pytest-xdist", "pluggy", "iniconfig", "execnet"}  # from the developers' lock
@@ -59,7 +65,7 @@ THERE = set(
     "tokenizers truststore tzdata urllib3 uvloop".split()
 )
 UNUSED = {"transformers"}  # imported by what no stage runs
-TRAIN_TINY = ("num_steps=3", "log_every=1", "save_every=2", "optim.warmup=1")
+TRAIN_TINY = ("num_steps=3", "log_every=3", "eval_every=3", "save_every=3", "optim.warmup=1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,52 +93,59 @@ def _benchmark(name: str, seconds: int, *tiny: str) -> Stage:
 
 
 def _experiment(
-    name: str, seconds: int, seeds: int, data: tuple[str, ...], *tiny: str, portable: bool = False
+    name: str, seconds: int, seeds: int, data: tuple[str, ...], *tiny: str, launch: int = 1, portable: bool = False
 ) -> list[Stage]:
-    """One stage a seed: `FAMILY/NAME#SEED`."""
-    small = _cli("train", name, "--workdir", f"runs/gpu_dry/{name}", *(f"--config.{k}" for k in (*TRAIN_TINY, *tiny)))
+    """One stage a seed: `FAMILY/NAME#SEED`, `launch` steps a launch."""
+    changes = (*TRAIN_TINY, *tiny, *(["steps_per_launch=2"] if launch > 1 else []))
+    small = _cli("train", name, "--workdir", f"runs/gpu_dry/{name}", *(f"--config.{change}" for change in changes))
+    several = ("--steps-per-launch", str(launch)) if launch > 1 else ()
     return [
         Stage(
             f"{name}#{seed}", seconds, seed=seed, data=data, tiny=small, portable=portable,
-            command=_cli("reproduce", name, "--seeds", str(seed + 1), "--workdir", f"runs/gpu/{name}"),
+            command=_cli("reproduce", name, "--seeds", str(seed + 1), "--workdir", f"runs/gpu/{name}", *several),
         )
         for seed in range(seeds)
     ]  # fmt: skip
 
 
-_GPU_TESTS = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "tests").rglob("test_*.py") if "mark.gpu" in p.read_text("utf-8"))
+_GPU_TESTS = sorted(
+    p.relative_to(ROOT).as_posix() for p in (ROOT / "tests").rglob("test_*.py") if "mark.gpu" in p.read_text("utf-8")
+)
 _TESTS = Stage(
     "tests", 120, _cli("test", "--gpu", "-n", "3", *_GPU_TESTS), ("pytest", "-q", "-k", "gan", *_GPU_TESTS),
     env=(("XLA_FLAGS", "--xla_gpu_deterministic_ops=true"), ("XLA_PYTHON_CLIENT_PREALLOCATE", "false")),
 )  # fmt: skip
-_RESNET, _GRID = ("model.depth=8", "data.batch_size=8"), ("eval_every=3", "data.batch_size=8")
+_RESNET, _GRID = ("model.depth=8", "data.batch_size=8"), ("data.batch_size=8",)  # 67 x 7 steps are an epoch
 STAGES = [  # after the benchmark, the experiments in order of their age
     _TESTS,
-    _benchmark("gpt2-124m", 240, "model.num_layers=1", "model.width=32", "model.num_heads=2", "data.length=16", "data.batch_size=2"),
+    _benchmark(
+        "gpt2-124m", 240,
+        "model.num_layers=1", "model.width=32", "model.num_heads=2", "data.length=16", "data.batch_size=2",
+    ),
     _benchmark("resnet50", 240, "data.batch_size=2"),
     *_experiment(
         "language_model/shakespeare_char", 120, 3, ("tiny_shakespeare",),
         "model.num_layers=1", "model.width=12", "data.length=16", "data.batch_size=4", "data.eval_batch_size=512",
-        "sample.length=5",
+        "sample.length=5", launch=10,
     ),
     *_experiment(
         "translation/multi30k_tiny", 180, 3, ("multi30k_bpe", "multi30k"),
-        "model.encoder_layers=1", "model.decoder_layers=1", "model.width=16", "model.mlp_width=16", "eval_every=3",
-        "data.tokens=800", "scores=()",
+        "model.encoder_layers=1", "model.decoder_layers=1", "model.width=16", "model.mlp_width=16",
+        "data.tokens=800", "scores=()", "translate.beam=1", "translate.ratio=0.1", "translate.more=1",
     ),
     *_experiment(
         "question_answering/squad_bidaf", 480, 3, ("squad",),
         "model.width=4", "model.filters=4", "data.length=64", "data.stride=64", "data.batch_size=4",
-        "data.eval_batch_size=256", "eval_every=3", portable=True,
+        "data.eval_batch_size=256", launch=10, portable=True,
     ),
-    *_experiment("image_classification/resnet20_fashion", 480, 5, ("fashion_mnist",), *_RESNET, portable=True),
-    *_experiment("image_classification/resnet20_fashion_erasing", 480, 5, ("fashion_mnist",), *_RESNET, portable=True),
+    *_experiment("image_classification/resnet20_fashion", 480, 5, ("fashion_mnist",), *_RESNET, launch=67, portable=True),
+    *_experiment("image_classification/resnet20_fashion_erasing", 480, 5, ("fashion_mnist",), *_RESNET, launch=67, portable=True),
     *_experiment(
         "language_model/wikitext2_lstm_variational", 480, 3, ("wikitext2",),
-        "model.width=8", "data.length=8", "data.batch_size=4", "data.eval_batch_size=64", "eval_every=3", "sample.length=5",
+        "model.width=8", "data.length=8", "data.batch_size=4", "data.eval_batch_size=64", "sample.length=5", launch=20,
     ),
-    *_experiment("gan/grid_gan", 240, 5, (), *_GRID, portable=True),
-    *_experiment("gan/grid_pacgan2", 240, 5, (), *_GRID, portable=True),
+    *_experiment("gan/grid_gan", 240, 5, (), *_GRID, launch=100, portable=True),
+    *_experiment("gan/grid_pacgan2", 240, 5, (), *_GRID, launch=100, portable=True),
 ]  # fmt: skip
 
 
@@ -158,7 +171,7 @@ def normal(name: str) -> str:
 
 
 def locked(text: str) -> dict[str, tuple[str, str]]:
-    """A lock -> {name: (version, its lines without the marker)} of what TARGET installs: pip would judge a marker by this Python."""
+    """A lock -> {name: (version, its lines)} of what TARGET installs; without markers, which pip would judge by this Python."""
     from packaging.markers import Marker
 
     found = {}
@@ -186,7 +199,14 @@ def prepare(stages: Sequence[Stage]) -> None:
     have = {wheel_name(path) for path in wheels.glob("*.whl")}
     missing = {k: lines for k, (_, lines) in packages.items() if k not in have}
     platform = ["--python-version", "3.12", "--implementation", "cp", *(w for tag in TAGS for w in ("--platform", tag))]
-    _pip({k: v for k, v in missing.items() if k not in NO_WHEEL}, "download", "--only-binary=:all:", *platform, "-d", wheels)
+    _pip(
+        {k: v for k, v in missing.items() if k not in NO_WHEEL},
+        "download",
+        "--only-binary=:all:",
+        *platform,
+        "-d",
+        wheels,
+    )
     _pip({k: v for k, v in missing.items() if k in NO_WHEEL}, "wheel", "-w", wheels)
     if lacking := packages.keys() - {wheel_name(path) for path in wheels.glob("*.whl")}:
         raise Mistake(f"pip left out {', '.join(sorted(lacking))}")
@@ -326,7 +346,18 @@ def check(accelerator: bool) -> int:
             faults.append(f"{name}: {type(error).__name__}: {error}")
     if importlib.util.find_spec("torch") is None:
         print("no PyTorch: the benchmark stages will fail")
-    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy", "torch", "pytest")
+    names = (
+        "jax",
+        "jaxlib",
+        "flax",
+        "optax",
+        "orbax-checkpoint",
+        "grain",
+        "tensorflow-datasets",
+        "numpy",
+        "torch",
+        "pytest",
+    )
     for name in names:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             print(f"{name} {importlib.metadata.version(name)}", end="  ")
@@ -364,7 +395,9 @@ def execute(words: Sequence[str], env: dict[str, str], seconds: float, log: Path
     """Runs a command into a log -> exit status, and whether it was asked to stop because its time was over."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as out:
-        process = subprocess.Popen(words, cwd=ROOT, env=env, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(
+            words, cwd=ROOT, env=env, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True
+        )
         grace = min(GRACE, seconds / 2)
         late = False
         try:
@@ -426,8 +459,10 @@ def run(stages: Sequence[Stage], state: State, seconds: float, dry: bool = False
         print(f"\n== {stage.name}, at most {stage.seconds} s", flush=True)
         began, log = time.monotonic(), state.file.parent / "logs" / f"{stage.name.replace('/', '.')}.log"
         words = [sys.executable, "-P", "-m", *(stage.tiny if dry else stage.command)]
-        own = dict(stage.env) | ({"JAX_PLATFORMS": ""} if dry and stage.name == "tests" else {})  # "cpu" would skip them
-        code, late = execute(words, env | own, stage.seconds, log)
+        own = dict(stage.env) | (
+            {"JAX_PLATFORMS": ""} if dry and stage.name == "tests" else {}
+        )  # "cpu" would skip them
+        code, late = execute(words, env | own, DRY_SECONDS if dry else stage.seconds, log)
         outcome, took = status(stage, code, late, dry), round(time.monotonic() - began, 1)
         state.stages[stage.name] = {"status": outcome, "seconds": took, "exit": code, "log": _tail(log, 40)}
         if state.finished(stage.name):
@@ -469,7 +504,11 @@ def _small(work: Path) -> Iterator[Path]:
     """Logs and records; no package, data set, compiled program, checkpoint or picture."""
     for path in sorted(work.rglob("*")):
         inner = path.relative_to(work).parts
-        if path.is_file() and inner[0] not in ("site", "data", "jit") and not {"checkpoints", "best", "samples"} & set(inner):
+        if (
+            path.is_file()
+            and inner[0] not in ("site", "data", "jit")
+            and not {"checkpoints", "best", "samples"} & set(inner)
+        ):
             if path.suffix in (".json", ".jsonl", ".log", ".txt") and path.stat().st_size <= PART:
                 yield path
 
@@ -514,7 +553,11 @@ def collect(folder: Path) -> None:
     state = State(WORK)
     for name, about in state.stages.items():
         print(f"{about['status']:<12} {name}  {about['seconds']} s")
-    seeds = {stage.name.partition("#")[0]: stage.seed + 1 for stage in STAGES if stage.seed is not None and state.finished(stage.name)}
+    seeds = {
+        stage.name.partition("#")[0]: stage.seed + 1
+        for stage in STAGES
+        if stage.seed is not None and state.finished(stage.name)
+    }
     for name, count in seeds.items():
         print(f"into the ledger: ./almanac reproduce {name} --seeds {count} --workdir {WORK.relative_to(ROOT)}/{name}")
 
@@ -524,9 +567,15 @@ def main(argv: Sequence[str]) -> int:
         prog=".ci/gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("stages", nargs="*", metavar="STAGE", help="default: all; --list shows them")
-    parser.add_argument("--seconds", type=float, default=float("inf"), metavar="N", help="for everything; default: no limit")
+    parser.add_argument(
+        "--seconds", type=float, default=float("inf"), metavar="N", help="for everything; default: no limit"
+    )
     verbs = parser.add_mutually_exclusive_group()
-    for verb, text in (("prepare", "make the kit"), ("dry-run", "tiny sizes, on the CPU"), ("list", "stages and times")):
+    for verb, text in (
+        ("prepare", "make the kit"),
+        ("dry-run", "tiny sizes, on the CPU"),
+        ("list", "stages and times"),
+    ):
         verbs.add_argument(f"--{verb}", action="store_true", help=text)
     verbs.add_argument("--check", action="store_true", help="import everything, print versions")
     verbs.add_argument("--collect", type=Path, metavar="FOLDER", help="what came back in $OUT")

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from research.host.errors import UserError
 
 PACKAGES = ("almanac", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-AHEAD = 4  # steps
+AHEAD = 4  # launches: steps, where each is launched by itself
 _cache_events: Counter = Counter()
 
 
@@ -64,7 +64,7 @@ def cache_report() -> str:
 
 
 def follow(steps: Sequence[tuple[int, Any]]) -> None:
-    """Of (step, its values): starts to copy the newest to the host, and waits for those of the step AHEAD before it.
+    """Of (the last step of a launch, its values): starts to copy the newest to the host, and waits for those AHEAD before.
 
     The device always has steps to go on with. Left alone the host would be 32 steps before it (JAX 0.10 on CPUs), and a
     SIGTERM, or a value that is not finite, would wait for them all.
@@ -114,6 +114,10 @@ class Profiler:
         self._folder = folder
         self._first, self._last = span or (None, None)
         self._on = False
+
+    def cuts(self, first: int) -> list[int]:
+        """The steps, of a start at step `first`, before which a trace begins or ends."""
+        return [] if self._first is None else [first + self._first, first + self._last]
 
     def check(self, left: int) -> None:
         if self._first is not None and self._first >= left:
