@@ -79,7 +79,7 @@ def test_mistakes_are_told_before_training(house, make_run, tmp_path):
 
 def test_exit_status_tells_a_miss(monkeypatch, capsys):
     for said, status in (["met: x"], 0), (["met: x", "MISSED: y"], 1):
-        monkeypatch.setattr(reproduce, "reproduce", lambda *_, said=said: said)
+        monkeypatch.setattr(reproduce, "reproduce", lambda *_, said=said, **__: said)
         assert reproduce.main(["toy/small"]) == status
     with pytest.raises(UserError, match="--seeds 0: give 1 or more"):
         reproduce.main(["toy/small", "--seeds", "0"])
