@@ -20,6 +20,7 @@ import argparse
 import ast
 import contextlib
 import dataclasses
+import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -211,6 +212,7 @@ def prepare(stages: Sequence[Stage]) -> None:
     if lacking := packages.keys() - {wheel_name(path) for path in wheels.glob("*.whl")}:
         raise Mistake(f"pip left out {', '.join(sorted(lacking))}")
     _squeeze(wheels, KIT / "wheels.tar.xz")
+    (KIT / "commit.json").write_text(json.dumps({"commit": commit(), "sources": sources()}) + "\n")
     size = (KIT / "wheels.tar.xz").stat().st_size
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     checkout = sum((ROOT / name).stat().st_size for name in tracked.split("\0") if name and (ROOT / name).exists())
@@ -218,6 +220,22 @@ def prepare(stages: Sequence[Stage]) -> None:
     _copy_data(stages, LIMIT - size - checkout)
     total = _size(KIT) + checkout
     print(f"{KIT.name}/ is {_size(KIT) / MB:.1f} MiB, with the checkout {total / MB:.1f} of {LIMIT / MB:.0f} MiB")
+
+
+def commit() -> str:
+    """HEAD, with + where tracked files were changed since: what a run's config.json names."""
+    git = ("git", "-C", str(ROOT))
+    head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True).stdout
+    changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True).stdout
+    return head.strip() + ("+" if changed else "")
+
+
+def sources() -> str:
+    """A digest of the project's code: a copy without .git is of the kit's commit where it is the same."""
+    digest = hashlib.sha256()
+    for path in sorted(p for top in ("research", "experiments", "tools") for p in (ROOT / top).rglob("*.py")):
+        digest.update(f"{path.relative_to(ROOT).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 def _drop_others(wheels: Path, packages: dict[str, tuple[str, str]]) -> None:
@@ -386,6 +404,10 @@ def environment(dry: bool) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join([str(ROOT), *([str(work / "site")] if (work / "site").exists() else [])]),
         "PYTHONUNBUFFERED": "1",
     }
+    if (KIT / "commit.json").exists() and (kit := json.loads((KIT / "commit.json").read_text()))[
+        "sources"
+    ] == sources():
+        env["ALMANAC_COMMIT"] = kit["commit"]
     if (KIT / "data").is_dir():
         env |= {"ALMANAC_MIRROR": str(KIT / "data"), "ALMANAC_DATA": str(work / "data")}
     return os.environ | env | ({"JAX_PLATFORMS": "cpu"} if dry else {})

@@ -216,3 +216,15 @@ def test_a_package_is_installed_where_it_is_missing_or_too_old(gpu, monkeypatch)
 def test_every_import_of_the_project_is_checked(gpu):
     assert {"jax", "grain", "tensorflow_datasets", "tensorboardX", "torch", "PIL"} <= gpu.third_parties()
     assert not {"json", "tools", "research"} & gpu.third_parties()
+
+
+def test_a_copy_without_git_is_of_the_kits_commit_while_its_code_is_the_same(gpu, tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu, "ROOT", tmp_path)
+    code = tmp_path / "research" / "x.py"
+    code.parent.mkdir()
+    code.write_text("1")
+    gpu.KIT.mkdir()
+    (gpu.KIT / "commit.json").write_text(json.dumps({"commit": "abc", "sources": gpu.sources()}))
+    assert gpu.environment(False)["ALMANAC_COMMIT"] == "abc"
+    code.write_text("2")
+    assert "ALMANAC_COMMIT" not in gpu.environment(False)

@@ -93,13 +93,13 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """The project's commit, with + where files were changed since; "-" outside a checkout."""
+    """The project's commit, with + where files were changed since; outside a checkout $ALMANAC_COMMIT, or "-"."""
     root = Path(__file__).resolve().parents[2]
     try:
         head = _git(root, "rev-parse", "--short=12", "HEAD")
         return head + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):
-        return "-"
+        return os.environ.get("ALMANAC_COMMIT", "-")
 
 
 def _git(root: Path, *words: str) -> str:

@@ -14,7 +14,7 @@ FAMILIES = ("language_model/tiny", "language_model/tiny_lstm", "gan/tiny")
 
 
 def run(name, folder, *overrides):
-    changes = ["log_every=6", "save_every=6", "eval_every=6", *overrides]
+    changes = ["log_every=6", "save_every=6", "eval_every=12", *overrides]
     return train.trainer(name)(config.load(name, changes), folder)
 
 
