@@ -39,6 +39,7 @@ COLUMNS = (
 )
 REQUIRED, PUBLISHED = {"paper", "metric", "seeds"}, {"value", "low", "high"}
 OPTIONAL = {"table", "cost", "note", "select", "best_on_test"}
+OPEN = {"seed", "reproduces", "steps_per_launch"}  # keys that may differ in the runs of one experiment
 
 
 def configs() -> dict[str, dict[str, Any]]:
@@ -282,12 +283,12 @@ def parse(block: str) -> dict[str, list[str]]:
 def same_experiment(config: dict[str, Any]) -> dict[str, Any]:
     """A config without what may differ between its seeds, be reworded after the run, or says as before how a run is kept.
 
-    None is the absence of a value: a key that came later, and is None, changes nothing.
+    None is the absence of a value: a key that came later, and is None, changes nothing. Nor does the number of steps a launch.
     """
     from research.core.config import RUN
 
     kept = {key for key, value in RUN.items() if config.get(key, value) == value}
-    return _given({key: value for key, value in config.items() if key not in {"seed", "reproduces"} | kept})
+    return _given({key: value for key, value in config.items() if key not in OPEN | kept})
 
 
 def _given(tree: Any) -> Any:

@@ -21,12 +21,14 @@ def reproduce(
     workdir: Path | None = None,
     train: Train | None = None,
     root: Path = ledger.ROOT,
+    steps_per_launch: int | None = None,
 ) -> list[str]:
     """Train seeds 0, 1, ... of `name`, keep their logs, refresh the tables.
 
     `train(name, overrides, run directory)` returns when the run is finished; a preempted one must
     leave by an exception. A seed that finished in `workdir` is not trained again; one that did not
     is handed to `train` again, which continues it. Returns the verdict on each published number.
+    `steps_per_launch` overrides the config's: it changes the speed, not what is computed. run.json names it by seed.
     """
     if train is None:
         from tools import train as verb
@@ -46,11 +48,12 @@ def reproduce(
     seeds = seeds or max(target["seeds"] for target in targets)
     workdir = workdir or Path("runs") / "reproduce" / name
     runs = [workdir / f"seed_{seed}" for seed in range(seeds)]
+    changes = [f"steps_per_launch={steps_per_launch}"] if steps_per_launch else []
     for seed, path in enumerate(runs):
         record = _record(path, ledger.same_experiment(known[name]))
         if "machine" not in record or not path.exists():
             print(f"{name}: seed {seed} of 0..{seeds - 1} in {path}", flush=True)
-            train(name, [f"seed={seed}"], path)
+            train(name, [f"seed={seed}", *changes], path)
             write_json(_beside(path), record | {"machine": machine()})
     keep(ledger.results(root, name), runs)
     ledger.refresh(root, known, {None, family})
@@ -100,10 +103,12 @@ def keep(folder: Path, runs: list[Path]) -> None:
     for seed, path in enumerate(runs):
         log = folder / f"seed_{seed}.jsonl"
         shutil.copyfile(path / "metrics.jsonl", log)
-        taken = rundir.seconds(path)
+        run, taken = rundir.read(path), rundir.seconds(path)
+        launch = run.config.get("steps_per_launch")
         seeds.append(
-            {
-                "commit": rundir.read(path).commit,
+            ({"steps_per_launch": launch} if launch else {})
+            | {
+                "commit": run.commit,
                 "sha256": ledger.sha256(log),
                 "seconds": None if taken is None else round(taken, 1),
             }
@@ -151,9 +156,16 @@ def main(argv: list[str]) -> int:
         metavar="DIR",
         help="where the run directories go; default: runs/reproduce/FAMILY/NAME",
     )
+    parser.add_argument(
+        "--steps-per-launch",
+        type=int,
+        metavar="N",
+        help="for small models on a GPU: the speed changes, what is computed does not",
+    )
     args = parser.parse_args(argv)
-    if args.seeds is not None and args.seeds < 1:
-        raise UserError(f"--seeds {args.seeds}: give 1 or more")
-    said = reproduce(args.name, args.seeds, args.workdir)
+    for option in ("seeds", "steps_per_launch"):
+        if (value := getattr(args, option)) is not None and value < 1:
+            raise UserError(f"--{option.replace('_', '-')} {value}: give 1 or more")
+    said = reproduce(args.name, args.seeds, args.workdir, steps_per_launch=args.steps_per_launch)
     print("\n".join(said))
     return 1 if any(text.startswith("MISSED") for text in said) else 0

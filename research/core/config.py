@@ -23,6 +23,7 @@ RUN = dict(  # how a run is kept: the same keys in every family
     save_seconds=None,  # a checkpoint at the latest so long after the last one, too
     keep=3,  # newest checkpoints
     keep_every=None,  # steps whose checkpoints stay, too; a duration
+    steps_per_launch=None,  # steps in one launch, their batches sent together; None is 1. For small models on a GPU
     not_finite="stop",  # an update with a NaN: stop before it; skip it; rollback to the last checkpoint and go on after it
     deterministic=False,  # kernels that sum in one order; refuse to go on where bits would differ
     init=dict(weights=None, into=None, fresh=None, resize=None),  # begins as others end: research/interop/weights.py

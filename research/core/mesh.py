@@ -105,9 +105,9 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Batches are split over the data axis by rows."""
-    return NamedSharding(mesh, PartitionSpec("data"))
+def batch_sharding(mesh: Mesh, stacked: bool = False) -> NamedSharding:
+    """Batches are split over the data axis by rows: their first axis, their second where several are stacked."""
+    return NamedSharding(mesh, PartitionSpec(None, "data") if stacked else PartitionSpec("data"))
 
 
 def host_rows(mesh: Mesh, batch_size: int, key: str = "data.batch_size") -> slice:
@@ -122,12 +122,13 @@ def host_rows(mesh: Mesh, batch_size: int, key: str = "data.batch_size") -> slic
     return slice(min(starts), max(stops))
 
 
-def to_device(batch: Mapping[str, np.ndarray], mesh: Mesh, batch_size: int) -> dict[str, jax.Array]:
-    """This host's rows -> global arrays of `batch_size` rows, split over the data axis."""
-    sharding = batch_sharding(mesh)
-    return {
-        k: jax.make_array_from_process_local_data(sharding, v, (batch_size, *v.shape[1:])) for k, v in batch.items()
-    }
+def to_device(
+    batch: Mapping[str, np.ndarray], mesh: Mesh, batch_size: int, stacked: bool = False
+) -> dict[str, jax.Array]:
+    """This host's rows [b, ...] (stacked: [K, b, ...]) -> global arrays of `batch_size` rows, split over the data axis."""
+    sharding, axis = batch_sharding(mesh, stacked), int(stacked)
+    shapes = {k: (*v.shape[:axis], batch_size, *v.shape[axis + 1 :]) for k, v in batch.items()}
+    return {k: jax.make_array_from_process_local_data(sharding, v, shapes[k]) for k, v in batch.items()}
 
 
 def platform() -> str | None:

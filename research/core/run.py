@@ -28,6 +28,7 @@ from research.core.checkpoint import Checkpoints
 from research.core.config import View, check_read
 from research.core.experiment import Experiment
 from research.core.guard import Guard
+from research.core.launches import bounds
 from research.host import cluster, cpu, determinism, device, flops
 from research.host.directory import Directory
 from research.host.errors import UserError, nearest
@@ -45,10 +46,12 @@ class Run:
         self._best_metric = tuple(cfg.best[k] for k in ("metric", "mode", "patience"))
         self._every = {k: cfg[f"{k}_every"] for k in ("log", "eval", "save")}
         self._save_seconds, self._policy = cfg.save_seconds, cfg.not_finite
-        self.num_steps, self._seed = cfg.num_steps, cfg.seed
-        for key in ("num_steps", "keep", "keep_every", "save_seconds"):
+        self.num_steps, self._seed, self._per_launch = cfg.num_steps, cfg.seed, cfg.get("steps_per_launch") or 1
+        for key in ("num_steps", "keep", "keep_every", "save_seconds", "steps_per_launch"):
             if not isinstance(cfg.get(key, 1), int | float) or cfg.get(key, 1) < 1:
                 raise UserError(f"{key} = {cfg[key]!r}: at least 1")
+        if not isinstance(self._per_launch, int):
+            raise UserError(f"steps_per_launch = {self._per_launch}: a whole number")
         cpu.tune()  # in a notebook nothing has
         if cfg.deterministic:
             determinism.switch_on()
@@ -120,7 +123,7 @@ class Run:
 
     def _compile(self, e: Experiment, target: state_lib.TrainState, trains: bool) -> None:
         """Compiles the step, whose first call finds the program. Not where several hosts have to do it in one order."""
-        if trains and jax.process_count() == 1:
+        if trains and jax.process_count() == 1 and self._per_launch == 1:
             rows = mesh_lib.batch_sharding(self.mesh)
             batch = {k: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=rows) for k, s in e.train.spec.items()}
             e.train_step.lower(target, batch).compile()
@@ -130,6 +133,11 @@ class Run:
         mesh_lib.host_rows(self.mesh, e.train.batch_size)
         for sweep in e.evals.values():
             mesh_lib.host_rows(self.mesh, sweep.batch_size, "data.eval_batch_size")
+        if self._per_launch > 1 and (kinds := len(e.train.shapes)) > 1:
+            raise UserError(
+                f"steps_per_launch = {self._per_launch}: the batches of this data have {kinds} shapes, and only batches of one "
+                "shape can share a launch; set it to None"
+            )
         metric, mode, patience = self._best_metric
         splits = [*e.evals, *(["quality"] if e.quality is not None else [])]
         if metric and metric.split("/")[0] not in splits:
@@ -150,6 +158,10 @@ class Run:
             self._records = Records(self.dir, self.done, self.num_steps, self.writes)
         words = f"{about['name'] or self.dir.name}  {self.parameters:,} parameters  {about['devices']}"
         self._records.say(f"{words}  {self.dir}")
+        if self._per_launch > 1 and self.mesh.devices.flat[0].platform == "cpu":
+            self._records.say(
+                f"steps_per_launch = {self._per_launch} is for GPUs: a CPU gains little, and is many times slower at convolutions"
+            )
         if over:
             self._records.say(f"finished at step {self.done:,}: nothing is left to do")
         elif self.done:
@@ -158,7 +170,11 @@ class Run:
     # Loop
 
     def steps(self, stream: Any) -> Iterator[tuple[int, dict]]:
-        """(updates done, batch) from the state's step to `num_steps`, or until early stopping."""
+        """(updates done, batch) from the state's step to `num_steps`, or until early stopping.
+
+        With `steps_per_launch` above 1 the batch is a `step.Launch` of that many steps, fewer before a step at which
+        something is due.
+        """
         self._clock, self._stream = Clock(self._elapsed, self.done), stream
         while self.done < self.num_steps and not self._tracker["stopped"]:
             yield from self._steps(stream, self.done)
@@ -168,9 +184,9 @@ class Run:
         self._records.finish_bar()
 
     def _steps(self, stream: Any, first: int) -> Iterator[tuple[int, dict]]:
-        for step, batch in enumerate(stream.on_device(self.mesh, first, self.num_steps), first):
+        for step, end, batch in self._launches(stream, first):
             self._profiler.at(step - first)
-            self.done, self._saved = step + 1, False
+            self.done, self._saved = end, False
             cluster.beat()
             yield step, batch
             if not self._turned:
@@ -179,6 +195,16 @@ class Run:
                 self._records.say(device.cache_report())
             if self._tracker["stopped"] or self._seek is not None:
                 return
+
+    def _launches(self, stream: Any, first: int) -> Iterator[tuple[int, int, dict]]:
+        """(first step, the one after the last, batch or batches) of each launch."""
+        if self._per_launch == 1:
+            for step, batch in enumerate(stream.on_device(self.mesh, first, self.num_steps), first):
+                yield step, step + 1, batch
+            return
+        cuts = self._profiler.cuts(first)
+        ends = bounds(first, self.num_steps, self._per_launch, list(self._every.values()), cuts)
+        yield from zip(ends, ends[1:], stream.launches(self.mesh, ends), strict=False)
 
     def due(self, every: int) -> bool:
         """Whether the step under way ends an interval of `every` steps, or is the last. 0 is never but the last."""
@@ -203,10 +229,20 @@ class Run:
 
     def _read(self, until: int | None = None) -> None:
         while self._unread and (until is None or self._unread[0][0] <= until) and not self._guard.fault:
-            step, values = self._unread.pop(0)
-            row = self._guard.row(step, jax.device_get(values))
-            if self._policy == "rollback" or not self._guard.fault:
-                self._rows.append((step, row))
+            last, values = self._unread.pop(0)
+            for step, value in self._by_step(last, jax.device_get(values)):
+                row = self._guard.row(step, value)
+                if self._policy == "rollback" or not self._guard.fault:
+                    self._rows.append((step, row))
+                if self._guard.fault:
+                    break
+
+    def _by_step(self, last: int, values: Mapping) -> list[tuple[int, Mapping]]:
+        """A launch's metrics on the host -> (step, its metrics) of each of its steps."""
+        if self._per_launch == 1:
+            return [(last, values)]
+        count = len(jax.tree.leaves(values)[0])
+        return [(last - count + 1 + i, jax.tree.map(lambda x, i=i: x[i], values)) for i in range(count)]
 
     def _write_train(self) -> None:
         """Writes every whole interval whose rows have been read."""

@@ -6,6 +6,7 @@ scalar's own pair called "loss". Keys are folded with the step, so step k is the
 
 import zlib
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -137,9 +138,14 @@ def _guarded(fn: Callable, skip: bool) -> Callable:
     return step
 
 
+class Launch(dict):
+    """The batches of several steps for one launch: `{name: array[K, B, ...]}`. Its metrics have a first axis K, too."""
+
+
 class Step:
     """A jitted `fn(state, batch) -> (state, metrics)`: donates the state and keeps its shardings.
 
+    Given a `Launch`, it makes that many steps in one program, each as if it were alone.
     `not_finite` says what becomes of an update that is not: "skip", or "stop" and "rollback", which keep the state before it.
     """
 
@@ -147,16 +153,20 @@ class Step:
         if not_finite not in POLICIES:
             raise UserError(f"not_finite = {not_finite!r}{nearest(not_finite, POLICIES)}")
         self.fn, self._skip = fn, not_finite == "skip"
-        self._jit: Any = None
+        self._jit: dict[bool, Any] = {}
 
-    def jit(self, state: TrainState) -> Any:
-        if self._jit is None:
+    def jit(self, state: TrainState, several: bool = False) -> Any:
+        if several not in self._jit:
             shards = jax.tree.map(lambda x: x.sharding, state)
             whole = mesh_lib.replicated(state.step.sharding.mesh)
-            self._jit = jax.jit(_guarded(self.fn, self._skip), donate_argnums=0, out_shardings=(shards, whole))
-        return self._jit
+            one = _guarded(self.fn, self._skip)
+            fn = partial(jax.lax.scan, one) if several else one
+            self._jit[several] = jax.jit(fn, donate_argnums=0, out_shardings=(shards, whole))
+        return self._jit[several]
 
     def __call__(self, state: TrainState, batch: Mapping) -> tuple[TrainState, dict]:
+        if isinstance(batch, Launch):
+            return self.jit(state, several=True)(state, dict(batch))
         return self.jit(state)(state, batch)
 
     def lower(self, state: TrainState, batch: Mapping):

@@ -181,6 +181,8 @@ class Bucketed:
     def on_device(self, mesh: Mesh, start: int, stop: int) -> Iterator[dict[str, jax.Array]]:
         return pipeline.on_device(self, mesh, start, stop)
 
+    launches = pipeline.Stream.launches
+
 
 @functools.lru_cache(maxsize=64)
 def _permutation(n: int, seed: int, epoch: int, *tag: int) -> np.ndarray:

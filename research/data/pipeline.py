@@ -7,7 +7,7 @@ permutation: every example comes exactly once an epoch, whatever the batch size,
 
 import functools
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from research.core import mesh as mesh_lib
+from research.core.step import Launch
 from research.host.errors import UserError
 
 Batch = dict[str, np.ndarray]
@@ -80,6 +81,11 @@ class Stream:
         return _spec(self.source, self.batch_size)
 
     @property
+    def shapes(self) -> list[dict[str, jax.ShapeDtypeStruct]]:
+        """Shapes and dtypes of each kind of batch: one kind."""
+        return [self.spec]
+
+    @property
     def units(self) -> dict[str, int]:
         """What a batch holds, as throughput counts it: examples, and tokens where there are any."""
         tokens = self.spec.get("tokens")
@@ -91,6 +97,10 @@ class Stream:
 
     def on_device(self, mesh: Mesh, start: int, stop: int) -> Iterator[dict[str, jax.Array]]:
         return on_device(self, mesh, start, stop)
+
+    def launches(self, mesh: Mesh, bounds: Sequence[int]) -> Iterator[Launch]:
+        """For each two neighbours a, b of `bounds` the batches a..b-1, stacked: arrays [b - a, B, ...]."""
+        return map(Launch, on_device(_Stacked(self, bounds), mesh, 0, len(bounds) - 1, stacked=True))
 
 
 class Ordered(Stream):
@@ -139,6 +149,22 @@ def _spec(source: Source, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
     return {k: jax.ShapeDtypeStruct((batch_size, *v.shape[1:]), v.dtype) for k, v in row.items()}
 
 
+class _Stacked:
+    """Launches by number, each as one batch whose rows are on the second axis."""
+
+    def __init__(self, batches: Stream, bounds: Sequence[int]):
+        self._batches, self._bounds, self.batch_size = batches, bounds, batches.batch_size
+
+    def size(self, number: int) -> int:
+        """The rows of each of its batches."""
+        return self._batches.size(int(self._bounds[number]))
+
+    def batch(self, number: int, rows: slice) -> Batch:
+        steps = range(int(self._bounds[number]), int(self._bounds[number + 1]))
+        parts = [self._batches.batch(step, rows) for step in steps]
+        return {k: np.stack([part[k] for part in parts]) for k in parts[0]}
+
+
 class _Numbered:
     """Batches by number, as Grain wants a random-access source."""
 
@@ -153,7 +179,9 @@ class _Numbered:
         return self._batches.batch(step, self._rows(self._batches.size(step)))
 
 
-def on_device(batches: Any, mesh: Mesh, start: int, stop: int, ahead: int = 2) -> Iterator[dict[str, jax.Array]]:
+def on_device(
+    batches: Any, mesh: Mesh, start: int, stop: int, ahead: int = 2, stacked: bool = False
+) -> Iterator[dict[str, jax.Array]]:
     """Batches start..stop-1 as global arrays split over the data axis, made by a thread and sent `ahead` of their use."""
     if start >= stop:
         return
@@ -165,7 +193,7 @@ def on_device(batches: Any, mesh: Mesh, start: int, stop: int, ahead: int = 2) -
     queue: deque = deque()
     try:
         for step, batch in enumerate(host, start):
-            queue.append(mesh_lib.to_device(batch, mesh, batches.size(step)))
+            queue.append(mesh_lib.to_device(batch, mesh, batches.size(step), stacked))
             if len(queue) > ahead:
                 yield queue.popleft()
         yield from queue

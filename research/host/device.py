@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from research.host.errors import UserError
 
 PACKAGES = ("almanac", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-AHEAD = 4  # steps
+AHEAD = 4  # launches: steps, where each is launched by itself
 _cache_events: Counter = Counter()
 
 
@@ -82,7 +82,7 @@ def cache_report() -> str:
 
 
 def follow(steps: Sequence[tuple[int, Any]]) -> None:
-    """Of (step, its values): starts to copy the newest to the host, and waits for those of the step AHEAD before it.
+    """Of (the last step of a launch, its values): starts to copy the newest to the host, and waits for those AHEAD before.
 
     The device always has steps to go on with. Left alone the host would be 32 steps before it (JAX 0.10 on CPUs), and a
     SIGTERM, or a value that is not finite, would wait for them all.
@@ -111,13 +111,13 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """The project's commit, with + where files were changed since; "-" outside a checkout."""
+    """The project's commit, with + where files were changed since; outside a checkout $ALMANAC_COMMIT, or "-"."""
     root = Path(__file__).resolve().parents[2]
     try:
         head = _git(root, "rev-parse", "--short=12", "HEAD")
         return head + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):
-        return "-"
+        return os.environ.get("ALMANAC_COMMIT", "-")
 
 
 def _git(root: Path, *words: str) -> str:
@@ -142,6 +142,10 @@ class Profiler:
         self._folder = folder
         self._first, self._last = span or (None, None)
         self._on = False
+
+    def cuts(self, first: int) -> list[int]:
+        """The steps, of a start at step `first`, before which a trace begins or ends."""
+        return [] if self._first is None else [first + self._first, first + self._last]
 
     def check(self, left: int) -> None:
         if self._first is not None and self._first >= left:

@@ -36,6 +36,7 @@ BASE = {
     "keep": 2,
     "keep_every": None,
     "save_seconds": None,
+    "steps_per_launch": None,
     "not_finite": "stop",
     "deterministic": False,
     "best": {"metric": "valid/loss", "mode": "min", "patience": None},
@@ -494,6 +495,95 @@ def test_what_never_becomes_finite_stops(tmp_path, policy, kept):
 def test_there_is_no_such_policy():
     with pytest.raises(UserError, match="not_finite = 'skipp'; did you mean 'skip'?"):
         experiment(config(not_finite="skipp"))
+
+
+# Several steps a launch
+
+LAUNCHED = dict(steps_per_launch=4, log_every=10, eval_every=10, save_every=10)  # launches end at 4, 8, 10, 14, 18, 20
+
+
+def in_launches(folder, cfg, until=99, then=None, **how):
+    """Trains; returns the final state, the steps at which launches ended and the metrics of each of their steps."""
+    e, ends, rows = experiment(cfg), [], {}
+    with Run(e.cfg, folder, **how) as run:
+        state = run.start(e)
+        for first, batch in run.steps(e.train):
+            assert {len(x) for x in batch.values()} == {run.done - first}
+            state, found = e.train_step(state, batch)
+            ends.append(run.done)
+            rows |= {first + 1 + i: jax.tree.map(lambda x, i=i: x[i], found) for i in range(run.done - first)}
+            run.log("train", found)
+            if run.due(e.cfg.eval_every):
+                run.log("valid", run.evaluate(e.eval_step, state, e.evals["valid"]))
+            if run.done == until:
+                then()
+            state = run.save(state)
+        return run.finish(state), ends, rows
+
+
+def test_steps_of_a_launch_are_as_if_alone(whole, tmp_path):
+    """Metrics and parameters of each step; the log's lines as of a run of single steps."""
+    final, ends, rows = in_launches(tmp_path / "launches", config(**LAUNCHED))
+    assert ends == [4, 8, 10, 14, 18, 20]
+    assert list(rows) == list(range(1, 21))
+    for step, row in rows.items():
+        for name, pair in row.items():
+            np.testing.assert_allclose(pair, whole.metrics[step][name], rtol=1e-6)
+    for a, b in zip(jax.tree.leaves(final.params), jax.tree.leaves(whole.final.params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+    train(tmp_path / "single", config(**{**LAUNCHED, "steps_per_launch": None}))
+    launched, single = (lines(tmp_path / name) for name in ("launches", "single"))
+    for a, b in zip(launched, single, strict=True):
+        assert (a["step"], a["split"]) == (b["step"], b["split"])
+        assert a["values"] == pytest.approx(b["values"], rel=1e-6)
+
+
+@pytest.mark.parametrize("then, saved", [(kill, 10), (terminate, 14)])
+def test_launches_resume_to_the_bit(tmp_path, then, saved):
+    cfg = config(**LAUNCHED)
+    expected, *_ = in_launches(tmp_path / "a", cfg)
+    with pytest.raises(Killed if then is kill else SystemExit):
+        in_launches(tmp_path / "b", cfg, 14, then)
+    assert steps(tmp_path / "b")[-1] == saved
+    final, ends, _ = in_launches(tmp_path / "b", cfg)
+    assert ends == [step for step in (4, 8, 10, 14, 18, 20) if step > saved]
+    same(final, expected)
+    assert (tmp_path / "b" / "metrics.jsonl").read_bytes() == (tmp_path / "a" / "metrics.jsonl").read_bytes()
+
+
+def test_not_finite_within_a_launch_stops_before_it(whole, tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(UserError, match="step 6: the gradient of dense/kernel is not finite.*checkpoint 5 is kept"):
+        in_launches(folder, config(**LAUNCHED, poison=(6, 6, "kernel")))
+    assert steps(folder) == [5]
+    kept = state_of(folder)
+    assert int(kept.step) == 5
+    for a, b in zip(jax.tree.leaves(kept.params), jax.tree.leaves(whole.states[5].params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+@pytest.mark.parametrize("policy, skipped", [("skip", 2), ("rollback", 0)])
+def test_not_finite_within_a_launch_and_on(tmp_path, policy, skipped):
+    """As in single steps: the same parameters in the end, within rounding."""
+    cfg = config(**LAUNCHED, poison=(6, 7, "loss") if skipped else (16, 16, "loss"), not_finite=policy)
+    final, ends, _ = in_launches(tmp_path / "launches", cfg)
+    assert ends == ([4, 8, 10, 14, 18, 20] if skipped else [4, 8, 10, 14, 18, 20, 18, 20])
+    alone = train(tmp_path / "single", {**cfg, "steps_per_launch": None})
+    assert (int(final.step), int(final.skipped)) == (20, skipped) == (int(alone.step), int(alone.skipped))
+    for a, b in zip(jax.tree.leaves(final.params), jax.tree.leaves(alone.params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+def test_a_trace_begins_and_ends_with_a_launch(tmp_path):
+    final, ends, _ = in_launches(tmp_path / "run", config(**LAUNCHED), profile=(5, 7))
+    assert ends == [4, 5, 7, 8, 10, 14, 18, 20] and int(final.step) == 20
+    assert list((tmp_path / "run" / "profile").rglob("*.xplane.pb"))
+
+
+@pytest.mark.parametrize("value, why", [(0, "at least 1"), (2.5, "a whole number")])
+def test_a_launch_has_a_whole_number_of_steps(tmp_path, value, why):
+    with pytest.raises(UserError, match=f"steps_per_launch = {value}: {why}"):
+        train(tmp_path / "run", config(steps_per_launch=value))
 
 
 # When to save

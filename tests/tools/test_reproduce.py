@@ -1,7 +1,9 @@
+import json
+
 import pytest
 
 from research.host.errors import UserError
-from tools import reproduce
+from tools import ledger, reproduce
 
 
 class Trainer:
@@ -77,7 +79,24 @@ def test_mistakes_are_told_before_training(house, make_run, tmp_path):
 
 def test_exit_status_tells_a_miss(monkeypatch, capsys):
     for said, status in (["met: x"], 0), (["met: x", "MISSED: y"], 1):
-        monkeypatch.setattr(reproduce, "reproduce", lambda *_, said=said: said)
+        monkeypatch.setattr(reproduce, "reproduce", lambda *_, said=said, **__: said)
         assert reproduce.main(["toy/small"]) == status
     with pytest.raises(UserError, match="--seeds 0: give 1 or more"):
         reproduce.main(["toy/small", "--seeds", "0"])
+
+
+def test_steps_per_launch_is_passed_on_and_named(house, make_run, tmp_path):
+    seen = []
+
+    def train(name, overrides, workdir):
+        seen.append(overrides)
+        Trainer(make_run)(name, overrides, workdir)
+        about = json.loads((workdir / "config.json").read_text())
+        about["config"]["steps_per_launch"] = 50  # as a run writes it
+        (workdir / "config.json").write_text(json.dumps(about))
+
+    reproduce.reproduce("toy/small", 2, tmp_path / "w", train, house.root, steps_per_launch=50)
+    assert seen == [["seed=0", "steps_per_launch=50"], ["seed=1", "steps_per_launch=50"]]
+    run = json.loads((house.results / "run.json").read_text())
+    assert [seed["steps_per_launch"] for seed in run["seeds"]] == [50, 50]
+    assert ledger.same_experiment({"a": 1, "steps_per_launch": 50}) == ledger.same_experiment({"a": 1}) == {"a": 1}
