@@ -163,7 +163,7 @@ def loss(model: Any, params: Any, extra: Any, batch: Any, key: jax.Array) -> tup
         extra = {**extra, "carry": carry}
         routed = None
     else:
-        logits, seen = model.apply({"params": params}, batch["tokens"], mutable=["intermediates"], **how)
+        logits, seen = model.apply({"params": params}, batch["tokens"], mutable=["routing"], **how)
         routed = moe.routing(seen)
     scalar, metrics = cross_entropy(logits, batch["targets"], batch.get("token_mask"))
     if routed:

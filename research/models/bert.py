@@ -31,6 +31,7 @@ from research.core.mesh import pin
 from research.host.errors import UserError, nearest
 from research.nn.attention import Attention
 from research.nn.feed_forward import ACTIVATIONS, FeedForward
+from research.nn.flash import Mask
 from research.nn.linear import flat_dot
 from research.nn.logits import DeferredLogits
 
@@ -219,13 +220,15 @@ class BertForTokenLabels(nn.Module):
         return nn.Dense(self.num_classes, kernel_init=INIT, dot_general=dot, name="head")(x)
 
 
-def _seen(mask: jax.Array | None, documents: jax.Array | None) -> jax.Array | None:
+def _seen(mask: jax.Array | None, documents: jax.Array | None) -> jax.Array | Mask | None:
     """What each token may look at, as `attend` wants it: bool, against [B, N, G, T, S]; None is everything."""
-    seen = None if mask is None else mask.astype(bool)[:, None, :]
+    keys = None if mask is None else mask.astype(bool)
+    seen = None if mask is None else keys[:, None, :]
     if documents is not None:
         same = documents[:, :, None] == documents[:, None, :]
         seen = same if seen is None else same & seen
-    return None if seen is None else seen[:, None, None]
+    seen = None if seen is None else seen[:, None, None]
+    return Mask(seen, keys) if documents is None and mask is not None else seen
 
 
 def _check(model: Encoder) -> None:

@@ -25,6 +25,7 @@ from research.core.mesh import pin
 from research.host.errors import UserError, nearest
 from research.nn.attention import Attention, Cache, angles
 from research.nn.feed_forward import ACTIVATIONS, FeedForward
+from research.nn.flash import Mask
 from research.nn.logits import logits_dot
 from research.nn.moe import MixtureOfExperts
 
@@ -157,6 +158,8 @@ class GPT(nn.Module):
         if segments is not None:
             mask = mask & (segments[:, :, None] == segments[:, None, :])
         mask = mask[:, None, None] if mask.ndim == 3 else mask
+        if cache is None and segments is None:
+            mask = Mask(mask, causal=True)
         x, layers = self._layers(x, layers, mask, rotary, start, train)
         x = _norm(self.norm, self.norm_eps, self.bias)(name="final_norm")(x)
         dot = logits_dot(defer_logits)
@@ -175,7 +178,7 @@ class GPT(nn.Module):
         if self.scan:
             block = nn.scan(
                 block,
-                variable_axes={"params": 0, "intermediates": 0},
+                variable_axes={"params": 0, "intermediates": 0, "routing": 0},
                 split_rngs={"params": True, "dropout": True},
                 in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
                 length=self.num_layers,

@@ -29,6 +29,7 @@ from research.core.mesh import pin
 from research.host.errors import UserError, nearest
 from research.nn.attention import Attention, Cache, CrossAttention
 from research.nn.feed_forward import ACTIVATIONS, FeedForward
+from research.nn.flash import Mask
 from research.nn.logits import DeferredLogits, logits_dot
 from research.nn.positions import sinusoids
 
@@ -209,6 +210,7 @@ class Transformer(nn.Module):
             raise UserError(f"{T} tokens are more than the {size} of the cache")
         x = self._embed(tokens, self.tokens, "position", start, train)
         mask = (start + jnp.arange(T))[:, None] >= jnp.arange(size)
+        mask = Mask(mask, causal=True) if cache is None else mask
         after, seen = [], _over_heads(memory["mask"])
         for layer, kv, held in zip(self.decoder, memory["layers"], caches, strict=True):
             x, held = layer(x, mask, kv, seen, held, start, train=train)
@@ -246,9 +248,9 @@ class Transformer(nn.Module):
         return pin(self.drop(x, deterministic=not train))
 
 
-def _over_heads(mask: jax.Array) -> jax.Array:
-    """bool[B, S] -> bool[B, 1, 1, 1, S]."""
-    return mask[:, None, None, None, :]
+def _over_heads(keys: jax.Array) -> Mask:
+    """bool[B, S], false for padding -> bool[B, 1, 1, 1, S]."""
+    return Mask(keys[:, None, None, None, :], keys)
 
 
 def _check(model: Transformer) -> None:
