@@ -58,7 +58,9 @@ class RecurrentLM(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, tokens: jax.Array, cache: dict | None = None, *, train: bool = False, defer_logits: bool = False):
+    def __call__(
+        self, tokens: jax.Array, cache: dict | None = None, *, train: bool = False, defer_logits: bool = False
+    ):
         """Logits alone, or with `cache` from `init_cache`: (logits, the cache T tokens later).
 
         Dropout, where there is any, needs `train=True` and `rngs={"dropout": key}`. `defer_logits`: `DeferredLogits`, for the

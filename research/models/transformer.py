@@ -154,7 +154,9 @@ class Transformer(nn.Module):
         if self.pre_norm:
             self.encoder_norm, self.decoder_norm = (nn.LayerNorm(epsilon=self.norm_eps) for _ in range(2))
         if not self.tied:
-            self.head = nn.Dense(self.vocab_size, use_bias=False, kernel_init=spread, dot_general=logits_dot(defer=True))
+            self.head = nn.Dense(
+                self.vocab_size, use_bias=False, kernel_init=spread, dot_general=logits_dot(defer=True)
+            )
         if self.final_bias:
             self.final_bias_values = self.param("final_bias", nn.initializers.zeros, (self.vocab_size,))
         self.drop = nn.Dropout(self.dropout)

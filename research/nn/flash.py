@@ -1,9 +1,8 @@
 """Attention by cuDNN's fused kernels (FlashAttention: Dao et al. 2022, 2205.14135), which hold no [T, S] array.
 
-Used where a program is made for an NVIDIA GPU of compute capability 8.0 (Ampere) or later: that is read from the mesh that the
-program is traced under, so a program for a CPU or a TPU, or exported for several devices, is the einsum's. Documents packed into
-one window stay with the einsum: cuDNN keeps segments apart on Hopper alone, not through `jax.nn`, and at a price of f32[B M, H, T]
-for as many as M segments.
+Used when the program is for an NVIDIA GPU of compute capability 8.0 (Ampere) or later. The mesh in use while tracing says so:
+programs for a CPU or a TPU, and those exported for several devices, keep the einsum. So do documents packed into one window:
+cuDNN separates segments on Hopper alone, not through `jax.nn`, and needs f32[B M, H, T] for up to M segments.
 """
 
 from functools import cache
@@ -17,9 +16,9 @@ SHORTEST = 256  # tokens: of fewer the [T, S] array is small, and the einsum's f
 
 
 class Mask(struct.PyTreeNode):
-    """Who may look at whom: the array, and the reason for it, from which a kernel does without the array.
+    """An attention mask together with its structure, which lets a kernel do without the array.
 
-    `array` is bool, True where T may look at S, and broadcasts against [B, N, G, T, S]. It says no less than the reasons.
+    `array` is bool, True where T may look at S, and broadcasts against [B, N, G, T, S]; `keys` and `causal` say the same.
     """
 
     array: jax.Array

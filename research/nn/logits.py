@@ -1,4 +1,4 @@
-"""Logits that are not multiplied out yet: a model's last vectors and the vocabulary matrix, for the loss to multiply in chunks."""
+"""Logits not multiplied out yet: a model's last vectors and the vocabulary matrix, for the loss to multiply in chunks."""
 
 from typing import Any
 

@@ -31,7 +31,9 @@ def problem(batch=B, length=T, dtype=np.float32, axis=1, bias=True, mask="tokens
 
 def exact(logits, targets, mask, smoothing):
     """Loss, metrics and gradients in float64, from the definition: cross-entropy with (1 - s) one-hot + s / V."""
-    wide = [np.asarray(x, np.float64) for x in (logits.hidden, logits.matrix, 0 if logits.bias is None else logits.bias)]
+    wide = [
+        np.asarray(x, np.float64) for x in (logits.hidden, logits.matrix, 0 if logits.bias is None else logits.bias)
+    ]
     hidden, table, bias = wide[0], wide[1] if logits.axis else wide[1].T, wide[2]
     z = hidden @ table.T + bias
     p = np.exp(z - z.max(-1, keepdims=True))
@@ -45,7 +47,10 @@ def exact(logits, targets, mask, smoothing):
     slope = (p - soft) * weights[..., None] / weights.sum()
     of_table = np.einsum("btv,btd->vd", slope, hidden)
     grads = [slope @ table, of_table if logits.axis else of_table.T]
-    sums = {"loss": -(weights[..., None] * hot * np.log(p)).sum(), "accuracy": (weights * (z.argmax(-1) == targets)).sum()}
+    sums = {
+        "loss": -(weights[..., None] * hot * np.log(p)).sum(),
+        "accuracy": (weights * (z.argmax(-1) == targets)).sum(),
+    }
     return scalar, {k: (v, weights.sum()) for k, v in sums.items()}, grads, slope.sum((0, 1))
 
 
@@ -63,7 +68,13 @@ def worst(got, expected):
 
 
 @pytest.mark.parametrize(
-    ("mask", "smoothing", "axis", "bias", "size"),  # size: tokens a chunk, of 21; the last chunks are empty or filled up
+    (
+        "mask",
+        "smoothing",
+        "axis",
+        "bias",
+        "size",
+    ),  # size: tokens a chunk, of 21; the last chunks are empty or filled up
     [
         ("none", 0.0, 1, False, 8),
         ("none", 0.1, 0, True, 1),
@@ -76,7 +87,9 @@ def worst(got, expected):
 )
 def test_equals_the_definition_in_float64(mask, smoothing, axis, bias, size):
     logits, targets, kept = problem(axis=axis, bias=bias, mask=mask)
-    (scalar, metrics), grads = value_and_grad(chunked.cross_entropy, logits, targets, kept, smoothing, chunk_bytes=4 * V * size)
+    (scalar, metrics), grads = value_and_grad(
+        chunked.cross_entropy, logits, targets, kept, smoothing, chunk_bytes=4 * V * size
+    )
     expected, sums, (of_hidden, of_matrix), of_bias = exact(logits, targets, kept, smoothing)
     assert float(scalar) == pytest.approx(expected, rel=1e-6)
     for name, pair in sums.items():
@@ -92,7 +105,9 @@ def test_equals_the_definition_in_float64(mask, smoothing, axis, bias, size):
 def test_bfloat16_within_its_rounding(smoothing):
     """Sums over the vocabulary in f32; the gradients pass through bf16 (8 bits: 2^-8 a rounding) twice."""
     logits, targets, kept = problem(batch=8, length=33, dtype=jnp.bfloat16, width=32, vocab=101)
-    (scalar, _), grads = value_and_grad(chunked.cross_entropy, logits, targets, kept, smoothing, chunk_bytes=4 * 101 * 50)
+    (scalar, _), grads = value_and_grad(
+        chunked.cross_entropy, logits, targets, kept, smoothing, chunk_bytes=4 * 101 * 50
+    )
     expected, _, (of_hidden, of_matrix), of_bias = exact(logits, targets, kept, smoothing)
     assert scalar.dtype == jnp.float32 and grads.matrix.dtype == grads.hidden.dtype == jnp.bfloat16
     assert float(scalar) == pytest.approx(expected, rel=1e-5)
@@ -110,7 +125,9 @@ def test_many_tokens_in_bfloat16_do_not_drown_in_their_sum():
 
 def test_everything_masked_is_zero():
     logits, targets, _ = problem()
-    (scalar, _), grads = value_and_grad(chunked.cross_entropy, logits, targets, jnp.zeros((B, T)), 0.1, chunk_bytes=4 * V)
+    (scalar, _), grads = value_and_grad(
+        chunked.cross_entropy, logits, targets, jnp.zeros((B, T)), 0.1, chunk_bytes=4 * V
+    )
     assert float(scalar) == 0 and not any(np.asarray(g).any() for g in jax.tree.leaves(grads))
 
 
@@ -167,7 +184,9 @@ def shapes(jaxpr):
     """The shape of every value of a jaxpr, those inside its loops and calls too."""
     for eqn in jaxpr.eqns:
         yield from (v.aval.shape for v in eqn.outvars)
-        for value in jax.tree.leaves(list(eqn.params.values()), is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr")):
+        for value in jax.tree.leaves(
+            list(eqn.params.values()), is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr")
+        ):
             inner = getattr(value, "jaxpr", value)
             if hasattr(inner, "eqns"):
                 yield from shapes(inner)
@@ -207,7 +226,9 @@ def test_the_compiled_program_needs_no_room_for_the_logits():
 # Several devices
 
 
-@pytest.mark.parametrize(("axis", "spec"), [(1, P(None, "data")), (1, P()), (0, P("data", None)), (1, P("model", None))])
+@pytest.mark.parametrize(
+    ("axis", "spec"), [(1, P(None, "data")), (1, P()), (0, P("data", None)), (1, P("model", None))]
+)
 def test_eight_devices_are_one(axis, spec):
     """Rows over the data axis, the matrix whole, FSDP's or by vocabulary; sums differ in their order alone."""
     logits, targets, kept = problem(batch=8, width=8, vocab=12, axis=axis)
@@ -222,7 +243,9 @@ def test_eight_devices_are_one(axis, spec):
         (other, others), theirs = run(spread, *rows)
         text = run.lower(spread, *rows).compile().as_text()
     assert float(other) == pytest.approx(float(scalar), rel=1e-6)
-    assert [float(v) for v in jax.tree.leaves(others)] == pytest.approx([float(v) for v in jax.tree.leaves(metrics)], rel=1e-6)
+    assert [float(v) for v in jax.tree.leaves(others)] == pytest.approx(
+        [float(v) for v in jax.tree.leaves(metrics)], rel=1e-6
+    )
     for a, b in zip(*map(jax.tree.leaves, (theirs, grads)), strict=True):
         assert worst(a, np.asarray(b, np.float64)) < 1e-6
     if spec != P("model", None):  # a vocabulary in pieces is summed over in each chunk
@@ -236,4 +259,6 @@ def messages_in_loops(text):
     blocks = re.split(r"\n(?=%?[\w.-]+ \(.*\{|ENTRY)", text)
     inside = [b for b in blocks if (m := re.match(r"%?([\w.-]+) ", b)) and m.group(1) in bodies]
     assert len(inside) == len(bodies)
-    return [line for b in inside for line in b.splitlines() if re.search(r"all-(reduce|gather|to-all)|reduce-scatter", line)]
+    return [
+        line for b in inside for line in b.splitlines() if re.search(r"all-(reduce|gather|to-all)|reduce-scatter", line)
+    ]

@@ -67,7 +67,9 @@ def test_flash_equals_the_einsum(kind, groups):
 def test_a_row_of_padding_is_finite():
     keys = jnp.asarray([[False] * T, [True] * T])
     q, k = jnp.ones((B, T, N, 1, K), jnp.bfloat16), jnp.ones((B, T, N, K), jnp.bfloat16)
-    run = jax.jit(jax.value_and_grad(lambda q: flash.attend(q, k, k, flash.Mask(keys[:, None, None, None], keys)).sum()))
+    run = jax.jit(
+        jax.value_and_grad(lambda q: flash.attend(q, k, k, flash.Mask(keys[:, None, None, None], keys)).sum())
+    )
     assert all(np.isfinite(np.asarray(x, np.float32)).all() for x in run(q))
 
 

@@ -67,10 +67,11 @@ def test_what_is_handed_over_says_the_mask(name, monkeypatch):
     plain = jax.nn.dot_product_attention
     monkeypatch.setattr(jax.nn, "dot_product_attention", lambda *a, **how: plain(*a, **how | {"implementation": "xla"}))
     slope = jax.random.normal(jax.random.key(9), (B, T, N, G, K))
-    got, expected = (
-        jax.jit(jax.value_and_grad(lambda x: (f(*x, MASKS[name]) * slope).sum(), has_aux=False))(inputs(jnp.float32))
-        for f in (flash.attend, attend)
-    )
+
+    def run(attention):
+        return jax.jit(jax.value_and_grad(lambda x: (attention(*x, MASKS[name]) * slope).sum()))(inputs(jnp.float32))
+
+    got, expected = run(flash.attend), run(attend)
     for a, b in zip(*map(jax.tree.leaves, (got, expected)), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(b).max(), rtol=2e-5)
 
@@ -116,7 +117,9 @@ def test_flops_are_the_products(gpu):
 
 def kernels(model, *args, dtype=jnp.bfloat16, **how):
     """cuDNN's kernels in a model's forward pass."""
-    params = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), jax.eval_shape(model.init, jax.random.key(0), *args))
+    params = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, dtype), jax.eval_shape(model.init, jax.random.key(0), *args)
+    )
     return lowered(lambda p, *a: model.apply(p, *a, **how), params, *args).count("__cudnn$fmhaSoftmax")
 
 
