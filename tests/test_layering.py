@@ -26,7 +26,7 @@ RANKS = {
 OTHER_FRAMEWORKS = {"keras", "tensorflow", "torch", "torchvision", "transformers"}
 TWINS = {"tools/bench_steps.py", "tools/torch_twins.py"}  # the benchmark's PyTorch
 UNSAFE = {"_pickle", "cloudpickle", "dill", "joblib", "pickle", "shelve"}
-CORE_LINES = 1_400
+CORE_LINES = 1_410
 
 
 def imported(tree: ast.AST, module: str) -> Iterator[str]:

@@ -157,6 +157,7 @@ def _prompt(data: text.Text, prompt: str) -> str:
 
 def loss(model: Any, params: Any, extra: Any, batch: Any, key: jax.Array) -> tuple:
     """{"tokens", "targets": i32[B, T]} -> mean nats a token, metrics, the state carried on."""
+    # Deferred: the loss multiplies the logits out, in chunks if they are large.
     how = {"train": True, "rngs": streams(key, "dropout"), "defer_logits": True, **_packed(batch)}
     if "carry" in extra:
         logits, carry = carried.go_on(model, params, extra["carry"], batch, **how)

@@ -130,27 +130,15 @@ def to_device(batch: Mapping[str, np.ndarray], mesh: Mesh, batch_size: int) -> d
     }
 
 
-def pin(x: jax.Array) -> jax.Array:
+def pin(x: jax.Array, rest: Any = None) -> jax.Array:
     """Pins a residual stream [B, ...] to the data axis, so that XLA never re-materialises it whole. Identity without a mesh."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or "data" not in mesh.shape:
         return x
-    return jax.lax.with_sharding_constraint(x, PartitionSpec("data", *(None,) * (x.ndim - 1)))
+    return jax.lax.with_sharding_constraint(x, PartitionSpec("data", *(rest,) * (x.ndim - 1)))
 
 
 def data_parts(rows: int) -> int:
     """Parts of a batch's rows that lie on different devices of the data axis; 1 without a mesh, or if rows do not divide."""
     size = jax.sharding.get_abstract_mesh().shape.get("data", 1)
     return size if rows % size == 0 else 1
-
-
-def split_rows(x: jax.Array) -> jax.Array:
-    """Pins the leading axis, of `data_parts` size, to the data axis; the others stay where XLA has them."""
-    return jax.lax.with_sharding_constraint(x, PartitionSpec("data", *(PartitionSpec.UNCONSTRAINED,) * (x.ndim - 1)))
-
-
-def gather_axis(x: jax.Array, axis: int) -> jax.Array:
-    """Makes one axis whole on every device; the others stay where XLA has them. Outside a loop: one all-gather, not many."""
-    free: list = [PartitionSpec.UNCONSTRAINED] * x.ndim
-    free[axis] = None
-    return jax.lax.with_sharding_constraint(x, PartitionSpec(*free))

@@ -11,8 +11,9 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
-from research.core.mesh import data_parts, gather_axis, split_rows
+from research.core.mesh import data_parts, pin
 from research.core.metrics import Pairs, mean
 from research.nn.logits import DeferredLogits
 
@@ -49,7 +50,7 @@ def cross_entropy(
         return jnp.moveaxis(x.reshape(parts, chunks, size, *x.shape[2:]), 1, 0)
 
     pieces = tuple(split(x) for x in (logits.hidden, targets, jax.lax.stop_gradient(weights)))
-    matrix = logits.matrix if parts == 1 else gather_axis(logits.matrix, logits.axis)
+    matrix = logits.matrix if parts == 1 else _gathered(logits.matrix, logits.axis)
     objective, loss, correct = _sums(smoothing, logits.axis, *pieces, matrix, logits.bias)
     weight = weights.sum()
     metrics = {"loss": (loss, weight), "accuracy": (correct, weight)}
@@ -114,7 +115,14 @@ def _backward(smoothing, axis, gradients, slopes):
 
 def _spread(parts: int) -> Callable[[jax.Array], jax.Array]:
     """Keeps each part of [parts, ...] on its device: sums over all devices are taken once, after the loop."""
-    return split_rows if parts > 1 else lambda x: x
+    return partial(pin, rest=PartitionSpec.UNCONSTRAINED) if parts > 1 else lambda x: x
+
+
+def _gathered(matrix: jax.Array, axis: int) -> jax.Array:
+    """The matrix with its D whole on every device: FSDP's all-gather is then made once, before the loop."""
+    free: list = [PartitionSpec.UNCONSTRAINED] * 2
+    free[axis] = None
+    return jax.lax.with_sharding_constraint(matrix, PartitionSpec(*free))
 
 
 def _letters(axis: int) -> str:
