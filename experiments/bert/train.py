@@ -74,7 +74,7 @@ def build(cfg: Any) -> Experiment:
         initial=weights.initial(cfg.init, model, data.tokenizer),
         tx=tx,
         train_step=make_train_step(partial(loss, model), tx, **options(cfg)),
-        eval_step=make_eval_step(partial(predict, model), measure, cfg.dtype),
+        eval_step=make_eval_step(partial(predict, model, defer_logits=True), measure, cfg.dtype),
         predictor=Predictor(
             partial(fill, model),
             {
@@ -118,14 +118,15 @@ def loss(model: bert.BertForPretraining, params: Any, extra: Any, batch: Any, ke
     """{"tokens", "segments": i32[B, T], "token_mask": f32[B, T], "positions": i32[B, P], and the targets of `scores`} ->
     mean nats a masked token and mean nats a pair, added; metrics.
     """
-    outputs = model.apply({"params": params}, *_inputs(batch), train=True, rngs=streams(key, "dropout"))
+    how = {"train": True, "rngs": streams(key, "dropout")}
+    outputs = model.apply({"params": params}, *_inputs(batch), defer_logits=True, **how)
     scalar, metrics = scores(outputs, batch, jnp.ones(len(batch["next"])))
     return scalar, (metrics, extra)
 
 
-def predict(model: bert.BertForPretraining, variables: Any, inputs: Any) -> dict:
+def predict(model: bert.BertForPretraining, variables: Any, inputs: Any, defer_logits: bool = False) -> dict:
     """The inputs of `loss` -> {"mlm": f32[B, P, V], "nsp": f32[B, 2]}, logits."""
-    return model.apply(variables, *_inputs(inputs))
+    return model.apply(variables, *_inputs(inputs), defer_logits=defer_logits)
 
 
 def measure(outputs: Any, batch: Any) -> Pairs:

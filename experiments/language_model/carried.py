@@ -30,7 +30,7 @@ def make_eval_step(model: Any, measure: Callable, cfg: Any) -> Callable:
 
     @jax.jit
     def one(params, carry, batch):
-        logits, carry = go_on(model, cast(params, cfg.dtype), carry, batch)
+        logits, carry = go_on(model, cast(params, cfg.dtype), carry, batch, defer_logits=True)
         return measure({"logits": logits}, batch), carry
 
     def eval_step(state, batch):

@@ -50,7 +50,7 @@ def build(cfg: Any) -> Experiment:
     model = construct(module, cfg.model, vocab_size=data.tokenizer.size, **reach)
     tx = optim.make(cfg.optim, cfg.num_steps)
     rules = mesh.resolve(cfg.rules, sharding)
-    evaluate = make_eval_step(partial(predict, model), measure, cfg.dtype)
+    evaluate = make_eval_step(partial(predict, model, defer_logits=True), measure, cfg.dtype)
     if cfg.data.carry:
         rules, evaluate = (*rules, *recurrent_lm.CARRY_SHARDING), carried.make_eval_step(model, measure, cfg)
     return Experiment(
@@ -157,13 +157,14 @@ def _prompt(data: text.Text, prompt: str) -> str:
 
 def loss(model: Any, params: Any, extra: Any, batch: Any, key: jax.Array) -> tuple:
     """{"tokens", "targets": i32[B, T]} -> mean nats a token, metrics, the state carried on."""
-    how = {"train": True, "rngs": streams(key, "dropout"), **_packed(batch)}
+    # Deferred: the loss multiplies the logits out, in chunks if they are large.
+    how = {"train": True, "rngs": streams(key, "dropout"), "defer_logits": True, **_packed(batch)}
     if "carry" in extra:
         logits, carry = carried.go_on(model, params, extra["carry"], batch, **how)
         extra = {**extra, "carry": carry}
         routed = None
     else:
-        logits, seen = model.apply({"params": params}, batch["tokens"], mutable=["intermediates"], **how)
+        logits, seen = model.apply({"params": params}, batch["tokens"], mutable=["routing"], **how)
         routed = moe.routing(seen)
     scalar, metrics = cross_entropy(logits, batch["targets"], batch.get("token_mask"))
     if routed:
@@ -172,9 +173,10 @@ def loss(model: Any, params: Any, extra: Any, batch: Any, key: jax.Array) -> tup
     return scalar, (metrics, extra)
 
 
-def predict(model: Any, variables: Any, inputs: Any) -> dict:
+def predict(model: Any, variables: Any, inputs: Any, defer_logits: bool = False) -> dict:
     """{"tokens": i32[B, T]} -> {"logits": f32[B, T, V]}, of the token that follows each."""
-    return {"logits": model.apply({"params": variables["params"]}, inputs["tokens"], **_packed(inputs))}
+    how = {"defer_logits": defer_logits, **_packed(inputs)}
+    return {"logits": model.apply({"params": variables["params"]}, inputs["tokens"], **how)}
 
 
 def _packed(batch: Any) -> dict:

@@ -120,15 +120,17 @@ def loss(
     model: transformer.Transformer, smoothing: float, params: Any, extra: Any, batch: Any, key: jax.Array
 ) -> tuple:
     """{"source", "tokens", "targets": i32[B, L], masks} -> mean nats a target token, smoothed, metrics."""
-    rngs = streams(key, "dropout")
-    out = model.apply({"params": params}, batch["source"], batch["source_mask"], batch["tokens"], train=True, rngs=rngs)
+    inputs = (batch["source"], batch["source_mask"], batch["tokens"])
+    how = {"train": True, "rngs": streams(key, "dropout")}
+    out = model.apply({"params": params}, *inputs, defer_logits=True, **how)
     scalar, metrics = cross_entropy(out, batch["targets"], _counted(batch), smoothing)
     return scalar, (metrics, extra)
 
 
 def logits(model: transformer.Transformer, variables: Any, batch: Any) -> dict:
-    """{"source", "source_mask", "tokens"} -> {"logits": f32[B, L, V]}, of the target token that follows each."""
-    return {"logits": model.apply(variables, batch["source"], batch["source_mask"], batch["tokens"])}
+    """{"source", "source_mask", "tokens"} -> {"logits": [B, L, V]}, of the target token that follows each."""
+    inputs = (batch["source"], batch["source_mask"], batch["tokens"])
+    return {"logits": model.apply(variables, *inputs, defer_logits=True)}
 
 
 def measure(outputs: Any, batch: Any) -> Pairs:

@@ -141,9 +141,15 @@ def platform() -> str | None:
     return device.platform if device else None
 
 
-def pin(x: jax.Array) -> jax.Array:
+def pin(x: jax.Array, rest: Any = None) -> jax.Array:
     """Pins a residual stream [B, ...] to the data axis, so that XLA never re-materialises it whole. Identity without a mesh."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or "data" not in mesh.shape:
         return x
-    return jax.lax.with_sharding_constraint(x, PartitionSpec("data", *(None,) * (x.ndim - 1)))
+    return jax.lax.with_sharding_constraint(x, PartitionSpec("data", *(rest,) * (x.ndim - 1)))
+
+
+def data_parts(rows: int) -> int:
+    """Parts of a batch's rows that lie on different devices of the data axis; 1 without a mesh, or if rows do not divide."""
+    size = jax.sharding.get_abstract_mesh().shape.get("data", 1)
+    return size if rows % size == 0 else 1

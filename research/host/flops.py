@@ -42,6 +42,9 @@ def _equation(eqn: Any) -> int:
         outputs = kernel.shape[eqn.params["dimension_numbers"].rhs_spec[0]]
         zeros = math.prod(eqn.params["lhs_dilation"])  # a strided one's gradient, or a transposed one: not multiplied
         return 2 * eqn.outvars[0].aval.size * kernel.size // outputs // zeros
+    if name.startswith("dot_product_attention_"):  # cuDNN's: two products forward, four backward beside one made again
+        q, k = (v.aval for v in eqn.invars[:2])  # [B, T, H, K], [B, S, N, K]
+        return (4 if "bwd" in name else 2) * 2 * q.size * k.shape[1]
     if name == "cond":
         return max(count(branch) for branch in eqn.params["branches"])
     times = eqn.params["length"] if name == "scan" else 1

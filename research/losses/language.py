@@ -4,11 +4,13 @@ import jax
 import jax.numpy as jnp
 
 from research.core.metrics import Pairs
+from research.losses import chunked
 from research.losses.classification import negative_log_likelihood, weighted
+from research.nn.logits import DeferredLogits
 
 
 def cross_entropy(
-    logits: jax.Array,
+    logits: jax.Array | DeferredLogits,
     targets: jax.Array,
     mask: jax.Array | None = None,
     smoothing: float = 0.0,
@@ -19,7 +21,13 @@ def cross_entropy(
     under the mask too; mask f32[B, T] or f32[B]. Returns (scalar, {"loss", "accuracy": (sum,
     weight)}). Label smoothing (Szegedy et al. 2016, 1512.00567) changes the scalar and not the
     metric, so that exp(loss) stays the perplexity. No array of one-hot targets is made.
+
+    `DeferredLogits` of more than `chunked.CHUNK_BYTES` on a device are computed in chunks, and never held whole.
     """
+    if isinstance(logits, DeferredLogits):
+        if logits.device_bytes > chunked.CHUNK_BYTES:
+            return chunked.cross_entropy(logits, targets, mask, smoothing)
+        logits = logits.array()
     loss = negative_log_likelihood(logits, targets)
     scalar, metrics = weighted({"loss": loss, "accuracy": logits.argmax(-1) == targets}, mask)
     if smoothing:

@@ -31,7 +31,9 @@ from research.core.mesh import pin
 from research.host.errors import UserError, nearest
 from research.nn.attention import Attention
 from research.nn.feed_forward import ACTIVATIONS, FeedForward
+from research.nn.flash import Mask
 from research.nn.linear import flat_dot
+from research.nn.logits import DeferredLogits
 
 INIT = nn.initializers.truncated_normal(0.02)
 
@@ -124,10 +126,9 @@ class Encoder(nn.Module):
         x = pin(nn.Dropout(self.dropout, deterministic=not train)(x))
         return self._layers(x, _seen(mask, documents), train)
 
-    def logits(self, x: jax.Array) -> jax.Array:
-        """Of each token of the vocabulary, by the table of embeddings: f[..., D] -> f32[..., V]."""
-        dims = (((x.ndim - 1,), (1,)), ((), ()))
-        return flat_dot(x, self.tokens.embedding.astype(x.dtype), dims, preferred_element_type=jnp.float32)
+    def logits(self, x: jax.Array) -> DeferredLogits:
+        """Of each token of the vocabulary, by the table of embeddings: f[..., D] -> [..., V]."""
+        return DeferredLogits(x, self.tokens.embedding.astype(x.dtype))
 
     def _layers(self, x, mask, train):
         block = nn.remat(Block, prevent_cse=not self.scan) if self.remat else Block
@@ -162,7 +163,7 @@ class Pooler(nn.Module):
 
 
 class MaskedHead(nn.Module):
-    """f[B, P, D] -> f32[B, P, V] through `logits`, the product with the table of embeddings (section 3.1, "Masked LM")."""
+    """f[B, P, D] -> [B, P, V] through `logits`, the product with the table of embeddings (section 3.1, "Masked LM")."""
 
     vocab_size: int
     activation: str
@@ -189,17 +190,20 @@ class BertForPretraining(nn.Module):
         positions: jax.Array | None = None,
         *,
         train: bool = False,
-    ) -> dict[str, jax.Array]:
+        defer_logits: bool = False,
+    ) -> dict[str, jax.Array | DeferredLogits]:
         """-> {"mlm": f32[B, P, V], of `positions` i32[B, P] (None: of all T), "nsp": f32[B, 2]}.
 
         Class 0 of "nsp" says that the second segment follows the first in the text, class 1 that it does not.
+        `defer_logits`: "mlm" as `DeferredLogits`, for the loss to multiply out.
         """
         x = self.encoder(tokens, mask, segments, train=train)
         nsp = nn.Dense(2, kernel_init=INIT, name="nsp")(Pooler(name="pooler")(x))
         if positions is not None:
             x = pin(jnp.take_along_axis(x, positions[..., None], axis=1))
         head = MaskedHead(self.encoder.vocab_size, self.encoder.mlp, self.encoder.norm_eps, name="mlm")
-        return {"mlm": head(x, self.encoder.logits), "nsp": nsp.astype(jnp.float32)}
+        mlm = head(x, self.encoder.logits)
+        return {"mlm": mlm if defer_logits else mlm.array(), "nsp": nsp.astype(jnp.float32)}
 
 
 class BertForTokenLabels(nn.Module):
@@ -216,13 +220,15 @@ class BertForTokenLabels(nn.Module):
         return nn.Dense(self.num_classes, kernel_init=INIT, dot_general=dot, name="head")(x)
 
 
-def _seen(mask: jax.Array | None, documents: jax.Array | None) -> jax.Array | None:
+def _seen(mask: jax.Array | None, documents: jax.Array | None) -> jax.Array | Mask | None:
     """What each token may look at, as `attend` wants it: bool, against [B, N, G, T, S]; None is everything."""
-    seen = None if mask is None else mask.astype(bool)[:, None, :]
+    keys = None if mask is None else mask.astype(bool)
+    seen = None if mask is None else keys[:, None, :]
     if documents is not None:
         same = documents[:, :, None] == documents[:, None, :]
         seen = same if seen is None else same & seen
-    return None if seen is None else seen[:, None, None]
+    seen = None if seen is None else seen[:, None, None]
+    return Mask(seen, keys) if documents is None and mask is not None else seen
 
 
 def _check(model: Encoder) -> None:

@@ -25,7 +25,8 @@ from research.core.mesh import pin
 from research.host.errors import UserError, nearest
 from research.nn.attention import Attention, Cache, angles
 from research.nn.feed_forward import ACTIVATIONS, FeedForward
-from research.nn.linear import flat_dot
+from research.nn.flash import Mask
+from research.nn.logits import logits_dot
 from research.nn.moe import MixtureOfExperts
 
 NORMS = {"layernorm": nn.LayerNorm, "rmsnorm": nn.RMSNorm}
@@ -127,6 +128,7 @@ class GPT(nn.Module):
         places: jax.Array | None = None,
         *,
         train: bool = False,
+        defer_logits: bool = False,
     ):
         """Logits alone, or with `cache` from `init_cache`: (logits, the cache T tokens later).
 
@@ -134,7 +136,7 @@ class GPT(nn.Module):
         end. A cache whose "index" is i32[B] holds another number of tokens in each row. Without a
         cache, tokens look back at those of an equal number in `segments` i32[B, T] alone (None: at
         all), and stand at `places` i32[B, T] (None: 0..T-1). Dropout, where there is any, needs
-        `train=True` and `rngs={"dropout": key}`.
+        `train=True` and `rngs={"dropout": key}`. `defer_logits`: `DeferredLogits`, for the loss to multiply out.
         """
         T = tokens.shape[1]
         start, layers = (0, None) if cache is None else (cache["index"], cache["layers"])
@@ -156,9 +158,11 @@ class GPT(nn.Module):
         if segments is not None:
             mask = mask & (segments[:, :, None] == segments[:, None, :])
         mask = mask[:, None, None] if mask.ndim == 3 else mask
+        if cache is None and segments is None:
+            mask = Mask(mask, causal=True)
         x, layers = self._layers(x, layers, mask, rotary, start, train)
         x = _norm(self.norm, self.norm_eps, self.bias)(name="final_norm")(x)
-        dot = partial(flat_dot, preferred_element_type=jnp.float32)
+        dot = logits_dot(defer_logits)
         if not self.head:
             logits = x
         elif self.tied:
@@ -174,7 +178,7 @@ class GPT(nn.Module):
         if self.scan:
             block = nn.scan(
                 block,
-                variable_axes={"params": 0, "intermediates": 0},
+                variable_axes={"params": 0, "intermediates": 0, "routing": 0},
                 split_rngs={"params": True, "dropout": True},
                 in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
                 length=self.num_layers,

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from research.core.mesh import pin
 from research.host.errors import UserError
 from research.nn import recurrent
-from research.nn.linear import flat_dot
+from research.nn.logits import logits_dot
 
 # (regex on a parameter's path, mesh axes of its last dimensions). No "tensor": the gates' columns would part.
 SHARDING = {
@@ -58,10 +58,13 @@ class RecurrentLM(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, tokens: jax.Array, cache: dict | None = None, *, train: bool = False):
+    def __call__(
+        self, tokens: jax.Array, cache: dict | None = None, *, train: bool = False, defer_logits: bool = False
+    ):
         """Logits alone, or with `cache` from `init_cache`: (logits, the cache T tokens later).
 
-        Dropout, where there is any, needs `train=True` and `rngs={"dropout": key}`.
+        Dropout, where there is any, needs `train=True` and `rngs={"dropout": key}`. `defer_logits`: `DeferredLogits`, for the
+        loss to multiply out.
         """
         carries = {} if cache is None else cache["layers"]
         embed = nn.Embed(self.vocab_size, self._embedding_width, name="tokens", **self._init("embedding_init"))
@@ -72,7 +75,7 @@ class RecurrentLM(nn.Module):
         for name in self._names:
             x, after[name] = self._layer(name)(x, carries.get(name), train=train)
         x = recurrent.drop_sequence(self.output_dropout, train, name="output_dropout")(x)
-        dot = partial(flat_dot, preferred_element_type=jnp.float32)
+        dot = logits_dot(defer_logits)
         if self.tied:
             logits = dot(x, embed.embedding.astype(x.dtype), (((2,), (1,)), ((), ())))
         else:

@@ -29,7 +29,8 @@ from research.core.mesh import pin
 from research.host.errors import UserError, nearest
 from research.nn.attention import Attention, Cache, CrossAttention
 from research.nn.feed_forward import ACTIVATIONS, FeedForward
-from research.nn.linear import flat_dot
+from research.nn.flash import Mask
+from research.nn.logits import DeferredLogits, logits_dot
 from research.nn.positions import sinusoids
 
 POSITIONS = ("sinusoidal", "learned")
@@ -153,20 +154,29 @@ class Transformer(nn.Module):
         if self.pre_norm:
             self.encoder_norm, self.decoder_norm = (nn.LayerNorm(epsilon=self.norm_eps) for _ in range(2))
         if not self.tied:
-            self.head = nn.Dense(self.vocab_size, use_bias=False, kernel_init=spread, dot_general=_float32_dot)
+            self.head = nn.Dense(
+                self.vocab_size, use_bias=False, kernel_init=spread, dot_general=logits_dot(defer=True)
+            )
         if self.final_bias:
             self.final_bias_values = self.param("final_bias", nn.initializers.zeros, (self.vocab_size,))
         self.drop = nn.Dropout(self.dropout)
 
     def __call__(
-        self, source: jax.Array, source_mask: jax.Array, tokens: jax.Array, *, train: bool = False
-    ) -> jax.Array:
+        self,
+        source: jax.Array,
+        source_mask: jax.Array,
+        tokens: jax.Array,
+        *,
+        train: bool = False,
+        defer_logits: bool = False,
+    ) -> jax.Array | DeferredLogits:
         """source i32[B, S], source_mask [B, S] (true or 1: a token), tokens i32[B, T] -> logits f32[B, T, V].
 
         Padding after the last target token changes no logits before it. Dropout needs `train=True` and
-        `rngs={"dropout": key}`.
+        `rngs={"dropout": key}`. `defer_logits`: `DeferredLogits`, for the loss to multiply out.
         """
-        return self.decode(tokens, self.encode(source, source_mask, train=train), train=train)[0]
+        memory = self.encode(source, source_mask, train=train)
+        return self.decode(tokens, memory, train=train, defer_logits=defer_logits)[0]
 
     def encode(self, source: jax.Array, source_mask: jax.Array, *, train: bool = False) -> dict[str, Any]:
         """-> what `decode` attends to, computed once a sentence: rows first in every leaf.
@@ -183,8 +193,14 @@ class Transformer(nn.Module):
         return {"layers": [layer.project(x) for layer in self.decoder], "mask": mask}
 
     def decode(
-        self, tokens: jax.Array, memory: dict[str, Any], cache: dict | None = None, *, train: bool = False
-    ) -> tuple[jax.Array, dict | None]:
+        self,
+        tokens: jax.Array,
+        memory: dict[str, Any],
+        cache: dict | None = None,
+        *,
+        train: bool = False,
+        defer_logits: bool = False,
+    ) -> tuple[jax.Array | DeferredLogits, dict | None]:
         """Target tokens i32[B, T] and `encode`'s memory -> logits f32[B, T, V], and the cache T tokens later.
 
         With `cache` from `init_cache` the tokens continue those that it holds.
@@ -196,6 +212,7 @@ class Transformer(nn.Module):
             raise UserError(f"{T} tokens are more than the {size} of the cache")
         x = self._embed(tokens, self.tokens, "position", start, train)
         mask = (start + jnp.arange(T))[:, None] >= jnp.arange(size)
+        mask = Mask(mask, causal=True) if cache is None else mask
         after, seen = [], _over_heads(memory["mask"])
         for layer, kv, held in zip(self.decoder, memory["layers"], caches, strict=True):
             x, held = layer(x, mask, kv, seen, held, start, train=train)
@@ -203,11 +220,12 @@ class Transformer(nn.Module):
         if self.pre_norm:
             x = self.decoder_norm(x)
         if self.tied:
-            logits = _float32_dot(x, self.tokens.embedding.astype(x.dtype), (((2,), (1,)), ((), ())))
+            logits = logits_dot(defer=True)(x, self.tokens.embedding.astype(x.dtype), (((2,), (1,)), ((), ())))
         else:
             logits = self.head(x)
         if self.final_bias:
             logits += self.final_bias_values
+        logits = logits if defer_logits else logits.array()
         return logits, None if cache is None else {"layers": after, "index": start + T}
 
     @nn.nowrap
@@ -232,12 +250,9 @@ class Transformer(nn.Module):
         return pin(self.drop(x, deterministic=not train))
 
 
-_float32_dot = partial(flat_dot, preferred_element_type=jnp.float32)
-
-
-def _over_heads(mask: jax.Array) -> jax.Array:
-    """bool[B, S] -> bool[B, 1, 1, 1, S]."""
-    return mask[:, None, None, None, :]
+def _over_heads(keys: jax.Array) -> Mask:
+    """bool[B, S], false for padding -> bool[B, 1, 1, 1, S]."""
+    return Mask(keys[:, None, None, None, :], keys)
 
 
 def _check(model: Transformer) -> None:

@@ -11,6 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from research.nn import flash
+from research.nn.flash import Mask
 from research.nn.linear import einsum, flat_dot
 from research.nn.softmax import softmax
 
@@ -21,7 +23,7 @@ def attend(
     q: jax.Array,
     k: jax.Array,
     v: jax.Array,
-    mask: jax.Array | None = None,
+    mask: jax.Array | Mask | None = None,
     drop: Callable[[jax.Array], jax.Array] = lambda weights: weights,
 ) -> jax.Array:
     """softmax(q k / sqrt(K)) v: q [B, T, N, G, K], k and v [B, S, N, K] -> [B, T, N, G, K].
@@ -30,6 +32,7 @@ def attend(
     True where T may look at S, and broadcasts against [B, N, G, T, S]; a row that may look
     nowhere looks everywhere alike. The softmax is f32; `drop` acts on its weights.
     """
+    mask = mask.array if isinstance(mask, Mask) else mask
     scores = einsum("btngk,bsnk->bngts", q, k, jnp.float32)
     scores = scores * q.shape[-1] ** -0.5
     if mask is not None:
@@ -74,7 +77,7 @@ class Attention(nn.Module):
     def __call__(
         self,
         x: jax.Array,
-        mask: jax.Array | None = None,
+        mask: jax.Array | Mask | None = None,
         rotary: jax.Array | None = None,
         cache: Cache | None = None,
         index: jax.Array | int = 0,
@@ -95,13 +98,8 @@ class Attention(nn.Module):
             new = {"k": k, "v": v}
             cache = {n: _write(cache[n], new[n], index) for n in new}
             k, v = cache["k"], cache["v"]
-        drop = nn.Dropout(self.dropout, deterministic=not train)
-
-        def seen(weights):  # f32[B, N, G, T, S], kept where the caller makes "intermediates" mutable
-            self.sow("intermediates", "weights", weights)
-            return drop(weights)
-
-        y = attend(q, k, v, mask, seen).reshape(B, T, D)
+        drop = nn.Dropout(self.dropout, deterministic=False) if self.dropout and train else None
+        y = _attend(self, q, k, v, mask, drop).reshape(B, T, D)
         return dense(D, kernel_init=self.out_init, name="out")(y), cache
 
 
@@ -130,15 +128,29 @@ class CrossAttention(nn.Module):
         kv = self.kv(memory).reshape(*memory.shape[:2], self.num_heads, 2, -1)
         return {"k": kv[..., 0, :], "v": kv[..., 1, :]}
 
-    def __call__(self, x: jax.Array, memory: Cache, mask: jax.Array | None = None, *, train: bool = False) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, memory: Cache, mask: jax.Array | Mask | None = None, *, train: bool = False
+    ) -> jax.Array:
         """x f[B, T, D] and what `project` made -> f[B, T, D]. `mask` broadcasts against [B, H, 1, T, S]."""
         q = self.q(x).reshape(*x.shape[:2], self.num_heads, 1, -1)
+        drop = partial(self.drop, deterministic=False) if self.dropout and train else None
+        y = _attend(self, q, memory["k"], memory["v"], mask, drop)
+        return self.out(y.reshape(x.shape))
 
-        def seen(weights):  # f32[B, H, 1, T, S]
-            self.sow("intermediates", "weights", weights)
-            return self.drop(weights, deterministic=not train)
 
-        return self.out(attend(q, memory["k"], memory["v"], mask, seen).reshape(x.shape))
+def _attend(module, q, k, v, mask, drop):
+    """`attend`, or cuDNN's kernels where they fit and the weights are neither dropped (`drop` None) nor asked for.
+
+    The weights f32[B, N, G, T, S] are kept where the caller makes "intermediates" mutable.
+    """
+    if drop is None and not module.is_mutable_collection("intermediates") and flash.fits(q, k, mask):
+        return flash.attend(q, k, v, mask)
+
+    def seen(weights):
+        module.sow("intermediates", "weights", weights)
+        return weights if drop is None else drop(weights)
+
+    return attend(q, k, v, mask, seen)
 
 
 def _write(whole: jax.Array, part: jax.Array, index: jax.Array | int) -> jax.Array:

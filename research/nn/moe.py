@@ -79,7 +79,7 @@ class MixtureOfExperts(nn.Module):
     """x f[B, T, D] -> f[B, T, D]: sum over its k likeliest experts of softmax(their router logits) times their output.
 
     The experts are `FeedForward`s of `width` hidden units, their parameters with a leading E. Sows, a value a layer, into
-    "intermediates" "router_balance" (`balance`) and "router_load" f32[E], the share of the choices that each expert got.
+    "routing" "router_balance" (`balance`) and "router_load" f32[E], the share of the choices that each expert got.
     """
 
     num_experts: int
@@ -100,8 +100,9 @@ class MixtureOfExperts(nn.Module):
         logits = router(tokens)
         best, chosen = jax.lax.top_k(logits, self.per_token)
         load = jnp.mean(nn.one_hot(chosen, self.num_experts), axis=(0, 1))
-        self.sow("intermediates", "router_load", load)
-        self.sow("intermediates", "router_balance", balance(load, nn.softmax(logits)))
+        if not self.is_initializing():
+            self.sow("routing", "router_load", load)
+            self.sow("routing", "router_balance", balance(load, nn.softmax(logits)))
 
         where = plan(chosen, self.num_experts)
         copies = jnp.repeat(tokens, self.per_token, axis=0)
@@ -130,12 +131,12 @@ def balance(load: jax.Array, probabilities: jax.Array) -> jax.Array:
     return load.shape[-1] * jnp.sum(load * jnp.mean(probabilities, axis=0))
 
 
-def routing(intermediates: Any) -> tuple[jax.Array, jax.Array] | None:
+def routing(sown: Any) -> tuple[jax.Array, jax.Array] | None:
     """What the layers of one forward pass sowed -> means over the layers: the balance loss, and the load's entropy over log E.
 
     None where there is no mixture of experts. An entropy of 1 is an even load, 0 a single expert's.
     """
-    leaves = jax.tree_util.tree_leaves_with_path(intermediates)
+    leaves = jax.tree_util.tree_leaves_with_path(sown)
     found = {name: [x for path, x in leaves if f"router_{name}/" in path_name(path)] for name in ("balance", "load")}
     if not found["load"]:
         return None

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from research.core import config, mesh, state
-from research.host import determinism
+from research.host import cpu, determinism
 from tools import replay, runs
 from tools.train import trainer
 
@@ -118,8 +118,10 @@ def test_one_thread_or_two(alone):
 
 @needs_affinity
 @pytest.mark.slow
-def test_one_thread_or_two_with_small_convolutions():
-    one, two = (child("image_classification/tiny", 12, cores=cores)["digest"] for cores in ("one", "several"))
+def test_one_thread_or_two_with_small_convolutions_of_xlas_own():
+    """Eigen's, which a CPU is tuned to, are summed in another order for each number of threads."""
+    off = {cpu.SWITCH: "off"}
+    one, two = (child("image_classification/tiny", 12, cores=cores, **off)["digest"] for cores in ("one", "several"))
     assert one == two
 
 

@@ -121,8 +121,8 @@ def test_scan_and_remat_equal_the_plain_model(kwargs, changes):
 @pytest.mark.parametrize("scan", [False, True])
 def test_the_router_reports_from_every_layer(scan):
     model, variables = make(**EXPERTS, scan=scan)
-    assert "intermediates" not in jax.eval_shape(model.init, jax.random.key(0), TOKENS)
-    seen = jax.jit(lambda v: model.apply(v, TOKENS, mutable=["intermediates"])[1])(variables)
+    assert "routing" not in jax.eval_shape(model.init, jax.random.key(0), TOKENS)
+    seen = jax.jit(lambda v: model.apply(v, TOKENS, mutable=["routing"])[1])(variables)
     loads = [x for x in jax.tree.leaves(seen) if x.shape[-1:] == (4,)]
     assert sum(x.size for x in loads) == 2 * 4
     assert sum(float(x.sum()) for x in loads) == pytest.approx(2)

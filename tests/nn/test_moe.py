@@ -80,9 +80,9 @@ def test_no_token_is_dropped_when_all_want_the_same_experts():
     variables = make(layer)
     x = np.abs(X)
     variables["params"]["router"]["kernel"] = np.float32([[0, 3, 2, 0]] * 8)  # 1, then 2, for all
-    got, seen = jax.jit(lambda v, x: layer.apply(v, x, mutable=["intermediates"]))(variables, x)
+    got, seen = jax.jit(lambda v, x: layer.apply(v, x, mutable=["routing"]))(variables, x)
     np.testing.assert_allclose(got.reshape(-1, 8), one_by_one(layer, variables, x.reshape(-1, 8)), atol=1e-5)
-    np.testing.assert_allclose(seen["intermediates"]["router_load"][0], [0, 0.5, 0.5, 0])
+    np.testing.assert_allclose(seen["routing"]["router_load"][0], [0, 0.5, 0.5, 0])
 
 
 @pytest.mark.parametrize("n, experts", [(1, 1), (1, 4), (7, 2), (18, 4), (40, 16)])
@@ -111,7 +111,7 @@ def test_balance_by_hand():
 def test_what_a_layer_reports():
     layer = MixtureOfExperts(4, 2, 6)
     variables = make(layer)
-    _, seen = jax.jit(lambda v, x: layer.apply(v, x, mutable=["intermediates"]))(variables, X)
+    _, seen = jax.jit(lambda v, x: layer.apply(v, x, mutable=["routing"]))(variables, X)
     logits = np.float64(X.reshape(-1, 8) @ variables["params"]["router"]["kernel"])
     p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     counts = np.bincount(np.argsort(-logits, -1)[:, :2].ravel(), minlength=4)

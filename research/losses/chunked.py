@@ -1,0 +1,132 @@
+"""Token cross-entropy whose logits [B, T, V] never exist at once: they are made, used and dropped a chunk at a time.
+
+The sums over the vocabulary need one chunk of tokens only, and so does the gradient, which is linear in the logits' gradient
+softmax - target. Where a gradient is wanted, it is therefore made with the chunk's logits in the forward pass, as in Liger
+Kernel (Hsu et al. 2024, 2410.10989, section 3.2): three matrix products, as many as without chunks, none of them twice.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from research.core.mesh import data_parts, pin
+from research.core.metrics import Pairs, mean
+from research.nn.logits import DeferredLogits
+
+CHUNK_BYTES = 2**29  # of one device's f32 logits: more than this are computed in chunks of at most this size
+
+
+def cross_entropy(
+    logits: DeferredLogits,
+    targets: jax.Array,
+    mask: jax.Array | None = None,
+    smoothing: float = 0.0,
+    chunk_bytes: int | None = None,
+) -> tuple[jax.Array, Pairs]:
+    """`research.losses.language.cross_entropy` of logits that are not multiplied out.
+
+    logits of hidden f[B, T, D], a matrix f[V, D] or f[D, V] and perhaps a bias f[V]; targets i32[B, T]; mask f32[B, T] or f32[B]
+    (None: ones). Returns (scalar, {"loss", "accuracy": (sum, weight)}), equal to the plain form's up to the order of sums: 1e-6
+    of the value and of the gradients' largest element in f32. In bf16 the logits' gradient is rounded to bf16 before it
+    enters its two products. The gradient of the matrix is summed in f32. No gradient goes to the mask or from the metrics.
+    One device's chunk of logits takes at most `chunk_bytes` (None: CHUNK_BYTES); each device keeps its rows.
+    """
+    B, T, D = logits.hidden.shape
+    weights = jnp.ones((B, T), jnp.float32) if mask is None else mask.astype(jnp.float32)
+    weights = jnp.broadcast_to(weights.reshape(weights.shape + (1,) * (2 - weights.ndim)), (B, T))
+    parts, tokens = data_parts(B), B * T // data_parts(B)
+    # A power of two divides the usual batch; where it does not, the last chunk is filled up with tokens that weigh nothing.
+    chunks = 2 ** math.ceil(math.log2(max(1, logits.device_bytes / (chunk_bytes or CHUNK_BYTES))))
+    size = -(-tokens // chunks)
+
+    def split(x: jax.Array) -> jax.Array:
+        """[B, T, ...] -> [chunks, parts, size, ...]: the rows of a part are those of one device."""
+        x = x.reshape(parts, tokens, *x.shape[2:])
+        x = jnp.pad(x, ((0, 0), (0, chunks * size - tokens), *((0, 0),) * (x.ndim - 2)))
+        return jnp.moveaxis(x.reshape(parts, chunks, size, *x.shape[2:]), 1, 0)
+
+    pieces = tuple(split(x) for x in (logits.hidden, targets, jax.lax.stop_gradient(weights)))
+    matrix = logits.matrix if parts == 1 else _gathered(logits.matrix, logits.axis)
+    objective, loss, correct = _sums(smoothing, logits.axis, *pieces, matrix, logits.bias)
+    weight = weights.sum()
+    metrics = {"loss": (loss, weight), "accuracy": (correct, weight)}
+    return mean((objective, weight)), jax.lax.stop_gradient(metrics)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _sums(smoothing, axis, hidden, targets, weights, matrix, bias):
+    """Sums over tokens of the smoothed loss, the loss and the accuracy, f32[] each; the first alone has a gradient.
+
+    hidden f[chunks, parts, size, D], targets and weights [chunks, parts, size], matrix f[V, D] (axis 1) or f[D, V] (axis 0).
+    """
+
+    spread = _spread(hidden.shape[1])
+
+    def add(sums, chunk):
+        return spread(sums + _chunk(smoothing, axis, *chunk, matrix, bias)[0]), None
+
+    sums, _ = jax.lax.scan(add, spread(jnp.zeros((hidden.shape[1], 3))), (hidden, targets, weights))
+    return tuple(sums.sum(0))
+
+
+def _chunk(smoothing, axis, x, targets, weights, matrix, bias):
+    """x f[parts, size, D] -> the three sums f32[parts, 3]; logits f32[parts, size, V]; the log of their exponentials' sum."""
+    logits = jnp.einsum(f"psd,{_letters(axis)}->psv", _spread(len(x))(x), matrix, preferred_element_type=jnp.float32)
+    logits = logits if bias is None else logits + bias
+    total = jax.nn.logsumexp(logits, -1)
+    loss = total - jnp.take_along_axis(logits, targets[..., None], -1)[..., 0]
+    objective = (1 - smoothing) * loss + smoothing * (total - logits.mean(-1)) if smoothing else loss
+    sums = jnp.stack([jnp.sum(weights * v, -1) for v in (objective, loss, logits.argmax(-1) == targets)], -1)
+    return sums, logits, total
+
+
+def _forward(smoothing, axis, hidden, targets, weights, matrix, bias):
+    """`_sums`, and the gradients of the first."""
+    parts, V = hidden.shape[1], matrix.shape[1 - axis]
+    spread = _spread(parts)
+
+    def add(carry, chunk):
+        x, labels, weight = chunk
+        sums, logits, total = _chunk(smoothing, axis, *chunk, matrix, bias)
+        target = jax.nn.one_hot(labels, V) * (1 - smoothing) + smoothing / V
+        slope = (jnp.exp(logits - total[..., None]) - target) * weight[..., None]
+        factor = slope.astype(x.dtype)
+        of_hidden = jnp.einsum(f"psv,{_letters(axis)}->psd", factor, matrix)
+        order = f"p{_letters(axis)}"
+        of_matrix = jnp.einsum(f"psv,psd->{order}", factor, x, preferred_element_type=jnp.float32)
+        of_bias = None if bias is None else spread(carry[2] + slope.sum(1))
+        return (spread(carry[0] + sums), spread(carry[1] + of_matrix), of_bias), of_hidden
+
+    start = tuple(spread(jnp.zeros((parts, *shape))) for shape in ((3,), matrix.shape, (V,)))
+    start = start if bias is not None else (*start[:2], None)
+    (sums, of_matrix, of_bias), of_hidden = jax.lax.scan(add, start, (hidden, targets, weights))
+    of_bias = None if bias is None else of_bias.sum(0).astype(bias.dtype)
+    return tuple(sums.sum(0)), (of_hidden, of_matrix.sum(0).astype(matrix.dtype), of_bias)
+
+
+def _backward(smoothing, axis, gradients, slopes):
+    of_hidden, of_matrix, of_bias = jax.tree.map(lambda g: (g * slopes[0]).astype(g.dtype), gradients)
+    return of_hidden, None, None, of_matrix, of_bias
+
+
+def _spread(parts: int) -> Callable[[jax.Array], jax.Array]:
+    """Keeps each part of [parts, ...] on its device: sums over all devices are taken once, after the loop."""
+    return partial(pin, rest=PartitionSpec.UNCONSTRAINED) if parts > 1 else lambda x: x
+
+
+def _gathered(matrix: jax.Array, axis: int) -> jax.Array:
+    """The matrix with its D whole on every device: FSDP's all-gather is then made once, before the loop."""
+    free: list = [PartitionSpec.UNCONSTRAINED] * 2
+    free[axis] = None
+    return jax.lax.with_sharding_constraint(matrix, PartitionSpec(*free))
+
+
+def _letters(axis: int) -> str:
+    return "vd" if axis else "dv"
+
+
+_sums.defvjp(_forward, _backward)

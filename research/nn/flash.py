@@ -1,0 +1,85 @@
+"""Attention by cuDNN's fused kernels (FlashAttention: Dao et al. 2022, 2205.14135), which hold no [T, S] array.
+
+Used when the program is for an NVIDIA GPU of compute capability 8.0 (Ampere) or later. The mesh in use while tracing says so:
+programs for a CPU or a TPU, and those exported for several devices, keep the einsum. So do documents packed into one window:
+cuDNN separates segments on Hopper alone, not through `jax.nn`, and needs f32[B M, H, T] for up to M segments.
+"""
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+WIDEST_HEAD = 128  # K; 256 needs Hopper
+SHORTEST = 256  # tokens: of fewer the [T, S] array is small, and the einsum's few kernels serve
+
+
+class Mask(struct.PyTreeNode):
+    """An attention mask together with its structure, which lets a kernel do without the array.
+
+    `array` is bool, True where T may look at S, and broadcasts against [B, N, G, T, S]; `keys` and `causal` say the same.
+    """
+
+    array: jax.Array
+    keys: jax.Array | None = None  # bool[B, S]: False for padding, at which nobody looks
+    causal: bool = struct.field(pytree_node=False, default=False)  # t looks at 0..t
+
+
+def fits(q: jax.Array, k: jax.Array, mask: jax.Array | Mask | None) -> bool:
+    """Whether `attend` below can and should serve q [B, T, N, G, K] and k [B, S, N, K], on the device that is traced for."""
+    T, K, S = q.shape[1], q.shape[-1], k.shape[1]
+    narrow = q.dtype == k.dtype and q.dtype in (jnp.bfloat16, jnp.float16)
+    known = mask is None or isinstance(mask, Mask)
+    return known and narrow and K % 8 == 0 and K <= WIDEST_HEAD and min(T, S) >= SHORTEST and on_device()
+
+
+def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: Mask | None = None) -> jax.Array:
+    """`research.nn.attention.attend` without dropout: q [B, T, N, G, K], k and v [B, S, N, K] -> [B, T, N, G, K].
+
+    Equal within bf16's rounding, but for a row whose keys are all padding: it looks at the first of them, not at all alike.
+    """
+    B, T, N, G, K = q.shape
+    lengths = None
+    if mask is not None and mask.keys is not None:
+        k, v, lengths = _padding_last(k, v, mask.keys)
+    causal = mask is not None and mask.causal
+    how = {"is_causal": causal, "key_value_seq_lengths": lengths, "implementation": "cudnn"}
+    return jax.nn.dot_product_attention(q.reshape(B, T, N * G, K), k, v, **how).reshape(q.shape)
+
+
+def on_device() -> bool:
+    """Whether the mesh in use is one of GPUs that have the kernels. False without a mesh."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return device is not None and device.platform == "gpu" and _has_kernels(device.device_kind)
+
+
+@cache
+def _has_kernels(kind: str) -> bool:
+    """Whether this process's devices of that kind are NVIDIA's, of compute capability 8.0 or more (AMD's say "gfx90a")."""
+    found = [d.compute_capability for d in jax.local_devices(backend="gpu") if d.device_kind == kind]
+    major = found[0].split(".")[0] if found else ""
+    return major.isdigit() and int(major) >= 8
+
+
+def _padding_last(k: jax.Array, v: jax.Array, keys: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Keys and values with padding after the rest, and how many are no padding, i32[B]: the kernels take lengths, not masks.
+
+    Attention does not depend on the order of what is attended to, so padding may lie anywhere.
+    """
+    order = jnp.argsort(~keys, axis=-1, stable=True)
+    inverse = jnp.argsort(order, axis=-1)
+    lengths = jnp.maximum(keys.sum(-1, dtype=jnp.int32), 1)
+    return _permute(k, order, inverse), _permute(v, order, inverse), lengths
+
+
+@jax.custom_vjp
+def _permute(x: jax.Array, order: jax.Array, inverse: jax.Array) -> jax.Array:
+    """x [B, S, ...] in the order i32[B, S]. Its gradient is gathered by the inverse, where a gather's would be scattered."""
+    return jax.vmap(lambda row, at: row[at])(x, order)
+
+
+_permute.defvjp(
+    lambda x, order, inverse: (_permute(x, order, inverse), (order, inverse)),
+    lambda orders, slope: (_permute(slope, orders[1], orders[0]), None, None),
+)
