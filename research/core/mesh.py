@@ -137,8 +137,13 @@ def platform() -> str | None:
     None without a mesh, as for an exported function, which may run on any. Known while tracing, so that the form chosen for
     one platform leaves the programs of the others as they are; `jax.lax.platform_dependent` would keep both branches.
     """
-    device = getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
+    device = abstract_device()
     return device.platform if device else None
+
+
+def abstract_device() -> Any:
+    """The kind of device of the mesh that `jax.set_mesh` set (`.platform`, `.device_kind`); None without a mesh."""
+    return getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
 
 
 def pin(x: jax.Array, rest: Any = None) -> jax.Array:

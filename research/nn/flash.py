@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from research.core import mesh
+
 WIDEST_HEAD = 128  # K; 256 needs Hopper
 SHORTEST = 256  # tokens: of fewer the [T, S] array is small, and the einsum's few kernels serve
 
@@ -50,7 +52,7 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: Mask | None = None) -
 
 def on_device() -> bool:
     """Whether the mesh in use is one of GPUs that have the kernels. False without a mesh."""
-    device = jax.sharding.get_abstract_mesh().abstract_device
+    device = mesh.abstract_device()
     return device is not None and device.platform == "gpu" and _has_kernels(device.device_kind)
 
 
