@@ -88,7 +88,8 @@ def _cli(*words: str) -> tuple[str, ...]:
 
 
 def _benchmark(name: str, seconds: int, *tiny: str) -> Stage:
-    out = ("--out", f"runs/gpu/benchmark/{name}.json")
+    # `--crowded`: what a stage before left running on some of many cores is no reason to lose the GPU's minutes.
+    out = ("--crowded", "--out", f"runs/gpu/benchmark/{name}.json")
     small = ("--against", "eager", "--rounds", "1", "--steps", "1", "--crowded", *(f"--config.{key}" for key in tiny))
     return Stage(name, seconds, _cli("benchmark", name, "--against", "compile", *out), _cli("benchmark", name, *small))
 

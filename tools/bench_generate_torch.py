@@ -3,6 +3,7 @@
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,8 @@ class TorchGenerator:
         torch.set_num_threads(case["threads"])
         use_tf32()
         self._device = device(case["platform"])
-        self._model = AutoModelForCausalLM.from_pretrained(folder / "weights").to(self._device).eval()
+        model: Any = AutoModelForCausalLM.from_pretrained(folder / "weights")
+        self._model = model.to(self._device).eval()
         self._model.generation_config.eos_token_id = None
         self._model.generation_config.pad_token_id = 0
         self._prompts = torch.from_numpy(np.load(folder / "prompts.npy")).long().to(self._device)

@@ -6,7 +6,6 @@ opened, decoded, cut to size and sent to the device when its batch is due. A sta
 
 import argparse
 import math
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +24,6 @@ from research.data import picture_files, thread_pool
 from research.data.images import Pictures
 from research.data.pipeline import Stream
 from research.host.errors import UserError, nearest
-from research.host.exits import guarded
 from research.host.records import write_json
 from tools import runs
 
@@ -243,7 +241,7 @@ def _spread(values: Sequence[float], form: str) -> str:
 
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m tools.bench_input",
+        prog="almanac benchmark input",
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description=__doc__,
@@ -270,7 +268,3 @@ def main(argv: Sequence[str]) -> int:
     if args.out:
         write_json(Path(args.out), results)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(guarded(lambda: main(sys.argv[1:])))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from research.host.errors import UserError
@@ -64,10 +65,14 @@ def _jax() -> dict[str, float]:
     device.choose(None)
     n = SIZES[jax.default_backend()]
     multiply = jax.jit(jnp.matmul)
+
+    def product(a, b):
+        multiply(a, b).block_until_ready()
+
     rates = {}
     for dtype in DTYPES:
         a, b = (jax.random.normal(jax.random.key(i), (n, n), dtype) for i in range(2))
-        rates[dtype] = _fastest(lambda a=a, b=b: multiply(a, b).block_until_ready(), 2 * n**3)
+        rates[dtype] = _fastest(partial(product, a, b), 2 * n**3)
     return rates
 
 
@@ -92,7 +97,7 @@ def _torch(threads: int) -> dict[str, float]:
     rates = {}
     for dtype in DTYPES:
         a, b = (torch.randn(n, n, device="cuda" if gpu else "cpu").to(getattr(torch, dtype)) for _ in range(2))
-        rates[dtype] = _fastest(lambda a=a, b=b: product(a, b), 2 * n**3)
+        rates[dtype] = _fastest(partial(product, a, b), 2 * n**3)
     return rates
 
 

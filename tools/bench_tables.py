@@ -7,6 +7,7 @@ from typing import Any
 
 from research.host.errors import UserError
 from research.host.records import read_json, write_text
+from tools.bench_crowd import LIMIT
 from tools.bench_numbers import batch_shape, between, crowding, first_step, number, ratios, row, tokens
 from tools.bench_workers import AGAINST, ROOT, TITLES
 
@@ -146,7 +147,7 @@ def note(result: Mapping[str, Any]) -> str:
     tf32 = " TF32 is on in all columns." if result["tf32"] else ""
     crowd = result["crowd"]
     crowded = ""
-    if crowd["told"]:
+    if crowd["told"] and not (crowd["before"] is not None and crowd["before"] <= LIMIT):
         crowded = (
             f" **Measured on a crowded machine, as it was told to be**: other processes used {_percent(crowd['before'])} "
             "of the cores' time before the start."

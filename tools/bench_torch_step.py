@@ -46,7 +46,7 @@ class TrainStep:
         device: str = "cpu",
         compiled: bool = False,
     ):
-        self.model = model.to(device).train()
+        self.model: Any = model.to(device).train()
         if device == "cuda":
             self.model = self.model.to(memory_format=torch.channels_last)  # of tensors with four axes
         self.optimizer = optimizer(self.model, config["optim"])

@@ -111,6 +111,8 @@ class BERT(Model):
 class Translator(Model):
     """Our `transformer.Transformer`, post-norm, one embedding for source, target and logits, sinusoidal positions."""
 
+    places: Tensor
+
     def __init__(
         self, vocab_size: int, max_length: int, encoder_layers: int, decoder_layers: int, num_heads: int, width: int,
         mlp_width: int, mlp: str = "relu", scale_embedding: bool = True, dropout: float = 0.0,

@@ -3,7 +3,8 @@
 Each column is a process of its own on the same cores, and is asked for a handful of steps at a time while the others
 are stopped (SIGSTOP): an idle one's threads cannot spin beside it. Before, both frameworks must agree on the number of
 parameters and, from the same weights and batches in float32 without dropout, on the losses of the first three steps.
-`generate` measures cached generation beside transformers, once both have said the same tokens.
+`generate` measures cached generation beside transformers, once both have said the same tokens; `input`, alone and with
+options of its own, pictures read from files beside a training step.
 
 Columns: eager and compile are PyTorch as installed, eager-alloc and compile-alloc have our settings of glibc's allocator.
 """
@@ -34,6 +35,10 @@ OUT_HELP = f"keep the results; without a name: {RESULTS.relative_to(ROOT)}/MACHI
 
 
 def main(argv: Sequence[str]) -> int:
+    if argv[:1] == ["input"]:
+        from tools import bench_input  # imports JAX, which the process of the other measurements does not
+
+        return bench_input.main(argv[1:])
     args, changes = options.overrides(argv, _parser())
     if args.readme:
         bench_tables.write_readme(ROOT / "README.md")

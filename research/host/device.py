@@ -75,10 +75,10 @@ def _listen() -> None:
 
 
 def cache_report() -> str:
-    """One line: seconds spent compiling so far, and the cache's hits and misses."""
+    """One line: seconds spent compiling so far, those of two threads added up, and the cache's hits and misses."""
     seconds = _cache_events["/jax/core/compile/backend_compile_duration"]
     hits, misses = (_cache_events[f"/jax/compilation_cache/cache_{kind}"] for kind in ("hits", "misses"))
-    return f"first step done; compiling took {seconds:.1f} s (compilation cache: {hits} hits, {misses} misses)"
+    return f"first step done; {seconds:.1f} s of compiling (compilation cache: {hits} hits, {misses} misses)"
 
 
 def follow(steps: Sequence[tuple[int, Any]]) -> None:
