@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+from typing import Any
 
 from research.core import config
 from research.host.errors import UserError, nearest
@@ -14,23 +15,31 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--split", default="valid", help="default: valid")
     args = parser.parse_args(argv)
 
-    import jax
-
-    from research.core import metrics
+    from research.core import mesh
     from tools import runs
 
     e, state, step = runs.load(args.run, args.checkpoint)
-    if e.quality is not None:
-        print(f"step {step:,}")
-        return _table("quality", e.quality(state))
-    if args.split not in e.evals:
-        raise UserError(f"--split={args.split}: this experiment has no such split{nearest(args.split, e.evals)}")
-    sweep = e.evals[args.split]
+    with mesh.of(state.params):  # what was logged in training was computed so
+        if e.quality is not None:
+            print(f"step {step:,}")
+            return _table("quality", e.quality(state))
+        if args.split not in e.evals:
+            raise UserError(f"--split={args.split}: this experiment has no such split{nearest(args.split, e.evals)}")
+        values = _values(e, state, args.split)
+    print(f"step {step:,}, {len(e.evals[args.split].source):,} examples of {args.split}")
+    return _table(args.split, values)
+
+
+def _values(e: Any, state: Any, split: str) -> dict[str, float]:
+    import jax
+
+    from research.core import metrics
+
+    sweep = e.evals[split]
     rows = [e.eval_step(state, sweep.batch(i)) for i in range(len(sweep))]
-    print(f"step {step:,}, {len(sweep.source):,} examples of {args.split}")
     family = importlib.import_module(f"{config.EXPERIMENTS}.{e.cfg.name.split('/')[0]}.train")
-    whole = family.scores(e, state, args.split) if hasattr(family, "scores") else {}  # of the split, not of its batches
-    return _table(args.split, {**metrics.reduce(jax.device_get(rows)), **whole})
+    whole = family.scores(e, state, split) if hasattr(family, "scores") else {}  # of the split, not of its batches
+    return {**metrics.reduce(jax.device_get(rows)), **whole}
 
 
 def _table(split: str, values: dict[str, float]) -> int:

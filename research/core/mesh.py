@@ -7,6 +7,7 @@ Optimiser moments and EMA weights have their parameter's path inside theirs, so 
 """
 
 import ast
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -144,6 +145,12 @@ def platform() -> str | None:
 def abstract_device() -> Any:
     """The kind of device of the mesh that `jax.set_mesh` set (`.platform`, `.device_kind`); None without a mesh."""
     return getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
+
+
+def of(tree: Any) -> contextlib.AbstractContextManager:
+    """Sets the mesh that a tree's arrays lie on, so that a program outside of `Run` is the one that it is inside."""
+    shardings = (leaf.sharding for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array))
+    return jax.set_mesh(next(s.mesh for s in shardings if isinstance(s, NamedSharding)))
 
 
 def pin(x: jax.Array, rest: Any = None) -> jax.Array:

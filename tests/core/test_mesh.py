@@ -164,3 +164,19 @@ def test_pin_splits_rows_under_a_mesh_and_is_the_identity_without():
         pinned = jax.jit(lambda x: pin(x) * 1)(x)
     assert pinned.sharding.spec[0] == "data"
     assert (pinned == x).all()
+
+
+def test_the_mesh_says_the_platform():
+    assert mesh_lib.platform() is None
+    with jax.set_mesh(make_mesh({"data": 1}, jax.devices()[:1])):
+        assert mesh_lib.platform() == "cpu"
+        assert jax.jit(lambda x: x * (mesh_lib.platform() == "cpu"))(1.0) == 1.0
+
+
+def test_the_mesh_of_arrays_is_set_for_what_is_computed_from_them():
+    grid = make_mesh({"data": 2}, jax.devices()[:2])
+    tree = {"step": 3, "x": jax.device_put(jnp.ones(4), mesh_lib.batch_sharding(grid))}
+    with mesh_lib.of(tree):
+        assert mesh_lib.platform() == "cpu"
+        assert dict(jax.sharding.get_abstract_mesh().shape) == {"data": 2}
+    assert mesh_lib.platform() is None
