@@ -69,6 +69,8 @@ def load(name: str, split: str, data_dir: str | None = None, encoded: Sequence[s
     `name` is one of `BUILDERS`, or a prepared TFDS data set (`name/config:version`) under
     `data_dir`, else `TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
     """
+    import tensorflow_datasets as tfds
+
     loaded = builder(name, data_dir)
     try:
         with _quiet():
