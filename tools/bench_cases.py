@@ -67,7 +67,7 @@ _LSTM_DROPOUTS = ("embedding", "input", "recurrent", "output")  # torch's LSTM d
 _DIGITS = partial(pictures, (28, 28, 1), 10, 10_000)
 _MULTI30K_WORDS = 10_000  # about the published joint vocabulary
 CASES = {
-    "gpt": Case("language_model/pydoc_char"),
+    "gpt": Case("language_model/pydoc_char", ("model.positions=learned",)),  # nanoGPT has no others
     "gpt-large": Case(_LARGE[0], (*_LARGE[1], "dtype=float32"), _LARGE[2]),
     "gpt-large-bfloat16": Case(*_LARGE),
     "convnet": Case("image_classification/mnist_cnn", data=_DIGITS),
