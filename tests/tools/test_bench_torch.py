@@ -23,7 +23,8 @@ def _pictures(*shape, classes=10, count=400):
 # name -> a case; decays and norms so strong that losses show them
 TWINS = {
     "gpt, adamw, decay": bench_cases.Case(
-        "language_model/pydoc_char", (*GPT, "optim.warmup=0", "optim.weight_decay=50", "model.bias=true", "model.positions=learned")
+        "language_model/pydoc_char",
+        (*GPT, "optim.warmup=0", "optim.weight_decay=50", "model.bias=true", "model.positions=learned"),
     ),
     "convnet, momentum, clipping": bench_cases.Case(
         MNIST, ("data.batch_size=8", "optim.clip_norm=0.5", "optim.peak_lr=0.5"), data=_pictures(8, 12, 1)
