@@ -66,12 +66,13 @@ def main(argv: Sequence[str]) -> int:
             text = bench_terminal.describe(case)
             cases.append(case)
         print(text, end="\n\n", flush=True)
-    results = surroundings((cases or [generation])[0], plan.threads)
-    results |= {"crowd": crowd, "gemm": gemm, "cases": cases, "generation": generation}
+        results = surroundings((cases or [generation])[0], plan.threads)
+        results |= {"crowd": crowd, "gemm": gemm, "cases": cases, "generation": generation}
+        if args.out is not None:  # after each, so that what was measured is kept if a later one fails
+            path = Path(args.out or RESULTS / f"{slug(results['machine'], plan.threads)}.json")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, results)
     if args.out is not None:
-        path = Path(args.out or RESULTS / f"{slug(results['machine'], plan.threads)}.json")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, results)
         print(path)
     return 0
 
