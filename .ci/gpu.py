@@ -472,9 +472,9 @@ class State:
 def run(stages: Sequence[Stage], state: State, seconds: float, dry: bool = False) -> int:
     """Runs what is not finished and fits -> exit status."""
     start, env = time.monotonic(), environment(dry)
-    todo = [stage for stage in stages if not state.finished(stage.name)]
-    left = [stage.name for stage in todo]
-    for stage in todo:
+    unfinished = [stage for stage in stages if not state.finished(stage.name)]
+    left = [stage.name for stage in unfinished]
+    for stage in unfinished:
         rest = seconds - (time.monotonic() - start)
         if stage.seconds > rest:
             print(f"-- {stage.name}: {stage.seconds} s do not fit into the {rest:.0f} s that are left", flush=True)
