@@ -66,8 +66,15 @@ class OrderedMap(Generic[T, R]):
             return results + [self._function(item) for item in rest]
         size = min(LARGEST_PIECE, math.ceil(len(rest) / (4 * count())))
         pieces = [rest[i : i + size] for i in range(0, len(rest), size)]
-        for done in _executor(os.getpid(), count()).map(self._piece, pieces):
-            results += done
+        pool, futures = _executor(os.getpid(), count()), []
+        try:
+            for piece in pieces:
+                futures.append(pool.submit(self._piece, piece))
+            for future in futures:
+                results += future.result()
+        finally:  # an interrupt may come while they are handed over: what has not begun is not waited for
+            for future in futures:
+                future.cancel()
         return results
 
     def _timed(self, item: T) -> R:
