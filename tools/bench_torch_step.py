@@ -46,9 +46,8 @@ class TrainStep:
         device: str = "cpu",
         compiled: bool = False,
     ):
-        self.model: Any = model.to(device).train()
-        if device == "cuda":
-            self.model = self.model.to(memory_format=torch.channels_last)  # of tensors with four axes
+        layout: Any = {"memory_format": torch.channels_last} if device == "cuda" else {}  # of tensors with four axes
+        self.model: Any = model.to(device, **layout).train()
         self.optimizer = optimizer(self.model, config["optim"])
         self.trained = [parameter for _, parameter in parameters(self.model)]
         self.clip_norm, self.rates, self.done = config["optim"]["clip_norm"], rates, 0
