@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from research.core import config
-from research.host import lock, storage
+from research.host import attempts, lock, storage
 from research.host.errors import UserError
 from research.interop import checkpoint_files as files
 from research.interop.checkpoint_files import Checkpoint
@@ -30,6 +30,13 @@ def examine(workdir: str) -> Iterator[Row]:
     run = about.get("config") if isinstance(about.get("config"), dict) else {}
     done, total = newest.step if newest else 0, run.get("num_steps")
     over = newest is not None and (done == total or _stopped(newest))
+    if isinstance(total, int) and done > total:
+        yield Row(
+            "num_steps",
+            f"{total:,}",
+            f"{done:,} steps are done: restore config.json from a copy; nothing is left to do",
+        )
+    yield from _history(about)
     yield log(folder / "metrics.jsonl", done, over, run.get("log_every"))
     yield log(folder / "timing.jsonl", done, over)
     if (folder / "not_finite.json").exists():
@@ -75,6 +82,18 @@ def configuration(about: dict[str, Any]) -> Row:
         return Row("config", value)
     words = [f"today's code has no {', '.join(gone)}"] * bool(gone) + [f"it has {', '.join(new)} besides"] * bool(new)
     return Row("config", value, f"{'; '.join(words)}: use commit {commit}, or train with --resume=force")
+
+
+def _history(about: dict[str, Any]) -> Iterator[Row]:
+    """The attempts of a run, and those that resumed it with another config or other code."""
+    listed = about.get("attempts")
+    past = [attempt for attempt in listed if isinstance(attempt, dict)] if isinstance(listed, list) else []
+    if past:
+        yield Row("attempts", str(len(past)))
+    for attempt in past:
+        for key, what in (("changed", "config changed"), ("edited", "code edited")):
+            if isinstance(attempt.get(key), list) and attempt[key]:
+                yield Row(f"at step {attempt.get('step')}", f"{what}: {attempts.few(list(map(str, attempt[key])))}")
 
 
 # Checkpoints

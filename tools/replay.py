@@ -158,8 +158,10 @@ def _examine(e: Experiment, state: Any, batch: Mapping, step: int) -> dict:
 
 def digest(state: Any) -> str:
     """Eight hexadecimal digits of the checksums of a state's leaves: the same for the same bits, however it is sharded."""
-    sums = jax.tree_util.tree_leaves_with_path(integrity.inspect(state)[0])
-    return f"{zlib.crc32(json.dumps({mesh_lib.path_name(p): int(x) for p, x in sums}, sort_keys=True).encode()):08x}"
+    sums = jax.tree_util.tree_leaves_with_path(jax.device_get(integrity.inspect(state)[0]))
+    return (
+        f"{zlib.crc32(json.dumps({mesh_lib.path_name(p): x.tolist() for p, x in sums}, sort_keys=True).encode()):08x}"
+    )
 
 
 def _first(e: Experiment, state: Any, new: Any, metrics: Mapping, step: int) -> str | None:

@@ -1,6 +1,7 @@
 """A run directory opened again: its experiment and its state, on whatever devices there are."""
 
 import importlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import jax
 from ml_collections import ConfigDict
 
 from research.core import config, mesh, state
-from research.core.checkpoint import Checkpoints
+from research.core.checkpoint import Checkpoints, NoWholeCheckpoint
 from research.core.experiment import Experiment
 from research.core.state import TrainState
 from research.host import determinism, device
@@ -61,24 +62,28 @@ def load(folder: str | Path, which: str = "best") -> tuple[Experiment, TrainStat
         determinism.switch_on()
     device.use_compilation_cache()
     e = build(cfg.name, cfg)
-    place = _choose(folder, which)
     devices = mesh.make_mesh(dict.fromkeys(e.cfg.mesh, 1) | {"data": 1}, jax.devices()[:1])
     target, _ = state.abstract(e.init, e.tx, devices, (), bool(e.ema))
-    try:
-        found, _ = place.restore(target, int(which) if which.isdigit() else None)
-    finally:
-        place.close()
-    return e, found, int(found.step)
+    restored = _restore(folder, which, target)
+    return e, restored, int(restored.step)
 
 
-def _choose(folder: Path, which: str) -> Checkpoints:
+def _restore(folder: Path, which: str, target: Any) -> TrainState:
     if which not in ("best", "last") and not which.isdigit():
         raise UserError(f"--checkpoint={which}: 'best', 'last' or a step")
-    best = Checkpoints(folder / "best")
-    if which == "best" and best.steps():
-        return best
-    best.close()
-    last = Checkpoints(folder / "checkpoints")
-    if not last.steps():
-        raise UserError(f"{folder} holds no checkpoint yet: train it first, or wait for its first save")
-    return last
+    if which == "best" and Checkpoints(folder / "best").steps():
+        try:
+            return _of(folder / "best", None, target)
+        except NoWholeCheckpoint:
+            print(f"{folder / 'best'} has no whole checkpoint: the last one is used in its place", file=sys.stderr)
+    return _of(folder / "checkpoints", int(which) if which.isdigit() else None, target)
+
+
+def _of(place: Path, step: int | None, target: Any) -> TrainState:
+    checkpoints = Checkpoints(place)
+    try:
+        if not checkpoints.steps():
+            raise UserError(f"{place.parent} holds no checkpoint yet: train it first, or wait for its first save")
+        return checkpoints.restore(target, step)[0]
+    finally:
+        checkpoints.close()

@@ -12,7 +12,7 @@ import numpy as np
 from experiments import launch
 from research.algorithms import finetune, max_norm
 from research.core import mesh
-from research.core.checkpoint import Checkpoints
+from research.core.checkpoint import Checkpoints, NoWholeCheckpoint
 from research.core.config import track
 from research.core.experiment import Experiment, Predictor
 from research.core.metrics import Pairs
@@ -122,6 +122,9 @@ def best(run: Run, state: Any) -> Any:
     try:
         shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
         return kept.restore(shapes)[0] if kept.steps() else state
+    except NoWholeCheckpoint as e:
+        run.note(f"{e}; the report below is of the last step")
+        return state
     finally:
         kept.close()
 

@@ -29,10 +29,10 @@ from research.core.config import View, check_read
 from research.core.experiment import Experiment
 from research.core.guard import Guard
 from research.core.launches import bounds
-from research.host import cluster, cpu, determinism, device, flops
+from research.host import attempts, cluster, cpu, determinism, device, flops
 from research.host.directory import Directory
 from research.host.errors import UserError, nearest
-from research.host.records import Clock, Records, write_errors, write_json
+from research.host.records import Clock, Records, read_json, write_errors, write_json
 
 PREEMPTED = 75  # exit status: saved, start again to go on
 
@@ -50,6 +50,8 @@ class Run:
         for key in ("num_steps", "keep", "keep_every", "save_seconds", "steps_per_launch"):
             if not isinstance(cfg.get(key, 1), int | float) or cfg.get(key, 1) < 1:
                 raise UserError(f"{key} = {cfg[key]!r}: at least 1")
+        if self.num_steps >= 2**31:
+            raise UserError(f"num_steps = {self.num_steps}: below 2**31, steps are counted by i32")
         if not isinstance(self._per_launch, int):
             raise UserError(f"steps_per_launch = {self._per_launch}: a whole number")
         cpu.tune()  # in a notebook nothing has
@@ -61,8 +63,9 @@ class Run:
         self._directory = Directory(workdir, cfg.to_dict(), resume, self._prints, self.writes)
         self.dir = self._directory.folder
         self._profiler = device.Profiler(self.dir / "profile", profile)
-        self._checkpoints = Checkpoints(self.dir / "checkpoints", cfg.keep, cfg.keep_every)
-        self._best = Checkpoints(self.dir / "best", 1)
+        run = self._directory.run if self.writes else None  # one process compares for all
+        self._checkpoints = Checkpoints(self.dir / "checkpoints", cfg.keep, cfg.keep_every, run)
+        self._best = Checkpoints(self.dir / "best", 1, run=run)
 
         self.done = 0  # updates done; during the loop's body, the one under way counts
         self._rows: list[tuple[int, Mapping]] = []  # training metrics not yet averaged into the log
@@ -149,12 +152,14 @@ class Run:
 
     def _open(self) -> None:
         over, config = self._tracker["stopped"] or self.done >= self.num_steps, self.cfg.to_dict()
+        self._over = over  # there is no step left for this start
         about = {"name": config.get("name"), "parameters": self.parameters, "devices": device.describe(self.mesh)}
         with write_errors(self.dir):
-            if self.writes and (self._directory.changed or not over):  # what made a finished run stays written
+            if self.writes and not over:  # what made a finished run stays written
                 about |= {"config": config, "versions": device.versions(), "commit": device.commit()}
-                about["fingerprint"] = self._prints
-                write_json(self.dir / "config.json", about)
+                about |= {"fingerprint": self._prints, "sources": self._directory.sources}
+                before, run, changed = self._directory.before, self._directory.run, self._directory.changed
+                write_json(self.dir / "config.json", attempts.extend(before, about, run, self.done, changed))
             self._records = Records(self.dir, self.done, self.num_steps, self.writes)
         words = f"{about['name'] or self.dir.name}  {self.parameters:,} parameters  {about['devices']}"
         self._records.say(f"{words}  {self.dir}")
@@ -163,9 +168,21 @@ class Run:
                 f"steps_per_launch = {self._per_launch} is for GPUs: a CPU gains little, and is many times slower at convolutions"
             )
         if over:
-            self._records.say(f"finished at step {self.done:,}: nothing is left to do")
+            kept = "; config.json still says what made it" if self._directory.changed else ""
+            self._records.say(f"finished at step {self.done:,}: nothing is left to do{kept}")
         elif self.done:
             self._records.say(f"resumed at step {self.done:,} of {self.num_steps:,}")
+            self._say_what_changed()
+
+    def _say_what_changed(self) -> None:
+        """A resume with another config or other code is not the run that was begun; the history keeps both."""
+        directory = self._directory
+        if directory.changed:
+            self._records.say(f"the config has changed since: {attempts.few(directory.changed)}")
+        if directory.edited:
+            self._records.say(f"the code has changed since: {attempts.few(directory.edited)}")
+        if "sources" not in directory.before:
+            self._records.say("this run was begun before code was recorded: whether that has changed is not known")
 
     # Loop
 
@@ -358,9 +375,16 @@ class Run:
         self._flush()
         self._checkpoints.wait()
         self._best.wait()
-        if self.writes:
+        if self.writes and not (self._over and self._has_report()):
             write_json(self.dir / "report.json", {**self._report, "best": self._tracker, "done": self.done})
         return state
+
+    def _has_report(self) -> bool:
+        """Whether this finished run has written its report, which may have lines that its last checkpoint has not."""
+        try:
+            return read_json(self.dir / "report.json")["done"] == self.done
+        except (OSError, ValueError, LookupError, TypeError):
+            return False
 
     # What the experiment wants kept beside its numbers
 

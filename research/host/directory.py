@@ -1,24 +1,24 @@
 """A run directory in the hands of one start: locked, checked against its config, and left as it was after a mistake."""
 
+import contextlib
 import shutil
 from pathlib import Path
 from typing import Any
 
-from research.host import determinism, storage
+from research.host import attempts, determinism, identity, sources, storage
 from research.host.errors import UserError
 from research.host.nested import differences
-from research.host.records import read_json
+from research.host.records import read_json, write_json
 
 RESUME = ("auto", "force")
-# Keys that say where a run's arrays lie and when they are saved, not what they are: they may change.
-FREE = ("mesh.", "rules:", "save_every:", "save_seconds:", "keep:", "keep_every:")
 
 
 class Directory:
     """`folder` is where the run works: `workdir`, or the local spool of a URL.
 
-    `fresh`: no run had been here. `changed`: none, or one of another config. A deterministic run goes on only where its
-    `fingerprint` is the same. Of several processes one `writes`.
+    `before` is its config.json, empty if no run had been here (`fresh`); `changed` are lines on how the config differs from it,
+    `edited` the source files that do. `run` identifies the run. A deterministic run resumes only with the same `fingerprint`
+    and the same code. Of several processes one `writes`.
     """
 
     def __init__(self, workdir: str | Path, config: dict, resume: str, fingerprint: dict, writes: bool):
@@ -31,33 +31,51 @@ class Directory:
         self._before = list(self.folder.iterdir()) if self.folder.exists() else []
         self._place = storage.Place(workdir, writes)
         self.check, self.push = self._place.check, self._place.push
+        self.sources = sources.imported()
         try:
-            self.fresh, self.changed = self._compare(config, resume, fingerprint)
+            self.before = self._read()
+            self.changed = self._compare(config, resume)
+            self.edited = sources.edited(self.before.get("sources", {}), self.sources)
+            if config.get("deterministic") and resume != "force" and self.before:
+                determinism.check(self.folder, self.before.get("fingerprint", {}), fingerprint)
+                self._check_sources()
         except UserError:
             self._place.close(quiet=True)
             raise
+        self.fresh = not self.before
+        self.run = attempts.identify(self.before, config)
 
-    def _compare(self, config: dict, resume: str, fingerprint: dict) -> tuple[bool, bool]:
+    def _read(self) -> dict:
         path = self.folder / "config.json"
         if not path.exists():
-            return True, True
+            return {}
         try:
-            about = read_json(path)
-            changed = differences(about["config"], config)
-        except (OSError, ValueError, LookupError, TypeError) as e:
+            return attempts.checked(read_json(path))
+        except (OSError, ValueError, LookupError, TypeError, RecursionError) as e:
             raise UserError(f"cannot read {path}: {type(e).__name__}: {e}") from None
-        if (other := [line for line in changed if not line.startswith(FREE)]) and resume != "force":
+
+    def _compare(self, config: dict, resume: str) -> list[str]:
+        if not self.before:
+            return []
+        changed = differences(self.before["config"], config)
+        other = [line for line in changed if line.split(":")[0].split(".")[0] not in identity.FREE]
+        if other and resume != "force":
             more = f" (and {len(other) - 3} more)" if len(other) > 3 else ""
             raise UserError(
                 f"{self.folder} holds a run of another config: {'; '.join(other[:3])}{more}. "
                 "Give another --workdir, or --resume=force to go on with the new config"
             )
-        if config.get("deterministic") and resume != "force":
-            determinism.check(self.folder, about.get("fingerprint", {}), fingerprint)
-        return False, bool(changed)
+        return changed
+
+    def _check_sources(self) -> None:
+        if self.edited:
+            raise UserError(
+                f"{self.folder} is deterministic, and its code has changed: {attempts.few(self.edited)}. Resume it with the code "
+                f"of commit {self.before.get('commit', '-')}, or with --resume=force"
+            )
 
     def close(self, error: Any, mistake: bool) -> None:
-        """Lets go. After a `mistake` of a fresh start, what has been written is taken back.
+        """Lets go. After a `mistake`, what the start has written is taken back.
 
         An error that nobody foresaw, where the folder has vanished, is told so: Orbax has many words for it.
         """
@@ -65,11 +83,16 @@ class Directory:
             if isinstance(error, Exception) and not isinstance(error, UserError):
                 self.check()
         finally:
-            if mistake and self.fresh and self._writes:
-                self._discard()
+            if mistake and self._writes:
+                self._discard() if self.fresh else self._put_back()
             self._place.close(quiet=error is not None)
 
     def _discard(self) -> None:
         for path in self.folder.iterdir() if self.folder.is_dir() else ():
             if path not in self._before and not path.name.startswith("."):  # the lock goes by itself
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def _put_back(self) -> None:
+        """config.json as it was: the attempt has trained nothing."""
+        with contextlib.suppress(UserError, OSError):  # the mistake itself is what matters
+            write_json(self.folder / "config.json", self.before)

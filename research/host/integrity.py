@@ -1,6 +1,7 @@
-"""Damage: checksums of arrays that no sharding changes, whether they are finite, and what becomes of a damaged folder."""
+"""Damage: whether a state is what was saved, whether it is finite, and what becomes of a damaged folder."""
 
 import contextlib
+import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,33 +9,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from research.host import checksum
+from research.host.checksum import is_key
 from research.host.errors import UserError
 
 
-@jax.jit
-def inspect(tree: Any) -> tuple[Any, Any]:
-    """A tree of arrays -> the same trees of `checksum`s u32[] and of whether all is finite, bool[]."""
-    return jax.tree.map(checksum, tree), jax.tree.map(_finite, tree)
-
-
-def is_key(x: Any) -> bool:
-    """Whether an array is of typed random keys."""
-    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-
-
-def checksum(x: jax.Array) -> jax.Array:
-    """u32[]: sum of words times odd numbers of their places, modulo 2^32. Any one flipped bit changes it; no sharding does."""
-    if is_key(x):
-        x = jax.random.key_data(x)
-    if x.dtype == jnp.bool_:
-        x = x.astype(jnp.uint8)
-    word = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint32}[x.dtype.itemsize]
-    words = jax.lax.bitcast_convert_type(x, word).astype(jnp.uint32)
-    place, stride = jnp.zeros(words.shape, jnp.uint32), 1
-    for d in reversed(range(words.ndim)):
-        place += jax.lax.broadcasted_iota(jnp.uint32, words.shape, d) * jnp.uint32(stride % 2**32)
-        stride *= words.shape[d]
-    return jnp.sum(words * (2 * place + 1), dtype=jnp.uint32)
+@functools.partial(jax.jit, static_argnames="version")
+def inspect(tree: Any, version: int = checksum.VERSION) -> tuple[Any, Any]:
+    """A tree of arrays -> trees of their checksums (u32[2]; u32[] of version 1) and of whether all is finite, bool[]."""
+    return jax.tree.map(lambda x: checksum.of_device(x, version), tree), jax.tree.map(_finite, tree)
 
 
 def _finite(x: jax.Array) -> jax.Array:

@@ -13,6 +13,8 @@ from research.host.records import write_text
 NAME = "files.json"
 CHUNK = 1 << 20  # bytes read at once
 
+LINK = (-1, 0)  # in place of a link's size and checksum: nothing is read through it
+
 Files = dict[str, tuple[int, int]]
 
 
@@ -29,7 +31,7 @@ def exists(folder: Path) -> bool:
 def problems(folder: Path) -> list[str]:
     """A line for each file that is missing, cut short, changed or new since `write`; none if all is as it was.
 
-    A folder without a manifest has one problem: that. Whoever was killed before he wrote it damaged nothing.
+    A folder without a manifest has one problem: that. A process killed before writing it leaves the files intact.
     """
     try:
         wanted = _read(folder)
@@ -48,10 +50,10 @@ def scan(folder: Path) -> Files:
 
 
 def files(folder: Path, prefix: str = "") -> Iterator[tuple[str, Path]]:
-    """(relative path, path) of every file at any depth."""
+    """(relative path, path) of every file and link at any depth; links are not followed."""
     # Not rglob or walk: paths of object stores have neither that works, nor has pathlib's before Python 3.12 the second.
     for path in folder.iterdir():
-        if path.is_dir():
+        if path.is_dir() and not _is_link(path):
             yield from files(path, f"{prefix}{path.name}/")
         else:
             yield prefix + path.name, path
@@ -62,6 +64,8 @@ def _compare(name: str, wanted: tuple[int, int] | None, found: tuple[int, int] |
         return ""
     if found is None:
         return f"{name} is missing"
+    if found == LINK:
+        return f"{name} is a link"
     if wanted is None:
         return f"{name} is new"
     if found[0] < wanted[0]:
@@ -86,8 +90,14 @@ def _text(found: Files) -> str:
 
 
 def _sum(path: Path) -> tuple[int, int]:
+    if _is_link(path):
+        return LINK
     size = crc = 0
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
             size, crc = size + len(chunk), zlib.crc32(chunk, crc)
     return size, crc
+
+
+def _is_link(path: Path) -> bool:
+    return isinstance(path, Path) and path.is_symlink()  # object stores have none

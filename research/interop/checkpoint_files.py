@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from research.core.mesh import path_name
-from research.host import manifest, storage
+from research.host import checksum, identity, manifest, storage
 from research.host.errors import UserError
 
 GROUP = 1 << 25  # bytes of leaves read at once: each reading parses the metadata anew
@@ -83,7 +83,9 @@ class Checkpoint:
         return json.loads((self.path / item / "metadata").read_text(encoding="utf-8"))
 
     def bytes(self) -> int:
-        return sum(file.stat().st_size for _, file in manifest.files(self.path))
+        return sum(
+            file.stat().st_size for _, file in manifest.files(self.path) if file.exists()
+        )  # links may point nowhere
 
     def saved(self) -> float | None:
         """Seconds since 1970 by the clock of the machine that saved it."""
@@ -176,30 +178,18 @@ def verify(one: Checkpoint) -> list[str]:
         return [*lines, f"its metadata cannot be read: {first_line(e)}"]
     if zlib.crc32(json.dumps(meta).encode()) != meta_sum:
         lines.append("meta: the checksum differs")
+    elif problem := identity.problem(meta.get(identity.KEY), one.step, identity.of_run(one.path.parents[1])):
+        lines.append(problem)
     lines += [f"{name} has a checksum, and is absent" for name in sums if name not in leaves]
     lines += [f"{name} has no checksum" for name in leaves if name not in sums]
     for name, x in one.arrays(name for name in leaves if name in sums):
         if isinstance(x, Exception):
             lines.append(f"{name} cannot be read: {first_line(x)}")
-        elif checksum(x) != sums[name]:
+        elif not checksum.same(x, sums[name]):
             lines.append(f"{name} is damaged: its checksum differs")
         elif name == "step" and int(x) != one.step:
             lines.append(f"step is {int(x)}, in the folder of step {one.step}")
     return lines
-
-
-def checksum(x: np.ndarray) -> int:
-    """`research.host.integrity.checksum` on the host: the same number."""
-    x = np.ascontiguousarray(x).reshape(-1)
-    words = x.view({1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint32}[x.dtype.itemsize])
-    odd = 2 * np.arange(min(BLOCK, len(words)), dtype=np.uint32) + 1
-    total = 0
-    for start in range(0, len(words), BLOCK):
-        block = words[start : start + BLOCK].astype(np.uint32)
-        # Its first place is `start`, not 0: what that adds is the same for each word.
-        total += int(np.sum(block * odd[: len(block)], dtype=np.uint32))
-        total += 2 * start * int(np.sum(block, dtype=np.uint32))
-    return total % 2**32
 
 
 def first_line(e: Exception) -> str:

@@ -28,6 +28,7 @@ from research.core.experiment import Experiment
 from research.core.mesh import path_name
 from research.core.state import TrainState
 from research.data.tokenizers import Tokenizer
+from research.host import checksum
 from research.host.errors import UserError
 from research.host.records import write_text
 from research.interop import checkpoint_files, huggingface
@@ -270,7 +271,7 @@ def _arrays(folder: Path, which: str) -> tuple[str, Arrays]:
     names = {name: ours for name in one.leaves if (ours := _ours(name, one.leaves))}
     sums, found = one.json("checksums")["state"], {}
     for name, x in one.arrays(names):
-        if isinstance(x, Exception) or checkpoint_files.checksum(x) != sums[name]:
+        if isinstance(x, Exception) or not checksum.same(x, sums[name]):
             raise UserError(f"{folder}: {one} is damaged in {name}; choose another step, {folder}@STEP")
         found[names[name]] = x
     return str(one), found

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import warnings
+import zlib
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +15,10 @@ import pytest
 from orbax.checkpoint import CheckpointManager
 
 from research.core import config, mesh, optim, state
-from research.core.checkpoint import Checkpoints
+from research.core.checkpoint import DELETED, Checkpoints, NoWholeCheckpoint
+from research.host import integrity
 from research.host.errors import UserError
+from research.host.identity import Identity
 
 # Reads that Orbax leaves behind when another read fails.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -97,8 +100,9 @@ def save(folder, states, keep=3):
     checkpoints.close()
 
 
-def restore(folder, *args, **how):
-    checkpoints = Checkpoints(folder)
+def restore(folder, *args, keep=9, **how):
+    """As the training that owns the folder; with keep=None as a reader."""
+    checkpoints = Checkpoints(folder, keep)
     try:
         return checkpoints.restore(target(*args, **how))
     finally:
@@ -264,6 +268,155 @@ def test_what_was_set_aside_does_not_stand_in_the_way(states, copy):
     assert sorted(p.name for p in copy.iterdir()) == ["2.damaged", "2.damaged.2", "3"]
 
 
+def everything(folder):
+    return {str(p.relative_to(folder)): p.is_file() and p.read_bytes() for p in folder.rglob("*")}
+
+
+def test_a_reader_falls_back_and_changes_nothing(states, copy):
+    (copy / "2" / "checksums" / "metadata").write_text("")
+    was = everything(copy)
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="2 is damaged") as caught:
+            same(restore(copy, keep=None)[0], states[1])
+        assert "set aside" not in str(caught[0].message)
+        assert everything(copy) == was
+
+
+def test_all_damaged_for_a_reader(states, copy):
+    for step in "12":
+        (copy / step / "checksums" / "metadata").write_text("")
+    was = everything(copy)
+    with pytest.warns(UserWarning, match="is damaged"), pytest.raises(NoWholeCheckpoint) as error:
+        restore(copy, keep=None)
+    assert "see `almanac checkpoint verify`" in str(error.value) and everything(copy) == was
+
+
+def test_a_step_that_its_training_deletes_while_it_is_read(states, copy, monkeypatch):
+    """Neither damaged nor an error: the reader looks again, and finds the next one."""
+    reader, trainer = Checkpoints(copy), Checkpoints(copy, 1)
+    as_it_is, read = reader.restore_one, []
+
+    def meanwhile(step, target):
+        read.append(step)
+        if len(read) == 1:
+            trainer.save(3, states[2], META)
+            trainer.wait()
+        return as_it_is(step, target)
+
+    monkeypatch.setattr(reader, "restore_one", meanwhile)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        same(reader.restore(target())[0], states[2])
+    assert read == [2, 3] and sorted(p.name for p in copy.iterdir()) == ["3"]
+    trainer.close()
+    reader.close()
+
+
+def test_a_deleted_step_vanishes_at_once(states, copy, monkeypatch):
+    """Its folder is renamed before a file of it goes: what a kill leaves behind is no step, and the next start removes it."""
+    trainer = Checkpoints(copy, 1)
+    monkeypatch.setattr(trainer, "_remove_deleted", lambda: None)  # as if killed before
+    trainer.save(3, states[2], META)
+    trainer.close()
+    assert sorted(p.name for p in copy.iterdir()) == [DELETED, "3"]
+    assert sorted(p.name for p in (copy / DELETED).iterdir()) == ["1", "2"]
+    assert steps(copy) == [3] and files(copy / DELETED / "2")
+    save(copy, {4: states[1]})
+    assert sorted(p.name for p in copy.iterdir()) == ["3", "4"]
+
+
+def test_a_step_that_somebody_else_deletes_ends_no_training(states, copy):
+    trainer = Checkpoints(copy, 2)
+    assert trainer.steps() == [1, 2]
+    shutil.rmtree(copy / "1")
+    for step in (3, 4):
+        trainer.save(step, states[2], META)
+        trainer.wait()
+    trainer.close()
+    assert steps(copy) == [3, 4]
+
+
+def test_one_that_is_being_written_is_told_from_none(folder):
+    (folder / "7.orbax-checkpoint-tmp").mkdir(parents=True)
+    with pytest.raises(UserError, match="holds no checkpoint; 7 is being written, or was cut short"):
+        restore(folder, keep=None)
+
+
+def test_a_link_that_points_nowhere(states, copy):
+    """Damage like another: nothing is read through links."""
+    victim = data_files(copy / "2")[0]
+    victim.unlink()
+    victim.symlink_to("/nowhere/at/all")
+    step, warned = restored_step(copy, states)
+    assert step == 1 and "is a link" in warned[0]
+
+
+# Checkpoints that are of another run
+
+
+RUN = Identity("run", "config", frozenset({"config", "earlier"}))
+
+
+def of(run, folder, states):
+    checkpoints = Checkpoints(folder, 3, run=run)
+    checkpoints.save(2, states[2], META)
+    checkpoints.close()
+
+
+def test_a_checkpoint_of_the_run_and_of_its_earlier_config(states, folder):
+    for run in (RUN, RUN._replace(config="earlier")):
+        of(run, folder, states)
+        found, meta = Checkpoints(folder, run=RUN).restore(target())
+        same(found, states[2])
+        assert meta == META
+
+
+@pytest.mark.parametrize(
+    "run, why",
+    [
+        (RUN._replace(run="another"), "it was saved by another run (another; this one is run)"),
+        (RUN._replace(config="another"), "it was saved with another config (another)"),
+    ],
+)
+@pytest.mark.parametrize("keep", [3, None])
+def test_a_checkpoint_of_another_run_is_refused(states, folder, run, why, keep):
+    of(run, folder, states)
+    was = everything(folder)
+    with pytest.raises(UserError) as error:
+        Checkpoints(folder, keep, run=RUN).restore(target())
+    assert f"{folder / '2'} does not belong here: {why}" in str(error.value)
+    assert everything(folder) == was
+
+
+def test_a_step_under_another_number_is_refused(copy):
+    (copy / "2").rename(copy / "7")
+    with pytest.raises(UserError, match="7 does not belong here: it was saved as step 2, and its folder says 7"):
+        restore(copy)
+    assert steps(copy) == [1, 7]
+
+
+def test_checksums_of_version_1_are_still_read(states, copy):
+    """As the first edition wrote them: one number a leaf, no identity; and damage is still found."""
+    path, meta = copy / "2" / "checksums" / "metadata", copy / "2" / "meta" / "metadata"
+    sums = jax.tree_util.tree_leaves_with_path(jax.device_get(integrity.inspect(states[2], 1)[0]))
+    checks = {"state": {mesh.path_name(p): int(x) for p, x in sums}, "meta": zlib.crc32(json.dumps(META).encode())}
+    path.write_text(json.dumps(checks))
+    meta.write_text(json.dumps(META))
+    assert restored_step(copy, states) == (2, [])
+    checks["state"]["params/half"] ^= 1
+    path.write_text(json.dumps(checks))
+    step, warned = restored_step(copy, states)
+    assert step == 1 and "the checksum of params/half differs" in warned[0]
+
+
+def test_checksums_of_a_later_version_are_no_damage(copy):
+    path = copy / "2" / "checksums" / "metadata"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 3}))
+    with pytest.raises(UserError, match="its checksums are of version 3; use a newer Almanac"):
+        restore(copy)
+    assert steps(copy) == [1, 2]
+
+
 def test_all_damaged(states, copy):
     for step in "12":
         (copy / step / "checksums" / "metadata").write_text("")
@@ -288,7 +441,7 @@ def test_half_written_folder_is_never_picked_up(states, copy, leftover):
     """A reader leaves it alone (it may be a running training's), the next to save clears it away."""
     shutil.copytree(copy / "2", copy / leftover)
     assert steps(copy) == [1, 2]
-    same(restore(copy)[0], states[2])
+    same(restore(copy, keep=None)[0], states[2])
     assert (copy / leftover).is_dir()
     save(copy, {3: states[1]})
     assert sorted(p.name for p in copy.iterdir()) == ["1", "2", "3"]

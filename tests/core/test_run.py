@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import signal
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -21,7 +23,7 @@ from research.core.experiment import Experiment
 from research.core.run import PREEMPTED, Run
 from research.core.step import Step, advance, make_eval_step, update
 from research.data.pipeline import Arrays, Stream, Sweep
-from research.host import determinism, device
+from research.host import determinism, device, identity, sources
 from research.host.errors import UserError
 
 BASE = {
@@ -629,6 +631,102 @@ def test_another_config_is_refused_or_forced(tmp_path):
     assert [v["step"] for v in lines(folder) if v["split"] == "train"] == [3, 4, 8, 12, 16, 20]
 
 
+# What made a run
+
+
+def about(folder):
+    return json.loads((folder / "config.json").read_text())
+
+
+def test_the_history_of_attempts(tmp_path, capsys):
+    """A start, one after a kill, a forced one: which config and code each had, from which step."""
+    folder, other = tmp_path / "run", config(optim={"peak_lr": 0.01})
+    for _ in range(2):
+        with pytest.raises(Killed):
+            train(folder, before_save=at(10, kill))
+    train(folder, other, resume="force")
+    history = about(folder)["attempts"]
+    assert [attempt["step"] for attempt in history] == [0, 8, 8]
+    assert [attempt["changed"] for attempt in history] == [[], [], ["optim.peak_lr: 0.05 -> 0.01"]]
+    first, second, third = (attempt["config"] for attempt in history)
+    assert first == second != third == identity.digest(other)
+    assert "the config has changed since: optim.peak_lr: 0.05 -> 0.01" in capsys.readouterr().out
+    assert about(folder)["run"] and about(folder)["sources"]["research/core/run.py"]
+
+
+def test_a_forced_start_of_a_finished_run_leaves_what_made_it(whole, tmp_path, capsys):
+    folder = Path(shutil.copytree(whole.folder, tmp_path / "run"))
+    was = everything(folder)
+    same(train(folder, config(optim={"peak_lr": 0.01}), resume="force"), whole.final)
+    assert everything(folder) == was
+    assert "nothing is left to do; config.json still says what made it" in capsys.readouterr().out
+
+
+def test_a_mistake_leaves_config_json_as_it_was(tmp_path):
+    with pytest.raises(Killed):
+        train(tmp_path / "run", before_save=at(6, kill))
+    was = about(tmp_path / "run")
+    with pytest.raises(UserError, match="typo"):
+        train(tmp_path / "run", config(typo=1), resume="force")
+    assert about(tmp_path / "run") == was
+
+
+def test_edited_code_is_told(tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "run"
+    with pytest.raises(Killed):
+        train(folder, before_save=at(6, kill))
+    as_it_is = sources.imported()
+    edited = as_it_is | {"research/core/step.py": "0" * 16}
+    monkeypatch.setattr(sources, "imported", lambda: edited)
+    with pytest.raises(Killed):
+        train(folder, before_save=at(10, kill))
+    assert "the code has changed since: research/core/step.py" in capsys.readouterr().out
+    assert about(folder)["attempts"][-1]["edited"] == ["research/core/step.py"]
+    assert about(folder)["sources"]["research/core/step.py"] == "0" * 16
+    train(folder)
+    assert "the code has changed" not in capsys.readouterr().out
+
+
+def test_a_deterministic_run_refuses_other_code(tmp_path, monkeypatch):
+    cfg, folder = config(deterministic=True), tmp_path / "run"
+    monkeypatch.setattr(determinism, "switch_on", lambda: None)
+    with pytest.raises(Killed):
+        train(folder, cfg, before_save=at(6, kill))
+    edited = sources.imported() | {"research/core/step.py": "0" * 16}
+    monkeypatch.setattr(sources, "imported", lambda: edited)
+    with pytest.raises(
+        UserError, match="deterministic, and its code has changed: research/core/step.py. Resume it with"
+    ):
+        train(folder, cfg)
+    assert int(train(folder, cfg, resume="force").step) == 20
+
+
+def test_a_run_from_before_attempts_were_recorded(whole, tmp_path, capsys):
+    folder = tmp_path / "run"
+    with pytest.raises(Killed):
+        train(folder, before_save=at(6, kill))
+    was = about(folder)
+    old = {k: v for k, v in was.items() if k not in ("run", "sources", "attempts")}
+    (folder / "config.json").write_text(json.dumps(old))
+    same(train(folder), whole.final)
+    assert "whether that has changed is not known" in capsys.readouterr().out
+    history = about(folder)["attempts"]
+    assert history[0]["config"] == was["attempts"][0]["config"] and history[1]["step"] == 4
+    assert about(folder)["run"] is None
+
+
+def test_a_checkpoint_of_another_seed_is_refused(whole, tmp_path):
+    """Put into the folder by hand; the config's own comparison cannot see it."""
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    with pytest.raises(Killed):
+        train(ours, before_save=at(6, kill))
+    train(theirs, config(seed=7))
+    shutil.copytree(theirs / "checkpoints" / "20", ours / "checkpoints" / "20")
+    with pytest.raises(UserError, match="20 does not belong here: it was saved by another run"):
+        train(ours)
+    assert steps(ours) == [4, 20]
+
+
 @pytest.mark.parametrize("changes", [{}, {"save_every": 1, "eval_every": 1}, {"num_steps": 3}])
 def test_unread_key_leaves_nothing(tmp_path, changes):
     with pytest.raises(UserError, match="config key typo = 1 is read by nothing"):
@@ -655,6 +753,7 @@ def test_unread_key_of_a_run_that_exists_destroys_nothing(tmp_path):
     "changes, message",
     [
         ({"num_steps": 0, "optim": {"warmup": 0}}, "num_steps = 0: at least 1"),
+        ({"num_steps": 10**30}, "num_steps = 1000000000000000000000000000000: below 2"),
         ({"keep": 0}, "keep = 0: at least 1"),
         ({"keep_every": 0}, "keep_every = 0: at least 1"),
         ({"save_seconds": "soon"}, "save_seconds = 'soon': at least 1"),

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from research.core.checkpoint import Checkpoints
-from research.host import integrity, manifest
+from research.host import manifest
 from research.interop import checkpoint_files as files
 from tools import checkpoint, cli
 
@@ -78,49 +78,6 @@ def save(folder, step=1, **state):
 
 def everything(folder):
     return {str(p.relative_to(folder)): p.is_file() and p.read_bytes() for p in folder.rglob("*")}
-
-
-# Checksums
-
-
-def bits(dtype, shape=(5, 7)):
-    """Random bits as an array: every value of the dtype, NaNs among them."""
-    dtype = np.dtype(dtype)
-    raw = np.random.default_rng(0).integers(256, size=(*shape, dtype.itemsize), dtype=np.uint8)
-    return (raw[..., 0] < 128) if dtype.kind == "b" else raw.view(dtype)[..., 0]
-
-
-def test_a_checksum_by_hand():
-    """Words times odd numbers of their places: 1 x 1 + 2 x 3 + 3 x 5."""
-    assert files.checksum(np.array([1, 2, 3], np.uint32)) == 22
-    assert files.checksum(np.array(2.0, np.float32)) == 0x40000000
-    assert files.checksum(np.array([0, 2**32 - 1], np.uint32)) == 2**32 - 3
-    assert files.checksum(np.zeros((0, 3), np.float32)) == 0
-
-
-@pytest.mark.parametrize(
-    "dtype",
-    [*("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "float16", "float32"),
-     jnp.bfloat16, jnp.float8_e4m3fn, "int64", "float64"],
-)  # fmt: skip
-@pytest.mark.parametrize("shape", [(5, 7), (), (1, 3, 2)])
-def test_the_host_s_checksum_is_the_device_s(dtype, shape, monkeypatch):
-    monkeypatch.setattr(files, "BLOCK", 4)  # so that several blocks are summed
-    x = bits(dtype, shape)
-    with jax.enable_x64(True):
-        on_device = jnp.asarray(x)
-        assert on_device.dtype == x.dtype
-        assert files.checksum(x) == int(integrity.checksum(on_device))
-
-
-def test_keys_are_summed_as_their_words():
-    keys = jax.random.split(jax.random.key(3), 4)
-    assert files.checksum(np.asarray(jax.random.key_data(keys))) == int(integrity.checksum(keys))
-
-
-def test_other_strides_are_the_same_numbers():
-    x = bits("float32")
-    assert files.checksum(x.T) == files.checksum(np.ascontiguousarray(x.T)) != files.checksum(x)
 
 
 # list, show, diff
@@ -303,7 +260,7 @@ def test_flipped_weights_are_named_by_their_leaf_without_a_manifest(run):
 def test_a_leaf_s_checksum(run, said):
     path = run / "best" / "12" / "checksums" / "metadata"
     checks = json.loads(path.read_text())
-    checks["state"]["params/tokens/embedding"] ^= 1
+    checks["state"]["params/tokens/embedding"][1] ^= 1
     del checks["state"]["key"]
     checks["state"]["params/more"] = 1
     path.write_text(json.dumps(checks))
@@ -328,7 +285,10 @@ def test_the_metadata_s_checksum(run, said):
 def test_a_step_under_another_s_name(run, said):
     (run / "checkpoints" / "6").rename(run / "checkpoints" / "7")
     status, lines = said("verify", f"{run}@7")
-    assert status == 1 and lines[1].strip() == "step is 6, in the folder of step 7"
+    assert status == 1 and [line.strip() for line in lines[1:3]] == [
+        "it was saved as step 6, and its folder says 7",
+        "step is 6, in the folder of step 7",
+    ]
 
 
 def test_without_a_manifest_the_leaves_are_verified(run, said):

@@ -90,7 +90,7 @@ def test_a_finished_run_is_sound(trained, told):
     assert status == 0 and not remedies
     assert [*values] == [
         *("run directory", "config", "checkpoints/6", "checkpoints/9", "checkpoints/12", "best/12"),
-        *("metrics.jsonl", "timing.jsonl", "a start"),
+        *("attempts", "metrics.jsonl", "timing.jsonl", "a start"),
     ]
     assert values["a start"] == "finds it finished at step 12"
     assert values["metrics.jsonl"] == "5 lines" and values["timing.jsonl"] == "3 lines"  # trained 4, 8, 12; valid 6, 12
