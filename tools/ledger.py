@@ -171,11 +171,11 @@ def _ours(root: Path, name: str, target: dict[str, Any], values: list[float]) ->
 def cells(root: Path, name: str, target: dict[str, Any], link: str) -> list[str]:
     """One row of a table. `link` is what leads from the README to the folder of logs."""
     folder, values = results(root, name), measured(root, name, target)
-    run = rundir.read_json(folder / "run.json") if values else {}
+    run = rundir.read_json(folder / "run.json", rundir.RECORD) if values else {}
     word, cost = verdict(target, values), target.get("cost", "-")
     if word in ("met", "MISSED"):
         word += f" ({target['low']:g} to {target['high']:g})"
-    if known := [seed["seconds"] for seed in run.get("seeds", []) if seed["seconds"] is not None]:
+    if known := [seed["seconds"] for seed in run.get("seeds", []) if seed.get("seconds") is not None]:
         cost += f" (took {duration(statistics.fmean(known))} a seed)"
     source = ", ".join(filter(None, (target["paper"], target.get("table"))))
     parameters = run.get("parameters")
