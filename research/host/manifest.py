@@ -4,6 +4,7 @@ The manifest has a checksum of its own: a damaged one accuses no file.
 """
 
 import json
+import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,15 +28,17 @@ def exists(folder: Path) -> bool:
 
 
 def problems(folder: Path) -> list[str]:
-    """A line for each file that is missing, cut short, changed or new since `write`; none if all is as it was.
+    """A line for each file that is missing, cut short, changed, new or a link since `write`; none if all is as it was.
 
     A folder without a manifest has one problem: that. Whoever was killed before he wrote it damaged nothing.
     """
     try:
+        if odd := irregular(folder):
+            return odd
         wanted = _read(folder)
     except FileNotFoundError:
         return [f"{NAME} is missing"]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as e:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as e:
         return [f"{NAME} is damaged ({type(e).__name__}): its files cannot be checked"]
     found = scan(folder)
     lines = [_compare(name, wanted.get(name), found.get(name)) for name in sorted({*wanted, *found})]
@@ -47,11 +50,21 @@ def scan(folder: Path) -> Files:
     return {name: _sum(path) for name, path in sorted(files(folder)) if name not in (NAME, f"{NAME}.part")}
 
 
+def irregular(folder: Path) -> list[str]:
+    """A line for each link, pipe or device at any depth: no run makes any, and to read one may lead out or never end."""
+    found = [(name, path, os.path.islink(path)) for name, path in sorted(files(folder))]
+    return [
+        f"{name} is {'a link' if linked else 'no regular file'}"
+        for name, path, linked in found
+        if linked or (path.exists() and not path.is_file())
+    ]
+
+
 def files(folder: Path, prefix: str = "") -> Iterator[tuple[str, Path]]:
-    """(relative path, path) of every file at any depth."""
+    """(relative path, path) of every file at any depth, and of every link, which is not followed."""
     # Not rglob or walk: paths of object stores have neither that works, nor has pathlib's before Python 3.12 the second.
     for path in folder.iterdir():
-        if path.is_dir():
+        if path.is_dir() and not os.path.islink(path):
             yield from files(path, f"{prefix}{path.name}/")
         else:
             yield prefix + path.name, path
