@@ -19,11 +19,11 @@ from research.host import figures, run_files
 from research.host.errors import UserError
 from research.host.escape import TEXT, visible
 from research.host.records import write_json
-from research.host.run_files import NUMBER, Shape
+from research.host.run_files import FINITE, Shape
 from research.models.bm25 import BM25
 from tools import rundir, runs
 
-CHOSEN = Shape({"temperature": NUMBER, "threshold": NUMBER})  # of RUN/ask/*.json
+CHOSEN = Shape({"temperature": FINITE, "threshold": FINITE})  # of RUN/ask/*.json
 AROUND = 60  # characters shown on either side of an answer
 
 

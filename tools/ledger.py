@@ -21,6 +21,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from research.host import run_files
 from research.host.errors import UserError, nearest
 from research.host.records import write_text
 from tools import rundir
@@ -80,7 +81,7 @@ def seed_logs(folder: Path) -> list[Path]:
 
 def sha256(path: Path) -> str:
     """Checksum of a committed log, as run.json records it."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(run_files.read_bytes(run_files.inside(path.parent, path.name))).hexdigest()
 
 
 # ---- Arithmetic

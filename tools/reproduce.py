@@ -3,14 +3,14 @@
 import argparse
 import os
 import platform
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from research.host import run_files
 from research.host.errors import UserError, nearest
 from research.host.escape import visible
-from research.host.records import write_json
+from research.host.records import write_bytes, write_json
 from tools import ledger, rundir
 
 Train = Callable[[str, list[str], Path], Any]
@@ -103,7 +103,7 @@ def keep(folder: Path, runs: list[Path]) -> None:
     seeds = []
     for seed, path in enumerate(runs):
         log = folder / f"seed_{seed}.jsonl"
-        shutil.copyfile(path / "metrics.jsonl", log)
+        write_bytes(log, run_files.read_bytes(run_files.inside(path, "metrics.jsonl")))
         run = rundir.read(path)
         launch = run.config.get("steps_per_launch")
         seeds.append(

@@ -12,13 +12,13 @@ from typing import Any
 from research.core.config import flatten
 from research.host import run_files, storage
 from research.host.errors import UserError
-from research.host.run_files import COUNT, NUMBER, OBJECT, TEXT, Kind, Shape
+from research.host.run_files import COUNT, FINITE, OBJECT, TEXT, Kind, Shape
 
 ABSENT = "(absent)"
 Series = dict[str, list[tuple[int, float]]]
-_SEED = Shape({"sha256": TEXT}, {"seconds": run_files.maybe(NUMBER), "commit": run_files.maybe(TEXT)})
+_SEED = Shape({"sha256": TEXT}, {"seconds": run_files.maybe(FINITE), "commit": run_files.maybe(TEXT)})
 _SEEDS = run_files.many(
-    Kind("an object with a text 'sha256' and a number or null 'seconds'", lambda v: not _SEED.fault(v))
+    Kind("an object with a text 'sha256' and a finite number or null 'seconds'", lambda v: not _SEED.fault(v))
 )
 RECORD = Shape(  # run.json beside the logs of a reproduction
     {"config": OBJECT, "seeds": _SEEDS},

@@ -46,7 +46,10 @@ def _log_problems(folder: Path, known: dict[str, dict[str, Any]]) -> list[str]:
         for key, (today, logged) in rundir.differences([now, then]).items()
     ]
     sums = {f"seed_{k}.jsonl": seed["sha256"] for k, seed in enumerate(run["seeds"])}
-    logs = {log.name: ledger.sha256(log) for log in ledger.seed_logs(folder)}
+    try:
+        logs = {log.name: ledger.sha256(log) for log in ledger.seed_logs(folder)}
+    except UserError as error:
+        return [*found, str(error)]
     for log in sorted(sums.keys() | logs.keys()):
         if log not in logs or log not in sums:
             found.append(f"{log} is {'missing' if log not in logs else 'not in run.json'}")

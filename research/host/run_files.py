@@ -31,6 +31,7 @@ def _is_number(value: Any) -> bool:
 
 TEXT = Kind("a text", lambda v: isinstance(v, str))
 NUMBER = Kind("a number", _is_number)
+FINITE = Kind("a finite number", lambda v: _is_number(v) and abs(v) < float("inf"))
 COUNT = Kind("a whole number from 0", lambda v: type(v) is int and 0 <= v <= MOST)
 OBJECT = Kind("an object", lambda v: isinstance(v, dict))
 
@@ -91,7 +92,7 @@ CONFIG = Shape(
 METRICS = Shape({"step": COUNT, "split": TEXT, "values": each(maybe(NUMBER))})
 TIMING = Shape(
     {"step": COUNT},
-    {"seconds": NUMBER, "examples_per_s": maybe(NUMBER), "tokens_per_s": maybe(NUMBER), "mfu": maybe(NUMBER)},
+    {"seconds": FINITE, "examples_per_s": maybe(NUMBER), "tokens_per_s": maybe(NUMBER), "mfu": maybe(NUMBER)},
 )
 REPORT = Shape(
     {}, {"lines": many(TEXT), "baselines": each(each(NUMBER)), "final": each(NUMBER), "units": each(TEXT)}

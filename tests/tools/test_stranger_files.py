@@ -1,11 +1,15 @@
 """Files of a run directory that were edited or damaged: one line that names the file and the fault, never a traceback."""
 
+import hashlib
 import json
 import shutil
+from unittest.mock import Mock
 
 import pytest
 
-from tools import cli
+from research.host.errors import UserError
+from research.host.records import Records
+from tools import ask, cli
 
 TINY = "language_model/tiny"
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 60
@@ -136,7 +140,7 @@ FILES = {
     "timing of text": (
         "timing.jsonl",
         '{"step": 1, "seconds": "long"}\n',
-        "timing.jsonl, line 1: 'seconds': wanted a number",
+        "timing.jsonl, line 1: 'seconds': wanted a finite number",
     ),
     "timing without step": ("timing.jsonl", '{"seconds": 1}\n', "timing.jsonl, line 1: 'step' is missing"),
     "timing rates": ("timing.jsonl", '{"step": 1, "mfu": [1]}\n', "timing.jsonl, line 1: 'mfu': wanted a number"),
@@ -205,6 +209,40 @@ def test_a_resumed_run_says_which_lines_it_could_not_read(run, trained, capsys, 
     assert (run / "metrics.jsonl").read_bytes() == whole and (run / "metrics.jsonl.unreadable").read_bytes() == text
 
 
+# The terminal
+
+
+def test_a_path_in_a_mistake_is_one_line(tmp_path, capsys):
+    assert cli.main(["report", str(tmp_path / "a\x1b[2J\nb")]) == 2
+    err = capsys.readouterr().err
+    assert r"a\x1b[2J\nb" in err.replace("\\\\", "\\") and "\x1b" not in err and err.count("\n") == 1
+    assert cli.main(["a\x9bb"]) == 2
+    assert "\x9b" not in capsys.readouterr().err
+
+
+def test_what_a_model_writes_is_shown(run, monkeypatch, capsys):
+    from experiments.language_model import train
+
+    monkeypatch.setattr(train, "sample", lambda *args, **how: iter(["a\x1b[2J\n", "\tb\u202e"]))
+    assert cli.main(["sample", str(run)]) == 0
+    assert capsys.readouterr().out == "a\\x1b[2J\n\tb\\u202e\n"
+
+
+def test_predictions_stay_json(run, tmp_path, capsys):
+    file = tmp_path / "a\x9b\u202e.txt"
+    file.write_text("the quick")
+    assert cli.main(["predict", str(run), str(file)]) == 0
+    out = capsys.readouterr().out
+    assert json.loads(out)["file"] == str(file) and "\x9b" not in out and "\u202e" not in out
+
+
+def test_notes_and_names_of_a_run_are_shown(tmp_path, capsys):
+    records = Records(tmp_path, 0, 1, True)
+    records.say("a\x1b[2J\u202e")
+    records.close()
+    assert capsys.readouterr().out == "a\\x1b[2J\\u202e\n"
+
+
 # Links
 
 
@@ -250,3 +288,34 @@ def test_an_export_replaces_a_link(run, tmp_path):
         (run / name).symlink_to(tmp_path / "victim")
     assert cli.main(["export", str(run)]) == 0
     assert (tmp_path / "victim").read_text() == "mine" and not (run / "predict.stablehlo").is_symlink()
+
+
+@pytest.mark.parametrize("words", [["sample"], ["explain", "--text=a"]], ids=["sample", "explain"])
+def test_pictures_are_not_written_out_of_the_run(run, tmp_path, monkeypatch, capsys, words):
+    (tmp_path / "other").mkdir()
+    (run / "samples").rename(tmp_path / "samples")
+    (run / "samples").symlink_to(tmp_path / "other")
+    if words == ["explain", "--text=a"]:  # of a run that would be explained
+        monkeypatch.setattr(
+            "tools.runs.load", lambda *_: (Mock(**{"predictor.inputs": {"tokens": 1, "length": 1}}), None, 1)
+        )
+        monkeypatch.setattr("tools.explain.explain", lambda *_: None)
+    assert cli.main([words[0], str(run), *words[1:]]) == 2
+    assert "samples: a link that leads out of the run directory" in capsys.readouterr().err
+    assert not list((tmp_path / "other").iterdir())
+
+
+def test_an_answerer_s_threshold_is_read_as_a_number(tmp_path):
+    digest = hashlib.sha256(json.dumps({"step": 1}).encode()).hexdigest()[:12]
+    (tmp_path / "ask").mkdir()
+    path = tmp_path / "ask" / f"{digest}.json"
+    for text, fault in (
+        ("[]", "wanted an object"),
+        ('{"temperature": 1}', "missing"),
+        ('{"temperature": "a"}', "missing"),
+    ):
+        path.write_text(text)
+        with pytest.raises(UserError, match=f"{digest}.json: .*{fault}"):
+            ask._calibration(tmp_path, {"step": 1}, None, None, None)
+    path.write_text('{"temperature": 1.5, "threshold": 0.5}')
+    assert ask._calibration(tmp_path, {"step": 1}, None, None, None) == {"temperature": 1.5, "threshold": 0.5}

@@ -125,6 +125,18 @@ def test_a_name_is_not_taken_for_a_path(make_run, tmp_path):
     assert "--config.seed" not in report.write([run]).read_text()
 
 
+@pytest.mark.parametrize("values", [(5e-324, 1e99), (-1e308, 1e308), (1e-300, 2.0), (0, 1e100), (10**300, 1)])
+def test_values_of_any_size_are_drawn(make_run, tmp_path, values):
+    logged = [(2**53 - step, "train", {"loss": value}) for step, value in zip((1, 0), values, strict=True)]
+    run = make_run(tmp_path / "run", logged)
+    row = {"step": 2**53, "seconds": 1e300, "examples_per_s": values[1], "mfu": 10**300}
+    (run / "timing.jsonl").write_text(json.dumps(row) + "\n")
+    (run / "report.json").write_text(
+        json.dumps({"baselines": {"train/loss": {"a": 1e308}}, "final": {"train/loss": 10**300}})
+    )
+    assert "1.000e300".replace("1.000", "1") in report.write([run]).read_text()
+
+
 # Links
 
 
