@@ -15,6 +15,7 @@ from jax.experimental import multihost_utils
 from experiments import options
 from research.core import config
 from research.host import cluster, cpu, determinism, device, processes
+from research.host.escape import visible
 from research.host.exits import guarded
 
 
@@ -70,7 +71,7 @@ def main(train: Callable) -> None:
         args, changes = options.parse(sys.argv[1:], parser)
         name = args.config if args.config.endswith(".json") else f"{family}/{args.config}"
         if folder := run(train, config.load(name, changes), args):
-            print(folder)
+            print(visible(folder))
         return 0
 
     sys.exit(guarded(go))

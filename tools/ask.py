@@ -15,11 +15,15 @@ from experiments.options import whole
 from experiments.question_answering import answering
 from research.data import documents
 from research.evals import answers
+from research.host import figures, run_files
 from research.host.errors import UserError
+from research.host.escape import TEXT, visible
 from research.host.records import write_json
+from research.host.run_files import FINITE, Shape
 from research.models.bm25 import BM25
 from tools import rundir, runs
 
+CHOSEN = Shape({"temperature": FINITE, "threshold": FINITE})  # of RUN/ask/*.json
 AROUND = 60  # characters shown on either side of an answer
 
 
@@ -48,10 +52,10 @@ def main(argv: list[str]) -> int:
     of = {"step": step, "retriever": name, "passages": count, "accuracy": reader.accuracy}
     chosen = _calibration(Path(args.run), of, e, state.variables, search)
     for line in skipped:
-        print(f"left out {line}", file=sys.stderr)
+        print(f"left out {visible(line)}", file=sys.stderr)
     answerer = answering.Answerer(reader, state.variables, [p.text for p in passages], search, count)
     for question in [args.question] if args.question is not None else _asked():
-        print(_answer(answerer, passages, chosen, reader.null, question))
+        print(visible(_answer(answerer, passages, chosen, reader.null, question), keep=TEXT))
     return 0
 
 
@@ -89,11 +93,11 @@ def _search(retriever: str) -> tuple[answering.Search, str]:
 
 def _calibration(run: Path, of: dict[str, Any], e: Any, variables: Any, search: answering.Search) -> dict[str, Any]:
     """What was chosen for this checkpoint, retriever and number of passages; chosen now where it was not before."""
-    path = run / "ask" / f"{hashlib.sha256(json.dumps(of).encode()).hexdigest()[:12]}.json"
+    path = run_files.inside(run, f"ask/{hashlib.sha256(json.dumps(of).encode()).hexdigest()[:12]}.json")
     if path.is_file():
-        return json.loads(path.read_text())
+        return run_files.read_object(path, CHOSEN)
     data, reader = e.context
-    print(f"choosing temperature and threshold on validation questions, once: {path}", file=sys.stderr)
+    print(f"choosing temperature and threshold on validation questions, once: {visible(path)}", file=sys.stderr)
     parts = {k: answering.measure(reader, variables, v, search, of["passages"]) for k, v in data.parts.items()}
     chosen = {"of": of, **answering.calibrate(reader, parts.pop("valid"), parts)}
     path.parent.mkdir(exist_ok=True)
@@ -101,7 +105,9 @@ def _calibration(run: Path, of: dict[str, Any], e: Any, variables: Any, search: 
     _draw(chosen, path.with_suffix(".png"))
     for name, curve in chosen["curves"].items():
         right = "none" if curve["right"] is None else f"{curve['right']:.3f}"
-        print(f"{name}: answers {curve['answered']:.3f} of the questions, {right} of them right", file=sys.stderr)
+        print(
+            f"{visible(name)}: answers {curve['answered']:.3f} of the questions, {right} of them right", file=sys.stderr
+        )
     return chosen
 
 
@@ -116,7 +122,7 @@ def _draw(chosen: dict[str, Any], path: Path) -> None:
     axes.set(xlabel="share of questions answered", ylabel="share of answers right", xlim=(0, 1), ylim=(0, 1.02))
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=120)
+    figures.save(figure, path, dpi=120)
 
 
 def _asked():

@@ -11,6 +11,7 @@ import numpy as np
 
 from research.host import manifest
 from research.host.errors import UserError
+from research.host.escape import visible
 from research.interop import checkpoint_files as files
 from research.interop.checkpoint_files import Checkpoint
 from tools import checkpoint_copy
@@ -64,9 +65,9 @@ def _run(args: argparse.Namespace) -> int:
     if args.verb == "average":
         from tools import checkpoint_average  # builds the experiment: models, optimisers and data
 
-        print(checkpoint_average.write(args.run, args.last, args.out))
+        print(visible(checkpoint_average.write(args.run, args.last, args.out)))
         return 0
-    print(checkpoint_copy.copy(args.source, args.target))
+    print(visible(checkpoint_copy.copy(args.source, args.target)))
     return 0
 
 
@@ -140,7 +141,7 @@ def show(text: str, pattern: str = "") -> int:
         adds = (1, x.size, x.nbytes, s.norm**2, s.bad)
         top = name.partition("/")[0]
         totals[top] = [a + b for a, b in zip(totals.get(top, [0.0] * 5), adds, strict=True)]
-    print(f"{one.path}  step {one.step:,}  {one.kind}")
+    print(f"{visible(one.path)}  step {one.step:,}  {one.kind}")
     print("\n".join(_aligned(rows, "<<<>>>>>")))
     heading = ("in all", "leaves", "elements", "MB", "L2 norm", "not finite")
     sums = [
@@ -191,7 +192,9 @@ def diff(text_a: str, text_b: str) -> int:
         said[name] = difference(x, y)
     print("\n".join(_aligned([(name, said[name] or "equal to the bit") for name in names], "<<")))
     unlike = sum(map(bool, said.values()))
-    print(f"\n{a.path} and {b.path}: {len(names) - unlike:,} of {len(names):,} leaves are equal to the bit")
+    print(
+        f"\n{visible(a.path)} and {visible(b.path)}: {len(names) - unlike:,} of {len(names):,} leaves are equal to the bit"
+    )
     return int(unlike > 0)
 
 
@@ -219,15 +222,15 @@ def verify(text: str) -> int:
     folder, which = files.split(text)
     found = [files.choose(text)] if which else files.find(folder)
     looked = [one for one in found if one.whole or which]
-    damaged, width = 0, max((len(str(one)) for one in looked), default=0)
+    damaged, width = 0, max((len(visible(one)) for one in looked), default=0)
     for one in looked:
         lines = files.verify(one)
         gone = not one.path.exists()  # a run that goes on has removed it
         damaged += bool(lines) and not gone
-        print(f"{one!s:{width}}  {'gone' if gone else 'DAMAGED' if lines else _whole(one)}", flush=True)
-        print("".join(f"    {line}\n" for line in lines if not gone), end="")
+        print(f"{visible(one):{width}}  {'gone' if gone else 'DAMAGED' if lines else _whole(one)}", flush=True)
+        print("".join(f"    {visible(line)}\n" for line in lines if not gone), end="")
     if beside := [str(one) for one in found if one not in looked]:
-        print(f"set aside or half-written, not looked into: {', '.join(beside)}")
+        print(f"set aside or half-written, not looked into: {visible(', '.join(beside))}")
     if not looked:
         print("there is no other")
     elif damaged:
@@ -245,6 +248,7 @@ def _whole(one: Checkpoint) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]], sides: str) -> list[str]:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(sides))]
-    cells = (zip(row, sides, widths, strict=True) for row in rows)
+    shown = [[visible(cell) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in shown) for i in range(len(sides))]
+    cells = (zip(row, sides, widths, strict=True) for row in shown)
     return ["  ".join(f"{cell:{side}{width}}" for cell, side, width in row).rstrip() for row in cells]

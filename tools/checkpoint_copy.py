@@ -4,17 +4,16 @@ Of a run directory the config, the vocabulary and the logs up to the newest step
 goes on from there. One of `best` is for evaluate, sample and export: training would begin at 0 there.
 """
 
-import json
 import shutil
 from pathlib import Path
 
-from research.host import manifest, storage
+from research.host import manifest, run_files, storage
 from research.host.errors import UserError
-from research.host.records import write_errors, write_text
+from research.host.records import lines_until, write_bytes, write_errors
 from research.interop import checkpoint_files as files
 from research.interop.checkpoint_files import VOCABULARY, Checkpoint
 
-CONFIG, LOGS = "config.json", ("metrics.jsonl", "timing.jsonl")
+CONFIG = "config.json"
 ABOUT = (CONFIG, VOCABULARY)  # what a run's checkpoints mean nothing without
 
 
@@ -47,7 +46,7 @@ def _with_best(one: Checkpoint, folder: Path) -> list[Checkpoint]:
     """A checkpoint of a run, and the best one that it refers to, where that is still kept."""
     try:
         step = one.json("meta")["tracker"]["step"] if one.kind != "best" else None
-    except (OSError, ValueError, LookupError, TypeError):
+    except (UserError, LookupError, TypeError):
         step = None
     return [one, *(best for best in files.find(folder) if best.kind == "best" and best.step == step)]
 
@@ -66,32 +65,28 @@ def _fill(part: Path, folder: Path, found: list[Checkpoint]) -> None:
     for one in found:
         place = _place(part, folder, one)
         try:
-            shutil.copytree(one.path, place)
+            shutil.copytree(one.path, place, symlinks=True)  # there is none: `verify` names links as damage
         except shutil.Error as e:
             raise UserError(f"cannot copy {one.path}: {e.args[0][0][2]}") from None
         if manifest.scan(place) != manifest.scan(one.path):
             raise UserError(f"{place} is not what {one.path} is; was that being written?")
     copy_about(folder, part)
-    if (folder / CONFIG).exists():
+    if (part / CONFIG).exists():
         last = max([one.step for one in found if one.kind != "best"] or [one.step for one in found])
-        for name in LOGS:
-            if (folder / name).exists():
-                write_text(part / name, _until(folder / name, last))
+        for name in run_files.LOGS:
+            if (log := run_files.inside(folder, name)).exists():
+                _copy_log(log, part, last)
 
 
 def copy_about(folder: Path, part: Path) -> None:
     for name in ABOUT:
-        if (folder / name).exists():
-            shutil.copyfile(folder / name, part / name)
+        if (file := run_files.inside(folder, name)).exists():
+            write_bytes(part / name, run_files.read_bytes(file))
 
 
-def _until(log: Path, step: int) -> str:
-    """The whole lines up to a step."""
-    kept = []
-    for line in log.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
-        try:
-            if line.endswith("\n") and json.loads(line)["step"] <= step:
-                kept.append(line)
-        except (ValueError, LookupError, TypeError):
-            continue
-    return "".join(kept)
+def _copy_log(log: Path, part: Path, step: int) -> None:
+    """The lines up to a step; those that cannot be read beside them, as a resumed run keeps them."""
+    kept, unreadable, _ = lines_until(log, step)
+    write_bytes(part / log.name, kept)
+    if unreadable:
+        write_bytes(part / f"{log.name}.unreadable", unreadable)

@@ -10,6 +10,7 @@ import sys
 
 from research.host import cpu
 from research.host.errors import nearest
+from research.host.escape import visible
 from research.host.exits import guarded
 
 VERBS = {
@@ -47,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     verb, *rest = argv
     if verb not in VERBS:
-        print(f"almanac: there is no verb {verb!r}{nearest(verb, VERBS)}", file=sys.stderr)
+        print(visible(f"almanac: there is no verb {verb!r}{nearest(verb, VERBS)}"), file=sys.stderr)
         return 2
     cpu.tune()
     module = f"tools.{verb}{'_' * keyword.iskeyword(verb)}"

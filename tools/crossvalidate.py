@@ -9,6 +9,7 @@ from typing import Any
 from experiments import options
 from research.core import config
 from research.host.errors import UserError
+from research.host.escape import visible
 from research.host.records import write_json
 from tools import ledger, rundir, train
 
@@ -32,7 +33,7 @@ def cross_validate(name: str, folds: int, workdir: Path, metric: str, overrides:
     values = []
     for fold in range(folds):
         path = workdir / f"fold_{fold}"
-        print(f"{name}: fold {fold} of 0..{folds - 1} in {path}", flush=True)
+        print(f"{name}: fold {fold} of 0..{folds - 1} in {visible(path)}", flush=True)
         train.run(name, [*overrides, f"data.folds={folds}", f"data.fold={fold}"], path)
         values.append(ledger.select(rundir.series(path / "metrics.jsonl"), metric, rule))
     found = {
@@ -57,5 +58,7 @@ def main(argv: list[str]) -> int:
     workdir = args.workdir or Path(options.DEFAULT_ROOT) / "crossvalidate" / args.name
     found = cross_validate(args.name, folds, workdir, args.metric, overrides)
     each = ", ".join(f"{value:.4f}" for value in found["values"])
-    print(f"{found['metric']} {found['mean']:.4f} ± {found['sd']:.4f} ({folds} folds: {each}), by {found['select']}")
+    print(
+        f"{visible(found['metric'])} {found['mean']:.4f} ± {found['sd']:.4f} ({folds} folds: {each}), by {found['select']}"
+    )
     return 0

@@ -4,8 +4,6 @@ import io
 import math
 import re
 from collections.abc import Sequence
-from html import escape
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -15,6 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from research.host import figures
+from research.host.escape import visible
+from research.host.markup import Markup, tag
 from tools.rundir import RunDir
 
 # One hue a run, equally dark on paper; the second of each pair is for a dark page.
@@ -32,7 +33,8 @@ INK, QUIET, RULE, PAPER = "#33312e", "#77736c", "#e4e0d9", "#fdfcfa"
 DASHES: dict[str, Any] = {"valid": "-", "train": "-", "test": ":", "": "-"}
 STEPS = (1, 2, 2.5, 5, 10)
 RATES = {"examples_per_s": "examples/s", "tokens_per_s": "tokens/s", "mfu": "MFU, %"}
-MOST = 12  # small multiples before a picture becomes a wall
+MOST = 12  # small multiples, or names in a legend, before a picture becomes a wall
+DRAWN = 1e100  # a value larger in size has no place on an axis; the tables have it
 
 
 HEADLINES = ("loss", "frechet", "modes")  # of those measured, the first has the main panel
@@ -60,8 +62,8 @@ def labels(runs: Sequence[RunDir]) -> list[str]:
     return [str(run.path) for run in runs]
 
 
-def png(runs: Sequence[RunDir], path: Path) -> Path:
-    """All panels on one sheet, 1,280 pixels wide."""
+def png(runs: Sequence[RunDir]) -> bytes:
+    """All panels on one sheet, 1,280 pixels wide, as a PNG file."""
     main, *small = panels(runs)
     handles = [_handle(*entry) for entry in key(runs)]
     columns = min(len(handles), 5)
@@ -72,7 +74,7 @@ def png(runs: Sequence[RunDir], path: Path) -> Path:
         FigureCanvasAgg(figure)
         height = figure.get_figheight()
         title = runs[0].name if len({run.name for run in runs}) == 1 else f"{len(runs)} runs"
-        figure.text(0.65 / 8, 1 - 0.42 / height, title, fontsize=14)
+        figure.text(0.65 / 8, 1 - 0.42 / height, figures.label(title), fontsize=14)
         figure.legend(
             handles=handles,
             loc="upper left",
@@ -88,8 +90,7 @@ def png(runs: Sequence[RunDir], path: Path) -> Path:
         for i, name in enumerate(small):
             left, down = 0.65 + 2.575 * (i % 3), top + 3.8 + 2.05 * (i // 3)
             _panel(_axes(figure, left, down, 1.95, 1.3), runs, name)
-        figure.savefig(path, format="png", metadata={"Software": None})
-    return path
+        return figures.png(figure, metadata={"Software": None})
 
 
 def _axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
@@ -99,10 +100,10 @@ def _axes(figure: Figure, left: float, top: float, width: float, height: float) 
     return figure.add_axes(box)
 
 
-def svg(runs: Sequence[RunDir], name: str, wide: bool) -> str:
+def svg(runs: Sequence[RunDir], name: str, wide: bool) -> Markup:
     """One panel as an inline <svg>, its colours the page's CSS variables."""
     style = _style(12 if wide else 11)
-    style |= {"svg.fonttype": "none", "svg.hashsalt": name}
+    style |= {"svg.fonttype": "none", "svg.hashsalt": visible(name)}
     with mpl.rc_context(style):
         width, height = (9.2, 4.0) if wide else (4.4, 2.3)
         figure = Figure((width, height))
@@ -111,18 +112,28 @@ def svg(runs: Sequence[RunDir], name: str, wide: bool) -> str:
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", buffer.getvalue(), flags=re.S)
-    text = re.sub(
-        r' (?:width|height)="[\d.]+pt"| xmlns(?::\w+)?="[^"]*"| version="1.1"',
-        "",
-        text[text.index("<svg") :],
-    )
-    text = re.sub(r'<g id="[\w.]+_\d+">', "<g>", text)
-    text = re.sub(r"font(?:-family)?: [^;\"]*'[^;\"]*;? ?", _only_size, text)
+    content = text[text.index(">", text.index("<svg")) + 1 : text.rindex("</svg>")]
+    # Inside tags alone: what stands between them are names, escaped by matplotlib.
+    content = re.sub("<[^>]*>", lambda found: _themed(found[0]), content)
+    box = re.search(r'viewBox="[0-9. ]+"', text)[0].split('"')[1]
+    return tag("svg", Markup(content), role="img", aria_label=_title(runs, name), viewBox=box)
+
+
+def _themed(element: str) -> str:
+    """A tag of matplotlib's SVG with the page's variables for colours, and without the names that pages do not need."""
+    element = re.sub(r' (?:width|height)="[\d.]+pt"| xmlns(?::\w+)?="[^"]*"| version="1.1"', "", element)
+    element = re.sub(r'<g id="[\w.]+_\d+">', "<g>", element)
+    element = re.sub(r"font(?:-family)?: [^;\"]*'[^;\"]*;? ?", _only_size, element)
     variables = {INK: "ink", QUIET: "quiet", RULE: "rule", PAPER: "paper"}
-    variables |= {light: f"hue{i}" for i, (light, _) in enumerate(HUES)}
-    for colour, variable in variables.items():
-        text = text.replace(colour, f"var(--{variable})")
-    return text.replace("<svg", f'<svg role="img" aria-label="{escape(_title(runs, name))}"', 1)
+    variables |= {light: variable(i) for i, (light, _) in enumerate(HUES)}
+    for colour, name in variables.items():
+        element = element.replace(colour, f"var(--{name})")
+    return element
+
+
+def variable(hue: int | None) -> str:
+    """The CSS variable of a hue; of none, the quiet one."""
+    return "quiet" if hue is None else f"hue{hue}"
 
 
 def _only_size(font: re.Match[str]) -> str:
@@ -158,7 +169,6 @@ def _style(size: float) -> dict:
         "figure.facecolor": PAPER,
         "axes.facecolor": "none",
         "legend.fontsize": size - 1,
-        "text.parse_math": False,
         "path.simplify_threshold": 0.3,
     }
 
@@ -173,13 +183,14 @@ def _title(runs: Sequence[RunDir], name: str) -> str:
 def _panel(axes: Axes, runs: Sequence[RunDir], name: str, wide: bool = False) -> None:
     """Every run's splits of one metric, or one rate, with baselines as dashed lines."""
     title = _title(runs, name)
-    axes.set_title(title if len(title) < 22 or wide else f"{title[:18]}...")
+    axes.set_title(figures.label(title, figures.MOST if wide else 21))
     values, last = [], 1
     for i, run in enumerate(runs):
         hue, lines = HUES[i % len(HUES)][0], _lines(run, name)
         for split, points in lines:
-            steps, ys = zip(*points, strict=True)
-            values += [y for y in ys if math.isfinite(y)]
+            steps = [step for step, _ in points]
+            ys = [y if abs(y) < DRAWN else math.nan for _, y in points]
+            values += [y for y in ys if y == y]
             last = max(last, steps[-1])
             faint = split in ("train", "") and (len(lines) > 1 or len(ys) > 30)
             axes.plot(
@@ -210,7 +221,7 @@ def _panel(axes: Axes, runs: Sequence[RunDir], name: str, wide: bool = False) ->
     for label, value in baselines.items():
         axes.axhline(value, color=QUIET, linewidth=1, linestyle=(0, (4, 3)), zorder=1.5)
         axes.annotate(
-            f"{label} {tidy(f'{value:.4g}')}",
+            f"{figures.label(label)} {tidy(f'{value:.4g}')}",
             (1, value),
             xytext=(-1, 3),
             ha="right",
@@ -257,6 +268,7 @@ def _baselines(runs: Sequence[RunDir], name: str) -> dict[str, float]:
         for metric, known in run.said.get("baselines", {}).items()
         if metric.partition("/")[2] == name
         for label, value in known.items()
+        if abs(value) < DRAWN
     }
 
 
@@ -265,7 +277,7 @@ def key(runs: Sequence[RunDir]) -> list[tuple[str, int | None, str]]:
     splits = dict.fromkeys(name.partition("/")[0] for run in runs for name in run.drawn())
     many = len(runs) > 1
     names = [(label, i % len(HUES), "") for i, label in enumerate(labels(runs))] if many else []
-    return names + [(split, None if many else 0, split) for split in splits]
+    return names + [(split, None if many else 0, split) for split in list(splits)[:MOST]]
 
 
 def _handle(label: str, hue: int | None, split: str) -> Line2D:
@@ -274,7 +286,7 @@ def _handle(label: str, hue: int | None, split: str) -> Line2D:
         [],
         [],
         color=QUIET if hue is None else HUES[hue][0],
-        label=label,
+        label=figures.label(label),
         linestyle=DASHES.get(split, "--"),
         linewidth=1.1 if train else 2.2,
         alpha=0.55 if train else 1,
@@ -283,6 +295,8 @@ def _handle(label: str, hue: int | None, split: str) -> Line2D:
 
 def number(value: float) -> str:
     """Four digits that count: 1.507, 0.9310, 12,345, 20."""
+    if abs(value) >= 1e15:
+        return tidy(f"{value:.3e}")
     if not math.isfinite(value) or value == int(value) or abs(value) >= 1000:
         return tidy(f"{value:,.0f}")
     return tidy(f"{value:#.4g}" if abs(value) >= 0.001 else f"{value:.3e}")

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from research.data.mirror import data_folder
 from research.host import cpu
+from research.host.escape import visible
 
 PACKAGES = (
     *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain"),
@@ -48,9 +49,9 @@ def main(argv: Sequence[str]) -> int:
     faults = 0
     for row in _hosts(argv) if several else _run(args.run) if args.run else examine():
         faults += bool(row.remedy)
-        print(_fill(f"{row.name:20} ", row.value), flush=True)
+        print(_fill(f"{visible(row.name):20} ", visible(row.value)), flush=True)
         if row.remedy:
-            print(_fill(f"{'':20} ", f"WRONG: {row.remedy}"), flush=True)
+            print(_fill(f"{'':20} ", f"WRONG: {visible(row.remedy)}"), flush=True)
     print("all is well" if not faults else f"{faults} wrong; each has its remedy above")
     return int(faults > 0)
 

@@ -1,12 +1,11 @@
 """`almanac doctor DIR`: whether a run directory is whole, and from which step a start would go on. Trains nothing."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from research.core import config
-from research.host import attempts, lock, storage
+from research.host import attempts, lock, run_files, storage
 from research.host.errors import UserError
 from research.interop import checkpoint_files as files
 from research.interop.checkpoint_files import Checkpoint
@@ -19,15 +18,17 @@ def examine(workdir: str) -> Iterator[Row]:
     yield _directory(folder, workdir)
     if not (folder / "config.json").is_file():
         return
-    about = _about(folder / "config.json")
-    yield configuration(about)
+    about, fault = _about(folder)
+    yield (
+        configuration(about) if about else Row("config", fault, "restore it from a copy; nothing can resume without it")
+    )
     found = files.find(folder) if _holds(folder) else []
     faults = {one: files.verify(one) for one in found if one.whole}
     sound = [one for one, lines in faults.items() if not lines and one.kind != "best"]
     yield from (_checkpoint(one, lines, sound) for one, lines in faults.items() if one.path.exists())
     yield from _beside(found)
     newest = max(sound, key=lambda one: one.step, default=None)
-    run = about.get("config") if isinstance(about.get("config"), dict) else {}
+    run = about.get("config", {})
     done, total = newest.step if newest else 0, run.get("num_steps")
     over = newest is not None and (done == total or _stopped(newest))
     if isinstance(total, int) and done > total:
@@ -58,22 +59,20 @@ def _holds(folder: Path) -> bool:
 # config.json
 
 
-def _about(path: Path) -> dict[str, Any]:
+def _about(folder: Path) -> tuple[dict[str, Any], str]:
+    """(config.json's object, ""), or ({}, what is wrong with the file)."""
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-        return about if isinstance(about, dict) else {}
-    except (OSError, ValueError):
-        return {}
+        return run_files.read_object(run_files.inside(folder, "config.json"), run_files.CONFIG), ""
+    except UserError as e:
+        return {}, str(e)
 
 
 def configuration(about: dict[str, Any]) -> Row:
     """Whether today's code knows the run's config: the same keys, of an experiment that is still there."""
-    if not isinstance(about.get("config"), dict):
-        return Row("config", "config.json is no run's config", "restore it from a copy; without it nothing can go on")
-    name, was, commit = about.get("name"), config.flatten(about["config"]), about.get("commit", "-")
+    name, was, commit = about.get("name"), config.flatten(about["config"]), about.get("commit") or "-"
     value = f"{name}, {len(was)} keys, by commit {commit}"
     try:
-        known = config.flatten(config.load(str(name)))
+        known = config.flatten(config.from_module(str(name)))
     except UserError as e:
         return Row("config", value, f"{e}; use commit {commit}")
     gone = [key for key in was if key not in known]
@@ -86,14 +85,13 @@ def configuration(about: dict[str, Any]) -> Row:
 
 def _history(about: dict[str, Any]) -> Iterator[Row]:
     """The attempts of a run, and those that resumed it with another config or other code."""
-    listed = about.get("attempts")
-    past = [attempt for attempt in listed if isinstance(attempt, dict)] if isinstance(listed, list) else []
+    past = about.get("attempts", [])
     if past:
         yield Row("attempts", str(len(past)))
     for attempt in past:
         for key, what in (("changed", "config changed"), ("edited", "code edited")):
-            if isinstance(attempt.get(key), list) and attempt[key]:
-                yield Row(f"at step {attempt.get('step')}", f"{what}: {attempts.few(list(map(str, attempt[key])))}")
+            if attempt.get(key):
+                yield Row(f"at step {attempt['step']}", f"{what}: {attempts.few(attempt[key])}")
 
 
 # Checkpoints
@@ -125,7 +123,8 @@ def _beside(found: list[Checkpoint]) -> Iterator[Row]:
 
 def _stopped(one: Checkpoint) -> bool:
     """Whether early stopping ended the run."""
-    return one.json("meta").get("tracker", {}).get("stopped", False)
+    tracker = one.json("meta").get("tracker")
+    return isinstance(tracker, dict) and bool(tracker.get("stopped"))
 
 
 # Logs
@@ -136,52 +135,45 @@ def log(path: Path, done: int, over: bool, every: int | None = None) -> Row:
     if not path.exists():
         remedy = "it is gone: restore it from a copy; a start goes on without the lines before" if done else ""
         return Row(path.name, "none", remedy)
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    cut = bool(lines) and not lines[-1].endswith("\n")
-    rows = [_parse(line) for line in lines[: len(lines) - cut]]
-    faults = _faults(rows, every if isinstance(every, int) else 0, done)
-    later = sum(row is not None and row[0] > done for row in rows)
-    notes = [f"{len(rows):,} lines"]
-    if later or cut:
-        words = [f"{later:,} of later steps than the newest whole checkpoint"] * bool(later) + ["one cut short"] * cut
+    try:
+        read = run_files.read_log(run_files.inside(path.parent, path.name), run_files.LOGS[path.name])
+    except UserError as e:
+        return Row(path.name, str(e), "restore it from a copy")
+    faults = _faults(read.lines, every if isinstance(every, int) else 0, done)
+    later = sum(line.row is not None and line.row["step"] > done for line in read.lines)
+    notes = [f"{len(read.lines):,} lines"]
+    if later or read.cut:
+        words = [f"{later:,} of later steps than the newest whole checkpoint"] * bool(later)
+        words += ["one cut short"] * bool(read.cut)
         notes.append(f"{' and '.join(words)}{'' if over else ': will be trimmed on resume'}")
         faults += ["the run is finished, and ends before these lines"] * over
     remedy = f"{'; '.join(faults[:3])}: restore it from a copy, or see what wrote it" if faults else ""
     return Row(path.name, "; ".join(notes), remedy)
 
 
-def _parse(line: str) -> tuple[int, str] | None:
-    """(step, split) of a line; None if it is none."""
-    try:
-        row = json.loads(line)
-        whole = isinstance(row["step"], int) and ("split" not in row or isinstance(row["values"], dict))
-        return (row["step"], row.get("split", "")) if whole else None
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return None
-
-
-def _faults(rows: list[tuple[int, str] | None], every: int, done: int) -> list[str]:
+def _faults(lines: list[run_files.Line], every: int, done: int) -> list[str]:
     found, seen, last = [], set(), 0
-    for number, row in enumerate(rows, 1):
-        if row is None:
-            found.append(f"line {number} is not whole")
+    for line in lines:
+        if line.row is None:
+            found.append(f"line {line.number}: {line.fault}")
             continue
+        step, split = row = line.row["step"], line.row.get("split", "")
         if row in seen:
-            found.append(f"line {number} repeats step {row[0]:,} {row[1]}".rstrip())
-        elif row[0] < last:
-            found.append(f"line {number} has step {row[0]:,} after {last:,}")
+            found.append(f"line {line.number} repeats step {step:,} {split}".rstrip())
+        elif step < last:
+            found.append(f"line {line.number} has step {step:,} after {last:,}")
         seen.add(row)
-        last = max(last, row[0])
-    absent = [step for step in range(every, done + 1, every) if (step, "train") not in seen] if every else []
+        last = max(last, step)
+    absent = [step for step in range(every, done + 1, every) if (step, "train") not in seen] if every > 0 else []
     return found + ([f"there is no line of step {absent[0]:,} train"] if absent else [])
 
 
 def _not_finite(folder: Path, done: int) -> Row:
     try:
-        about = json.loads((folder / "not_finite.json").read_text(encoding="utf-8"))
-        step, what = about["step"], about["what"]
-    except (OSError, ValueError, LookupError, TypeError) as e:
-        return Row("not finite", f"not_finite.json: {files.first_line(e)}", "remove it")
+        about = run_files.read_object(run_files.inside(folder, "not_finite.json"), run_files.NOT_FINITE)
+    except UserError as e:
+        return Row("not finite", str(e), "remove it")
+    step, what = about["step"], about["what"]
     past = done >= step
     remedy = "" if past else f"see `almanac replay {folder} --step {step}`; lower optim.peak_lr or set optim.clip_norm"
     return Row("not finite", f"step {step:,}: {what}{'; since passed' if past else ''}", remedy)

@@ -6,6 +6,7 @@ from typing import Any
 
 from research.core import config
 from research.host.errors import UserError, nearest
+from research.host.escape import visible
 from tools import rundir
 
 
@@ -37,12 +38,12 @@ def _values(e: Any, state: Any, split: str) -> dict[str, float]:
 
     sweep = e.evals[split]
     rows = [e.eval_step(state, sweep.batch(i)) for i in range(len(sweep))]
-    family = importlib.import_module(f"{config.EXPERIMENTS}.{e.cfg.name.split('/')[0]}.train")
+    family = importlib.import_module(f"{config.EXPERIMENTS}.{config.family(e.cfg.name)}.train")
     whole = family.scores(e, state, split) if hasattr(family, "scores") else {}  # of the split, not of its batches
     return {**metrics.reduce(jax.device_get(rows)), **whole}
 
 
 def _table(split: str, values: dict[str, float]) -> int:
     for name, value in values.items():
-        print(f"  {split}/{name:<20} {value:.4f}")
+        print(f"  {split}/{visible(name):<20} {value:.4f}")
     return 0

@@ -9,8 +9,10 @@ import jax
 import numpy as np
 
 from research.explain import attention, attributions, pages
+from research.host import run_files
 from research.host.errors import UserError, nearest
-from research.host.records import write_text
+from research.host.escape import visible
+from research.host.records import write_bytes, write_text
 from research.interop import weights
 from tools import rundir, runs
 
@@ -51,16 +53,16 @@ def main(argv: list[str]) -> int:
     if args.agreement:
         return _agreement(e, state, args.split)
     found = explain(e, state, args.text, args.method, args.called, args.steps)
-    out = args.out or Path(args.run) / "samples" / args.method
+    out = args.out or run_files.inside(Path(args.run), "samples") / args.method
     title = f"{e.cfg.name}, step {step:,}: {args.method.replace('_', ' ')}"
     out.parent.mkdir(parents=True, exist_ok=True)
     (name, picture), *_ = found.pictures.items()
-    pages.save(out.with_suffix(".png"), picture)
+    write_bytes(out.with_suffix(".png"), picture)
     write_text(out.with_suffix(".html"), pages.page(title, found.facts, found.words, found.scores, found.pictures))
-    print("\n".join(found.facts))
+    print("\n".join(map(visible, found.facts)))
     for word, score in zip(found.words, found.scores, strict=True):
-        print(f"  {score:>9.4f}  {word}")
-    print(f"{out.with_suffix('.html')}\n{out.with_suffix('.png')} ({name})")
+        print(f"  {score:>9.4f}  {visible(word)}")
+    print(f"{visible(out.with_suffix('.html'))}\n{visible(out.with_suffix('.png'))} ({name})")
     return 0
 
 
@@ -134,7 +136,7 @@ def _agreement(e: Any, state: Any, split: str) -> int:
     )
     for name, rows in _rows(e.context[0].classes, classes):
         if (values := tau[known & rows]).size:
-            print(f"  {name:<24} {values.mean():7.3f} ± {values.std():.3f}  ({values.size:,})")
+            print(f"  {visible(name):<24} {values.mean():7.3f} ± {values.std():.3f}  ({values.size:,})")
     return 0
 
 

@@ -11,7 +11,8 @@ from research.core.experiment import Experiment
 from research.core.state import TrainState
 from research.data.tokenizers import Tokenizer
 from research.host.errors import UserError
-from research.host.records import write_json
+from research.host.escape import visible
+from research.host.records import write_bytes, write_json
 from research.interop import huggingface, stablehlo, weights
 from research.interop.hf.tokenizer import can_write
 from tools import rundir, runs
@@ -38,7 +39,7 @@ def to_huggingface(args: argparse.Namespace, e: Experiment, state: TrainState, s
     """A folder of config.json, model.safetensors and, where there can be one, tokenizer.json."""
     out, tokenizer = args.out or Path(args.run) / "huggingface", _tokenizer(e)
     name = huggingface.write(out, weights.module(e), state.variables["params"], tokenizer)
-    print(f"{out}  {name}, step {step:,}; read back, equal to the bit")
+    print(f"{visible(out)}  {name}, step {step:,}; read back, equal to the bit")
     if tokenizer is not None and not can_write(tokenizer):
         print(
             f"no tokenizer.json: Hugging Face's have no {json.loads(tokenizer.to_json())['name']!r}; it takes token ids"
@@ -62,7 +63,7 @@ def to_stablehlo(args: argparse.Namespace, e: Experiment, state: TrainState, ste
     blob = stablehlo.export(e.predictor, state.variables)
     part = out.with_name(out.name + ".part")
     try:
-        part.write_bytes(blob)
+        write_bytes(part, blob)
         error = compare(e.predictor, state.variables, part)
         part.rename(out)
     except OSError as problem:
@@ -71,7 +72,7 @@ def to_stablehlo(args: argparse.Namespace, e: Experiment, state: TrainState, ste
         part.unlink(missing_ok=True)
     inputs = {k: {"shape": list(shape), "dtype": dtype} for k, (shape, dtype) in e.predictor.inputs.items()}
     write_json(out.with_suffix(".json"), {"step": step, "inputs": inputs, "platforms": list(stablehlo.PLATFORMS)})
-    print(f"{out}  {len(blob) / 1e6:.1f} MB, step {step:,}, largest difference after reading back {error:.1e}")
+    print(f"{visible(out)}  {len(blob) / 1e6:.1f} MB, step {step:,}, largest difference after reading back {error:.1e}")
     return 0
 
 

@@ -14,6 +14,7 @@ from research.core import config
 from research.core.run import Run
 from research.host import device
 from research.host.errors import UserError
+from research.host.escape import TEXT, visible
 from research.host.records import read_json, write_errors, write_json
 from research.interop import huggingface
 from research.interop.huggingface import Source
@@ -48,10 +49,10 @@ def main(argv: list[str]) -> int:
         with contextlib.redirect_stdout(said):
             begin(cfg, made)
         _settle(made, out)
-    print(f"{said.getvalue().replace(str(made), str(out))}\nNext:")
+    print(f"{visible(said.getvalue().replace(str(made), str(out)), keep=TEXT)}\nNext:")
     sample = ["sample"] if hasattr(runs.family(name), "sample") else []
     for words in (*sample, "evaluate", "export", f"train {out}/config.json --workdir"):
-        print(f"  almanac {words} {out}")
+        print(visible(f"  almanac {words} {out}"))
     return 0
 
 

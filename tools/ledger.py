@@ -21,6 +21,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from research.host import run_files
 from research.host.errors import UserError, nearest
 from research.host.records import write_text
 from tools import rundir
@@ -80,7 +81,7 @@ def seed_logs(folder: Path) -> list[Path]:
 
 def sha256(path: Path) -> str:
     """Checksum of a committed log, as run.json records it."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(run_files.read_bytes(run_files.inside(path.parent, path.name))).hexdigest()
 
 
 # ---- Arithmetic
@@ -171,11 +172,11 @@ def _ours(root: Path, name: str, target: dict[str, Any], values: list[float]) ->
 def cells(root: Path, name: str, target: dict[str, Any], link: str) -> list[str]:
     """One row of a table. `link` is what leads from the README to the folder of logs."""
     folder, values = results(root, name), measured(root, name, target)
-    run = rundir.read_json(folder / "run.json") if values else {}
+    run = rundir.read_json(folder / "run.json", rundir.RECORD) if values else {}
     word, cost = verdict(target, values), target.get("cost", "-")
     if word in ("met", "MISSED"):
         word += f" ({target['low']:g} to {target['high']:g})"
-    if known := [seed["seconds"] for seed in run.get("seeds", []) if seed["seconds"] is not None]:
+    if known := [seed["seconds"] for seed in run.get("seeds", []) if seed.get("seconds") is not None]:
         cost += f" (took {duration(statistics.fmean(known))} a seed)"
     source = ", ".join(filter(None, (target["paper"], target.get("table"))))
     parameters = run.get("parameters")

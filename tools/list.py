@@ -6,7 +6,11 @@ import shutil
 import sys
 
 from research.host.errors import UserError, nearest
+from research.host.escape import visible
+from research.host.run_files import COUNT, Shape, maybe
 from tools import ledger, rundir
+
+PARAMETERS = Shape({}, {"parameters": maybe(COUNT)})  # of run.json
 
 
 def lines(family: str | None = None, root=ledger.ROOT) -> list[str]:
@@ -36,7 +40,7 @@ def _row(root, name: str, config: dict) -> tuple[str, str, str, str, str]:
     """(config, parameters, published, cost, first line of its docstring); '-' where unknown."""
     family, _, short = name.partition("/")
     run = ledger.results(root, name) / "run.json"
-    parameters = rundir.read_json(run).get("parameters") if run.exists() else None
+    parameters = rundir.read_json(run, PARAMETERS).get("parameters") if run.exists() else None
     targets = ledger.targets(name, config)
     published = ", ".join(f"{t['metric']} {t['value']:g}" for t in targets if "value" in t)
     file = root / "experiments" / family / "configs" / f"{short}.py"
@@ -60,5 +64,5 @@ def main(argv: list[str]) -> int:
     parser.add_argument("family", nargs="?", help="only this family's")
     args = parser.parse_args(argv)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    print("\n".join(line[:width] for line in lines(args.family)))
+    print("\n".join(visible(line)[:width] for line in lines(args.family)))
     return 0

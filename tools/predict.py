@@ -1,8 +1,8 @@
 """`almanac predict RUN FILE...`"""
 
 import argparse
-import json
 
+from research.host.escape import json_line
 from tools import rundir
 
 
@@ -22,5 +22,5 @@ def main(argv: list[str]) -> int:
     fn = jax.jit(e.predictor.fn)
     for file in args.files:
         outputs = jax.device_get(fn(state.variables, e.predictor.encode(file)))
-        print(json.dumps({"file": file, **e.predictor.decode(outputs)}, ensure_ascii=False))
+        print(json_line({"file": file, **e.predictor.decode(outputs)}))
     return 0

@@ -23,9 +23,9 @@ from research.core import state as state_lib
 from research.core.checkpoint import Checkpoints
 from research.core.experiment import Experiment
 from research.core.guard import Guard
-from research.host import determinism, device, integrity, storage
+from research.host import determinism, device, integrity, run_files, storage
 from research.host.errors import UserError
-from research.host.records import read_json
+from research.host.escape import visible
 from tools import origins, runs
 
 
@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
         determinism.switch_on()
     device.choose(args.device)
     found = replay(args.run, args.step, args.checkpoint)
-    print("\n".join(lines(found)))
+    print("\n".join(map(visible, lines(found))))
     return 0 if found["finite"] else 1
 
 
@@ -63,7 +63,7 @@ def replay(folder: str | Path, step: int, checkpoint: int | None = None) -> dict
     e = runs.build(cfg.name, cfg)
     if not 1 <= step <= e.cfg.num_steps:
         raise UserError(f"--step={step}: {folder} has the steps 1 to {e.cfg.num_steps:,}")
-    about = read_json(folder / "config.json")
+    about = run_files.read_object(run_files.inside(folder, "config.json"), run_files.CONFIG)
     mesh, rules = _devices(e, about)
     with jax.set_mesh(mesh):
         state, start = _begin(folder, e, mesh, rules, step, checkpoint)
@@ -238,11 +238,10 @@ def _batch(e: Experiment, batch: Mapping, step: int) -> dict:
 
 def _logged(folder: Path, e: Experiment, step: int, ours: Mapping) -> dict | None:
     """{metric: (in the log, here)} of what differs, where the log has this step alone; else None."""
-    path = folder / "metrics.jsonl"
+    path = run_files.inside(folder, "metrics.jsonl")
     if e.cfg.log_every != 1 or not path.exists():
         return None
-    for line in path.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
+    for row in run_files.read_rows(path, run_files.METRICS):
         if (row["step"], row["split"]) == (step, "train"):
             both = {k: (v, ours[k]) for k, v in row["values"].items() if k in ours and v is not None}
             return {k: pair for k, pair in both.items() if pair[0] != pair[1]}

@@ -1,46 +1,50 @@
 """almanac report: one self-contained page for a run, or for several side by side.
 
-The page loads nothing and runs no script: styles, curves (SVG) and samples are in the file.
+The page loads nothing and runs no script: styles, curves (SVG) and samples are in the file. What it shows comes from run
+directories, which may be a stranger's: every element is made by research/host/markup.py.
 """
 
 import argparse
-import base64
 import json
 import re
 import shlex
 from collections.abc import Sequence, Set
-from html import escape
 from pathlib import Path
 from typing import Any
 
+from research.host import markup, run_files
 from research.host.errors import UserError
+from research.host.escape import visible
+from research.host.markup import Markup, tag
+from research.host.records import write_bytes, write_errors, write_text
 from tools import curves as draw
-from tools import rundir
+from tools import report_style, rundir
 from tools.rundir import ABSENT, RunDir
 
 LOWER = frozenset("loss nll perplexity ppl error errors mse rmse mae entropy bits wer cer fid ece kl".split())
 HIGHER = frozenset("accuracy acc bleu f1 em auc recall precision ndcg hit iou dice map ap elbo score r2".split())
 SAMPLES, CHARACTERS = 8, 6_000  # shown of each run; of each text
+NOTHING = Markup()
 
 
 def write(dirs: Sequence[str | Path], out: str | Path | None = None) -> Path:
     """Write report.html and curves.png of these runs; returns the page's path.
 
     They go to `out`; without it into the run's own directory, or for several runs into the
-    current one. The same runs give the same bytes.
+    current one. The same runs give the same bytes. Raises UserError if a run cannot be read or `out` not be written.
     """
     runs = [rundir.read(path) for path in dirs]
     out = Path(out) if out else runs[0].path if len(runs) == 1 else Path()
-    out.mkdir(parents=True, exist_ok=True)
-    draw.png(runs, out / "curves.png")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise UserError(f"--out={out}: cannot make this folder: {e.strerror}") from None
     page = out / "report.html"
-    page.write_text(_page(runs), encoding="utf-8")
+    picture, text = draw.png(runs), _page(runs)
+    with write_errors(out):
+        write_bytes(out / "curves.png", picture)
+        write_text(page, text)
     return page
-
-
-def curves(dirs: Sequence[str | Path], out: str | Path) -> Path:
-    """Draw the curves of these runs into the PNG file `out`."""
-    return draw.png([rundir.read(path) for path in dirs], Path(out))
 
 
 def _page(runs: list[RunDir]) -> str:
@@ -55,69 +59,61 @@ def _page(runs: list[RunDir]) -> str:
             parts.append(_section("Samples" if alone else f"Samples of {name}", samples))
     for run, name in zip(runs, names, strict=True):
         parts.append(_section("Provenance" if alone else f"Provenance of {name}", _provenance(run)))
-    body = "\n".join(parts)
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_css()}</style>\n</head>\n"
-        f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
-    )
+    return markup.page(title, report_style.css(), tag("main", markup.join(*parts, by="\n")))
 
 
-def _section(title: str, content: str) -> str:
-    return f"<section>\n<h2>{escape(title)}</h2>\n{content}\n</section>"
+def _section(title: str, content: Markup) -> Markup:
+    return tag("section", tag("h2", title), "\n", content)
 
 
 # ---- Parts of the page
 
 
-def _head(runs: list[RunDir], title: str) -> str:
+def _head(runs: list[RunDir], title: str) -> Markup:
     family, _, name = title.rpartition("/") if title.count("/") == 1 else ("", "", title)
-    facts, figures = [f"{len(runs)} runs"], ""
+    facts, figures = [f"{len(runs)} runs"], NOTHING
     if len(runs) == 1:
         run = runs[0]
         last = max(points[-1][0] for points in run.series.values())
         parameters = f"{run.parameters:,} parameters" if run.parameters else ""
         facts = [parameters, f"{last:,} steps", run.devices, _time(run)]
         chosen = [m for m in run.metrics() if not m.startswith("train/")][:4] or run.metrics()[:1]
-        figures = "".join(f"<div><dt>{escape(m)}</dt><dd>{draw.number(run.final(m))}</dd></div>" for m in chosen)
-        figures = f'<dl class="figures">{figures}</dl>'
+        each = [tag("div", tag("dt", m), tag("dd", draw.number(run.final(m)))) for m in chosen]
+        figures = tag("dl", *each, class_="figures")
     said = dict.fromkeys(line for run in runs for line in run.said.get("lines", []))
-    lines = "".join(f"<li>{_noted(line)}</li>" for line in said)
-    family = f"<small>{escape(family)}</small>" if family else ""
-    return (
-        f"<header>\n<h1>{family}{escape(name)}</h1>\n"
-        f"<p>{escape(' · '.join(filter(None, facts)))}</p>\n{figures}\n"
-        f"{f'<ul>{lines}</ul>' if lines else ''}\n</header>"
+    return tag(
+        "header",
+        tag("h1", tag("small", family) if family else NOTHING, name),
+        tag("p", " · ".join(filter(None, facts))),
+        figures,
+        tag("ul", *(tag("li", _noted(line)) for line in said)) if said else NOTHING,
     )
 
 
-def _noted(line: str) -> str:
+def _noted(line: str) -> Markup:
     """`label  words`, two spaces apart as the terminal shows them, with the label set off."""
     label, _, words = line.partition("  ")
-    return f"<i>{escape(label)}</i> {escape(words.strip())}" if words else escape(line)
+    return markup.join(tag("i", label), " ", words.strip()) if words else markup.join(line)
 
 
 def _time(run: RunDir) -> str:
     from tools.ledger import duration
 
-    taken = rundir.seconds(run.path)
-    return "" if taken is None else duration(taken)
+    return "" if run.seconds is None else duration(run.seconds)
 
 
-def _curves(runs: list[RunDir]) -> str:
-    keys = "".join(
-        f'<li><i class="{split}" style="--hue: var(--{"quiet" if hue is None else f"hue{hue}"})">'
-        f"</i>{escape(label)}</li>"
-        for label, hue, split in draw.key(runs)
-    )
+def _curves(runs: list[RunDir]) -> Markup:
+    keys = []
+    for label, hue, split in draw.key(runs):
+        line = tag("i", class_=split if split in draw.DASHES else None, style=f"--hue: var(--{draw.variable(hue)})")
+        keys.append(tag("li", line, label))
     main, *small = draw.panels(runs)
-    multiples = "".join(f"<div>{draw.svg(runs, name, wide=False)}</div>" for name in small)
-    return (
-        f'<figure>\n<ul class="key">{keys}</ul>\n'
-        f'<div class="wide">{draw.svg(runs, main, wide=True)}</div>\n'
-        f'<div class="narrow">{draw.svg(runs, main, wide=False)}</div>\n'
-        f'<div class="multiples">{multiples}</div>\n</figure>'
+    return tag(
+        "figure",
+        tag("ul", *keys, class_="key"),
+        tag("div", draw.svg(runs, main, wide=True), class_="wide"),
+        tag("div", draw.svg(runs, main, wide=False), class_="narrow"),
+        tag("div", *(tag("div", draw.svg(runs, name, wide=False)) for name in small), class_="multiples"),
     )
 
 
@@ -132,7 +128,7 @@ def best(metric: str, points: list[tuple[int, float]]) -> tuple[int, float] | No
     return (min if lower else max)(numbers, key=lambda point: point[1])
 
 
-def _numbers(runs: list[RunDir], names: list[str]) -> str:
+def _numbers(runs: list[RunDir], names: list[str]) -> Markup:
     rows = []
     for metric in dict.fromkeys(m for run in runs for m in run.metrics()):
         having = [(run, name) for run, name in zip(runs, names, strict=True) if metric in run.metrics()]
@@ -160,150 +156,80 @@ def _numbers(runs: list[RunDir], names: list[str]) -> str:
     )
 
 
-def _differences(runs: list[RunDir], names: list[str]) -> str:
+def _differences(runs: list[RunDir], names: list[str]) -> Markup:
     found = rundir.differences(run.config for run in runs)
     if not found:
-        return "<p>Nothing: the configs are the same.</p>"
+        return tag("p", "Nothing: the configs are the same.")
     return _table(["key", *names], [[key, *map(_value, values)] for key, values in found.items()])
 
 
-def _table(head: list[str], rows: list[list[str]], numeric: Set[int] = frozenset()) -> str:
-    def line(cells: list[str], tag: str) -> str:
-        return (
-            "<tr>"
-            + "".join(
-                f"<{tag}{' class=n' if i in numeric else ''}>{escape(cell)}</{tag}>" for i, cell in enumerate(cells)
-            )
-            + "</tr>"
-        )
+def _table(head: list[str], rows: list[list[str]], numeric: Set[int] = frozenset()) -> Markup:
+    def line(cells: list[str], kind: str) -> Markup:
+        return tag("tr", *(tag(kind, cell, class_="n" if i in numeric else None) for i, cell in enumerate(cells)))
 
-    body = "\n".join(line(row, "td") for row in rows)
-    return f'<div class="scroll"><table>\n<thead>{line(head, "th")}</thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'
+    body = tag("tbody", markup.join(*(line(row, "td") for row in rows), by="\n"))
+    return tag("div", tag("table", tag("thead", line(head, "th")), "\n", body), class_="scroll")
 
 
 def _value(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _samples(run: RunDir) -> str:
-    files = [f for f in (run.path / "samples").glob("*") if f.suffix in (".txt", ".png")]
-    files = rundir.in_order(files)
-    parts = []
-    for file in reversed(files[-SAMPLES:]):
-        caption = f"<figcaption>{escape(file.name)}</figcaption>"
-        if file.suffix == ".png":
-            data = base64.b64encode(file.read_bytes()).decode()
-            content = f'<img alt="{escape(file.name)}" src="data:image/png;base64,{data}">'
-        else:
-            text = file.read_text(encoding="utf-8", errors="replace")
-            more = "\n…" if len(text) > CHARACTERS else ""
-            content = f"<pre>{escape(text[:CHARACTERS].strip(chr(10)))}{more}</pre>"
-        parts.append(f'<figure class="sample">{caption}{content}</figure>')
+def _samples(run: RunDir) -> Markup:
+    folder = run_files.inside(run.path, "samples")
+    files = rundir.in_order(f for f in folder.glob("*") if f.suffix in (".txt", ".png"))
+    parts = [_sample(run, file) for file in reversed(files[-SAMPLES:])]
     if len(files) > SAMPLES:
-        parts.append(f"<p>{len(files) - SAMPLES} earlier ones lie in the run directory.</p>")
-    return "\n".join(parts)
+        parts.append(tag("p", f"{len(files) - SAMPLES} earlier ones lie in the run directory."))
+    return markup.join(*parts, by="\n")
 
 
-def _provenance(run: RunDir) -> str:
+def _sample(run: RunDir, file: Path) -> Markup:
+    """A sample's text or picture; in its place why it cannot be read, such as a link that leads out of the run."""
+    try:
+        data = run_files.read_bytes(run_files.inside(run.path, f"samples/{file.name}"))
+    except UserError as e:
+        content = tag("p", str(e))
+    else:
+        content = markup.image(data, file.name) if file.suffix == ".png" else _text(data)
+    return tag("figure", tag("figcaption", file.name), content, class_="sample")
+
+
+def _text(data: bytes) -> Markup:
+    text = data.decode("utf-8", errors="replace")
+    more = "\n…" if len(text) > CHARACTERS else ""
+    return tag("pre", text[:CHARACTERS].strip("\n"), more)
+
+
+def _provenance(run: RunDir) -> Markup:
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
     facts = {"commit": run.commit, "devices": run.devices, "versions": versions}
-    listed = "".join(f"<dt>{name}</dt><dd>{escape(value)}</dd>" for name, value in facts.items() if value)
+    listed = markup.join(*(markup.join(tag("dt", k), tag("dd", v)) for k, v in facts.items() if v))
     flat = rundir.flatten(run.config)
     config = _table(["key", "value"], [[key, _value(value)] for key, value in flat.items()])
-    return (
-        f'<dl class="facts">{listed}</dl>\n<pre class="command">{escape(command(run))}</pre>\n'
-        f"<details><summary>Config, {len(flat)} values</summary>\n{config}\n</details>"
+    return markup.join(
+        tag("dl", listed, class_="facts"),
+        tag("pre", command(run), class_="command"),
+        tag("details", tag("summary", f"Config, {len(flat)} values"), config),
+        by="\n",
     )
 
 
 def command(run: RunDir) -> str:
-    """What trains this run again: its commit, and its config by name with what was overridden."""
+    """What trains this run again: its commit, and its config by name with what was overridden, each quoted for a shell."""
     from research.core import config
 
     try:
-        named = config.plain(config.load(run.name))
+        named = config.plain(config.from_module(run.name))
     except UserError:  # renamed since; the commit still has it
         named = run.config
     changed = rundir.differences([named, run.config]).items()
     overrides = [shlex.quote(f"--config.{key}={_value(now)}") for key, (_, now) in changed if now != ABSENT]
-    train = " ".join(["./almanac train", run.name, *overrides])
+    train = " ".join(["./almanac train", shlex.quote(run.name), *overrides])
     clean = run.commit.removesuffix("+")
     dirty = "  # and changes that were not committed" if clean != run.commit else ""
-    return f"git checkout {clean}{dirty}\n{train}" if clean else train
-
-
-# ---- Style
-
-
-def _css() -> str:
-    light = "".join(f"--hue{i}: {light};" for i, (light, _) in enumerate(draw.HUES))
-    dark = "".join(f"--hue{i}: {dark};" for i, (_, dark) in enumerate(draw.HUES))
-    return _CSS.replace("/*light*/", light).replace("/*dark*/", dark)
-
-
-_CSS = """
-:root { color-scheme: light dark; --ink: #33312e; --quiet: #77736c; --rule: #e4e0d9;
-  --paper: #fdfcfa; --shade: #f5f2ed; /*light*/ }
-@media (prefers-color-scheme: dark) { :root { --ink: #dedad3; --quiet: #98938a; --rule: #37342f;
-  --paper: #191816; --shade: #22201d; /*dark*/ } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--paper); color: var(--ink); line-height: 1.55;
-  font: 1.0625rem/1.55 Charter, "Bitstream Charter", "Iowan Old Style", "Palatino Linotype",
-  Palatino, Georgia, serif; -webkit-text-size-adjust: 100%; }
-main { max-width: 46rem; margin: 0 auto; padding: 4.5rem 1.25rem 6rem; }
-h1 { margin: 0; font-size: 2.1rem; font-weight: 400; line-height: 1.15; letter-spacing: -.01em;
-  overflow-wrap: anywhere; }
-h1 small { display: block; margin-bottom: .35rem; font-size: 1rem; color: var(--quiet);
-  letter-spacing: 0; }
-h2 { margin: 3.5rem 0 .9rem; font-size: 1.3rem; font-weight: 400; overflow-wrap: anywhere; }
-header p { margin: .6rem 0 0; color: var(--quiet); }
-header ul { margin: 1.5rem 0 0; padding: 0; list-style: none; }
-header li { padding-left: 1.5rem; text-indent: -1.5rem; }
-header li i { font-style: normal; color: var(--quiet); }
-dl { margin: 0; } dd { margin: 0; }
-.figures { display: flex; flex-wrap: wrap; gap: 1.25rem 2.75rem; margin-top: 2rem; }
-.figures dt { color: var(--quiet); font-size: .9rem; }
-.figures dd { font-size: 2rem; line-height: 1.2; font-variant-numeric: lining-nums tabular-nums; }
-figure { margin: 2.5rem 0 0; }
-svg { display: block; width: 100%; height: auto; overflow: visible; }
-svg text, .key, table, .sample figcaption, .facts, summary { font-family: ui-sans-serif,
-  system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
-  font-variant-numeric: tabular-nums; }
-.narrow { display: none; }
-.multiples { display: grid; grid-template-columns: repeat(2, 1fr); gap: 1.75rem 2rem;
-  margin-top: 2rem; }
-.key { display: flex; flex-wrap: wrap; gap: .3rem 1.4rem; margin: 0 0 1rem; padding: 0;
-  list-style: none; font-size: .85rem; overflow-wrap: anywhere; }
-.key i { display: inline-block; width: 1.5rem; margin-right: .5rem; vertical-align: .25em;
-  border-top: 2.5px solid var(--hue); border-radius: 2px; }
-.key .train { border-top-width: 1.5px; opacity: .55; }
-.key .test { border-top-style: dotted; }
-.scroll { overflow-x: auto; }
-table { width: 100%; border-collapse: collapse; font-size: .875rem; line-height: 1.4; }
-th, td { padding: .45rem 1.25rem .45rem 0; text-align: left; vertical-align: baseline;
-  border-bottom: 1px solid var(--rule); }
-th { color: var(--quiet); font-weight: 400; white-space: nowrap; }
-th:last-child, td:last-child { padding-right: 0; }
-.n { text-align: right; white-space: nowrap; }
-.sample { margin-top: 1.5rem; }
-.sample figcaption { margin-bottom: .4rem; color: var(--quiet); font-size: .8rem; }
-.sample img { max-width: 100%; height: auto; border-radius: 4px; }
-pre { margin: 0; padding: 1rem 1.1rem; border-radius: 6px; background: var(--shade);
-  font: .8125rem/1.55 ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace;
-  white-space: pre-wrap; overflow-wrap: anywhere; }
-.facts { display: grid; grid-template-columns: max-content 1fr; gap: .3rem 1.25rem;
-  font-size: .875rem; overflow-wrap: anywhere; }
-.facts dt { color: var(--quiet); }
-.command, details { margin-top: 1.1rem; }
-summary { cursor: pointer; color: var(--quiet); font-size: .875rem; }
-details[open] summary { margin-bottom: .6rem; }
-@media (max-width: 34rem) {
-  main { padding-top: 2.25rem; }
-  h1 { font-size: 1.7rem; } .figures dd { font-size: 1.6rem; }
-  .multiples { grid-template-columns: 1fr; }
-  .wide { display: none; } .narrow { display: block; }
-}
-"""
+    is_commit = re.fullmatch("[0-9a-f]+", clean)  # anything else might be an option of git's
+    return f"git checkout {clean}{dirty}\n{train}" if is_commit else train
 
 
 def main(argv: list[str]) -> int:
@@ -318,5 +244,5 @@ def main(argv: list[str]) -> int:
         help="where to; default: the run's directory, or for several runs the current one",
     )
     args = parser.parse_args(argv)
-    print(write(args.dirs, args.out))
+    print(visible(write(args.dirs, args.out)))
     return 0

@@ -3,13 +3,14 @@
 import argparse
 import os
 import platform
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from research.host import run_files
 from research.host.errors import UserError, nearest
-from research.host.records import write_json
+from research.host.escape import visible
+from research.host.records import write_bytes, write_json
 from tools import ledger, rundir
 
 Train = Callable[[str, list[str], Path], Any]
@@ -52,7 +53,7 @@ def reproduce(
     for seed, path in enumerate(runs):
         record = _record(path, ledger.same_experiment(known[name]))
         if "machine" not in record or not path.exists():
-            print(f"{name}: seed {seed} of 0..{seeds - 1} in {path}", flush=True)
+            print(f"{name}: seed {seed} of 0..{seeds - 1} in {visible(path)}", flush=True)
             train(name, [f"seed={seed}", *changes], path)
             write_json(_beside(path), record | {"machine": machine()})
     keep(ledger.results(root, name), runs)
@@ -70,7 +71,7 @@ def _record(path: Path, config: dict[str, Any]) -> dict[str, Any]:
             )
         record.parent.mkdir(parents=True, exist_ok=True)
         write_json(record, {"config": config})
-    was = rundir.read_json(record)
+    was = rundir.read_json(record, rundir.BEGUN)
     for key, (now, then) in rundir.differences([config, was["config"]]).items():
         raise UserError(
             f"{path} began with {key} = {then!r}, the config now says {now!r}; "
@@ -102,18 +103,18 @@ def keep(folder: Path, runs: list[Path]) -> None:
     seeds = []
     for seed, path in enumerate(runs):
         log = folder / f"seed_{seed}.jsonl"
-        shutil.copyfile(path / "metrics.jsonl", log)
-        run, taken = rundir.read(path), rundir.seconds(path)
+        write_bytes(log, run_files.read_bytes(run_files.inside(path, "metrics.jsonl")))
+        run = rundir.read(path)
         launch = run.config.get("steps_per_launch")
         seeds.append(
             ({"steps_per_launch": launch} if launch else {})
             | {
                 "commit": run.commit,
                 "sha256": ledger.sha256(log),
-                "seconds": None if taken is None else round(taken, 1),
+                "seconds": None if run.seconds is None else round(run.seconds, 1),
             }
         )
-    last, record = rundir.read(runs[-1]), rundir.read_json(_beside(runs[-1]))
+    last, record = rundir.read(runs[-1]), rundir.read_json(_beside(runs[-1]), rundir.BEGUN)
     write_json(
         folder / "run.json",
         {
@@ -167,5 +168,5 @@ def main(argv: list[str]) -> int:
         if (value := getattr(args, option)) is not None and value < 1:
             raise UserError(f"--{option.replace('_', '-')} {value}: give 1 or more")
     said = reproduce(args.name, args.seeds, args.workdir, steps_per_launch=args.steps_per_launch)
-    print("\n".join(said))
+    print("\n".join(map(visible, said)))
     return 1 if any(text.startswith("MISSED") for text in said) else 0

@@ -1,4 +1,4 @@
-"""Read a run directory: its config, its logs and what the run says of itself."""
+"""Read a run directory: its config, its logs and what the run says of itself, each checked (see research/host/run_files.py)."""
 
 import argparse
 import functools
@@ -10,11 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from research.core.config import flatten
-from research.host import storage
+from research.host import run_files, storage
 from research.host.errors import UserError
+from research.host.run_files import COUNT, FINITE, OBJECT, TEXT, Kind, Shape
 
 ABSENT = "(absent)"
 Series = dict[str, list[tuple[int, float]]]
+_SEED = Shape({"sha256": TEXT}, {"seconds": run_files.maybe(FINITE), "commit": run_files.maybe(TEXT)})
+_SEEDS = run_files.many(
+    Kind("an object with a text 'sha256' and a finite number or null 'seconds'", lambda v: not _SEED.fault(v))
+)
+RECORD = Shape(  # run.json beside the logs of a reproduction
+    {"config": OBJECT, "seeds": _SEEDS},
+    {"name": TEXT, "parameters": run_files.maybe(COUNT), "machine": OBJECT, "commit": run_files.maybe(TEXT)},
+)
+BEGUN = Shape({"config": OBJECT}, {"machine": OBJECT})  # seed_<k>.json beside a run of a reproduction
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,7 @@ class RunDir:
     parameters: int | None
     series: Series
     timing: Series
+    seconds: float | None
     said: dict[str, Any]
 
     def final(self, metric: str) -> float:
@@ -56,20 +67,20 @@ def _rank(metric: str) -> tuple[int, bool, str]:
 
 
 def read(path: str | Path) -> RunDir:
-    """The run in `path`; a UserError names what is missing or damaged."""
+    """The run in `path`. Raises UserError that names what is missing, damaged, or a link that leads out of it."""
     path = storage.fetch(path)
     if not path.is_dir():
         raise UserError(f"run directory {str(path)!r}: no such directory")
-    run = read_json(path / "config.json")
-    timing_file, said = path / "timing.jsonl", path / "report.json"
+    run, said = read_json(path / "config.json", run_files.CONFIG), run_files.inside(path, "report.json")
+    timed = _timed(path)
     timing: Series = {}
-    for row in rows(timing_file) if timing_file.exists() else []:
+    for row in timed:
         for rate in ("examples_per_s", "tokens_per_s", "mfu"):
             if row.get(rate) is not None:
                 timing.setdefault(rate, []).append((row["step"], row[rate]))
     return RunDir(
         path=path,
-        name=run["name"],
+        name=run.get("name") or path.resolve().name,
         config=run["config"],
         versions=run.get("versions", {}),
         commit=run.get("commit") or "",
@@ -77,40 +88,24 @@ def read(path: str | Path) -> RunDir:
         parameters=run.get("parameters"),
         series=series(path / "metrics.jsonl"),
         timing=timing,
-        said=read_json(said) if said.exists() else {},
+        seconds=timed[-1].get("seconds") if timed else None,
+        said=read_json(said, run_files.REPORT) if said.exists() else {},
     )
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; a UserError if there is none."""
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; is this a run directory?") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error})") from None
-
-
-def rows(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON-lines file; half a last line (a kill while writing) is left out."""
-    try:
-        lines = path.read_text().splitlines(keepends=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; has the run logged anything?") from None
-    found = []
-    for number, line in enumerate(lines, 1):
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            if line.endswith("\n"):
-                raise UserError(f"{path}, line {number}: not JSON: {line.strip()[:60]!r}") from None
-    return found
+def read_json(path: Path, shape: Shape) -> dict[str, Any]:
+    """The object in a JSON file of a run directory; UserError if it is absent, or not of that shape."""
+    if not run_files.inside(path.parent, path.name).exists():
+        raise UserError(f"{path}: no such file; is this a run directory?")
+    return run_files.read_object(path, shape)
 
 
 def series(path: Path) -> Series:
     """metrics.jsonl as {split/name: [(step, value), ...]}; of two entries for a step the later."""
+    if not run_files.inside(path.parent, path.name).exists():
+        raise UserError(f"{path}: no such file; has the run logged anything?")
     values: dict[str, dict[int, float]] = {}
-    for row in rows(path):
+    for row in run_files.read_rows(path, run_files.METRICS):
         for name, value in row["values"].items():
             by_step = values.setdefault(f"{row['split']}/{name}", {})
             by_step[row["step"]] = float("nan") if value is None else float(value)
@@ -119,11 +114,9 @@ def series(path: Path) -> Series:
     return {name: sorted(by_step.items()) for name, by_step in values.items()}
 
 
-def seconds(path: Path) -> float | None:
-    """Time spent training, over all the run's lives; None if not logged."""
-    file = Path(path) / "timing.jsonl"
-    timed = rows(file) if file.exists() else []
-    return timed[-1]["seconds"] if timed else None
+def _timed(path: Path) -> list[dict[str, Any]]:
+    file = run_files.inside(path, "timing.jsonl")
+    return run_files.read_rows(file, run_files.TIMING) if file.exists() else []
 
 
 def differences(configs: Iterable[dict[str, Any]]) -> dict[str, list[Any]]:
@@ -148,7 +141,7 @@ def in_order(paths: Iterable[Path]) -> list[Path]:
     """Sorted by name, with the numbers in it counted as numbers: step_9 before step_10."""
 
     def key(path: Path) -> list[tuple[int, int, str]]:
-        parts = re.findall(r"\d+|\D+", path.name)
-        return [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts]
+        parts = re.findall(r"[0-9]+|[^0-9]+", path.name)
+        return [(0, int(p), "") if p.isascii() and p.isdigit() else (1, 0, p) for p in parts]
 
     return sorted(paths, key=key)

@@ -12,13 +12,13 @@ from research.core import config, mesh, state
 from research.core.checkpoint import Checkpoints, NoWholeCheckpoint
 from research.core.experiment import Experiment
 from research.core.state import TrainState
-from research.host import determinism, device
+from research.host import determinism, device, run_files
 from research.host.errors import UserError
 
 
 def family(name: str) -> Any:
     """The module of an experiment's build and train."""
-    return importlib.import_module(f"{config.EXPERIMENTS}.{name.split('/')[0]}.train")
+    return importlib.import_module(f"{config.EXPERIMENTS}.{config.family(name)}.train")
 
 
 def defaults(name: str) -> Any:
@@ -31,15 +31,16 @@ def build(name: str, cfg: Any) -> Experiment:
 
 
 def load_config(folder: Path) -> Any:
-    """The config of a run; what its family has come to know since then is None in it."""
-    if not (folder / "config.json").is_file():
+    """The config of a run; keys that its family got since then are None in it. Raises UserError if it is none."""
+    path = run_files.inside(folder, "config.json")
+    if not path.is_file():
         raise UserError(f"{folder} is no run directory: it has no config.json")
-    cfg = config.load(str(folder / "config.json"))
-    owner = str(cfg.get("name")).split("/")[0]
-    if owner in {name.split("/")[0] for name in config.names()}:
-        with cfg.unlocked():
-            _complete(cfg, defaults(owner))
-    return cfg
+    cfg = config.from_json(path)
+    if not cfg.get("name"):
+        raise UserError(f"{path}: its config has no name")
+    if (owner := cfg.name.split("/")[0]) in config.families():  # else `build` says that there is none
+        _complete(cfg, defaults(owner))
+    return cfg.lock()
 
 
 def _complete(cfg: Any, known: Any) -> None:
@@ -58,7 +59,7 @@ def load(folder: str | Path, which: str = "best") -> tuple[Experiment, TrainStat
     """-> experiment, state, step. `which`: "best" (the last, where no best is kept), "last", or a step."""
     folder = Path(folder)
     cfg = load_config(folder)
-    if cfg.deterministic:
+    if cfg.get("deterministic"):
         determinism.switch_on()
     device.use_compilation_cache()
     e = build(cfg.name, cfg)

@@ -5,7 +5,9 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+from research.host import run_files
 from research.host.errors import UserError
+from research.host.escape import TEXT, visible
 from tools import rundir
 
 
@@ -49,8 +51,8 @@ def main(argv: list[str]) -> int:
     given = _given(args, family.sample, e.cfg.name)
     if "draft" in given:
         given["draft"] = runs.load(given["draft"])[:2]
-    for piece in family.sample(e, state, key, out or run / "samples" / "samples.png", **given):
-        print(piece, end="", flush=True)
+    for piece in family.sample(e, state, key, out or run_files.inside(run, "samples") / "samples.png", **given):
+        print(visible(piece, keep=TEXT), end="", flush=True)
     print()
     return 0
 

@@ -6,6 +6,7 @@ import jax
 
 from research.core import config, mesh, state
 from research.host import flops
+from research.host.escape import visible
 from tools import runs
 
 
@@ -18,8 +19,8 @@ def show(cfg: Any) -> None:
         cost = flops.count(e.train_step.trace(shapes, e.train.spec))
     flat = config.flatten(e.cfg.to_dict())
     width = max(map(len, flat))
-    print(f"{cfg.name}\n\nconfig (durations in steps)")
-    print("\n".join(f"  {k:<{width}}  {v!r}" for k, v in flat.items()))
+    print(f"{visible(cfg.name)}\n\nconfig (durations in steps)")
+    print("\n".join(f"  {visible(k):<{width}}  {visible(repr(v))}" for k, v in flat.items()))
     print("\nparameters")
     _table(shapes.params)
     if shapes.extra:

@@ -2,7 +2,6 @@
 
 import argparse
 import importlib
-import json
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -10,15 +9,16 @@ from pathlib import Path
 
 from experiments import options
 from research.core import config
-from research.host import processes, storage
+from research.host import processes, run_files, storage
 from research.host.errors import UserError
+from research.host.escape import TEXT, visible
 
 MAIN_JOB = "language_model/pydoc_char"
 
 
 def trainer(name: str) -> Callable:
     """`family/name` -> the family's `train`."""
-    return importlib.import_module(f"{config.EXPERIMENTS}.{name.split('/')[0]}.train").train
+    return importlib.import_module(f"{config.EXPERIMENTS}.{config.family(name)}.train").train
 
 
 def run(name: str, overrides: Sequence[str], workdir: Path) -> None:
@@ -88,12 +88,8 @@ def _last_step(path: Path) -> int:
     """Of the last whole line; a kill may have cut the last."""
     if not path.exists():
         return 0
-    for line in reversed(path.read_text(encoding="utf-8", errors="replace").splitlines()):
-        try:
-            return int(json.loads(line)["step"])
-        except (ValueError, LookupError, TypeError):
-            continue
-    return 0
+    lines = run_files.read_log(run_files.inside(path.parent, path.name), run_files.METRICS).lines
+    return next((line.row["step"] for line in reversed(lines) if line.row is not None), 0)
 
 
 def _report(folder: Path) -> None:
@@ -102,14 +98,16 @@ def _report(folder: Path) -> None:
     here = _here(folder)
     page, curves = report.write([here], here), here / "curves.png"
     storage.publish(folder, page, curves)
-    print(f"\n{page}\n{curves}")
+    print(f"\n{visible(page)}\n{visible(curves)}")
 
 
 def _next_steps(folder: Path, name: str) -> None:
-    samples = sorted((_here(folder) / "samples").glob("*.txt"))
-    if samples:
-        print(f"\n{samples[-1]}\n{samples[-1].read_text(encoding='utf-8').strip()}")
+    here = _here(folder)
+    if samples := sorted((here / "samples").glob("*.txt")):
+        newest = run_files.inside(here, f"samples/{samples[-1].name}")
+        text = run_files.read_bytes(newest).decode("utf-8", errors="replace").strip()
+        print(f"\n{visible(newest)}\n{visible(text, keep=TEXT)}")
     verb = "sample" if name.startswith(("language_model", "gan")) else "evaluate"
     shown = name if name in config.names() else f"{folder}/config.json"
     almanac = "./almanac" if Path("almanac").is_file() else "almanac"
-    print(f"\nNext:\n  {almanac} {verb} {folder}\n  {almanac} show {shown}\n  {almanac} list")
+    print(f"\nNext:\n  {almanac} {verb} {visible(folder)}\n  {almanac} show {visible(shown)}\n  {almanac} list")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from research.host.errors import UserError
+from research.host.escape import visible
 from tools import ledger, rundir, stress_table
 
 
@@ -36,7 +37,7 @@ def _log_problems(folder: Path, known: dict[str, dict[str, Any]]) -> list[str]:
     if name not in known:
         return ["holds logs of a config that no longer exists"]
     try:
-        run = rundir.read_json(folder / "run.json")
+        run = rundir.read_json(folder / "run.json", rundir.RECORD)
     except UserError as error:
         return [str(error)]
     now, then = (ledger.same_experiment(config) for config in (known[name], run["config"]))
@@ -45,7 +46,10 @@ def _log_problems(folder: Path, known: dict[str, dict[str, Any]]) -> list[str]:
         for key, (today, logged) in rundir.differences([now, then]).items()
     ]
     sums = {f"seed_{k}.jsonl": seed["sha256"] for k, seed in enumerate(run["seeds"])}
-    logs = {log.name: ledger.sha256(log) for log in ledger.seed_logs(folder)}
+    try:
+        logs = {log.name: ledger.sha256(log) for log in ledger.seed_logs(folder)}
+    except UserError as error:
+        return [*found, str(error)]
     for log in sorted(sums.keys() | logs.keys()):
         if log not in logs or log not in sums:
             found.append(f"{log} is {'missing' if log not in logs else 'not in run.json'}")
@@ -91,7 +95,7 @@ def main(argv: list[str]) -> int:
         for path in ledger.refresh(ledger.ROOT, known, families):
             print(f"wrote {path.relative_to(ledger.ROOT)}")
     for text in (found := problems()):
-        print(text, file=sys.stderr)
+        print(visible(text), file=sys.stderr)
     if not found:
         print("Every table is what its logs say.")
     return 1 if found else 0

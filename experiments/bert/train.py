@@ -18,6 +18,7 @@ from research.core.step import make_eval_step, make_train_step, options, streams
 from research.data import corpora, masked, text, tokenizers, user_files
 from research.data.pipeline import Stream, Sweep
 from research.host.errors import UserError
+from research.host.records import write_text
 from research.interop import weights
 from research.losses import classification, language
 from research.models import bert
@@ -208,7 +209,7 @@ def draw(e: Experiment, state: Any, file: Path, rows: int = 4) -> None:
             lines.append(
                 f"  {tokenizer.decode(np.array([target]))!r}: {', '.join(f'{k!r} {p}' for k, p in said.items())}"
             )
-    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(file, "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

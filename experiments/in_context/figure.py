@@ -7,6 +7,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from research.host import figures
+
 FLOOR = 1e-6  # below it the logarithmic axis ends: an exact method's error is rounding
 
 
@@ -24,4 +26,4 @@ def draw(curves: Mapping[str, np.ndarray], dims: int, file: Path) -> None:
         f"d = {dims}", (dims, 1), xycoords=("data", "axes fraction"), xytext=(3, -12), textcoords="offset points"
     )
     axes.legend(frameon=False, fontsize=8)
-    figure.savefig(file)
+    figures.save(figure, file)

@@ -1,6 +1,5 @@
 """In-context learning: a transformer reads pairs (x, y) of a function that it has never seen, and says the next y."""
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from research.data import regression
 from research.data.pipeline import Arrays, Stream, Sweep
 from research.evals import in_context as baselines
 from research.host.errors import UserError
+from research.host.records import write_json
 from research.interop import weights
 from research.losses.classification import weighted
 from research.models.in_context import SHARDING, Regressor
@@ -135,7 +135,7 @@ def write(e: Experiment, state: Any, file: Path) -> None:
     curves = {"transformer": np.array([s / w for s, w in sums]), **e.context}
     if file.suffix == ".json":
         rounded = {name: [float(f"{v:.6g}") for v in curve] for name, curve in curves.items()}
-        file.write_text(json.dumps(rounded, indent=1) + "\n")
+        write_json(file, rounded)
     else:
         figure.draw(curves, e.cfg.data.dims, file)
 

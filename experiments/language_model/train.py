@@ -22,6 +22,7 @@ from research.data.packed import Packed
 from research.data.packed import encode as encode_documents
 from research.data.pipeline import Ordered, Stream, Sweep
 from research.host.errors import UserError, nearest
+from research.host.records import write_text
 from research.interop import weights
 from research.losses.language import cross_entropy
 from research.models import gpt, recurrent_lm
@@ -139,7 +140,7 @@ def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
 
 def draw(e: Experiment, state: Any, file: Path) -> None:
     """Writes the text that `cfg.sample` asks for, the same for the same parameters."""
-    file.write_text("".join(sample(e, state, jax.random.key(e.cfg.seed))), encoding="utf-8")
+    write_text(file, "".join(sample(e, state, jax.random.key(e.cfg.seed))))
 
 
 def _prompt(data: text.Text, prompt: str) -> str:

@@ -1,6 +1,5 @@
 """What a run ends with: the mean of its last checkpoints, scored once."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import jax
 
 from research.algorithms import average
 from research.core.mesh import path_name
+from research.host import run_files
 from research.host.errors import UserError
 from research.interop import checkpoint_files, weights
 
@@ -47,6 +47,6 @@ def _as(params: Any, arrays: dict) -> Any:
 def missing(folder: Path, done: int, splits: Iterable[str]) -> list[str]:
     """Those splits whose final scores the log does not have yet: a run may be killed between its end and its last line."""
     log = folder / "metrics.jsonl"
-    rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
+    rows = run_files.read_rows(log, run_files.METRICS) if log.exists() else []
     there = {row["split"] for row in rows if row["step"] == done}
     return [split for split in splits if NAMES[split] not in there]

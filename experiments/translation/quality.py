@@ -16,6 +16,7 @@ from research.evals.bleu import bleu
 from research.evals.lines import exact
 from research.evals.rouge import rouge
 from research.host.errors import UserError, nearest
+from research.host.records import write_text
 from research.models.transformer import Transformer
 from research.nn import beam
 
@@ -35,10 +36,10 @@ class Said(NamedTuple):
     def write(self, file: Path) -> None:
         rows = list(zip(self.sources, self.references, self.hypotheses, strict=True))[:SHOWN]
         text = "\n".join(f"source     {a}\nreference  {b}\nmodel      {c}\n" for a, b, c in rows)
-        file.write_text(f"{text}\n{self.signature}\n", encoding="utf-8")
+        write_text(file, f"{text}\n{self.signature}\n")
 
     def write_all(self, file: Path) -> None:
-        file.write_text("".join(f"{line}\n" for line in self.hypotheses), encoding="utf-8")
+        write_text(file, "".join(f"{line}\n" for line in self.hypotheses))
 
 
 class Quality:

@@ -7,7 +7,6 @@ Durations may be said in steps, epochs or examples ("10 epochs"); they become st
 
 import importlib
 import importlib.util
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from research.host import run_files
 from research.host.errors import UserError, nearest
 from research.host.nested import Counted, flatten, plain, tuples, typed
 
@@ -59,9 +59,14 @@ def names() -> list[str]:
     return sorted(f"{f.parts[-3]}/{f.stem}" for f in files if f.stem not in ("__init__", "base"))
 
 
+def families() -> set[str]:
+    """The names of the families that have configs."""
+    return {name.split("/")[0] for name in names()}
+
+
 def load(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """`family/name`, or a run's `config.json`, plus `key=value` overrides -> a locked config."""
-    cfg = _from_json(Path(name)) if name.endswith(".json") else _from_module(name)
+    cfg = from_json(Path(name)) if name.endswith(".json") else from_module(name)
     for text in overrides:
         key, equals, value = text.removeprefix("--config.").partition("=")
         if not equals:
@@ -70,10 +75,19 @@ def load(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
     return cfg.lock()
 
 
-def _from_module(name: str) -> ConfigDict:
+def family(name: str) -> str:
+    """`family/name` -> `family`. Raises UserError if there is no such family."""
+    owner = str(name).split("/")[0]
+    if owner not in (known := families()):
+        raise UserError(f"there is no family {owner!r}{nearest(owner, known)}")
+    return owner
+
+
+def from_module(name: str) -> ConfigDict:
+    """The config `family/name`, never a file: for a name that a run directory gives."""
     if name not in names():
-        family = name.split("/")[0]
-        known = [n for n in names() if n.startswith(f"{family}/")] or names()
+        owner = name.split("/")[0]
+        known = [n for n in names() if n.startswith(f"{owner}/")] or names()
         raise UserError(f"there is no experiment {name!r}{nearest(name, known)} (see `almanac list`)")
     cfg = importlib.import_module(f"{EXPERIMENTS}.{name.replace('/', '.configs.')}").get_config()
     with cfg.unlocked():
@@ -81,11 +95,53 @@ def _from_module(name: str) -> ConfigDict:
     return cfg
 
 
-def _from_json(path: Path) -> ConfigDict:
+def from_json(path: Path) -> ConfigDict:
+    """The config of a run's config.json. Raises UserError for a value of another type than today's config or family has."""
     try:
-        return ConfigDict(tuples(json.loads(path.read_text())["config"]), sort_keys=False)
-    except (OSError, ValueError, KeyError, TypeError) as e:
-        raise UserError(f"cannot read the config {path}: {type(e).__name__}: {e}") from None
+        about = run_files.read_object(path, run_files.CONFIG)
+        cfg = ConfigDict(tuples(about["config"]), sort_keys=False)
+        name = cfg.get("name")
+        if name is not None and not isinstance(name, str):
+            raise UserError(f"config key name = {run_files.shown(name)}: wanted str")
+        _check_types(cfg, _known(name or ""))
+    except (UserError, ValueError) as e:  # ValueError: keys that a ConfigDict does not take
+        raise UserError(f"cannot read the config {path}: {e}") from None
+    return cfg
+
+
+def _known(name: str) -> list[ConfigDict]:
+    """What today's code has for a run's name: its config and its family's defaults, as far as they are still there."""
+    owner = name.split("/")[0]
+    if owner not in families():
+        return []
+    base = importlib.import_module(f"{EXPERIMENTS}.{owner}.configs.base").base()
+    return [base, from_module(name)] if name in names() else [base]
+
+
+def _check_types(cfg: ConfigDict, known: Sequence[ConfigDict], prefix: str = "") -> None:
+    for key in cfg:
+        value, likes = cfg[key], [one[key] for one in known if key in one]
+        if not likes or any(like is None for like in likes):  # anything may stand where there is no default
+            continue
+        groups = [like for like in likes if isinstance(like, ConfigDict)]
+        if groups and isinstance(value, ConfigDict):
+            _check_types(value, groups, f"{prefix}{key}.")
+        elif groups or not any(_fits(key, value, like) for like in likes):
+            wanted = "a group" if groups else _wanted(key, likes[0])
+            raise UserError(f"config key {prefix}{key} = {run_files.shown(value)}: wanted {wanted}")
+
+
+def _fits(key: str, value: Any, like: Any) -> bool:
+    """Whether `value` may stand where the default is `like`: its type, an int for a float, None for a text."""
+    if value is None:
+        return isinstance(like, str)
+    if _IS_DURATION.search(key) and not isinstance(like, tuple):
+        return type(value) is int or (isinstance(value, str) and _DURATION.fullmatch(value) is not None)
+    if isinstance(like, float):
+        return type(value) in (int, float)
+    if key == "rules":  # a set's name, or the rules themselves
+        return isinstance(value, (str, tuple))
+    return type(value) is type(like)
 
 
 def merge(base: Mapping, **groups: Any) -> ConfigDict:
@@ -134,8 +190,13 @@ def _parse(key: str, text: str, old: Any) -> Any:
     try:
         return typed(text, 0 if may_last and old is not None else old)
     except (ValueError, OverflowError):
-        wanted = 'int, or a duration such as "3 epochs"' if may_last and old is not None else type(old).__name__
-        raise UserError(f"config key {key} = {text!r}: wanted {wanted} (it is {old!r})") from None
+        raise UserError(f"config key {key} = {text!r}: wanted {_wanted(key, old)} (it is {old!r})") from None
+
+
+def _wanted(key: str, like: Any) -> str:
+    """The type of a value that stands where `like` does, in words."""
+    may_last = _IS_DURATION.search(key) and like is not None and not isinstance(like, tuple)
+    return 'int, or a duration such as "3 epochs"' if may_last else type(like).__name__
 
 
 class View(Counted):

@@ -11,6 +11,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from research.evals import classification
+from research.host import figures
+from research.host.escape import visible
+from research.host.records import write_text
 
 METRICS = ("accuracy", "f1")  # that a threshold may maximise
 MOST_CLASSES = 12  # drawn and listed by name
@@ -32,9 +35,9 @@ def write(
     summaries = {split: summary(*pair, classes) for split, pair in found.items()}
     chosen = threshold(found, metric) if len(classes) == 2 and "valid" in found else None  # never on test
     whole = json.dumps({"title": title, **summaries, "threshold": chosen}, indent=1)
-    words = f"{title}\n{text(summaries, chosen)}"
-    sample("scores.json", lambda file: file.write_text(whole, encoding="utf-8"))
-    sample("scores.txt", lambda file: file.write_text(words, encoding="utf-8"))
+    words = f"{visible(title)}\n{text(summaries, chosen)}"
+    sample("scores.json", lambda file: write_text(file, whole))
+    sample("scores.txt", lambda file: write_text(file, words))
     for split, (p, labels) in found.items():
         name, confusion = f"{title}, {split}", summaries[split]["confusion"]
         sample(f"confusion_{split}.png", partial(save_confusion, confusion=confusion, classes=classes, title=name))
@@ -90,7 +93,7 @@ def text(summaries: Mapping[str, Mapping[str, Any]], chosen: Mapping[str, Any] |
         ]
         for name, row in list(one["classes"].items())[:MOST_CLASSES]:
             values = " ".join(f"{_number(row[k]):>9}" for k in ("precision", "recall", "f1", "auc"))
-            lines.append(f"  {name[:24]:<24} {row['examples']:>8,} {values}")
+            lines.append(f"  {visible(name)[:24]:<24} {row['examples']:>8,} {values}")
         if (more := len(one["classes"]) - MOST_CLASSES) > 0:
             lines.append(f"  and {more} classes more")
     for split, row in (chosen or {"at": {}})["at"].items():
@@ -115,7 +118,7 @@ def save_confusion(path: str | PathLike, confusion: np.ndarray, classes: Sequenc
         colour = "white" if shares[row, column] > 0.6 else "black"
         axes.text(column, row, f"{confusion[row, column]:,}", ha="center", va="center", color=colour, fontsize=8)
     ticks = range(len(classes)) if few else range(0, len(classes), -(-len(classes) // 25))
-    names = [classes[i][:20] for i in ticks]
+    names = [figures.label(classes[i], 20) for i in ticks]
     axes.set_xticks(ticks, names, rotation=45, ha="right", rotation_mode="anchor", fontsize=8)
     axes.set_yticks(ticks, names, fontsize=8)
     axes.set(xlabel="called", ylabel="true")
@@ -132,7 +135,7 @@ def save_roc(
     for k in [1] if len(classes) == 2 else range(min(len(classes), MOST_CLASSES)):
         if np.isfinite(areas[k]):
             false, true, _ = classification.roc_curve(labels == k, probabilities[:, k])
-            axes.plot(false, true, linewidth=1.5, label=f"{classes[k][:20]}, {areas[k]:.3f}")
+            axes.plot(false, true, linewidth=1.5, label=f"{figures.label(classes[k], 20)}, {areas[k]:.3f}")
     axes.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     axes.legend(title="class, area", fontsize=7, title_fontsize=7, loc="lower right", frameon=False)
     _save(figure, path)
@@ -147,7 +150,7 @@ def save_reliability(path: str | PathLike, probabilities: np.ndarray, labels: np
     figure = Figure(figsize=(4.2, 4.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    axes.set_title(title, fontsize=9)
+    axes.set_title(figures.label(title), fontsize=9)
     axes.bar(edges[:-1], bins["accuracy"], np.diff(edges), align="edge", color=_BLUE, edgecolor="white")
     axes.plot([0, 1], [0, 1], "--", color=_GREY, linewidth=1)
     axes.plot(bins["confidence"][there], bins["accuracy"][there], ".", color="black")
@@ -162,9 +165,9 @@ def _figure(title: str, size: tuple[float, float]) -> tuple[Figure, Any]:
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.set_title(title, fontsize=9)
+    axes.set_title(figures.label(title), fontsize=9)
     return figure, axes
 
 
 def _save(figure: Figure, path: str | PathLike) -> None:
-    figure.savefig(path, format="png", dpi=110)
+    figures.save(figure, path, dpi=110)

@@ -1,11 +1,16 @@
 """Samples as PNG files."""
 
+import io
 from os import PathLike
+from pathlib import Path
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
+
+from research.host import figures
+from research.host.records import write_bytes
 
 
 def grid(images: np.ndarray, columns: int = 0) -> np.ndarray:
@@ -24,9 +29,11 @@ def grid(images: np.ndarray, columns: int = 0) -> np.ndarray:
 
 
 def save_png(path: str | PathLike, pixels: np.ndarray, scale: int = 1) -> None:
-    """Write uint8[Y, X, C], C 1 or 3, each pixel as a square of `scale`."""
+    """Write uint8[Y, X, C], C 1 or 3, each pixel as a square of `scale`. A link with that name is replaced, not followed."""
     pixels = pixels.repeat(scale, 0).repeat(scale, 1)
-    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(path, format="PNG")
+    out = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(out, format="PNG")
+    write_bytes(Path(path), out.getvalue())
 
 
 def save_scatter(path: str | PathLike, points: np.ndarray, centres: np.ndarray) -> None:
@@ -38,4 +45,4 @@ def save_scatter(path: str | PathLike, points: np.ndarray, centres: np.ndarray) 
     axes.plot(*np.asarray(points).T, ".", color="black", markersize=3, alpha=0.3)
     reach = 1.5 * np.abs(centres).max()
     axes.set(xlim=(-reach, reach), ylim=(-reach, reach))
-    figure.savefig(path, format="png", dpi=120)
+    figures.save(figure, path, dpi=120)

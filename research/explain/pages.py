@@ -1,14 +1,13 @@
 """Explanations to look at: a page with coloured tokens, bars and maps as pictures. The page loads nothing and runs no script."""
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
-from html import escape
-from os import PathLike
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from research.host import figures, markup
+from research.host.markup import tag
 
 FOR, AGAINST = "#c8553d", "#2a6f97"  # raises the score, lowers it
 MOST_LABELS = 40  # tokens named along an axis
@@ -37,18 +36,18 @@ def page(
     spans = []
     for word, score in zip(words, scores, strict=True):
         colour = _rgba(FOR if score > 0 else AGAINST, abs(score) / top)
-        spans.append(f'<span style="background:{colour}" title="{score:.4g}">{escape(word)}</span>')
+        spans.append(tag("span", word, style=f"background:{colour}", title=f"{score:.4g}"))
     order = np.argsort(-np.abs(scores), kind="stable")[:20]
-    rows = "".join(f'<tr><td>{escape(words[i])}</td><td class="n">{scores[i]:.4g}</td></tr>' for i in order)
-    shown = "".join(
-        f'<h2>{escape(name)}</h2><img alt="{escape(name)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
-        for name, png in (pictures or {}).items()
-    )
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f"<title>{escape(title)}</title>\n<style>{_CSS}</style>\n</head>\n<body>\n<h1>{escape(title)}</h1>\n"
-        + "".join(f'<p class="facts">{escape(fact)}</p>\n' for fact in facts)
-        + f'<p class="text">{apart.join(spans)}</p>\n<table>{rows}</table>\n{shown}</body>\n</html>\n'
+    rows = [tag("tr", tag("td", words[i]), tag("td", f"{scores[i]:.4g}", class_="n")) for i in order]
+    shown = [markup.join(tag("h2", name), markup.image(png, name)) for name, png in (pictures or {}).items()]
+    return markup.page(
+        title,
+        _CSS,
+        tag("h1", title),
+        *(tag("p", fact, class_="facts") for fact in facts),
+        tag("p", markup.join(*spans, by=apart), class_="text"),
+        tag("table", *rows),
+        *shown,
     )
 
 
@@ -65,9 +64,9 @@ def bars(words: Sequence[str], scores: np.ndarray, title: str) -> bytes:
     axes = figure.add_subplot()
     axes.bar(range(len(words)), scores, color=[FOR if s > 0 else AGAINST for s in scores])
     axes.axhline(0, color="black", linewidth=0.6)
-    axes.set_title(_plain(title), fontsize=9)
+    axes.set_title(figures.label(title), fontsize=9)
     _name(axes.set_xticks, words, rotation=60, ha="right", rotation_mode="anchor")
-    return _png(figure)
+    return figures.png(figure, dpi=100)
 
 
 def heads(words: Sequence[str], maps: Mapping[str, np.ndarray]) -> bytes:
@@ -83,31 +82,15 @@ def heads(words: Sequence[str], maps: Mapping[str, np.ndarray]) -> bytes:
             if head < len(layer):
                 axes.set_axis_on()
                 axes.imshow(layer[head], cmap="Blues", vmin=0, vmax=max(float(layer[head].max()), 1e-9))
-                axes.set_title(f"{name}, head {head}", fontsize=7)
+                axes.set_title(figures.label(f"{name}, head {head}"), fontsize=7)
                 axes.set_xticks([])
                 axes.set_yticks([])
                 if len(words) <= MOST_LABELS and size > 2:
                     _name(axes.set_xticks, words, rotation=60, ha="right", rotation_mode="anchor")
                     _name(axes.set_yticks, words)
-    return _png(figure)
+    return figures.png(figure, dpi=100)
 
 
 def _name(ticks, words: Sequence[str], **how) -> None:
     at = range(0, len(words), -(-len(words) // MOST_LABELS))
-    ticks(at, [_plain(words[i])[:16] for i in at], fontsize=7, **how)
-
-
-def _plain(text: str) -> str:
-    """Text that matplotlib takes for no formula."""
-    return text.replace("$", r"\$")
-
-
-def _png(figure: Figure) -> bytes:
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=100)
-    return out.getvalue()
-
-
-def save(path: str | PathLike, png: bytes) -> None:
-    with open(path, "wb") as f:
-        f.write(png)
+    ticks(at, [figures.label(words[i], 16) for i in at], fontsize=7, **how)

@@ -23,18 +23,6 @@ def identify(before: Mapping[str, Any], config: Mapping[str, Any]) -> Identity:
     return Identity(before.get("run") if before else identity.new_id(), digest, known | {digest})
 
 
-def checked(about: Any) -> dict[str, Any]:
-    """A config.json as it was read; ValueError, LookupError or TypeError if its parts are not of their types."""
-    types = {"config": dict, "sources": dict, "attempts": list, "run": str | None, "fingerprint": dict}
-    about = {**about, "config": about["config"]}
-    for key, kind in types.items():
-        if key in about and not isinstance(about[key], kind):
-            raise TypeError(f"{key!r} is a {type(about[key]).__name__}")
-    for attempt in about.get("attempts", []):
-        attempt["config"], attempt["step"]  # noqa: B018
-    return about
-
-
 def extend(before: Mapping[str, Any], now: Mapping[str, Any], run: Identity, step: int, changed: Sequence[str]) -> dict:
     """config.json with one attempt more, which begins at `step`. `now` holds what the docstring above lists first."""
     past = before.get("attempts", [])

@@ -84,7 +84,9 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def check(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    """Refuses to resume a deterministic run where its bits would be others."""
+    """Raises UserError if a deterministic run would compute other bits here, or if its fingerprint is none."""
+    if not isinstance(old, Mapping):
+        raise UserError(f"{folder}/config.json: 'fingerprint': wanted an object, not {old!r}")
     if changed := differences(old, new):
         raise UserError(
             f"{folder} is deterministic and would not go on to the bit: {'; '.join(changed)}. Go on where it ran, or with "

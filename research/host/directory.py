@@ -5,10 +5,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from research.host import attempts, determinism, identity, sources, storage
+from research.host import attempts, determinism, identity, run_files, sources, storage
 from research.host.errors import UserError
 from research.host.nested import differences
-from research.host.records import read_json, write_json
+from research.host.records import write_json
 
 RESUME = ("auto", "force")
 
@@ -46,13 +46,8 @@ class Directory:
         self.run = attempts.identify(self.before, config)
 
     def _read(self) -> dict:
-        path = self.folder / "config.json"
-        if not path.exists():
-            return {}
-        try:
-            return attempts.checked(read_json(path))
-        except (OSError, ValueError, LookupError, TypeError, RecursionError) as e:
-            raise UserError(f"cannot read {path}: {type(e).__name__}: {e}") from None
+        path = run_files.inside(self.folder, "config.json")
+        return run_files.read_object(path, run_files.CONFIG) if path.exists() else {}
 
     def _compare(self, config: dict, resume: str) -> list[str]:
         if not self.before:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 
 from research.host.errors import UserError
+from research.host.escape import visible
 from research.host.rendezvous import RESUMABLE, Lost
 
 
@@ -13,15 +14,18 @@ def guarded(go: Callable[[], int]) -> int:
     try:
         return go()
     except UserError as e:
-        print(f"almanac: {e}", file=sys.stderr)
+        print(f"almanac: {visible(e)}", file=sys.stderr)
         return 2
     except Lost as e:
-        print(f"almanac: {e}", file=sys.stderr)
+        print(f"almanac: {visible(e)}", file=sys.stderr)
         return RESUMABLE
     except OSError as e:
         if e.errno != errno.ENOSPC:
             raise
-        print(f"almanac: no space left to write {e.filename or 'a file'}; free some and start again", file=sys.stderr)
+        print(
+            f"almanac: no space left to write {visible(e.filename or 'a file')}; free some, start again",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print("almanac: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)

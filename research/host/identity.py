@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from research.host import run_files
+from research.host.errors import UserError
 from research.host.nested import plain, tuples
 
 KEY = "identity"  # of a checkpoint's metadata
@@ -36,10 +38,10 @@ def digest(config: Mapping[str, Any]) -> str:
 def of_run(folder: Path) -> Identity | None:
     """The identity in a run directory's config.json; None if there is none."""
     try:
-        about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        about = run_files.read_object(run_files.inside(folder, "config.json"), run_files.CONFIG)
         configs = frozenset(attempt["config"] for attempt in about["attempts"])
         return Identity(about["run"], digest(about["config"]), configs)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (UserError, LookupError):
         return None
 
 

@@ -18,6 +18,7 @@ import weakref
 from pathlib import Path
 from typing import Any, Protocol
 
+from research.host import run_files
 from research.host.errors import UserError
 from research.host.records import gone, write_errors, write_text
 
@@ -96,10 +97,11 @@ os.register_at_fork(after_in_child=_forget_all)
 
 def holder(folder: Path) -> str | None:
     """Who holds a local folder now, in words. A lease is taken for held: only watching it would tell."""
-    with contextlib.suppress(OSError, ValueError):
-        return f"{json.loads((folder / LEASE).read_bytes())['who']}, by a lease"
+    with contextlib.suppress(UserError):
+        lease = run_files.read_object(run_files.inside(folder, LEASE), run_files.Shape({"who": run_files.TEXT}))
+        return f"{lease['who']}, by a lease"
     with contextlib.suppress(OSError):
-        fd = os.open(folder / NAME, os.O_RDONLY)
+        fd = os.open(folder / NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -112,7 +114,7 @@ def holder(folder: Path) -> str | None:
 def _acquire(path: Path) -> int:
     end = time.monotonic() + PATIENCE
     while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)  # close-on-exec, as all that Python opens
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)  # close-on-exec, as all that Python opens
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as e:
@@ -222,7 +224,7 @@ class Lease:
         data = self._slot.read()
         try:
             return None if data is None else dict(json.loads(data))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             return {}  # held by nobody that we know
 
     def _holds(self) -> bool:

@@ -4,6 +4,7 @@ The manifest has a checksum of its own: a damaged one accuses no file.
 """
 
 import json
+import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,6 @@ from research.host.records import write_text
 
 NAME = "files.json"
 CHUNK = 1 << 20  # bytes read at once
-
-LINK = (-1, 0)  # in place of a link's size and checksum: nothing is read through it
 
 Files = dict[str, tuple[int, int]]
 
@@ -29,15 +28,17 @@ def exists(folder: Path) -> bool:
 
 
 def problems(folder: Path) -> list[str]:
-    """A line for each file that is missing, cut short, changed or new since `write`; none if all is as it was.
+    """A line for each file that is missing, cut short, changed, new or a link since `write`; none if all is as it was.
 
     A folder without a manifest has one problem: that. A process killed before writing it leaves the files intact.
     """
     try:
+        if odd := irregular(folder):
+            return odd
         wanted = _read(folder)
     except FileNotFoundError:
         return [f"{NAME} is missing"]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as e:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as e:
         return [f"{NAME} is damaged ({type(e).__name__}): its files cannot be checked"]
     found = scan(folder)
     lines = [_compare(name, wanted.get(name), found.get(name)) for name in sorted({*wanted, *found})]
@@ -49,11 +50,21 @@ def scan(folder: Path) -> Files:
     return {name: _sum(path) for name, path in sorted(files(folder)) if name not in (NAME, f"{NAME}.part")}
 
 
+def irregular(folder: Path) -> list[str]:
+    """A line for each link, pipe or device at any depth: no run makes any, and to read one may lead out or never end."""
+    found = [(name, path, os.path.islink(path)) for name, path in sorted(files(folder))]
+    return [
+        f"{name} is {'a link' if linked else 'no regular file'}"
+        for name, path, linked in found
+        if linked or (path.exists() and not path.is_file())
+    ]
+
+
 def files(folder: Path, prefix: str = "") -> Iterator[tuple[str, Path]]:
-    """(relative path, path) of every file and link at any depth; links are not followed."""
+    """(relative path, path) of every file at any depth, and of every link, which is not followed."""
     # Not rglob or walk: paths of object stores have neither that works, nor has pathlib's before Python 3.12 the second.
     for path in folder.iterdir():
-        if path.is_dir() and not _is_link(path):
+        if path.is_dir() and not os.path.islink(path):
             yield from files(path, f"{prefix}{path.name}/")
         else:
             yield prefix + path.name, path
@@ -64,8 +75,6 @@ def _compare(name: str, wanted: tuple[int, int] | None, found: tuple[int, int] |
         return ""
     if found is None:
         return f"{name} is missing"
-    if found == LINK:
-        return f"{name} is a link"
     if wanted is None:
         return f"{name} is new"
     if found[0] < wanted[0]:
@@ -90,14 +99,8 @@ def _text(found: Files) -> str:
 
 
 def _sum(path: Path) -> tuple[int, int]:
-    if _is_link(path):
-        return LINK
     size = crc = 0
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
             size, crc = size + len(chunk), zlib.crc32(chunk, crc)
     return size, crc
-
-
-def _is_link(path: Path) -> bool:
-    return isinstance(path, Path) and path.is_symlink()  # object stores have none

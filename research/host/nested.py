@@ -10,7 +10,9 @@ from research.host.errors import UserError, nearest
 
 
 def flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    """{"a": {"b": 1}} -> {"a.b": 1}. Raises TypeError if `tree` is none."""
+    if not isinstance(tree, (Mapping, ConfigDict)):
+        raise TypeError(f"wanted a group of values, not {tree!r}")
     out: dict[str, Any] = {}
     for key, value in tree.items():
         group = isinstance(value, (dict, ConfigDict, Counted))

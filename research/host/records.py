@@ -15,7 +15,9 @@ from typing import Any
 
 from tqdm import tqdm
 
+from research.host import run_files
 from research.host.errors import UserError
+from research.host.escape import visible
 
 _one_part = threading.Lock()  # two threads may write the same file
 EVENTS_SECONDS = 30  # TensorBoard sees events at the latest so long after they were written
@@ -33,10 +35,13 @@ class Records:
         )  # fmt: skip
         if not writes:
             return
-        for name in ("metrics.jsonl", "timing.jsonl"):
-            _trim(folder / name, step)
+        said = [_trim(folder, name, step) for name in run_files.LOGS]
+        run_files.inside(folder, "samples")  # the run writes there
+        for name in run_files.LOGS:
             self._files[name] = open(folder / name, "a", encoding="utf-8")  # noqa: SIM115
         self._events = Events(folder, step)
+        for line in filter(None, said):
+            self.say(line)
 
     def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
         """One object a line, and the scalars `split/name`."""
@@ -68,7 +73,7 @@ class Records:
     def say(self, line: str) -> None:
         """A line of the terminal, above the progress bar."""
         if self._writes:
-            self._bar.write(line, file=sys.stdout)
+            self._bar.write(visible(line, keep="\n"), file=sys.stdout)
             sys.stdout.flush()
 
     def flush(self) -> None:
@@ -151,27 +156,41 @@ class Events:
             self._writer.close()
 
 
-def _trim(path: Path, step: int) -> None:
-    """Keeps the whole lines up to `step`; a line cut short by a kill goes too."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
-        try:
-            if line.endswith("\n") and json.loads(line)["step"] <= step:
-                kept.append(line)
-        except (ValueError, KeyError, TypeError):
-            continue
-    write_text(path, "".join(kept))
+def _trim(folder: Path, name: str, step: int) -> str:
+    """Keeps a log's lines up to `step`, which a resumed run does not write again. Returns what is to be said of the others.
+
+    Lines of later steps go, as does one that a kill cut short. Lines that cannot be read are appended to NAME.unreadable.
+    Raises UserError if the log is a link that leads out of `folder`.
+    """
+    path = run_files.inside(folder, name)
+    if not os.path.lexists(path):
+        return ""
+    kept, unreadable, faults = lines_until(path, step)
+    if not faults:
+        write_bytes(path, kept)
+        return ""
+    aside = run_files.inside(folder, f"{name}.unreadable")
+    write_bytes(aside, (run_files.read_bytes(aside) if aside.exists() else b"") + unreadable)
+    write_bytes(path, kept)
+    count = "1 line" if len(faults) == 1 else f"{len(faults):,} lines"
+    return f"{name}: {count} could not be read, moved to {aside.name}: {run_files.summary(faults)}"
 
 
-def write_text(path: Path, text: str) -> None:
-    """Whole or not at all."""
+def lines_until(log: Path, step: int) -> tuple[bytes, bytes, list[str]]:
+    """Of metrics.jsonl or timing.jsonl: the lines up to `step`, those that cannot be read, and what is wrong with these."""
+    read = run_files.read_log(log, run_files.LOGS[log.name])
+    kept = b"".join(line.raw + b"\n" for line in read.lines if line.row is not None and line.row["step"] <= step)
+    return kept, b"".join(line.raw + b"\n" for line in read.lines if line.row is None), read.faults()
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Whole or not at all, in place of what has the name: a link there is replaced, and its target stays as it is."""
     part = path.with_name(path.name + ".part")
     with _one_part:
         try:
-            with open(part, "w", encoding="utf-8") as file:
-                file.write(text)
+            part.unlink(missing_ok=True)  # left by a kill; or a link that would be followed
+            with open(part, "xb") as file:
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())  # else a power cut may leave the new name with nothing under it
             os.replace(part, path)
@@ -181,12 +200,18 @@ def write_text(path: Path, text: str) -> None:
             raise
 
 
+def write_text(path: Path, text: str) -> None:
+    """As `write_bytes`, in UTF-8."""
+    write_bytes(path, text.encode("utf-8"))
+
+
 def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    """The value of a JSON file in a run directory; raises UserError as `run_files` does, for a link that leads out as well."""
+    return run_files.read_json(run_files.inside(path.parent, path.name))
 
 
 @contextlib.contextmanager

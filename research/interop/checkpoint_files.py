@@ -18,12 +18,13 @@ import jax
 import numpy as np
 
 from research.core.mesh import path_name
-from research.host import checksum, identity, manifest, storage
+from research.host import checksum, identity, manifest, run_files, storage
 from research.host.errors import UserError
 
 GROUP = 1 << 25  # bytes of leaves read at once: each reading parses the metadata anew
 VOCABULARY = "vocabulary.json"  # in a run's directory: what the token ids of its checkpoints mean
 BLOCK = 1 << 20  # elements worked on at once
+_SAVED = run_files.Shape({"commit_timestamp_nsecs": run_files.NUMBER})
 _NAME = re.compile(r"(\d+)(\.damaged.*|\.orbax-checkpoint-tmp.*)?")
 
 
@@ -79,20 +80,18 @@ class Checkpoint:
             return e
 
     def json(self, item: str) -> Any:
-        """The item `meta` or `checksums`."""
-        return json.loads((self.path / item / "metadata").read_text(encoding="utf-8"))
+        """The item `meta` or `checksums`. Raises UserError if it cannot be read."""
+        return run_files.read_object(run_files.inside(self.path, f"{item}/metadata"))
 
     def bytes(self) -> int:
-        return sum(
-            file.stat().st_size for _, file in manifest.files(self.path) if file.exists()
-        )  # links may point nowhere
+        return sum(file.lstat().st_size for _, file in manifest.files(self.path))
 
     def saved(self) -> float | None:
         """Seconds since 1970 by the clock of the machine that saved it."""
         try:
-            about = json.loads((self.path / "_CHECKPOINT_METADATA").read_text(encoding="utf-8"))
+            about = run_files.read_object(run_files.inside(self.path, "_CHECKPOINT_METADATA"), _SAVED)
             return about["commit_timestamp_nsecs"] / 1e9
-        except (OSError, ValueError, LookupError, TypeError):
+        except UserError:
             return None
 
 
@@ -171,6 +170,8 @@ def verify(one: Checkpoint) -> list[str]:
     """A line for each thing that is not as it was saved: files, metadata, leaves. None, and every byte has been checked."""
     lines = manifest.problems(one.path) if manifest.exists(one.path) else []
     try:
+        if odd := manifest.irregular(one.path):
+            return odd
         checks, meta, leaves = one.json("checksums"), one.json("meta"), one.leaves
         sums, meta_sum = dict(checks["state"]), checks["meta"]
         list(_groups(leaves, leaves))  # each has a shape and a dtype

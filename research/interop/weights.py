@@ -28,7 +28,7 @@ from research.core.experiment import Experiment
 from research.core.mesh import path_name
 from research.core.state import TrainState
 from research.data.tokenizers import Tokenizer
-from research.host import checksum
+from research.host import checksum, run_files
 from research.host.errors import UserError
 from research.host.records import write_text
 from research.interop import checkpoint_files, huggingface
@@ -224,9 +224,11 @@ def of_huggingface(folder: Path, model: Any, into: str = "") -> Source:
 
 def _check_run(folder: Path, model: Any) -> None:
     """UserError where a run's model and this one differ in what no shape shows."""
-    try:
-        theirs = json.loads((folder / "config.json").read_text(encoding="utf-8"))["config"]["model"]
-    except (OSError, ValueError, LookupError, TypeError):  # a folder of checkpoints alone
+    path = run_files.inside(folder, "config.json")
+    if not path.exists():  # a folder of checkpoints alone
+        return
+    theirs = run_files.read_object(path, run_files.CONFIG)["config"].get("model")
+    if not isinstance(theirs, dict):
         return
     ours = _attributes(model)
     for inner in list(ours.values()):
@@ -241,12 +243,10 @@ def _check_run(folder: Path, model: Any) -> None:
 
 def _check_vocabulary(weights: str, ours: str) -> None:
     """UserError where the weights are of a run whose token ids mean something else."""
-    folder = checkpoint_files.split(weights)[0]
-    try:
-        theirs = (folder / VOCABULARY).read_text(encoding="utf-8")
-    except OSError:  # of Hugging Face, a folder of checkpoints alone, or from before they were kept
+    path = run_files.inside(checkpoint_files.split(weights)[0], VOCABULARY)
+    if not path.exists():  # of Hugging Face, a folder of checkpoints alone, or from before they were kept
         return
-    if theirs != ours:
+    if run_files.read_text(path) != ours:
         raise UserError(
             f"{weights} has another vocabulary (its {VOCABULARY}): the same token ids would mean other things here; make data "
             "as its config.json says, or name the table of tokens in init.fresh, or in init.resize to load its rows all the same"
@@ -269,9 +269,11 @@ def _arrays(folder: Path, which: str) -> tuple[str, Arrays]:
     kinds = {one.kind for one in checkpoint_files.find(folder)}
     one = checkpoint_files.choose(f"{folder}@{which or ('best' if 'best' in kinds else 'last')}")
     names = {name: ours for name in one.leaves if (ours := _ours(name, one.leaves))}
-    sums, found = one.json("checksums")["state"], {}
+    sums, found = one.json("checksums").get("state"), {}
+    if not isinstance(sums, dict):
+        raise UserError(f"{folder}: {one} is damaged: it has no checksums; choose another step, {folder}@STEP")
     for name, x in one.arrays(names):
-        if isinstance(x, Exception) or not checksum.same(x, sums[name]):
+        if isinstance(x, Exception) or name not in sums or not checksum.same(x, sums[name]):
             raise UserError(f"{folder}: {one} is damaged in {name}; choose another step, {folder}@STEP")
         found[names[name]] = x
     return str(one), found

@@ -172,6 +172,40 @@ def test_an_unreadable_config_json_is_a_clear_error(tmp_path, text):
         config.load(str(file))
 
 
+@pytest.mark.parametrize("name", config.names())
+def test_a_run_of_every_config_opens_again(tmp_path, name):
+    cfg = config.load(name)
+    (tmp_path / "config.json").write_text(json.dumps({"config": config.plain(cfg)}))
+    assert config.plain(config.load(str(tmp_path / "config.json"))) == config.plain(cfg)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(seed="1"), "config key seed = '1': wanted int"),
+        (dict(seed=None), "config key seed = None: wanted int"),
+        (dict(num_steps=1.5), "config key num_steps = 1.5: wanted int, or a duration"),
+        (dict(num_steps="3 weeks"), "config key num_steps = '3 weeks': wanted int, or a duration"),
+        (dict(optim=[]), "config key optim = (): wanted a group"),
+        (dict(dtype=32), "config key dtype = 32: wanted str"),
+        (dict(deterministic=0), "config key deterministic = 0: wanted bool"),
+    ],
+)
+def test_a_value_of_another_type_is_an_error_of_the_file(tmp_path, change, message):
+    cfg = config.plain(config.load("language_model/tiny")) | change
+    (tmp_path / "config.json").write_text(json.dumps({"config": cfg}))
+    with pytest.raises(UserError) as error:
+        config.load(str(tmp_path / "config.json"))
+    assert str(error.value).startswith(f"cannot read the config {tmp_path / 'config.json'}: {message}")
+
+
+def test_an_int_may_stand_for_a_float_and_none_for_a_text(tmp_path):
+    cfg = config.plain(config.load("language_model/tiny"))
+    cfg["optim"]["peak_lr"], cfg["best"]["metric"], cfg["num_steps"] = 1, None, "2 epochs"
+    (tmp_path / "config.json").write_text(json.dumps({"config": cfg}))
+    assert config.load(str(tmp_path / "config.json")).optim.peak_lr == 1
+
+
 def test_every_config_is_listed_loads_and_is_locked():
     folder = Path(research.__file__).parents[1] / config.EXPERIMENTS
     families = {f.parent.name for f in folder.glob("*/train.py")}

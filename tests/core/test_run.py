@@ -788,7 +788,7 @@ def test_a_deterministic_run_goes_on_only_where_its_bits_would_be_the_same(whole
 @pytest.mark.parametrize("content", ["", "[]", '{"config"', "{}"])
 def test_unreadable_config_of_a_run(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
-    with pytest.raises(UserError, match="cannot read .*config.json"):
+    with pytest.raises(UserError, match="config.json: "):
         train(tmp_path)
 
 

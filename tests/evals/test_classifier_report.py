@@ -54,5 +54,22 @@ def test_many_classes_and_one_that_never_occurs(tmp_path):
     assert (tmp_path / "confusion_valid.png").stat().st_size < 100_000
 
 
+def test_names_of_strangers_and_links(tmp_path):
+    names = (r"$\frac{$", "_\x1b[2J")
+    for name in ("scores.txt", "scores.json", "roc_test.png"):
+        (tmp_path / name).symlink_to("mine")
+    (tmp_path / "mine").write_text("mine")
+    p, labels = scores(2)
+    classifier_report.write(
+        lambda name, save: save(tmp_path / name), {"test": (p, labels)}, names, "$a run$, \x1b step 3", "f1"
+    )
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert "\x1b" not in (tmp_path / "scores.txt").read_text()
+    assert list(json.loads((tmp_path / "scores.json").read_text())["test"]["classes"]) == list(names)
+    for name in ("roc", "confusion", "reliability"):
+        with Image.open(tmp_path / f"{name}_test.png") as image:
+            assert image.size[0] > 200
+
+
 def test_no_threshold_is_chosen_on_test(tmp_path):
     assert write(tmp_path, {"test": scores(2)}, ("no", "yes"))["threshold"] is None

@@ -102,3 +102,8 @@ def test_convolutions_are_xlas_own():
     assert "ynn" not in child(code).stdout
     late = child("from research.host import cpu; cpu.tune(); jax.devices(); determinism.switch_on()")
     assert late.returncode == 1 and "set ALMANAC_CPU_TUNING=off before it starts" in late.stderr
+
+
+def test_a_fingerprint_that_is_none_is_an_error_of_the_file(tmp_path):
+    with pytest.raises(UserError, match=r"config.json: 'fingerprint': wanted an object, not \[\]"):
+        determinism.check(tmp_path, [], {})

@@ -292,3 +292,26 @@ def test_a_file_system_without_locks_has_a_lease(tmp_path, quick, monkeypatch):
         Lock(tmp_path / "run")
     first.release()
     Lock(tmp_path / "run").release()
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"who": 3}', "[" * 100_000, "\xff"])
+def test_who_holds_it_is_not_asked_of_an_odd_lease(tmp_path, text):
+    (tmp_path / lock.LEASE).write_text(text, encoding="latin-1")
+    assert lock.holder(tmp_path) is None
+
+
+def test_who_holds_it_is_not_asked_of_a_pipe_or_a_link(tmp_path):
+    """A pipe would wait for ever."""
+    os.mkfifo(tmp_path / lock.NAME)
+    (tmp_path / lock.LEASE).symlink_to("/etc/passwd")
+    assert lock.holder(tmp_path) is None
+
+
+def test_a_link_in_place_of_the_lock_is_not_written_through(tmp_path):
+    (tmp_path / "other").write_text("mine")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / lock.NAME).symlink_to("../other")
+    with pytest.raises(UserError, match=f"cannot write to {run}"):
+        Lock(run)
+    assert (tmp_path / "other").read_text() == "mine"

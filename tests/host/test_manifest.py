@@ -1,6 +1,7 @@
 """A folder's manifest: each injury is named by its file, and Orbax does not mind it in a checkpoint."""
 
 import json
+import os
 
 import jax.numpy as jnp
 import pytest
@@ -91,6 +92,21 @@ def test_a_kill_while_it_was_written_is_no_damage(folder):
 def test_a_large_file_is_read_in_pieces(folder, monkeypatch):
     monkeypatch.setattr(manifest, "CHUNK", 2)
     assert manifest.scan(folder)["deep/er/b"] == (9, 0xCBF43926)
+
+
+def test_a_link_is_damage_and_is_not_followed(folder):
+    (folder / "deep" / "up").symlink_to("..")
+    (folder / "out").symlink_to("/etc")
+    os.mkfifo(folder / "pipe")
+    assert manifest.problems(folder) == ["deep/up is a link", "out is a link", "pipe is no regular file"]
+    assert "out/passwd" not in dict(manifest.files(folder))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a": [1e999, 0]}', "[]", '{"a": 1}', ""])
+def test_a_manifest_that_is_none_accuses_no_file(folder, text):
+    (folder / "files.json").write_text(text)
+    (line,) = manifest.problems(folder)
+    assert line.startswith("files.json is damaged")
 
 
 def test_paths_of_etils(folder):

@@ -58,16 +58,79 @@ def test_lines_of_later_steps_go(tmp_path):
         assert [line["step"] for line in lines(tmp_path / name)] == [1, 2, 3, 4, 5]
 
 
-@pytest.mark.parametrize(
-    "broken", [b'{"step": 2, "spl', b'{"step": 2, "values": {}}', b"\x00\x00\n", b"\xff\n", b"3\n", b"[]\n", b"{}\n"]
-)
-def test_a_broken_line_goes(tmp_path, broken):
-    """A kill cuts a line short, or its end of line off; a power cut leaves anything."""
+@pytest.mark.parametrize("cut", [b'{"step": 2, "spl', b'{"step": 2, "values": {}}', b"\x00\x00"])
+def test_a_line_that_a_kill_cut_short_goes(tmp_path, capsys, cut):
     log(tmp_path, [1])
     whole = (tmp_path / "metrics.jsonl").read_bytes()
-    (tmp_path / "metrics.jsonl").write_bytes(whole + broken)
+    (tmp_path / "metrics.jsonl").write_bytes(whole + cut)
     log(tmp_path, [], begin=9)
     assert (tmp_path / "metrics.jsonl").read_bytes() == whole
+    assert sorted(p.name for p in tmp_path.iterdir() if "events" not in p.name) == ["metrics.jsonl", "timing.jsonl"]
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    "broken, fault",
+    [
+        (b"\x00\x00\n", "not JSON"),
+        (b"\xff\n", "not UTF-8 at byte 0"),
+        (b"3\n", "wanted an object, not 3"),
+        (b"[]\n", "wanted an object, not []"),
+        (b"{}\n", "'step' is missing"),
+        (b'{"step": "1", "split": "train", "values": {}}\n', "'step': wanted a whole number from 0, not '1'"),
+        (b'{"step": 1, "split": "train", "values": {"loss": "low"}}\n', "'values': wanted an object"),
+        (b"[" * 100_000 + b"\n", "nested deeper than 64 levels"),
+    ],
+    ids=range(8),
+)
+def test_a_line_that_cannot_be_read_is_named_and_kept_aside(tmp_path, capsys, broken, fault):
+    log(tmp_path, [1, 2])
+    first, second = (tmp_path / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "metrics.jsonl").write_bytes(first + broken + second)
+    log(tmp_path, [], begin=9)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == first + second
+    assert (tmp_path / "metrics.jsonl.unreadable").read_bytes() == broken
+    said = capsys.readouterr().out
+    name = "metrics.jsonl: 1 line could not be read, moved to metrics.jsonl.unreadable"
+    assert said.startswith(f"{name}: line 2: {fault}") and said.count("\n") == 1
+    with open(tmp_path / "metrics.jsonl", "ab") as file:
+        file.write(broken + broken)
+    log(tmp_path, [], begin=1)  # nothing that was kept aside before is lost, and later lines go as ever
+    assert (tmp_path / "metrics.jsonl").read_bytes() == first
+    assert (tmp_path / "metrics.jsonl.unreadable").read_bytes() == 3 * broken
+    assert "2 lines could not be read" in capsys.readouterr().out
+
+
+def test_a_last_line_without_its_end_is_kept(tmp_path):
+    """As an editor leaves it. A kill does not: what is of no later step than the checkpoint is on the disk whole."""
+    log(tmp_path, [1, 2])
+    whole = (tmp_path / "metrics.jsonl").read_bytes()
+    (tmp_path / "metrics.jsonl").write_bytes(whole[:-1])
+    log(tmp_path, [], begin=2)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == whole
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "timing.jsonl", "samples", "metrics.jsonl.unreadable"])
+def test_a_link_that_leads_out_is_not_followed(tmp_path, name):
+    run, other = tmp_path / "run", tmp_path / "other"
+    run.mkdir()
+    log(run, [1])
+    (run / "metrics.jsonl").write_text("nonsense\n")
+    (run / name).unlink(missing_ok=True)
+    other.write_text("mine")
+    (run / name).symlink_to(other)
+    with pytest.raises(UserError, match=f"{name}: a link that leads out of the run directory"):
+        log(run, [2], begin=1)
+    assert other.read_text() == "mine"
+
+
+def test_a_link_in_the_way_of_a_file_is_replaced(tmp_path):
+    (tmp_path / "other").write_text("mine")
+    for name in ("a.json", "a.json.part"):
+        (tmp_path / name).symlink_to("other")
+    records.write_text(tmp_path / "a.json", "new")
+    assert (tmp_path / "other").read_text() == "mine" and (tmp_path / "a.json").read_text() == "new"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "other"]
 
 
 def test_nothing_logged_leaves_no_tensorboard_file(tmp_path):

@@ -362,19 +362,19 @@ def test_nothing_is_overwritten_and_nothing_damaged_is_copied(run, tmp_path, ref
 
 
 def test_a_copy_that_fails_leaves_nothing(trained, tmp_path, refused, monkeypatch):
-    def wrong(source, target):
+    def wrong(source, target, symlinks):
         (target / "state").mkdir(parents=True)
 
     monkeypatch.setattr(shutil, "copytree", wrong)
     assert "copy.part/checkpoints/9 is not what" in refused("copy", f"{trained}@9", tmp_path / "copy")
 
-    def gone(source, target):
+    def gone(source, target, symlinks):
         raise shutil.Error([("here", "there", "No such file or directory: 'here'")])
 
     monkeypatch.setattr(shutil, "copytree", gone)
     assert "9: No such file or directory: 'here'" in refused("copy", f"{trained}@9", tmp_path / "copy")
 
-    def full(source, target):
+    def full(source, target, symlinks):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(shutil, "copytree", full)

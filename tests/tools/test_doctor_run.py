@@ -158,7 +158,7 @@ def test_which_damage_matters_how(run, told):
         (lambda about: about["config"].update(colour="red"), "", "today's code has no colour: use commit"),
         (lambda about: about["config"]["optim"].pop("peak_lr"), "", "it has optim.peak_lr besides: use commit"),
         (lambda about: about.update(name="language_model/tyny"), "", "there is no experiment 'language_model/tyny'"),
-        (lambda about: about.pop("config"), "config.json is no run's config", "restore it from a copy"),
+        (lambda about: about.pop("config"), "", "restore it from a copy"),
     ],
     ids=["unknown key", "new key", "no experiment", "no config"],
 )
@@ -185,9 +185,12 @@ GOOD = (4, "train"), (6, "valid"), (8, "train"), (12, "train"), (12, "valid")
     "text, fault",
     [
         (lines(*GOOD), ""),
-        (lines(*GOOD[:2]) + "{}\n" + lines(*GOOD[2:]), "line 3 is not whole"),
-        (lines(*GOOD[:2]) + '{"step": 8, "split": "tr\n' + lines(*GOOD[2:]), "line 3 is not whole"),
-        (lines(*GOOD) + "\x00\n", "line 6 is not whole"),
+        (lines(*GOOD[:2]) + "{}\n" + lines(*GOOD[2:]), "line 3: 'step' is missing"),
+        (
+            lines(*GOOD[:2]) + '{"step": "8", "split": "train", "values": {}}\n' + lines(*GOOD[2:]),
+            "line 3: 'step': wanted a whole number from 0, not '8'",
+        ),
+        (lines(*GOOD) + "[]\n", "line 6: wanted an object, not []"),
         (lines(*GOOD[:3], GOOD[1], *GOOD[3:]), "line 4 repeats step 6 valid"),
         (lines(GOOD[0], GOOD[2], GOOD[1], *GOOD[3:]), "line 3 has step 6 after 8"),
         (lines(GOOD[0], *GOOD[3:]), "there is no line of step 8 train"),
@@ -213,7 +216,7 @@ def test_a_log_that_is_gone(run, told):
     (run / "metrics.jsonl").unlink()
     (run / "timing.jsonl").write_text('{"step": 4}\nnonsense\n')
     _, _, remedies = told(run)
-    assert remedies["metrics.jsonl"].startswith("it is gone") and "line 2 is not whole" in remedies["timing.jsonl"]
+    assert remedies["metrics.jsonl"].startswith("it is gone") and "line 2: not JSON" in remedies["timing.jsonl"]
 
 
 def test_a_step_that_was_not_finite(killed, told):

@@ -185,6 +185,43 @@ def test_change_that_no_table_shows(done):
     ]
 
 
+@pytest.mark.parametrize(
+    "text, fault",
+    [
+        ("{", "not JSON"),
+        ("[]", "wanted an object, not []"),
+        ("{}", "'config' is missing"),
+        ('{"config": {}, "seeds": 3}', "'seeds': wanted a list"),
+        ('{"config": {}, "seeds": [{}]}', "'seeds': wanted a list"),
+        ('{"config": {}, "seeds": [{"sha256": "", "seconds": NaN}]}', "'seeds': wanted a list"),
+        ('{"config": {}, "seeds": [], "parameters": "many"}', "'parameters': wanted a whole number from 0 or null"),
+        ("[" * 100_000, "nested deeper"),
+    ],
+    ids=range(8),
+)
+def test_a_run_json_that_is_none_is_named(done, text, fault):
+    (done.results / "run.json").write_text(text)
+    found = verify.problems(done.root)
+    assert found and all(f"run.json: {fault}" in problem for problem in found)
+
+
+def test_a_log_that_cannot_be_read_is_named_with_its_line(done):
+    log = done.results / "seed_1.jsonl"
+    log.write_text('{"step": 1, "split": "test", "values": {"error": 1}}\nnonsense\n[]\n')
+    found = verify.problems(done.root)
+    assert any("seed_1.jsonl is not the file that run.json has the checksum of" in problem for problem in found)
+    assert any(
+        "seed_1.jsonl, line 2: not JSON" in problem and "line 3: wanted an object" in problem for problem in found
+    )
+
+
+def test_a_log_that_leads_out_is_named(done, tmp_path):
+    log = done.results / "seed_1.jsonl"
+    log.rename(tmp_path / "other")
+    log.symlink_to(tmp_path / "other")
+    assert all("seed_1.jsonl: a link that leads out" in problem for problem in verify.problems(done.root))
+
+
 def test_missing_and_extra_logs(done):
     (done.results / "seed_1.jsonl").rename(done.results / "seed_7.jsonl")
     found = "\n".join(verify.problems(done.root))

@@ -80,7 +80,7 @@ def test_page_loads_nothing_and_runs_nothing(tmp_path, make_run):
     samples.mkdir()
     (samples / "step_10.txt").write_text('<img src="http://example.org/x.png"> & more')
     (samples / "step_9.txt").write_text("nine")
-    (samples / "step_10.png").write_bytes(curves.png([rundir.read(run)], run / "x").read_bytes())
+    (samples / "step_10.png").write_bytes(curves.png([rundir.read(run)]))
     page = Page(report.write([run]))
     assert "&lt;img src=&quot;http://example.org/x.png&quot;&gt; &amp; more" in page.text
     assert page.text.index("step_10.txt") < page.text.index("step_9.txt")  # newest first
@@ -116,7 +116,7 @@ def test_curves_show_runs_splits_and_baselines(tmp_path, make_run):
 
 def test_png(tmp_path, make_run):
     run = make_run(tmp_path / "run", LOGGED)
-    path = report.curves([run], tmp_path / "curves.png")
+    path = report.write([run]).with_name("curves.png")
     width, height = png_size(path)
     assert width == 1280 and 600 < height < 2000
     assert path.stat().st_size > 10_000
@@ -170,13 +170,13 @@ def test_bad_input(tmp_path, make_run):
         report.write([make_run(tmp_path / "new", [])])
     run = make_run(tmp_path / "damaged", LOGGED)
     (run / "metrics.jsonl").write_text('oops\n{"step": 1}\n')
-    with pytest.raises(UserError, match="metrics.jsonl, line 1: not JSON: 'oops'"):
+    with pytest.raises(UserError, match=r"metrics.jsonl, line 1: not JSON \(.*\): 'oops'; line 2: 'split' is missing"):
         report.write([run])
 
 
 def test_command_names_overrides_and_uncommitted_changes(tmp_path, make_run, monkeypatch):
     named = {"optim": {"peak_lr": 0.1, "name": "adamw"}, "num_steps": 10}
-    monkeypatch.setattr(config, "load", lambda name: named)
+    monkeypatch.setattr(config, "from_module", lambda name: named)
     changed = {"optim": {"peak_lr": 0.3, "name": "a b"}, "num_steps": 10}
     run = make_run(tmp_path / "run", LOGGED, config=changed, commit="abc+")
     assert report.command(rundir.read(run)) == (

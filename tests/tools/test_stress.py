@@ -272,6 +272,13 @@ def test_a_number_that_was_typed_is_found(kept):
     assert "wants one line" in stress_table.problems(kept)[0]
 
 
+@pytest.mark.parametrize("text", ["{", "{}", "[]", '{"cases": 3, "runs": []}', "[" * 100_000])
+def test_results_that_are_none_are_one_line(kept, text):
+    (kept / "tools" / "stress_results" / "kills.json").write_text(text)
+    (problem,) = stress_table.problems(kept)
+    assert "kills.json: " in problem or problem.startswith("stress_results: not as almanac stress writes it: ")
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
