@@ -354,7 +354,12 @@ def test_files_that_are_not_what_they_should_be(folder):
     refused(folder, "has its weights in pytorch_model.bin, a pickle, which may run any code when it is read")
     (folder / "pytorch_model.bin").rename(file)
     file.write_bytes(whole)
-    for text, message in (("[]", "is not a JSON object"), ("{", "cannot read"), (None, "has no config.json")):
+    for text, message in (
+        ("[]", "is not a JSON object"),
+        ("{", "cannot read"),
+        ("[" * 100_000, "cannot read"),
+        (None, "has no config.json"),
+    ):
         (folder / "config.json").unlink(missing_ok=True)
         if text is not None:
             (folder / "config.json").write_text(text)

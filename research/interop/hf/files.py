@@ -54,7 +54,7 @@ class Folder:
             found = json.loads((self.path / name).read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise UserError(f"{self.path} has no {name}") from None
-        except (OSError, ValueError) as e:
+        except (OSError, ValueError, RecursionError) as e:
             raise UserError(f"cannot read {self.path / name}: {e}") from None
         if not isinstance(found, dict):
             raise UserError(f"{self.path / name} is not a JSON object")
@@ -106,7 +106,7 @@ def is_folder(path: Path) -> bool:
         return True
     try:
         return "model_type" in json.loads((path / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return False
 
 
