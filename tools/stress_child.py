@@ -79,17 +79,8 @@ def _tell_phases(tell: Callable[[str], Any]) -> None:
 
         return told
 
-    def started(old: Callable) -> Callable:
-        def told(self: Any, e: Any) -> Any:
-            if e.quality is not None:  # this family's evaluation
-                _replace(type(e.quality), "__call__", around("evaluate"))
-            return old(self, e)
-
-        return told
-
-    _replace(Run, "start", started)
     _replace(Run, "steps", loop)
-    _replace(Run, "evaluate", around("evaluate"))
+    _replace(Run, "measure", around("evaluate"))
     _replace(Checkpoints, "save", around("save"))
 
 

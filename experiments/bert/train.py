@@ -106,8 +106,8 @@ def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
         for _, batch in run.steps(e.train):
             state, metrics = e.train_step(state, batch)
             run.log("train", metrics)
-            if run.due(e.cfg.eval_every):
-                run.log("valid", run.evaluate(e.eval_step, state, e.evals["valid"]))
+            for split, values in run.evaluate(state):
+                run.log(split, values)
             state = run.save(state)
 
         with run.alone(state) as here:

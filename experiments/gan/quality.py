@@ -6,6 +6,7 @@ samples and of validation pictures, and is comparable only with itself: it is no
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from research.core import config, mesh, optim, state
+from research.core.experiment import Evaluated
 from research.core.step import make_train_step
 from research.data import images, synthetic
 from research.data.pipeline import Stream
@@ -26,14 +28,14 @@ JUDGE_STEPS, JUDGE_BATCH = 800, 64
 
 
 class Quality:
-    """`quality(state) -> {name: value}`; `draw(state, path)` writes a picture; `report` says what measures."""
+    """An evaluator of samples. `draw(state, path)` writes a picture of them; `report` says what measures."""
 
     def __init__(self, fn: Callable, latent: int, seed: int, measure: Callable, draw: Callable, report: list[str]):
         self._key, self._latent = jax.random.fold_in(jax.random.key(seed), 1), latent
         self._fn, self._measure, self._draw, self.report = jax.jit(fn), measure, draw, report
 
-    def __call__(self, state: Any) -> dict[str, float]:
-        return self._measure(self._samples(state, self._key))
+    def __call__(self, state: Any, split: str, folder: Path) -> Evaluated:
+        return Evaluated(self._measure(self._samples(state, self._key)), {"samples.png": partial(self.draw, state)})
 
     def draw(self, state: Any, path: Path, key: jax.Array | None = None) -> None:
         self._draw(path, self._samples(state, self._key if key is None else key))

@@ -51,6 +51,7 @@ def build(cfg: Any) -> Experiment:
     updates = {"generator": 1, "discriminator": cfg.loss.critic_steps}
     tx = {k: optim.make({**cfg.optim, "peak_lr": rates[k]}, cfg.num_steps, updates[k]) for k in rates}
     fn = partial(predict, nets["generator"])
+    judge = quality.make(fn, cfg.model.latent, cfg.seed, data)
     how = options(cfg)
     guard = how.pop("not_finite")
     return Experiment(
@@ -62,12 +63,13 @@ def build(cfg: Any) -> Experiment:
         tx=tx,
         train_step=Step(partial(train_step, Losses(nets, cfg), tx, dict(cfg.loss), how), guard),
         eval_step=None,
-        quality=quality.make(fn, cfg.model.latent, cfg.seed, data),
+        evaluator=judge,
+        measured=("quality",),
         predictor=Predictor(fn, {"z": (("b", cfg.model.latent), "float32")}, partial(encode, cfg.model.latent), decode),
         rules=mesh.resolve(cfg.rules, RULES),
         sharding=RULES,
         ema=cfg.optim.ema,
-        context=data,
+        context=judge,
     )
 
 
@@ -76,16 +78,14 @@ def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
     e = build(cfg)
     with Run(e.cfg, workdir, **how) as run:
         state = run.start(e)
-        for line in e.quality.report:
+        for line in e.context.report:
             run.note(line)
 
         for _, batch in run.steps(e.train):
             state, metrics = e.train_step(state, batch)
             run.log("train", metrics)
-            if run.due(e.cfg.eval_every):
-                with run.alone(state) as here:
-                    run.log("quality", e.quality(here))
-                    run.sample("samples.png", partial(e.quality.draw, here))
+            for split, values in run.evaluate(state):
+                run.log(split, values)
             state = run.save(state)
 
         return run.finish(state)
@@ -208,7 +208,7 @@ def predict(generator: Any, variables: Any, inputs: Any) -> dict:
 def sample(e: Experiment, state: Any, key: jax.Array, out: Path) -> Iterator[str]:
     """Writes a picture of samples drawn with `key` to `out` and tells where."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    e.quality.draw(state, out, key)
+    e.context.draw(state, out, key)
     yield str(out)
 
 

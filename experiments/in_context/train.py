@@ -37,6 +37,7 @@ def build(cfg: Any) -> Experiment:
     held_out = regression.held_out(source, data.eval_size)
     model = construct(Regressor, cfg.model, max_points=data.points)
     tx = optim.make(cfg.optim, cfg.num_steps)
+    known = others(held_out, data.noise)
     example = jnp.zeros((1, data.points, data.dims)), jnp.zeros((1, data.points))
     shapes = {"x": (("b", "n", data.dims), "float32"), "y": (("b", "n"), "float32")}
     return Experiment(
@@ -48,11 +49,12 @@ def build(cfg: Any) -> Experiment:
         tx=tx,
         train_step=make_train_step(partial(loss, model), tx, **options(cfg)),
         eval_step=make_eval_step(partial(predict, model), measure, cfg.dtype),
+        split_metrics=partial(compare, known["least squares"], data),
         predictor=Predictor(partial(predict, model), shapes, partial(encode, cfg), decode, [f"n <= {data.points}"]),
         rules=mesh.resolve(cfg.rules, SHARDING),
         sharding=SHARDING,
         ema=cfg.optim.ema,
-        context=others(held_out, data.noise),
+        context=known,
     )
 
 
@@ -71,9 +73,8 @@ def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
         for _, batch in run.steps(e.train):
             state, metrics = e.train_step(state, batch)
             run.log("train", metrics)
-            if run.due(e.cfg.eval_every):
-                values = run.evaluate(e.eval_step, state, e.evals["valid"])
-                run.log("valid", values | compare(values, e))
+            for split, values in run.evaluate(state):
+                run.log(split, values)
             state = run.save(state)
 
         with run.alone(state) as here:
@@ -119,12 +120,13 @@ def others(held_out: dict, noise: float) -> dict[str, np.ndarray]:
     return {k: np.square(v - held_out["clean"]).mean(0) for k, v in said.items() if v is not None}
 
 
-def compare(values: dict[str, float], e: Experiment) -> dict[str, float]:
-    """The worst of error / least squares' error over the numbers of examples above d, where least squares errs at all."""
-    exact = e.context["least squares"]
-    past = range(e.cfg.data.dims + 1, len(exact))
-    ratios = [values[_after(i)] / exact[i] for i in past if e.cfg.data.noise]
-    return {"worst_ratio": max(ratios)} if ratios else {}
+def compare(exact: np.ndarray, data: Any, values: dict[str, float]) -> dict[str, float]:
+    """With `worst_ratio`: the worst of error / least squares' error, `exact`, over the numbers of examples above d, where least
+    squares errs at all.
+    """
+    past = range(data.dims + 1, len(exact))
+    ratios = [values[_after(i)] / exact[i] for i in past if data.noise]
+    return values | ({"worst_ratio": max(ratios)} if ratios else {})
 
 
 def write(e: Experiment, state: Any, file: Path) -> None:

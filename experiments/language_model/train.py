@@ -63,6 +63,7 @@ def build(cfg: Any) -> Experiment:
         tx=tx,
         train_step=make_train_step(partial(loss, model), tx, **options(cfg)),
         eval_step=evaluate,
+        split_metrics=partial(perplexity, cfg),
         predictor=Predictor(
             partial(predict, model),
             {"tokens": (("b", "t"), "int32")},
@@ -128,9 +129,8 @@ def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
         for _, batch in run.steps(e.train):
             state, metrics = e.train_step(state, batch)
             run.log("train", metrics)
-            if run.due(e.cfg.eval_every):
-                for split, sweep in e.evals.items():
-                    run.log(split, perplexity(e.cfg, run.evaluate(e.eval_step, state, sweep)))
+            for split, values in run.evaluate(state):
+                run.log(split, values)
             state = run.save(state)
 
         with run.alone(state) as here:

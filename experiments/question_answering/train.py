@@ -1,5 +1,6 @@
 """Question answering: a question, a passage, and the span of the passage that answers it."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from experiments import launch
 from experiments.question_answering.reading import Reader
 from research.core import mesh, optim
 from research.core.config import track
-from research.core.experiment import Experiment, Predictor
+from research.core.experiment import Evaluated, Experiment, Predictor
 from research.core.metrics import Pairs
 from research.core.run import Run
 from research.core.step import make_eval_step, make_train_step, options, streams
@@ -57,6 +58,7 @@ def build(cfg: Any) -> Experiment:
         tx=tx,
         train_step=make_train_step(partial(loss, model, tuple(rows)), tx, **options(cfg)),
         eval_step=make_eval_step(fn, partial(measure, null), cfg.dtype),
+        evaluator=partial(evaluate, reader, evals),
         predictor=Predictor(fn, layout.inputs, partial(encode, layout), partial(decode, cfg.answer.max_length)),
         rules=mesh.resolve(cfg.rules, SHARDING[cfg.model.name]),
         sharding=SHARDING[cfg.model.name],
@@ -77,20 +79,16 @@ def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
         for _, batch in run.steps(e.train):
             state, metrics = e.train_step(state, batch)
             run.log("train", metrics)
-            if run.due(e.cfg.eval_every):
-                for split, sweep in e.evals.items():
-                    by_window = run.evaluate(e.eval_step, state, sweep)
-                    with run.alone(state) as here:
-                        run.log(split, {**by_window, **scores(e, here, split)})
+            for split, values in run.evaluate(state):
+                run.log(split, values)
             state = run.save(state)
 
         return run.finish(state)
 
 
-def scores(e: Experiment, state: Any, split: str) -> dict[str, float]:
+def evaluate(reader: Reader, evals: Mapping[str, Any], state: Any, split: str, folder: Path) -> Evaluated:
     """{"em", "f1"} of a split's questions, in percent: what batches of windows cannot tell."""
-    _, reader = e.context
-    return reader.score(state.variables, e.evals[split].source)
+    return Evaluated(reader.score(state.variables, evals[split].source))
 
 
 def _bidaf(cfg: Any, data: questions.Data) -> tuple:

@@ -1,5 +1,6 @@
 """Retrieval: a question, many passages, and the one that holds its answer."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from experiments import launch
 from research.core import mesh, optim
 from research.core.config import track
-from research.core.experiment import Experiment, Predictor
+from research.core.experiment import Evaluated, Experiment, Predictor
 from research.core.metrics import Pairs
 from research.core.run import Run
 from research.core.step import make_eval_step, make_train_step, options, streams
@@ -49,6 +50,7 @@ def build(cfg: Any) -> Experiment:
     inputs |= {f"{name}_mask": (("b", size), "float32") for name, size in sizes.items()}
     rows = {name: jnp.zeros((1, *shape[1:]), kind) for name, (shape, kind) in inputs.items()}
     fn = partial(predict, model)
+    retriever = Retriever(model, asked, told, cfg.data.eval_batch_size)
     return Experiment(
         cfg=cfg,
         train=train,
@@ -58,11 +60,12 @@ def build(cfg: Any) -> Experiment:
         tx=tx,
         train_step=make_train_step(partial(loss, model), tx, **options(cfg)),
         eval_step=make_eval_step(fn, measure, cfg.dtype),
+        evaluator=partial(evaluate, retriever, evals),
         predictor=Predictor(fn, inputs, partial(encode, asked, told), decode),
         rules=mesh.resolve(cfg.rules, SHARDING[cfg.model.name]),
         sharding=SHARDING[cfg.model.name],
         ema=cfg.optim.ema,
-        context=(data, Retriever(model, asked, told, cfg.data.eval_batch_size)),
+        context=(data, retriever),
     )
 
 
@@ -81,11 +84,8 @@ def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
         for _, batch in run.steps(e.train):
             state, metrics = e.train_step(state, batch)
             run.log("train", metrics)
-            if run.due(e.cfg.eval_every):
-                for split, sweep in e.evals.items():
-                    by_batch = run.evaluate(e.eval_step, state, sweep)
-                    with run.alone(state) as here:
-                        run.log(split, {**by_batch, **scores(e, here, split)})
+            for split, values in run.evaluate(state):
+                run.log(split, values)
             state = run.save(state)
 
         return run.finish(state)
@@ -117,13 +117,12 @@ class Retriever:
         return np.concatenate(out)
 
 
-def scores(e: Experiment, state: Any, split: str) -> dict[str, float]:
+def evaluate(retriever: Retriever, evals: Mapping[str, Any], state: Any, split: str, folder: Path) -> Evaluated:
     """{"recall_at_1", "recall_at_5", "recall_at_20", "mrr"} of a split's questions over all its passages."""
-    _, retriever = e.context
-    source = e.evals[split].source
+    source = evals[split].source
     asked = retriever.of_rows(state.variables, "questions", source.asked)
     told = retriever.of_rows(state.variables, "passages", source.told)
-    return ranking.report(ranking.ranks(asked @ told.T, np.asarray(source.data.where)))
+    return Evaluated(ranking.report(ranking.ranks(asked @ told.T, np.asarray(source.data.where))))
 
 
 def bm25_ranks(part: questions.Questions) -> np.ndarray:

@@ -105,9 +105,8 @@ def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
         for _, batch in run.steps(e.train):
             state, metrics = e.train_step(state, batch)
             run.log("train", metrics)
-            if run.due(e.cfg.eval_every):
-                for split, sweep in e.evals.items():
-                    run.log(split, run.evaluate(e.eval_step, state, sweep))
+            for split, values in run.evaluate(state):
+                run.log(split, values)
             state = run.save(state)
 
         state = run.finish(state)

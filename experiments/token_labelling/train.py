@@ -46,6 +46,7 @@ def build(cfg: Any) -> Experiment:
         tx=tx,
         train_step=make_train_step(partial(loss, model), tx, **options(cfg)),
         eval_step=make_eval_step(partial(predict, model), partial(measure, data.classes), cfg.dtype),
+        split_metrics=with_macro,
         predictor=Predictor(
             partial(label, model),
             {"tokens": (("b", "t"), "int32"), "length": (("b",), "int32"), "starts": (("b", "t"), "int32")},
@@ -73,9 +74,8 @@ def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
         for _, batch in run.steps(e.train):
             state, metrics = e.train_step(state, batch)
             run.log("train", metrics)
-            if run.due(e.cfg.eval_every):
-                for split, sweep in e.evals.items():
-                    run.log(split, with_macro(run.evaluate(e.eval_step, state, sweep)))
+            for split, values in run.evaluate(state):
+                run.log(split, values)
             state = run.save(state)
 
         return run.finish(state)

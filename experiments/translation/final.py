@@ -12,7 +12,7 @@ from research.host import run_files
 from research.host.errors import UserError
 from research.interop import checkpoint_files, weights
 
-NAMES = {"valid": "final_valid", "test": "test"}  # split -> its name in the log
+PARTS = {"final_valid": "valid", "test": "test"}  # the splits that are measured at the end -> the part of the data
 
 
 def check(cfg: Any) -> None:
@@ -49,4 +49,4 @@ def missing(folder: Path, done: int, splits: Iterable[str]) -> list[str]:
     log = folder / "metrics.jsonl"
     rows = run_files.read_rows(log, run_files.METRICS) if log.exists() else []
     there = {row["split"] for row in rows if row["step"] == done}
-    return [split for split in splits if NAMES[split] not in there]
+    return [split for split in splits if split not in there]

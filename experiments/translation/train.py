@@ -14,7 +14,7 @@ from experiments import launch
 from experiments.translation import final, quality
 from research.core import mesh, optim
 from research.core.config import track
-from research.core.experiment import Experiment, Predictor
+from research.core.experiment import Evaluated, Experiment, Predictor
 from research.core.metrics import Pairs
 from research.core.run import Run
 from research.core.step import make_eval_step, make_train_step, options, streams
@@ -50,6 +50,10 @@ def build(cfg: Any) -> Experiment:
         tx=tx,
         train_step=make_train_step(partial(loss, model, cfg.loss.smoothing), tx, **options(cfg)),
         eval_step=make_eval_step(partial(logits, model), measure, cfg.dtype),
+        split_metrics=perplexity,
+        evaluator=partial(evaluate, judge, cfg),
+        measured=("valid",),
+        at_end=[split for split, part in final.PARTS.items() if part in evals],
         predictor=Predictor(
             judge.translate,
             {"source": (("b", "s"), "int32"), "source_mask": (("b", "s"), "float32")},
@@ -79,23 +83,12 @@ def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
         for _, batch in run.steps(e.train):
             state, metrics = e.train_step(state, batch)
             run.log("train", metrics)
-            if run.due(e.cfg.eval_every):
-                values = run.evaluate(e.eval_step, state, e.evals["valid"])
-                with run.alone(state) as here:
-                    said = judge.say(here, "valid", width=1)
-                    run.sample("greedy.txt", said.write)
-                run.log("valid", {**values, "perplexity": math.exp(min(values["loss"], 700)), **said.scores})
+            for split, values in run.evaluate(state):
+                run.log(split, values)
             state = run.save(state)
 
-        with run.alone(state) as here:
-            last, told = final.averaged(run.dir, here, run.done, e.cfg)
-            run.note(told)
-            for split in final.missing(run.dir, run.done, e.evals):  # none where a run was killed after this
-                said = judge.say(last, split)
-                run.note(f"{split:<8} scores: {said.signature}")
-                run.sample(f"{split}.txt", said.write)
-                run.sample(f"{split}.hypotheses", said.write_all)
-                run.log(final.NAMES[split], said.scores)
+        for split in final.missing(run.dir, run.done, e.at_end):  # none if a run was killed after this
+            run.log(split, run.measure(state, split))
         return run.finish(state)
 
 
@@ -142,9 +135,23 @@ def _counted(batch: Any) -> jax.Array:
     return batch["targets_mask"] * batch["mask"][:, None]
 
 
-def scores(e: Experiment, state: Any, split: str) -> dict[str, float]:
-    """What `almanac evaluate` tells beside the sweep's means: the scores of the translations."""
-    return e.context[1](state, split)
+def perplexity(values: dict[str, float]) -> dict[str, float]:
+    """A split's means and exp of its mean loss."""
+    return {**values, "perplexity": math.exp(min(values["loss"], 700))}
+
+
+def evaluate(judge: quality.Quality, cfg: Any, state: Any, split: str, folder: Path) -> Evaluated:
+    """The scores of the translations: of "valid" by the likeliest token each time; of the other splits by beam search with the
+    mean of the run's last checkpoints.
+    """
+    if split == "valid":
+        said = judge.say(state, "valid", width=1)
+        return Evaluated(said.scores, {"greedy.txt": said.write})
+    part = final.PARTS[split]
+    averaged, line = final.averaged(folder, state, int(state.step), cfg)
+    said = judge.say(averaged, part)
+    files = {f"{part}.txt": said.write, f"{part}.hypotheses": said.write_all}
+    return Evaluated(said.scores, files, [line, f"{part:<8} scores: {said.signature}"])
 
 
 def encode(data: parallel.Parallel, file: str | Path) -> dict:

@@ -2,9 +2,11 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from research.core.config import View
+from research.core.state import TrainState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +27,18 @@ class Predictor:
     limits: Sequence[str] = ()
 
 
+class Evaluated(NamedTuple):
+    """What an evaluator makes of a split."""
+
+    values: Mapping[str, float]  # metrics by name
+    files: Mapping[str, Callable[[Path], Any]] = {}  # samples and scores: a file's name -> what writes it
+    lines: Sequence[str] = ()  # for the terminal and the report
+
+
+# (state on one local device, split, run directory) -> Evaluated. For metrics that need whole outputs, not means over batches.
+Evaluator = Callable[[TrainState, str, Path], Evaluated]
+
+
 @dataclasses.dataclass(frozen=True)
 class Experiment:
     """cfg with durations in steps · data · how a state is made · the steps · prediction. Nothing has been computed."""
@@ -37,9 +51,19 @@ class Experiment:
     train_step: Any  # step.Step
     eval_step: Any  # (state, batch) -> pairs
     predictor: Predictor
-    quality: Any = None  # state -> {name: value}, where there are no batches to sweep over
+    split_metrics: Callable[[dict[str, float]], dict[str, float]] = (
+        dict  # a split's means -> with what derives from them
+    )
+    evaluator: Evaluator | None = None
+    measured: Sequence[str] | None = None  # splits measured every `eval_every` steps; None: those of `evals`
+    at_end: Sequence[str] = ()  # splits that the evaluator alone measures, once
     rules: Sequence = ()
     sharding: Mapping[str, Sequence] = dataclasses.field(default_factory=dict)  # the model's named sets of rules
     ema: float = 0.0
     initial: Callable | None = None  # (fresh state, run) -> a state with parameters from elsewhere, told by run.note
     context: Any = None  # what the family's own tools need: tokeniser, class names
+
+    @property
+    def splits(self) -> list[str]:
+        """The splits that are measured in training."""
+        return list(self.evals if self.measured is None else self.measured)

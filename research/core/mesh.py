@@ -7,7 +7,6 @@ Optimiser moments and EMA weights have their parameter's path inside theirs, so 
 """
 
 import ast
-import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -147,10 +146,10 @@ def abstract_device() -> Any:
     return getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
 
 
-def of(tree: Any) -> contextlib.AbstractContextManager:
-    """Sets the mesh that a tree's arrays lie on, so that a program outside of `Run` is the one that it is inside."""
+def of(tree: Any) -> Mesh:
+    """The mesh that a tree's arrays lie on. With `jax.set_mesh(of(tree))` a program is the one that it is in a `Run`."""
     shardings = (leaf.sharding for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array))
-    return jax.set_mesh(next(s.mesh for s in shardings if isinstance(s, NamedSharding)))
+    return next(s.mesh for s in shardings if isinstance(s, NamedSharding))
 
 
 def pin(x: jax.Array, rest: Any = None) -> jax.Array:

@@ -21,15 +21,15 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from research.core import evaluation, metrics
 from research.core import mesh as mesh_lib
-from research.core import metrics
 from research.core import state as state_lib
 from research.core.checkpoint import Checkpoints
 from research.core.config import View, check_read
 from research.core.experiment import Experiment
 from research.core.guard import Guard
 from research.core.launches import bounds
-from research.host import attempts, cluster, cpu, determinism, device, flops
+from research.host import attempts, cluster, cpu, determinism, device, flops, run_files
 from research.host.directory import Directory
 from research.host.errors import UserError, nearest
 from research.host.records import Clock, Records, read_json, write_errors, write_json
@@ -105,6 +105,7 @@ class Run:
     def start(self, e: Experiment, trains: bool = True) -> state_lib.TrainState:
         """A TrainState, born sharded or restored from this directory. Without `trains`, no step follows."""
         self._check(e)
+        self._experiment = e
         self._target = target = state_lib.abstract(e.init, e.tx, self.mesh, e.rules, bool(e.ema))[0]
         self._guard = Guard(self._policy, target.params, e.tx)
         self.parameters = state_lib.count(target.params)
@@ -142,9 +143,8 @@ class Run:
                 "shape can share a launch; set it to None"
             )
         metric, mode, patience = self._best_metric
-        splits = [*e.evals, *(["quality"] if e.quality is not None else [])]
-        if metric and metric.split("/")[0] not in splits:
-            raise UserError(f"best.metric = {metric!r}: there is no such split{nearest(metric.split('/')[0], splits)}")
+        if metric and (split := metric.split("/")[0]) not in e.splits:
+            raise UserError(f"best.metric = {metric!r}: there is no such split in training{nearest(split, e.splits)}")
         if mode not in ("min", "max"):
             raise UserError(f"best.mode = {mode!r}: 'min' or 'max'")
         if patience and not metric:
@@ -278,13 +278,20 @@ class Run:
         self._read()
         self._write_train()
 
-    def evaluate(self, eval_step: Callable, state: Any, sweep: Any) -> dict[str, float]:
-        """{name: mean} over one ordered pass."""
-        rows = []
-        for batch in sweep.on_device(self.mesh, 0, len(sweep)):
-            rows.append(eval_step(state, batch))
-            cluster.beat()
-        return metrics.reduce(jax.device_get(rows))
+    def evaluate(self, state: Any) -> Iterator[tuple[str, Mapping[str, float]]]:
+        """(split, its metrics) of each split, if evaluation is due at this step."""
+        if self.due(self._every["eval"]):
+            for split in self._experiment.splits:
+                yield split, self.measure(state, split)
+
+    def measure(self, state: Any, split: str) -> Mapping[str, float]:
+        """The metrics of a split; what its evaluator says besides is written under samples/ and noted."""
+        found = evaluation.measure(self._experiment, state, split, self.dir, self.mesh, self.alone, cluster.beat)
+        for line in found.lines:
+            self.note(line)
+        for name, write in found.files.items():
+            self.sample(name, write)
+        return found.values
 
     def _track(self, split: str, values: Mapping) -> None:
         metric, mode, patience = self._best_metric
@@ -417,6 +424,6 @@ class Run:
     def sample(self, name: str, write: Callable[[Path], Any]) -> None:
         """Calls `write` with a path under samples/ for this step's sample: `samples/step_00000100_<name>`."""
         if self.writes:
-            folder = self.dir / "samples"
+            folder = run_files.inside(self.dir, "samples")
             folder.mkdir(exist_ok=True)
             write(folder / f"step_{self.done:08d}_{name}")

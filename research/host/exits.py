@@ -23,7 +23,7 @@ def guarded(go: Callable[[], int]) -> int:
         if e.errno != errno.ENOSPC:
             raise
         print(
-            f"almanac: no space left to write {visible(e.filename or 'a file')}; free some, start again",
+            f"almanac: no space left to write {visible(e.filename or 'a file')}; free some and start again",
             file=sys.stderr,
         )
         return 2

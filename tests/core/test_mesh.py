@@ -176,7 +176,7 @@ def test_the_mesh_says_the_platform():
 def test_the_mesh_of_arrays_is_set_for_what_is_computed_from_them():
     grid = make_mesh({"data": 2}, jax.devices()[:2])
     tree = {"step": 3, "x": jax.device_put(jnp.ones(4), mesh_lib.batch_sharding(grid))}
-    with mesh_lib.of(tree):
+    with jax.set_mesh(mesh_lib.of(tree)):
         assert mesh_lib.platform() == "cpu"
         assert dict(jax.sharding.get_abstract_mesh().shape) == {"data": 2}
     assert mesh_lib.platform() is None

@@ -117,9 +117,8 @@ def train(folder, cfg=BASE, before_save=lambda run, state, metrics: None, valid=
         for _, batch in run.steps(e.train):
             state, found = e.train_step(state, batch)
             run.log("train", found)
-            if run.due(e.cfg.eval_every):
-                values = run.evaluate(e.eval_step, state, e.evals["valid"])
-                run.log("valid", {"loss": valid(run.done)} if valid else values)
+            for split, values in run.evaluate(state):
+                run.log(split, {"loss": valid(run.done)} if valid else values)
             before_save(run, state, found)
             state = run.save(state)
         return run.finish(state)
@@ -516,7 +515,7 @@ def in_launches(folder, cfg, until=99, then=None, **how):
             rows |= {first + 1 + i: jax.tree.map(lambda x, i=i: x[i], found) for i in range(run.done - first)}
             run.log("train", found)
             if run.due(e.cfg.eval_every):
-                run.log("valid", run.evaluate(e.eval_step, state, e.evals["valid"]))
+                run.log("valid", run.measure(state, "valid"))
             if run.done == until:
                 then()
             state = run.save(state)

@@ -45,7 +45,7 @@ def test_the_end_is_scored_once_on_the_mean_of_the_last_checkpoints(trained):
     assert rows[-1]["values"] == pytest.approx(scores)
     lines = (trained / "samples" / "step_00000009_test.hypotheses").read_text().split("\n")
     assert len(lines) == 501 and "tok:none" in (trained / "samples" / "step_00000009_test.txt").read_text()
-    assert final.missing(trained, 9, ["valid", "test"]) == [] and final.missing(trained, 12, ["test"]) == ["test"]
+    assert final.missing(trained, 9, ["final_valid", "test"]) == [] and final.missing(trained, 12, ["test"]) == ["test"]
 
 
 def _flat(params):
@@ -87,7 +87,7 @@ def test_lines_of_a_file_and_of_a_prompt(trained, tmp_path, capsys):
     assert capsys.readouterr().out == f"{found[1]}\n"
     assert cli.main(["evaluate", str(trained), "--split", "test"]) == 0
     told = capsys.readouterr().out
-    assert "500 examples of test" in told and "test/bleu" in told and "test/loss" in told
+    assert "500 examples of test" in told and "test/bleu" in told and "final    mean of" in told
     (tmp_path / "empty.txt").write_text("\n")
     for argv, words in {
         ("predict", str(trained), str(tmp_path / "empty.txt")): "no line to translate",

@@ -55,6 +55,6 @@ def test_a_run_from_before_ids_takes_any():
 
 
 def test_of_a_run(tmp_path):
-    about = {"run": "ab", "config": CONFIG, "attempts": [{"config": "x"}, {"config": "y"}]}
+    about = {"run": "ab", "config": CONFIG, "attempts": [{"step": 0, "config": "x"}, {"step": 4, "config": "y"}]}
     (tmp_path / "config.json").write_text(json.dumps(about))
     assert identity.of_run(tmp_path) == Identity("ab", identity.digest(CONFIG), frozenset("xy"))

@@ -1,0 +1,47 @@
+"""What an experiment measures of a split, by the training loop and by every tool: one way, so that their numbers agree."""
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from research.core import metrics
+from research.core.experiment import Evaluated, Experiment
+from research.core.state import TrainState
+
+# TrainState -> a context with that state on one local device: see `Run.alone`.
+Local = Callable[[TrainState], contextlib.AbstractContextManager[TrainState]]
+
+
+def measure(
+    e: Experiment,
+    state: TrainState,
+    split: str,
+    folder: Path,
+    mesh: Mesh,
+    local: Local = contextlib.nullcontext,
+    after_batch: Callable[[], Any] = lambda: None,
+) -> Evaluated:
+    """The metrics of one split: means over its batches, what `e.split_metrics` derives from them, and `e.evaluator`'s.
+
+    `folder` is the run's directory, which an evaluator may read. Collective: every process must enter.
+    """
+    values = {} if split in e.at_end else _of_batches(e, state, split, mesh, after_batch)
+    if e.evaluator is None:
+        return Evaluated(values)
+    with local(state) as local_state:
+        judged = e.evaluator(local_state, split, folder)
+    return judged._replace(values={**values, **judged.values})
+
+
+def _of_batches(e: Experiment, state: TrainState, split: str, mesh: Mesh, after_batch: Callable) -> dict[str, float]:
+    if split not in e.evals:
+        return {}
+    batches, rows = e.evals[split], []
+    for batch in batches.on_device(mesh, 0, len(batches)):
+        rows.append(e.eval_step(state, batch))
+        after_batch()
+    return e.split_metrics(metrics.reduce(jax.device_get(rows)))
