@@ -28,14 +28,12 @@ def test_errors_by_number_of_examples():
 
 
 def test_the_worst_ratio_is_past_d():
-    e = SimpleNamespace(
-        context={"least squares": np.array([4.0, 9.0, 9.0, 2.0, 1.0])},
-        cfg=SimpleNamespace(data=SimpleNamespace(dims=2, noise=1.0)),
-    )
+    exact, data = np.array([4.0, 9.0, 9.0, 2.0, 1.0]), SimpleNamespace(dims=2, noise=1.0)
     values = {f"error_{i:02d}": v for i, v in enumerate([8.0, 99.0, 99.0, 3.0, 1.1])}
-    assert train.compare(values, e) == {"worst_ratio": pytest.approx(1.5)}  # after 3 examples 3 / 2, after 4 1.1
-    e.cfg.data.noise = 0.0  # least squares does not err at all
-    assert train.compare(values, e) == {}
+    # After 3 examples 3 / 2, after 4 1.1.
+    assert train.compare(exact, data, values) == values | {"worst_ratio": pytest.approx(1.5)}
+    data.noise = 0.0  # least squares does not err at all
+    assert train.compare(exact, data, values) == values
 
 
 def test_the_others_are_measured_without_the_noise(tiny):
