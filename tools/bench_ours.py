@@ -15,7 +15,7 @@ from research.core import mesh, metrics, state
 from research.core.checkpoint import Checkpoints
 from research.host import cpu, device, flops
 from tools import runs
-from tools.bench_steps import BATCHES, CHECKED, elapsed, peak_rss, timed, without_dropout
+from tools.bench_steps import BATCHES, CHECKED, WARM, elapsed, peak_rss, timed, without_dropout
 
 RATES = 100_000  # learning rates told to the PyTorch processes
 SAVES = 3  # measured checkpoints, after one that is not
@@ -106,7 +106,7 @@ class Ours:
         """Times of `count` steps, and the time for which the loop waited for their batches."""
         before = self._waited
         times = timed(self._dispatch, self._wait, count)
-        return {"ms": times, "wait_ms": 1e3 * (self._waited - before) / (count + 1)}
+        return {"ms": times, "wait_ms": 1e3 * (self._waited - before) / (count + WARM + 1)}
 
     def memory(self) -> dict:
         stats = jax.devices()[0].memory_stats() or {}

@@ -90,7 +90,7 @@ def test_progress_is_the_newest_checkpoint_and_the_last_whole_line(tmp_path):
     assert train.progress(tmp_path) == "checkpoint 0, log 0"
     for name in ("3", "12", "9", "15.damaged"):
         (tmp_path / "checkpoints" / name).mkdir(parents=True)
-        rows = [{"step": step, "split": "train", "values": {}} for step in (8, 14, 20)]
+    rows = [{"step": step, "split": "train", "values": {}} for step in (8, 14, 20)]
     (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows))[:-9])  # the last is cut
     assert train.progress(tmp_path) == "checkpoint 12, log 14"
 

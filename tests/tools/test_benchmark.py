@@ -55,7 +55,7 @@ def test_a_machine_names_its_file():
 def test_a_step_stays_in_flight():
     done, order = iter(range(9)), []
     times = bench_steps.timed(lambda: next(done), order.append, 3)
-    assert order == [0, 1, 2, 3]  # each waited for once, after the next one was sent off
+    assert order == [0, 1, 2, 3, 4, 5]  # each waited for once, after the next one was sent off
     assert len(times) == 3
     done, order = iter(range(9)), []
     assert bench_steps.elapsed(lambda: next(done), order.append, 3) > 0
