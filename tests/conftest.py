@@ -2,7 +2,9 @@
 
 import ipaddress
 import os
+import shutil
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -84,3 +86,15 @@ def no_network():
         patch.setattr(socket.socket, "connect_ex", guard_socket(socket.socket.connect_ex))
         patch.setattr(socket, "getaddrinfo", getaddrinfo)
         yield
+
+
+@pytest.fixture
+def small_disk(request, tmp_path):
+    """A file system of 64 kB, or of a size like "600k": `@pytest.mark.parametrize("small_disk", ["600k"], indirect=True)`."""
+    disk, size = tmp_path / "disk", getattr(request, "param", "64k")
+    disk.mkdir()
+    mount = shutil.which("mount")
+    if not mount or subprocess.run([mount, "-t", "tmpfs", "-o", f"size={size}", "tmpfs", disk]).returncode:
+        pytest.skip("may not mount a file system here")
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)

@@ -18,7 +18,7 @@ from research.evals import answers
 from research.host import figures, run_files
 from research.host.errors import UserError
 from research.host.escape import TEXT, visible
-from research.host.records import write_json
+from research.host.files import write_json
 from research.host.run_files import FINITE, Shape
 from research.models.bm25 import BM25
 from tools import rundir, runs

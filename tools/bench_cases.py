@@ -9,7 +9,7 @@ import numpy as np
 
 from research.core import config
 from research.host.errors import UserError, nearest
-from research.host.records import write_json, write_text
+from research.host.files import write_json, write_text
 
 Made = Callable[[Path], list[str]]  # writes data into a folder -> the overrides that read it
 

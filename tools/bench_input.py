@@ -24,7 +24,7 @@ from research.data import picture_files, thread_pool
 from research.data.images import Pictures
 from research.data.pipeline import Stream
 from research.host.errors import UserError, nearest
-from research.host.records import write_json
+from research.host.files import write_json
 from tools import runs
 
 EXPERIMENT = "image_classification/digits"

@@ -24,7 +24,7 @@ from typing import Any
 from experiments import options
 from research.host import device
 from research.host.errors import UserError
-from research.host.records import write_json
+from research.host.files import write_json
 from tools import bench_cases, bench_crowd, bench_generate, bench_measure, bench_peak, bench_tables, bench_terminal
 from tools.bench_tables import RESULTS
 from tools.bench_workers import AGAINST, ROOT

@@ -10,8 +10,8 @@ import jax
 from research.algorithms import average
 from research.core.checkpoint import Checkpoints
 from research.host.errors import UserError
+from research.host.files import write_errors
 from research.host.integrity import Damaged
-from research.host.records import write_errors
 from research.interop import checkpoint_files as files
 from tools import checkpoint_copy, runs
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from research.host import manifest, run_files, storage
 from research.host.errors import UserError
-from research.host.records import lines_until, write_bytes, write_errors
+from research.host.files import write_bytes, write_errors
+from research.host.records import lines_until
 from research.interop import checkpoint_files as files
 from research.interop.checkpoint_files import VOCABULARY, Checkpoint
 

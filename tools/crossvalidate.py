@@ -10,7 +10,7 @@ from experiments import options
 from research.core import config
 from research.host.errors import UserError
 from research.host.escape import visible
-from research.host.records import write_json
+from research.host.files import write_json
 from tools import ledger, rundir, train
 
 

@@ -12,7 +12,7 @@ from research.explain import attention, attributions, pages
 from research.host import run_files
 from research.host.errors import UserError, nearest
 from research.host.escape import visible
-from research.host.records import write_bytes, write_text
+from research.host.files import write_bytes, write_text
 from research.interop import weights
 from tools import rundir, runs
 

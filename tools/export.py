@@ -12,7 +12,7 @@ from research.core.state import TrainState
 from research.data.tokenizers import Tokenizer
 from research.host.errors import UserError
 from research.host.escape import visible
-from research.host.records import write_bytes, write_json
+from research.host.files import write_bytes, write_json
 from research.interop import huggingface, stablehlo, weights
 from research.interop.hf.tokenizer import can_write
 from tools import rundir, runs

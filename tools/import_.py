@@ -15,7 +15,7 @@ from research.core.run import Run
 from research.host import device
 from research.host.errors import UserError
 from research.host.escape import TEXT, visible
-from research.host.records import read_json, write_errors, write_json
+from research.host.files import read_json, write_errors, write_json
 from research.interop import huggingface
 from research.interop.huggingface import Source
 from tools import runs

@@ -23,7 +23,7 @@ from typing import Any
 
 from research.host import run_files
 from research.host.errors import UserError, nearest
-from research.host.records import write_text
+from research.host.files import write_text
 from tools import rundir
 
 ROOT = Path(__file__).resolve().parents[1]

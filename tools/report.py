@@ -15,8 +15,8 @@ from typing import Any
 from research.host import markup, run_files
 from research.host.errors import UserError
 from research.host.escape import visible
+from research.host.files import write_bytes, write_errors, write_text
 from research.host.markup import Markup, tag
-from research.host.records import write_bytes, write_errors, write_text
 from tools import curves as draw
 from tools import report_style, rundir
 from tools.rundir import ABSENT, RunDir

@@ -10,7 +10,7 @@ from typing import Any
 from research.host import run_files
 from research.host.errors import UserError, nearest
 from research.host.escape import visible
-from research.host.records import write_bytes, write_json
+from research.host.files import write_bytes, write_json
 from tools import ledger, rundir
 
 Train = Callable[[str, list[str], Path], Any]

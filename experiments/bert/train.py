@@ -18,7 +18,7 @@ from research.core.step import make_eval_step, make_train_step, options, streams
 from research.data import corpora, masked, text, tokenizers, user_files
 from research.data.pipeline import Stream, Sweep
 from research.host.errors import UserError
-from research.host.records import write_text
+from research.host.files import write_text
 from research.interop import weights
 from research.losses import classification, language
 from research.models import bert

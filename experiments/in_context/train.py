@@ -20,7 +20,7 @@ from research.data import regression
 from research.data.pipeline import Arrays, Stream, Sweep
 from research.evals import in_context as baselines
 from research.host.errors import UserError
-from research.host.records import write_json
+from research.host.files import write_json
 from research.interop import weights
 from research.losses.classification import weighted
 from research.models.in_context import SHARDING, Regressor

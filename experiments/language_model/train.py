@@ -22,7 +22,7 @@ from research.data.packed import Packed
 from research.data.packed import encode as encode_documents
 from research.data.pipeline import Ordered, Stream, Sweep
 from research.host.errors import UserError, nearest
-from research.host.records import write_text
+from research.host.files import write_text
 from research.interop import weights
 from research.losses.language import cross_entropy
 from research.models import gpt, recurrent_lm

@@ -16,7 +16,7 @@ from research.evals.bleu import bleu
 from research.evals.lines import exact
 from research.evals.rouge import rouge
 from research.host.errors import UserError, nearest
-from research.host.records import write_text
+from research.host.files import write_text
 from research.models.transformer import Transformer
 from research.nn import beam
 

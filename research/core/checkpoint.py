@@ -23,8 +23,8 @@ from jax.experimental import multihost_utils
 from research.core.mesh import path_name
 from research.host import checksum, identity, integrity, manifest
 from research.host.errors import UserError
+from research.host.files import write_errors
 from research.host.integrity import Damaged, read_errors
-from research.host.records import write_errors
 
 DELETED = ".deleted"  # where steps go before their files are removed, so that no reader sees half of one
 RETRIES = 20  # of a reader, each time the run that it reads has deleted the step

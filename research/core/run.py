@@ -32,7 +32,8 @@ from research.core.launches import bounds
 from research.host import attempts, cluster, cpu, determinism, device, flops, run_files
 from research.host.directory import Directory
 from research.host.errors import UserError, nearest
-from research.host.records import Clock, Records, read_json, write_errors, write_json
+from research.host.files import read_json, write_errors, write_json
+from research.host.records import Clock, Records
 
 PREEMPTED = 75  # exit status: saved, start again to go on
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from research.evals import classification
 from research.host import figures
 from research.host.escape import visible
-from research.host.records import write_text
+from research.host.files import write_text
 
 METRICS = ("accuracy", "f1")  # that a threshold may maximise
 MOST_CLASSES = 12  # drawn and listed by name

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from research.host import figures
-from research.host.records import write_bytes
+from research.host.files import write_bytes
 
 
 def grid(images: np.ndarray, columns: int = 0) -> np.ndarray:

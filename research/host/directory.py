@@ -7,8 +7,8 @@ from typing import Any
 
 from research.host import attempts, determinism, identity, run_files, sources, storage
 from research.host.errors import UserError
+from research.host.files import write_json
 from research.host.nested import differences
-from research.host.records import write_json
 
 RESUME = ("auto", "force")
 

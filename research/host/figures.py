@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from research.host.escape import visible
-from research.host.records import write_bytes
+from research.host.files import write_bytes
 
 MOST = 80  # characters of a name: a picture has no place for more
 

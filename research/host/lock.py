@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from research.host import run_files
 from research.host.errors import UserError
-from research.host.records import gone, write_errors, write_text
+from research.host.files import gone, write_errors, write_text
 
 NAME, LEASE = ".lock", ".lease"
 RENEWAL = 5.0  # seconds between two moves of a lease's counter

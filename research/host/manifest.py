@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from research.host.records import write_text
+from research.host.files import write_text
 
 NAME = "files.json"
 CHUNK = 1 << 20  # bytes read at once

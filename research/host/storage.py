@@ -21,9 +21,9 @@ from pathlib import Path
 
 from research.host import manifest
 from research.host.errors import UserError
+from research.host.files import write_errors, write_text
 from research.host.lock import NAME as LOCK
 from research.host.lock import Lease, Lock
-from research.host.records import write_errors, write_text
 
 EXTRAS = {"s3": "s3", "gs": "gcs"}  # the part of a URL before ://, and the extra that it needs
 PARENTS = ("best", "checkpoints")  # their folders are copied whole or not at all, in this order

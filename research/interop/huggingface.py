@@ -16,7 +16,7 @@ import numpy as np
 
 from research.data import tokenizers
 from research.host.errors import UserError, nearest
-from research.host.records import write_errors
+from research.host.files import write_errors
 from research.interop.hf import bert, files, gpt, marian, paths
 from research.interop.hf import tokenizer as tokenizer_files
 from research.interop.hf.mapping import Architecture, Tensor

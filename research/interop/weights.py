@@ -30,7 +30,7 @@ from research.core.state import TrainState
 from research.data.tokenizers import Tokenizer
 from research.host import checksum, run_files
 from research.host.errors import UserError
-from research.host.records import write_text
+from research.host.files import write_text
 from research.interop import checkpoint_files, huggingface
 from research.interop.checkpoint_files import VOCABULARY
 from research.interop.hf import files, paths

@@ -4,7 +4,6 @@ import errno
 import gc
 import json
 import shutil
-import subprocess
 import warnings
 import zlib
 
@@ -534,18 +533,7 @@ def test_a_file_in_the_place_of_the_folder(states, tmp_path):
         save(tmp_path / "file" / "checkpoints", {1: states[1]})
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 600 kB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = shutil.which("mount")
-    if not mount or subprocess.run([mount, "-t", "tmpfs", "-o", "size=600k", "tmpfs", disk]).returncode:
-        pytest.skip("may not mount a file system here")
-    yield disk
-    subprocess.run(["umount", "--lazy", disk], check=True)
-
-
+@pytest.mark.parametrize("small_disk", ["600k"], indirect=True)
 def test_a_disk_that_fills_up(states, small_disk):
     """The state is written in a thread: it is the next save, or the wait, that tells."""
     checkpoints = Checkpoints(small_disk / "checkpoints", 9)

@@ -1,9 +1,6 @@
 """What a run writes as text: whole lines, no NaN, nothing of a life that was lost."""
 
-import errno
 import json
-import os
-import shutil
 import struct
 import subprocess
 import threading
@@ -124,15 +121,6 @@ def test_a_link_that_leads_out_is_not_followed(tmp_path, name):
     assert other.read_text() == "mine"
 
 
-def test_a_link_in_the_way_of_a_file_is_replaced(tmp_path):
-    (tmp_path / "other").write_text("mine")
-    for name in ("a.json", "a.json.part"):
-        (tmp_path / name).symlink_to("other")
-    records.write_text(tmp_path / "a.json", "new")
-    assert (tmp_path / "other").read_text() == "mine" and (tmp_path / "a.json").read_text() == "new"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "other"]
-
-
 def test_nothing_logged_leaves_no_tensorboard_file(tmp_path):
     log(tmp_path, [])
     assert sorted(p.name for p in tmp_path.iterdir()) == ["metrics.jsonl", "timing.jsonl"]
@@ -193,18 +181,6 @@ def test_events_need_no_thread(tmp_path):
     logs.close()
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 64 kB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = shutil.which("mount")
-    if not mount or subprocess.run([mount, "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk]).returncode:
-        pytest.skip("may not mount a file system here")
-    yield disk
-    subprocess.run(["umount", "--lazy", disk], check=True)
-
-
 def test_a_disk_that_fills_up_is_told_once_and_loses_no_line(small_disk):
     logs, steps = Records(small_disk, 0, 10**6, True), range(1, 10**4)
     with pytest.raises(UserError) as error:
@@ -220,15 +196,6 @@ def test_a_disk_that_fills_up_is_told_once_and_loses_no_line(small_disk):
     assert [line["step"] for line in lines(small_disk / "metrics.jsonl")] == [*whole, whole[-1] + 1]
 
 
-def test_a_file_that_does_not_fit_leaves_nothing(small_disk):
-    records.write_text(small_disk / "config.json", "{}")
-    with pytest.raises(OSError) as error:
-        records.write_text(small_disk / "config.json", "x" * 10**6)
-    assert error.value.errno == errno.ENOSPC
-    assert [p.name for p in small_disk.iterdir()] == ["config.json"]
-    assert (small_disk / "config.json").read_text() == "{}"
-
-
 def test_a_clock_that_goes_back_changes_nothing(tmp_path, monkeypatch):
     """By an hour, in the middle of the run."""
     now, logs = iter([1e9, 1e9 + 1]), Records(tmp_path, 0, 10, True)
@@ -239,30 +206,6 @@ def test_a_clock_that_goes_back_changes_nothing(tmp_path, monkeypatch):
     logs.close()
     assert [line["step"] for line in lines(tmp_path / "metrics.jsonl")] == list(range(1, 9))
     assert [e.step for e in events(tmp_path) if e.summary.value] == list(range(1, 9))
-
-
-def test_two_threads_write_one_file(tmp_path):
-    path, texts = tmp_path / "files.json", [str(n) * 10_000 for n in range(8)]
-    threads = [threading.Thread(target=records.write_text, args=(path, text)) for text in texts * 5]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert path.read_text() in texts and [p.name for p in tmp_path.iterdir()] == ["files.json"]
-
-
-def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    path = tmp_path / "config.json"
-    records.write_json(path, {"a": [1, 2.5]})
-    assert records.read_json(path) == {"a": [1, 2.5]} and path.read_text().endswith("}\n")
-
-    def fail(*args):
-        raise OSError("killed")
-
-    monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match="killed"):
-        records.write_json(path, {"a": 3})
-    assert records.read_json(path) == {"a": [1, 2.5]} and [p.name for p in tmp_path.iterdir()] == ["config.json"]
 
 
 def test_rates_are_between_marks_and_not_between_readings(monkeypatch):

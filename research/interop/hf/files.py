@@ -10,7 +10,7 @@ import safetensors
 import safetensors.numpy
 
 from research.host.errors import UserError
-from research.host.records import write_errors, write_json
+from research.host.files import write_errors, write_json
 
 SINGLE, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
