@@ -13,10 +13,10 @@ import jax
 from jax.experimental import multihost_utils
 
 from experiments import options
+from research.cluster import cpu, determinism, device, membership, processes
+from research.cluster.exits import guarded
 from research.core import config
-from research.host import cluster, cpu, determinism, device, processes
-from research.host.escape import visible
-from research.host.exits import guarded
+from research.util.escape import visible
 
 
 def facts(cfg: Any) -> dict[str, str]:
@@ -32,8 +32,8 @@ def _joined(cfg: Any, args: argparse.Namespace) -> contextlib.AbstractContextMan
         return contextlib.nullcontext()
     mine = facts(cfg) | {f"--{k}": str(getattr(args, k)) for k in ("workdir", "resume", "device")}
     if where.number is None:
-        return cluster.join_auto(mine, ready=lambda: device.choose(args.device), **timeouts)
-    return cluster.join(where.number, where.host, where.coordinator, mine, **timeouts)
+        return membership.join_auto(mine, ready=lambda: device.choose(args.device), **timeouts)
+    return membership.join(where.number, where.host, where.coordinator, mine, **timeouts)
 
 
 def run(train: Callable, cfg: Any, args: argparse.Namespace) -> Path | None:

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from research.host import cluster, rendezvous
-from research.host.errors import UserError
+from research.cluster import membership, rendezvous
+from research.util.errors import UserError
 
 DEFAULT_ROOT = "runs"
 TIMEOUTS = {
     "start": (rendezvous.START_TIMEOUT, "for every host to arrive"),
-    "host": (cluster.HOST_TIMEOUT, "without a word from a host until it is taken for lost"),
-    "stall": (cluster.STALL_TIMEOUT, "without a step until the host that is behind is named and the others stop"),
+    "host": (membership.HOST_TIMEOUT, "without a word from a host until it is taken for lost"),
+    "stall": (membership.STALL_TIMEOUT, "without a step until the host that is behind is named and the others stop"),
 }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from research.host import cpu
+from research.cluster import cpu
 
 # JAX reads these when it is imported, which no conftest or plugin has done yet.
 # XLA aborts the process when eight devices of a crowded machine take 40 s to meet at a sum.

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from research.core import config, mesh, state
-from research.core.checkpoint import Checkpoints
-from tools import runs, train
+from research.run import reopen
+from research.run.checkpoint import Checkpoints
+from tools import train
 
 pytestmark = pytest.mark.gpu
 FAMILIES = ("gan", "image_classification", "language_model")
@@ -17,7 +18,7 @@ FAMILIES = ("gan", "image_classification", "language_model")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_gpu_agrees_with_cpu(family):
     """Four steps from the same state: float32 losses within 1e-3 (other kernels, other orders of summing)."""
-    e = runs.build(family, config.load(f"{family}/tiny"))
+    e = reopen.build(family, config.load(f"{family}/tiny"))
     seen = {}
     with jax.default_matmul_precision("highest"):
         for platform in ("cpu", jax.default_backend()):
@@ -47,7 +48,7 @@ def test_resume_is_exact_with_deterministic_kernels(family, tmp_path):
         for name in ("whole", "parts")
     ]
     assert rows[0] == rows[1]
-    e = runs.build(family, config.load(f"{family}/tiny"))
+    e = reopen.build(family, config.load(f"{family}/tiny"))
     one = mesh.make_mesh({"data": 1, "model": 1}, jax.devices()[:1])
     target, _ = state.abstract(e.init, e.tx, one)
     a, b = (Checkpoints(tmp_path / name / "checkpoints").restore(target)[0] for name in ("whole", "parts"))

@@ -13,15 +13,16 @@ from matplotlib.figure import Figure
 
 from experiments.options import whole
 from experiments.question_answering import answering
-from research.data import documents
+from research.data.text import documents
 from research.evals import answers
-from research.host import figures, run_files
-from research.host.errors import UserError
-from research.host.escape import TEXT, visible
-from research.host.files import write_json
-from research.host.run_files import FINITE, Shape
-from research.models.bm25 import BM25
-from tools import rundir, runs
+from research.models.text.bm25 import BM25
+from research.run import reopen
+from research.util import figures, run_files
+from research.util.errors import UserError
+from research.util.escape import TEXT, visible
+from research.util.files import write_json
+from research.util.run_files import FINITE, Shape
+from tools import rundir
 
 CHOSEN = Shape({"temperature": FINITE, "threshold": FINITE})  # of RUN/ask/*.json
 AROUND = 60  # characters shown on either side of an answer
@@ -71,10 +72,10 @@ def _positionals_first(argv: list[str]) -> list[str]:
 
 
 def _loaded(run: str, checkpoint: str, family: str) -> tuple:
-    name = runs.load_config(Path(run)).name
+    name = reopen.load_config(Path(run)).name
     if not name.startswith(f"{family}/"):
         raise UserError(f"{run} is a run of {name}; want one of {family}")
-    return runs.load(run, checkpoint)
+    return reopen.load(run, checkpoint)
 
 
 def _search(retriever: str) -> tuple[answering.Search, str]:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from research.core import config
-from research.host.errors import UserError, nearest
-from research.host.files import write_json, write_text
+from research.util.errors import UserError, nearest
+from research.util.files import write_json, write_text
 
 Made = Callable[[Path], list[str]]  # writes data into a folder -> the overrides that read it
 

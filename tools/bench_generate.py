@@ -7,8 +7,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from research.host.errors import UserError
-from research.host.files import read_json, write_json
+from research.util.errors import UserError
+from research.util.files import read_json, write_json
 from tools import bench_cases, bench_crowd
 from tools.bench_measure import Plan
 from tools.bench_workers import worker

@@ -7,11 +7,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from research.cluster import cpu, device
 from research.core import mesh, state
-from research.host import cpu, device
+from research.generation import decoding
 from research.interop import huggingface
-from research.nn import decoding
-from tools import runs
+from research.run import reopen
 from tools.bench_ours import about_device
 from tools.bench_steps import peak_rss
 
@@ -28,7 +28,7 @@ class OurGenerator:
         self._folder = folder
         case = json.loads((folder / "case.json").read_text())
         cfg = config.load(case["config"], [*case["overrides"], *case["changes"]])
-        self._e = runs.build(cfg.name, cfg)
+        self._e = reopen.build(cfg.name, cfg)
         self._data, self._model, _ = self._e.context
         self._devices = mesh.make_mesh(dict.fromkeys(self._e.cfg.mesh, 1), jax.devices()[:1])
         jax.set_mesh(self._devices)

@@ -20,12 +20,13 @@ from PIL import Image
 
 from experiments import options
 from research.core import config, mesh, state
-from research.data import picture_files, thread_pool
-from research.data.images import Pictures
+from research.data import thread_pool
+from research.data.images import picture_files
+from research.data.images.labelled import Pictures
 from research.data.pipeline import Stream
-from research.host.errors import UserError, nearest
-from research.host.files import write_json
-from tools import runs
+from research.run import reopen
+from research.util.errors import UserError, nearest
+from research.util.files import write_json
 
 EXPERIMENT = "image_classification/digits"
 ENDLESS = 1 << 40  # steps
@@ -124,7 +125,7 @@ def build(case: Case, folder: Path) -> Any:
     """The case's experiment over a folder of pictures; its own data is in memory, and serves to know the shapes alone."""
     data = {"source": "files", "path": folder, "size": case.size, "channels": 3, "batch_size": case.batch_size}
     cfg = config.load(EXPERIMENT, [*(f"data.{key}={value}" for key, value in data.items()), *case.model])
-    return runs.build(cfg.name, cfg)
+    return reopen.build(cfg.name, cfg)
 
 
 def _step(experiment: Any, devices: Any) -> Callable[[Mapping], Any]:

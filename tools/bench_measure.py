@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from research.host.errors import UserError
+from research.util.errors import UserError
 from tools import bench_cases, bench_crowd
 from tools.bench_workers import SAME, Worker, worker
 

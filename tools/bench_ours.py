@@ -10,11 +10,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from research.cluster import cpu, device
 from research.core import config as config_lib
-from research.core import mesh, metrics, state
-from research.core.checkpoint import Checkpoints
-from research.host import cpu, device, flops
-from tools import runs
+from research.core import flops, mesh, metrics, state
+from research.run import reopen
+from research.run.checkpoint import Checkpoints
 from tools.bench_steps import BATCHES, CHECKED, WARM, elapsed, peak_rss, timed, without_dropout
 
 RATES = 100_000  # learning rates told to the PyTorch processes
@@ -36,7 +36,7 @@ class Ours:
         here = self._case["cpu"] if jax.default_backend() == "cpu" else []
         overrides = [*self._case["overrides"], *here, *self._case["changes"], *changes]
         cfg = config_lib.load(self._case["config"], overrides)
-        e = runs.build(cfg.name, cfg)
+        e = reopen.build(cfg.name, cfg)
         return e, mesh.make_mesh(dict.fromkeys(e.cfg.mesh, 1), jax.devices()[:1])
 
     def _create(self, e: Any, devices: Any) -> Any:

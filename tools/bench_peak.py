@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from research.host.errors import UserError
+from research.util.errors import UserError
 from tools.bench_workers import ROOT, TITLES, keeps_memory, tunables
 
 DTYPES = ("float32", "bfloat16")
@@ -59,7 +59,7 @@ def _jax() -> dict[str, float]:
     import jax
     import jax.numpy as jnp
 
-    from research.host import cpu, device
+    from research.cluster import cpu, device
 
     cpu.tune()
     device.choose(None)
@@ -79,7 +79,7 @@ def _jax() -> dict[str, float]:
 def _torch(threads: int) -> dict[str, float]:
     import torch
 
-    from research.host import cpu
+    from research.cluster import cpu
     from tools.bench_torch import use_tf32
 
     gpu = torch.cuda.is_available()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from research.host.errors import UserError
+from research.util.errors import UserError
 
 # Not counted after a pause. A virtual machine may take back what a stopped process has freed, and the two steps that are then
 # in flight each take it anew: on one such machine a step of 1.2 s took 2.5 s after 15 s.

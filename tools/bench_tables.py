@@ -5,8 +5,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from research.host.errors import UserError
-from research.host.files import read_json, write_text
+from research.util.errors import UserError
+from research.util.files import read_json, write_text
 from tools.bench_crowd import LIMIT
 from tools.bench_numbers import batch_shape, between, crowding, first_step, number, ratios, row, tokens
 from tools.bench_workers import AGAINST, ROOT, TITLES

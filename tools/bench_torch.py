@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from research.host import cpu
-from research.host.errors import UserError
+from research.cluster import cpu
+from research.util.errors import UserError
 from tools import bench_torch_models, bench_torch_step
 from tools.bench_steps import BATCHES, CHECKED, peak_rss, timed, without_dropout
 from tools.bench_workers import SAME

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from research.host.errors import UserError
+from research.util.errors import UserError
 from tools.bench_torch_images import ConvNet, ResNet
 from tools.bench_torch_language import GPT, LSTM
 from tools.bench_torch_layers import ACTIVATIONS, Model

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from research.host import cpu
-from research.host.errors import UserError
+from research.cluster import cpu
+from research.util.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 TITLES = {

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments import options
-from research.host import device
-from research.host.errors import UserError
-from research.host.files import write_json
+from research.cluster import device
+from research.util.errors import UserError
+from research.util.files import write_json
 from tools import bench_cases, bench_crowd, bench_generate, bench_measure, bench_peak, bench_tables, bench_terminal
 from tools.bench_tables import RESULTS
 from tools.bench_workers import AGAINST, ROOT

@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from research.host import manifest
-from research.host.errors import UserError
-from research.host.escape import visible
-from research.interop import checkpoint_files as files
-from research.interop.checkpoint_files import Checkpoint
+from research.run import checkpoint_files as files
+from research.run import manifest
+from research.run.checkpoint_files import Checkpoint
+from research.util.errors import UserError
+from research.util.escape import visible
 from tools import checkpoint_copy
 
 WHICH = "DIR[@WHICH]"

@@ -8,12 +8,13 @@ from typing import Any
 import jax
 
 from research.algorithms import average
-from research.core.checkpoint import Checkpoints
-from research.host.errors import UserError
-from research.host.files import write_errors
-from research.host.integrity import Damaged
-from research.interop import checkpoint_files as files
-from tools import checkpoint_copy, runs
+from research.run import checkpoint_files as files
+from research.run import reopen
+from research.run.checkpoint import Checkpoints
+from research.run.integrity import Damaged
+from research.util.errors import UserError
+from research.util.files import write_errors
+from tools import checkpoint_copy
 
 
 def write(run: str, last: int, out: str) -> str:
@@ -29,7 +30,7 @@ def write(run: str, last: int, out: str) -> str:
             f"{folder} keeps {len(found)} checkpoints, fewer than --last {last}; train with a keep of at least {last}"
         )
     steps = sorted(one.step for one in found)[-last:]
-    _, state, newest = runs.load(folder, str(steps[-1]))
+    _, state, newest = reopen.load(folder, str(steps[-1]))
     mean = average.mean(_variables(folder, steps, state))
     state = state.replace(**jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), mean, _of(state)))
     part = target.with_name(target.name + ".part")

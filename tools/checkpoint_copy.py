@@ -7,12 +7,13 @@ goes on from there. One of `best` is for evaluate, sample and export: training w
 import shutil
 from pathlib import Path
 
-from research.host import manifest, run_files, storage
-from research.host.errors import UserError
-from research.host.files import write_bytes, write_errors
-from research.host.records import lines_until
-from research.interop import checkpoint_files as files
-from research.interop.checkpoint_files import VOCABULARY, Checkpoint
+from research.run import checkpoint_files as files
+from research.run import manifest, object_store
+from research.run.checkpoint_files import VOCABULARY, Checkpoint
+from research.run.metric_log import lines_until
+from research.util import run_files
+from research.util.errors import UserError
+from research.util.files import write_bytes, write_errors
 
 CONFIG = "config.json"
 ABOUT = (CONFIG, VOCABULARY)  # what a run's checkpoints mean nothing without
@@ -20,7 +21,7 @@ ABOUT = (CONFIG, VOCABULARY)  # what a run's checkpoints mean nothing without
 
 def copy(source: str, to: str) -> str:
     """Returns a line that tells what was copied. UserError where something is damaged, in the way, or cannot be written."""
-    if storage.is_remote(to):
+    if object_store.is_remote(to):
         raise UserError(f"{to}: copy to a local folder")
     target = Path(to)
     folder, which = files.split(source)

@@ -8,10 +8,10 @@ import importlib
 import keyword
 import sys
 
-from research.host import cpu
-from research.host.errors import nearest
-from research.host.escape import visible
-from research.host.exits import guarded
+from research.cluster import cpu
+from research.cluster.exits import guarded
+from research.util.errors import nearest
+from research.util.escape import visible
 
 VERBS = {
     "train": "train an experiment, or go on with one",

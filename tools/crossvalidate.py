@@ -8,9 +8,9 @@ from typing import Any
 
 from experiments import options
 from research.core import config
-from research.host.errors import UserError
-from research.host.escape import visible
-from research.host.files import write_json
+from research.util.errors import UserError
+from research.util.escape import visible
+from research.util.files import write_json
 from tools import ledger, rundir, train
 
 

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from research.host import figures
-from research.host.escape import visible
-from research.host.markup import Markup, tag
+from research.util import figures
+from research.util.escape import visible
+from research.util.markup import Markup, tag
 from tools.rundir import RunDir
 
 # One hue a run, equally dark on paper; the second of each pair is for a dark page.

@@ -15,9 +15,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-from research.data.mirror import data_folder
-from research.host import cpu
-from research.host.escape import visible
+from research.cluster import cpu
+from research.data.download import data_folder
+from research.util.escape import visible
 
 PACKAGES = (
     *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain"),
@@ -134,7 +134,7 @@ def folder(name: str, path: Path) -> Row:
 def compilation_cache() -> Row:
     import jax
 
-    from research.host.device import use_compilation_cache
+    from research.cluster.device import use_compilation_cache
 
     use_compilation_cache()
     if path := jax.config.jax_compilation_cache_dir:

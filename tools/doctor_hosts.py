@@ -9,10 +9,10 @@ import json
 from collections.abc import Sequence
 
 from experiments import launch, options
+from research.cluster import membership, rendezvous
+from research.cluster.rendezvous import Lost, Meeting, Peer
 from research.core import config
-from research.host import cluster, rendezvous
-from research.host.errors import UserError
-from research.host.rendezvous import Lost, Meeting, Peer
+from research.util.errors import UserError
 from tools.doctor import Row
 
 SHOWN = ("python", "jax", "jaxlib", "commit")
@@ -61,7 +61,7 @@ def _row(meeting: Meeting, host: int, first: Peer) -> Row:
     way = f"{1e3 * peer.round_trip:.1f} ms there and back, clock {peer.ahead:+.3f} s, " if host else ""
     value = f"{peer.name}: {way}{', '.join(f'{key} {value}' for key, value in facts.items())}"
     remedies = rendezvous.differences(peer, first)
-    if abs(peer.ahead) > cluster.CLOCKS:
+    if abs(peer.ahead) > membership.CLOCKS:
         remedies.append(f"its clock is {peer.ahead:+.1f} s from host 0's: set both by NTP")
     return Row(f"host {host}", value, "; ".join(remedies))
 

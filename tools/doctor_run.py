@@ -5,16 +5,17 @@ from pathlib import Path
 from typing import Any
 
 from research.core import config
-from research.host import attempts, lock, run_files, storage
-from research.host.errors import UserError
-from research.interop import checkpoint_files as files
-from research.interop.checkpoint_files import Checkpoint
+from research.run import attempts, lock, object_store
+from research.run import checkpoint_files as files
+from research.run.checkpoint_files import Checkpoint
+from research.util import run_files
+from research.util.errors import UserError
 from tools.doctor import Row
 
 
 def examine(workdir: str) -> Iterator[Row]:
     """Every finding, in the order of printing."""
-    folder = storage.fetch(workdir, newest=False)
+    folder = object_store.fetch(workdir, newest=False)
     yield _directory(folder, workdir)
     if not (folder / "config.json").is_file():
         return
@@ -48,7 +49,7 @@ def examine(workdir: str) -> Iterator[Row]:
 def _directory(folder: Path, workdir: str) -> Row:
     if not (folder / "config.json").is_file():
         return Row("run directory", workdir, "it has no config.json; give a run's folder, such as runs/FAMILY/NAME")
-    held = lock.holder(folder) if not storage.is_remote(workdir) else None
+    held = lock.holder(folder) if not object_store.is_remote(workdir) else None
     return Row("run directory", f"{workdir}, in use by {held}" if held else workdir)
 
 

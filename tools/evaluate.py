@@ -4,8 +4,8 @@ import argparse
 import json
 import math
 
-from research.host.errors import UserError, nearest
-from research.host.escape import visible
+from research.util.errors import UserError, nearest
+from research.util.escape import visible
 from tools import rundir
 
 
@@ -21,9 +21,9 @@ def main(argv: list[str]) -> int:
     import jax
 
     from research.core import evaluation, mesh
-    from tools import runs
+    from research.run import reopen
 
-    e, state, step = runs.load(args.run, args.checkpoint)
+    e, state, step = reopen.load(args.run, args.checkpoint)
     splits = list(dict.fromkeys([*e.splits, *e.evals, *e.at_end]))
     split = args.split or ("valid" if "valid" in splits else splits[0])
     if split not in splits:

@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from research.explain import attention, attributions, pages
-from research.host import run_files
-from research.host.errors import UserError, nearest
-from research.host.escape import visible
-from research.host.files import write_bytes, write_text
 from research.interop import weights
-from tools import rundir, runs
+from research.interpret import attention, attributions, pages
+from research.run import reopen
+from research.util import run_files
+from research.util.errors import UserError, nearest
+from research.util.escape import visible
+from research.util.files import write_bytes, write_text
+from tools import rundir
 
 METHODS = ("attention", "gradient_x_input", "integrated_gradients")
 
@@ -47,7 +48,7 @@ def main(argv: list[str]) -> int:
         raise UserError("want --text=TEXT, or --agreement, and not both")
     if args.method not in METHODS:
         raise UserError(f"--method={args.method}{nearest(args.method, METHODS)}")
-    e, state, step = runs.load(args.run, args.checkpoint)
+    e, state, step = reopen.load(args.run, args.checkpoint)
     if not {"tokens", "length"} <= e.predictor.inputs.keys():
         raise UserError(f"{e.cfg.name} does not classify texts: there is no token to explain it by")
     if args.agreement:

@@ -10,12 +10,13 @@ import numpy as np
 from research.core.experiment import Experiment
 from research.core.state import TrainState
 from research.data.tokenizers import Tokenizer
-from research.host.errors import UserError
-from research.host.escape import visible
-from research.host.files import write_bytes, write_json
 from research.interop import huggingface, stablehlo, weights
 from research.interop.hf.tokenizer import can_write
-from tools import rundir, runs
+from research.run import reopen
+from research.util.errors import UserError
+from research.util.escape import visible
+from research.util.files import write_bytes, write_json
+from tools import rundir
 
 
 def main(argv: list[str]) -> int:
@@ -32,7 +33,7 @@ def main(argv: list[str]) -> int:
         help="default: RUN/predict.stablehlo, a .json beside it tells the inputs; or RUN/huggingface",
     )
     args = parser.parse_args(argv)
-    return FORMS[args.to](args, *runs.load(args.run, args.checkpoint))
+    return FORMS[args.to](args, *reopen.load(args.run, args.checkpoint))
 
 
 def to_huggingface(args: argparse.Namespace, e: Experiment, state: TrainState, step: int) -> int:

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from experiments import options
+from research.cluster import device
 from research.core import config
-from research.core.run import Run
-from research.host import device
-from research.host.errors import UserError
-from research.host.escape import TEXT, visible
-from research.host.files import read_json, write_errors, write_json
 from research.interop import huggingface
 from research.interop.huggingface import Source
-from tools import runs
+from research.run import reopen
+from research.run.run import Run
+from research.util.errors import UserError
+from research.util.escape import TEXT, visible
+from research.util.files import read_json, write_errors, write_json
 
 LENGTH = 2_048  # tokens a row at most, where positions that need no table would allow for many more
 BATCH = 8  # rows: with vocabularies of tens of thousands, logits are large
@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
             begin(cfg, made)
         _settle(made, out)
     print(f"{visible(said.getvalue().replace(str(made), str(out)), keep=TEXT)}\nNext:")
-    sample = ["sample"] if hasattr(runs.family(name), "sample") else []
+    sample = ["sample"] if hasattr(reopen.family(name), "sample") else []
     for words in (*sample, "evaluate", "export", f"train {out}/config.json --workdir"):
         print(visible(f"  almanac {words} {out}"))
     return 0
@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
 def configure(source: Source, name: str, made: Path, changes: Sequence[str]) -> Any:
     """The family's defaults, with the folder's model, tokenizer and length; then the changes that were asked for."""
     family = source.architecture.family
-    cfg = runs.defaults(family)
+    cfg = reopen.defaults(family)
     own = any(change.startswith("data.tokenizer=") for change in changes)
     groups = {
         "model": {key: value for key, value in source.attributes.items() if key in cfg.model},
@@ -97,7 +97,7 @@ def _tokenizer(source: Source, made: Path) -> dict[str, Any]:
 
 def begin(cfg: Any, folder: Path) -> None:
     """A run directory with the checkpoint of step 0."""
-    e = runs.build(cfg.name, cfg)
+    e = reopen.build(cfg.name, cfg)
     with Run(e.cfg, folder) as run:
         state = run.start(e, trains=False)
         run.num_steps = 0  # in this life

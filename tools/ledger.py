@@ -21,9 +21,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from research.host import run_files
-from research.host.errors import UserError, nearest
-from research.host.files import write_text
+from research.util import run_files
+from research.util.errors import UserError, nearest
+from research.util.files import write_text
 from tools import rundir
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -5,9 +5,9 @@ import ast
 import shutil
 import sys
 
-from research.host.errors import UserError, nearest
-from research.host.escape import visible
-from research.host.run_files import COUNT, Shape, maybe
+from research.util.errors import UserError, nearest
+from research.util.escape import visible
+from research.util.run_files import COUNT, Shape, maybe
 from tools import ledger, rundir
 
 PARAMETERS = Shape({}, {"parameters": maybe(COUNT)})  # of run.json

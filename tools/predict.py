@@ -2,7 +2,7 @@
 
 import argparse
 
-from research.host.escape import json_line
+from research.util.escape import json_line
 from tools import rundir
 
 
@@ -16,9 +16,9 @@ def main(argv: list[str]) -> int:
 
     import jax
 
-    from tools import runs
+    from research.run import reopen
 
-    e, state, _ = runs.load(args.run, args.checkpoint)
+    e, state, _ = reopen.load(args.run, args.checkpoint)
     fn = jax.jit(e.predictor.fn)
     for file in args.files:
         outputs = jax.device_get(fn(state.variables, e.predictor.encode(file)))

@@ -17,16 +17,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from research.cluster import determinism, device
 from research.core import mesh as mesh_lib
 from research.core import metrics as metrics_lib
 from research.core import state as state_lib
-from research.core.checkpoint import Checkpoints
 from research.core.experiment import Experiment
 from research.core.guard import Guard
-from research.host import determinism, device, integrity, run_files, storage
-from research.host.errors import UserError
-from research.host.escape import visible
-from tools import origins, runs
+from research.run import integrity, object_store, reopen
+from research.run.checkpoint import Checkpoints
+from research.util import run_files
+from research.util.errors import UserError
+from research.util.escape import visible
+from tools import origins
 
 
 def main(argv: Sequence[str]) -> int:
@@ -34,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
         prog="almanac replay", description="Runs one step of a run again, with checks on.",
         epilog="exit status: 0 the step is finite, 1 it is not",
     )  # fmt: skip
-    local = functools.partial(storage.fetch, newest=False)
+    local = functools.partial(object_store.fetch, newest=False)
     parser.add_argument("run", type=local, metavar="RUN", help="a run directory")
     parser.add_argument("--step", type=int, required=True, metavar="K", help="the step, counted from 1")
     parser.add_argument(
@@ -42,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--device", metavar="cpu|gpu|tpu", help="fail where it is absent (default: what JAX finds)")
     args = parser.parse_args(argv)
-    if runs.load_config(Path(args.run)).get("deterministic"):
+    if reopen.load_config(Path(args.run)).get("deterministic"):
         determinism.switch_on()
     device.choose(args.device)
     found = replay(args.run, args.step, args.checkpoint)
@@ -58,9 +60,9 @@ def replay(folder: str | Path, step: int, checkpoint: int | None = None) -> dict
     it has the step alone.
     """
     folder = Path(folder)
-    cfg = runs.load_config(folder)
+    cfg = reopen.load_config(folder)
     device.use_compilation_cache()
-    e = runs.build(cfg.name, cfg)
+    e = reopen.build(cfg.name, cfg)
     if not 1 <= step <= e.cfg.num_steps:
         raise UserError(f"--step={step}: {folder} has the steps 1 to {e.cfg.num_steps:,}")
     about = run_files.read_object(run_files.inside(folder, "config.json"), run_files.CONFIG)

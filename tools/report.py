@@ -1,7 +1,7 @@
 """almanac report: one self-contained page for a run, or for several side by side.
 
 The page loads nothing and runs no script: styles, curves (SVG) and samples are in the file. What it shows comes from run
-directories, which may be a stranger's: every element is made by research/host/markup.py.
+directories, which may be a stranger's: every element is made by research/util/markup.py.
 """
 
 import argparse
@@ -12,11 +12,11 @@ from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
-from research.host import markup, run_files
-from research.host.errors import UserError
-from research.host.escape import visible
-from research.host.files import write_bytes, write_errors, write_text
-from research.host.markup import Markup, tag
+from research.util import markup, run_files
+from research.util.errors import UserError
+from research.util.escape import visible
+from research.util.files import write_bytes, write_errors, write_text
+from research.util.markup import Markup, tag
 from tools import curves as draw
 from tools import report_style, rundir
 from tools.rundir import ABSENT, RunDir

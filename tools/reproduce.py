@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from research.host import run_files
-from research.host.errors import UserError, nearest
-from research.host.escape import visible
-from research.host.files import write_bytes, write_json
+from research.util import run_files
+from research.util.errors import UserError, nearest
+from research.util.escape import visible
+from research.util.files import write_bytes, write_json
 from tools import ledger, rundir
 
 Train = Callable[[str, list[str], Path], Any]

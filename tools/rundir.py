@@ -1,4 +1,4 @@
-"""Read a run directory: its config, its logs and what the run says of itself, each checked (see research/host/run_files.py)."""
+"""Read a run directory: its config, its logs and what the run says of itself, each checked (see research/util/run_files.py)."""
 
 import argparse
 import functools
@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from research.core.config import flatten
-from research.host import run_files, storage
-from research.host.errors import UserError
-from research.host.run_files import COUNT, FINITE, OBJECT, TEXT, Kind, Shape
+from research.run import object_store
+from research.util import run_files
+from research.util.errors import UserError
+from research.util.run_files import COUNT, FINITE, OBJECT, TEXT, Kind, Shape
 
 ABSENT = "(absent)"
 Series = dict[str, list[tuple[int, float]]]
@@ -68,7 +69,7 @@ def _rank(metric: str) -> tuple[int, bool, str]:
 
 def read(path: str | Path) -> RunDir:
     """The run in `path`. Raises UserError that names what is missing, damaged, or a link that leads out of it."""
-    path = storage.fetch(path)
+    path = object_store.fetch(path)
     if not path.is_dir():
         raise UserError(f"run directory {str(path)!r}: no such directory")
     run, said = read_json(path / "config.json", run_files.CONFIG), run_files.inside(path, "report.json")
@@ -132,7 +133,7 @@ def differences(configs: Iterable[dict[str, Any]]) -> dict[str, list[Any]]:
 
 def add_run(parser: argparse.ArgumentParser) -> None:
     """The arguments that name a run and one of its checkpoints."""
-    local = functools.partial(storage.fetch, newest=False)
+    local = functools.partial(object_store.fetch, newest=False)
     parser.add_argument("run", type=local, metavar="RUN", help="a run directory")
     parser.add_argument("--checkpoint", default="best", metavar="best|last|STEP", help="default: best, else last")
 

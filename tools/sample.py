@@ -5,9 +5,9 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from research.host import run_files
-from research.host.errors import UserError
-from research.host.escape import TEXT, visible
+from research.util import run_files
+from research.util.errors import UserError
+from research.util.escape import TEXT, visible
 from tools import rundir
 
 
@@ -40,17 +40,17 @@ def main(argv: list[str]) -> int:
 
     import jax
 
-    from tools import runs
+    from research.run import reopen
 
     run = Path(args.pop("run"))
-    e, state, _ = runs.load(run, args.pop("checkpoint"))
-    family = runs.family(e.cfg.name)
+    e, state, _ = reopen.load(run, args.pop("checkpoint"))
+    family = reopen.family(e.cfg.name)
     if not hasattr(family, "sample"):
         raise UserError(f"{e.cfg.name} does not generate; try `almanac predict {run} FILE`")
     key, out = jax.random.key(args.pop("seed")), args.pop("out")
     given = _given(args, family.sample, e.cfg.name)
     if "draft" in given:
-        given["draft"] = runs.load(given["draft"])[:2]
+        given["draft"] = reopen.load(given["draft"])[:2]
     for piece in family.sample(e, state, key, out or run_files.inside(run, "samples") / "samples.png", **given):
         print(visible(piece, keep=TEXT), end="", flush=True)
     print()

@@ -4,15 +4,14 @@ from typing import Any
 
 import jax
 
-from research.core import config, mesh, state
-from research.host import flops
-from research.host.escape import visible
-from tools import runs
+from research.core import config, flops, mesh, state
+from research.run import reopen
+from research.util.escape import visible
 
 
 def show(cfg: Any) -> None:
     """Prints the config with durations in steps, the parameters, the batch, and a step's FLOPs; builds all, computes nothing."""
-    e = runs.build(cfg.name, cfg)
+    e = reopen.build(cfg.name, cfg)
     devices = mesh.make_mesh(e.cfg.mesh)
     with jax.set_mesh(devices):
         shapes, _ = state.abstract(e.init, e.tx, devices, e.rules, bool(e.ema))

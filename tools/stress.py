@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 
 import jax
 
-from research.host import device
-from research.host.errors import UserError, nearest
-from research.host.files import write_json
+from research.cluster import device
+from research.util.errors import UserError, nearest
+from research.util.files import write_json
 from tools import stress_damage, stress_elastic, stress_flat, stress_kills, stress_table
 from tools.reproduce import machine
 from tools.stress_process import families

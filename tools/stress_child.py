@@ -54,8 +54,8 @@ def _replace(owner: Any, name: str, make: Callable[[Callable], Callable]) -> Non
 
 
 def _tell_phases(tell: Callable[[str], Any]) -> None:
-    from research.core.checkpoint import Checkpoints
-    from research.core.run import Run
+    from research.run.checkpoint import Checkpoints
+    from research.run.run import Run
 
     def around(word: str) -> Callable:
         def make(old: Callable) -> Callable:
@@ -85,7 +85,7 @@ def _tell_phases(tell: Callable[[str], Any]) -> None:
 
 
 def _at_each_step(term: int | None, pause: float, batches: str | None) -> None:
-    from research.core.run import Run
+    from research.run.run import Run
 
     def make(old: Callable) -> Callable:
         def told(self: Any, stream: Any) -> Iterator:
@@ -131,9 +131,9 @@ class Times:
     """Writes a JSON of lists at the end: for each step `called`, `returned` and `ready` (s), and the seconds of parts."""
 
     def __init__(self, path: Path, bare: int | None):
-        from research.core.run import Run
         from research.core.step import Step
         from research.data.pipeline import Stream
+        from research.run.run import Run
 
         self._path, self._bare = path, bare
         self._lists: dict[str, list] = {k: [] for k in ("called", "returned", "ready", "log", "save", "batch")}

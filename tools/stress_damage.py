@@ -17,9 +17,8 @@ from typing import Any
 import jax
 
 from research.core import config, mesh, state
-from research.core.checkpoint import Checkpoints
-from research.host import manifest
-from tools import runs
+from research.run import manifest, reopen
+from research.run.checkpoint import Checkpoints
 from tools.stress_process import bits, train
 from tools.stress_table import FOUND, HARMLESS, WRONG
 
@@ -72,7 +71,7 @@ class Good:
     def __init__(self, family: str, folder: Path):
         train(f"{family}/tiny", folder / "run", *WORDS)
         self._folder, self._copy = folder / "run" / "checkpoints", folder / "copy"
-        e = runs.build(family, config.load(f"{family}/tiny"))
+        e = reopen.build(family, config.load(f"{family}/tiny"))
         one = mesh.make_mesh({"data": 1, "model": 1}, jax.devices()[:1])
         self._target = state.abstract(e.init, e.tx, one, (), bool(e.ema))[0]
         place = Checkpoints(self._folder)

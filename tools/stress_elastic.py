@@ -20,8 +20,8 @@ import numpy as np
 from research.core import config, mesh
 from research.data.buckets import Bucketed
 from research.data.pipeline import Stream
-from research.host.errors import UserError
-from tools import runs
+from research.run import reopen
+from research.util.errors import UserError
 from tools.stress_child import rows
 from tools.stress_process import Life, lines, newest
 
@@ -104,7 +104,7 @@ def faults(results: dict) -> list[str]:
 
 def _build(family: str) -> Any:
     words = [word.removeprefix("--config.") for word in WORDS]
-    return runs.build(family, config.load(f"{family}/tiny", words))
+    return reopen.build(family, config.load(f"{family}/tiny", words))
 
 
 def _plans(e: Any) -> list[Plan]:

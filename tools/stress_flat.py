@@ -7,8 +7,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from research.host.errors import UserError
-from research.host.files import read_json
+from research.util.errors import UserError
+from research.util.files import read_json
 from tools.stress_child import bare
 from tools.stress_process import Life, lines
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from research.host.errors import UserError
-from tools import runs
+from research.run import reopen
+from research.util.errors import UserError
 from tools.stress_process import Life, bits, lines, newest
 from tools.stress_table import PHASES
 
@@ -139,7 +139,7 @@ def compare(whole: Path, other: Path) -> list[str]:
         problems.append(f"timing.jsonl has the steps {found}")
     problems += [f"{path.name} is left" for pattern in ("tmp*", "damaged*") for path in other.glob(f"*/*.*{pattern}")]
     for which in ("last", "best"):
-        (_, a, _), (_, b, _) = (runs.load(folder, which) for folder in (whole, other))
+        (_, a, _), (_, b, _) = (reopen.load(folder, which) for folder in (whole, other))
         left, right = bits(a), bits(b)
         problems += [f"{name} of the {which} state differs" for name in left if left[name] != right.get(name)]
     return problems

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from research.core.mesh import path_name
-from research.host.errors import UserError, nearest
+from research.util.errors import UserError, nearest
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 900.0  # seconds in which a process must say something, or end

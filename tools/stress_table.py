@@ -7,8 +7,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from research.host.errors import UserError
-from research.host.files import read_json, write_text
+from research.util.errors import UserError
+from research.util.files import read_json, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "tools" / "stress_results"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from research.host.errors import UserError
+from research.util.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 KINDS = {

@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from experiments import options
+from research.cluster import processes
 from research.core import config
-from research.host import processes, run_files, storage
-from research.host.errors import UserError
-from research.host.escape import TEXT, visible
+from research.run import object_store
+from research.util import run_files
+from research.util.errors import UserError
+from research.util.escape import TEXT, visible
 
 MAIN_JOB = "language_model/pydoc_char"
 
@@ -52,7 +54,7 @@ def main(argv: list[str]) -> int:
 
 def _here(folder: Path) -> Path:
     """Where a run directory's files can be read: itself, or what a run in an object store left on this machine."""
-    return storage.local(folder) if storage.is_remote(folder) else folder
+    return object_store.local(folder) if object_store.is_remote(folder) else folder
 
 
 def _command(argv: Sequence[str], without: str) -> list[str]:
@@ -97,7 +99,7 @@ def _report(folder: Path) -> None:
 
     here = _here(folder)
     page, curves = report.write([here], here), here / "curves.png"
-    storage.publish(folder, page, curves)
+    object_store.publish(folder, page, curves)
     print(f"\n{visible(page)}\n{visible(curves)}")
 
 

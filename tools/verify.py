@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from research.host.errors import UserError
-from research.host.escape import visible
+from research.util.errors import UserError
+from research.util.escape import visible
 from tools import ledger, rundir, stress_table
 
 

@@ -13,16 +13,17 @@ from research.core import mesh, optim
 from research.core.config import track
 from research.core.experiment import Experiment, Predictor
 from research.core.metrics import Pairs
-from research.core.run import Run
 from research.core.step import make_eval_step, make_train_step, options, streams
-from research.data import corpora, masked, text, tokenizers, user_files
+from research.data import tokenizers, user_files
 from research.data.pipeline import Stream, Sweep
-from research.host.errors import UserError
-from research.host.files import write_text
+from research.data.text import corpora, language_modelling, masked
 from research.interop import weights
 from research.losses import classification, language
-from research.models import bert
+from research.models.text import bert
 from research.nn.construct import construct
+from research.run.run import Run
+from research.util.errors import UserError
+from research.util.files import write_text
 
 MASK, SEP = "[MASK]", "[SEP]"  # in a file to fill in
 
@@ -40,7 +41,7 @@ class Data(NamedTuple):
 def load(cfg: Any, seed: int) -> Data:
     """The corpus `data.source` as pairs of segments with masked tokens; those to validate on are the same for every seed."""
     found = corpora.load(cfg)
-    tokenizer = text.make_tokenizer(cfg, found)
+    tokenizer = language_modelling.make_tokenizer(cfg, found)
     parts = {part: masked.documents(getattr(found, part), tokenizer, found.marks) for part in ("train", "valid")}
     sources = {}
     for part, documents in parts.items():
@@ -54,7 +55,7 @@ def load(cfg: Any, seed: int) -> Data:
         f"tokens   {cfg.tokenizer}, vocabulary {tokenizer.size:,}: {sizes}",
         f"pairs    {pairs}; {sources['train'].predictions} masked tokens at most in one",
     ]
-    known = text.baselines(parts["train"].tokens, parts["valid"].tokens, tokenizer.size)
+    known = language_modelling.baselines(parts["train"].tokens, parts["valid"].tokens, tokenizer.size)
     return Data(sources["train"], sources["valid"], tokenizer, report, known["unigram"])
 
 

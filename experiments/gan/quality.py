@@ -17,11 +17,12 @@ import numpy as np
 from research.core import config, mesh, optim, state
 from research.core.experiment import Evaluated
 from research.core.step import make_train_step
-from research.data import images, synthetic
+from research.data.images import labelled
 from research.data.pipeline import Stream
+from research.data.synthetic import mixtures
 from research.evals import generative, pictures
 from research.losses.classification import cross_entropy
-from research.models.convnet import ConvNet
+from research.models.vision.convnet import ConvNet
 
 NUM_SAMPLES = 2_500  # as PacGAN's evaluation
 JUDGE_STEPS, JUDGE_BATCH = 800, 64
@@ -45,7 +46,7 @@ class Quality:
         return np.asarray(self._fn(state.variables, {"z": z})["x"], np.float32)
 
 
-def make(fn: Callable, latent: int, seed: int, data: images.Images | None) -> Quality:
+def make(fn: Callable, latent: int, seed: int, data: labelled.Images | None) -> Quality:
     if data is None:
         return Quality(fn, latent, seed, _modes, _scatter, [f"measured by {NUM_SAMPLES:,} samples: modes of 25"])
     return Quality(
@@ -54,11 +55,11 @@ def make(fn: Callable, latent: int, seed: int, data: images.Images | None) -> Qu
 
 
 def _modes(samples: np.ndarray) -> dict[str, float]:
-    return generative.mode_coverage(samples, synthetic.GRID_CENTRES, synthetic.GRID_STD)
+    return generative.mode_coverage(samples, mixtures.GRID_CENTRES, mixtures.GRID_STD)
 
 
 def _scatter(path: Path, samples: np.ndarray) -> None:
-    pictures.save_scatter(path, samples, synthetic.GRID_CENTRES)
+    pictures.save_scatter(path, samples, mixtures.GRID_CENTRES)
 
 
 def _grid(path: Path, samples: np.ndarray) -> None:
@@ -69,7 +70,7 @@ def _grid(path: Path, samples: np.ndarray) -> None:
 class Judge:
     """A digit classifier's opinion of samples: inception-style score, Fréchet distance, share of each class."""
 
-    def __init__(self, data: images.Images):
+    def __init__(self, data: labelled.Images):
         self._data, self._params = data, None
         self._model = ConvNet(num_classes=len(data.classes), hidden=128)
         self._look = jax.jit(self._features)
@@ -105,7 +106,7 @@ class Judge:
         }
 
 
-def _train(model: ConvNet, data: images.Images) -> Any:
+def _train(model: ConvNet, data: labelled.Images) -> Any:
     """The classifier's parameters after JUDGE_STEPS of Adam; always the same for the same data."""
     batches = Stream(data.train, JUDGE_BATCH, seed=0)
     tx = optim.make({**config.OPTIM, "peak_lr": 2e-3}, JUDGE_STEPS)

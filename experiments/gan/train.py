@@ -14,15 +14,16 @@ from experiments.gan import quality
 from research.core import mesh, optim
 from research.core.config import track
 from research.core.experiment import Experiment, Predictor
-from research.core.run import Run
 from research.core.step import Step, advance, options, streams, update
-from research.data import images, synthetic
+from research.data.images import labelled
 from research.data.pipeline import Arrays, Stream
-from research.host.errors import UserError, nearest
+from research.data.synthetic import mixtures
 from research.interop import weights
 from research.losses import gan as losses
-from research.models import gan as models
+from research.models.generative import gan as models
 from research.nn.construct import construct
+from research.run.run import Run
+from research.util.errors import UserError, nearest
 
 NETWORKS = {
     "mlp": (models.MLPGenerator, models.MaxoutDiscriminator),
@@ -42,7 +43,7 @@ def build(cfg: Any) -> Experiment:
         raise UserError(
             f"loss.critic_steps = {cfg.loss.critic_steps} contradicts loss.simultaneous; set one of them back"
         )
-    data = None if cfg.data.source == "grid" else images.load(cfg.data)
+    data = None if cfg.data.source == "grid" else labelled.load(cfg.data)
     source = data.train if data else Arrays(_grid(cfg))
     train = Stream(source, cfg.data.batch_size * cfg.model.pack * cfg.loss.critic_steps, cfg.seed)
     cfg = cfg.in_steps(train.epoch, train.batch_size)
@@ -173,7 +174,7 @@ def _metrics(loss: jax.Array, **values: jax.Array) -> dict:
     return {k: (v.mean().astype(jnp.float32), jnp.float32(1)) for k, v in {"loss": loss, **values}.items()}
 
 
-def networks(cfg: Any, data: images.Images | None) -> dict:
+def networks(cfg: Any, data: labelled.Images | None) -> dict:
     generator, discriminator = NETWORKS[cfg.model.name]
     if (data is None) != (cfg.model.name == "mlp"):
         raise UserError(
@@ -228,9 +229,7 @@ def decode(outputs: Any) -> dict:
 
 
 def _grid(cfg: Any) -> dict:
-    return synthetic.mixture(
-        synthetic.GRID_CENTRES, synthetic.GRID_STD, cfg.data.get("num_examples", 100_000), cfg.seed
-    )
+    return mixtures.mixture(mixtures.GRID_CENTRES, mixtures.GRID_STD, cfg.data.get("num_examples", 100_000), cfg.seed)
 
 
 if __name__ == "__main__":

@@ -13,15 +13,15 @@ from research.core import mesh, optim
 from research.core.config import track
 from research.core.experiment import Experiment, Predictor
 from research.core.metrics import Pairs
-from research.core.run import Run
 from research.core.step import make_eval_step, make_train_step, options, streams
-from research.data import augment, images
+from research.data.images import augment, labelled
 from research.data.pipeline import Stream, Sweep
-from research.host.errors import UserError, nearest
 from research.interop import weights
 from research.losses.classification import cross_entropy
-from research.models import convnet, lenet, resnet
+from research.models.vision import convnet, lenet, resnet
 from research.nn.construct import construct
+from research.run.run import Run
+from research.util.errors import UserError, nearest
 
 # name -> (module, sharding rules)
 MODELS = {
@@ -38,7 +38,7 @@ def build(cfg: Any) -> Experiment:
     if cfg.model.name not in MODELS:
         raise UserError(f"model.name = {cfg.model.name!r}{nearest(cfg.model.name, MODELS)}")
     module, rules = MODELS[cfg.model.name]
-    data = images.load(cfg.data)
+    data = labelled.load(cfg.data)
     train = Stream(data.train, cfg.data.batch_size, cfg.seed)
     sources = {"valid": data.valid, "test": data.test}
     evals = {k: Sweep(v, cfg.data.eval_batch_size) for k, v in sources.items() if v is not None}
@@ -77,7 +77,7 @@ def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
             run.note(line)
         run.baseline(
             f"{next(iter(e.evals))}/accuracy",
-            {"most frequent class": images.most_frequent(e.context.valid or e.context.test)},
+            {"most frequent class": labelled.most_frequent(e.context.valid or e.context.test)},
         )
 
         for _, batch in run.steps(e.train):
@@ -111,12 +111,12 @@ def measure(outputs: Any, batch: Any) -> Pairs:
     return cross_entropy(outputs["logits"], batch["label"], batch["mask"])[1]
 
 
-def encode(data: images.Images, file: str | Path) -> dict:
+def encode(data: labelled.Images, file: str | Path) -> dict:
     """An image file -> f32[1, Y, X, C] in 0..1, in the size of the training pictures."""
-    return {"image": images.read(Path(file), data.shape)[None]}
+    return {"image": labelled.read(Path(file), data.shape)[None]}
 
 
-def decode(data: images.Images, outputs: Any) -> dict:
+def decode(data: labelled.Images, outputs: Any) -> dict:
     """-> the likeliest class, and the five likeliest with their probabilities."""
     p = np.asarray(outputs["probabilities"])[0]
     best = {data.classes[i]: round(float(p[i]), 4) for i in np.argsort(-p)[:5]}

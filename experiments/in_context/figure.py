@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from research.host import figures
+from research.util import figures
 
 FLOOR = 1e-6  # below it the logarithmic axis ends: an exact method's error is rounding
 

@@ -14,17 +14,17 @@ from research.core import mesh, optim
 from research.core.config import track
 from research.core.experiment import Experiment, Predictor
 from research.core.metrics import Pairs, pair
-from research.core.run import Run
 from research.core.step import make_eval_step, make_train_step, options, streams
-from research.data import regression
 from research.data.pipeline import Arrays, Stream, Sweep
+from research.data.synthetic import regression
 from research.evals import in_context as baselines
-from research.host.errors import UserError
-from research.host.files import write_json
 from research.interop import weights
 from research.losses.classification import weighted
-from research.models.in_context import SHARDING, Regressor
+from research.models.text.in_context import SHARDING, Regressor
 from research.nn.construct import construct
+from research.run.run import Run
+from research.util.errors import UserError
+from research.util.files import write_json
 
 
 def build(cfg: Any) -> Experiment:

@@ -10,9 +10,10 @@ import jax
 import numpy as np
 
 from research.core.experiment import Experiment
-from research.data import chat, fewshot, pieces
-from research.host.errors import UserError
-from research.nn import beam, constraints, decoding, scoring, speculative
+from research.data.text import chat, fewshot
+from research.data.tokenizers import pieces
+from research.generation import beam, constraints, decoding, scoring, speculative
+from research.util.errors import UserError
 
 NEEDS = {"shots": "few_shot", "instructions": "few_shot", "chat_template": "chat", "ahead": "draft"}
 EITHER = (

@@ -15,19 +15,19 @@ from research.core import mesh, optim
 from research.core.config import track
 from research.core.experiment import Experiment, Predictor
 from research.core.metrics import Pairs
-from research.core.run import Run
 from research.core.step import make_eval_step, make_train_step, options, streams
-from research.data import continued, text
-from research.data.packed import Packed
-from research.data.packed import encode as encode_documents
 from research.data.pipeline import Ordered, Stream, Sweep
-from research.host.errors import UserError, nearest
-from research.host.files import write_text
+from research.data.text import continued, language_modelling
+from research.data.text.packed import Packed
+from research.data.text.packed import encode as encode_documents
 from research.interop import weights
 from research.losses.language import cross_entropy
-from research.models import gpt, recurrent_lm
+from research.models.text import gpt, recurrent_lm
 from research.nn import moe
 from research.nn.construct import construct
+from research.run.run import Run
+from research.util.errors import UserError, nearest
+from research.util.files import write_text
 
 # name -> (module, sharding rules)
 MODELS: dict[str, tuple[Any, dict]] = {
@@ -44,7 +44,7 @@ def build(cfg: Any) -> Experiment:
     if name not in MODELS:
         raise UserError(f"model.name = {name!r}{nearest(name, MODELS)}")
     module, sharding = MODELS[name]
-    data = text.load(cfg.data)
+    data = language_modelling.load(cfg.data)
     train, evals = batches(data, cfg)
     cfg = cfg.in_steps(train.epoch, train.batch_size)
     reach = {"max_length": cfg.data.length} if module is gpt.GPT else {}
@@ -78,7 +78,7 @@ def build(cfg: Any) -> Experiment:
     )
 
 
-def batches(data: text.Text, cfg: Any) -> tuple[Stream, dict[str, Sweep]]:
+def batches(data: language_modelling.Text, cfg: Any) -> tuple[Stream, dict[str, Sweep]]:
     """-> endless training batches, and a sweep over each of the other parts."""
     how, parts = cfg.data, {"valid": data.valid}
     if data.test is not None:
@@ -96,8 +96,10 @@ def batches(data: text.Text, cfg: Any) -> tuple[Stream, dict[str, Sweep]]:
         train = Stream(packs.pop("train"), how.batch_size, cfg.seed)
         return train, {k: Sweep(pack, how.eval_batch_size) for k, pack in packs.items()}
     if not how.carry:
-        train = Stream(text.Windows(data.train, how.length, cfg.seed), how.batch_size, cfg.seed)
-        return train, {k: Sweep(text.Windows(v, how.length), how.eval_batch_size) for k, v in parts.items()}
+        train = Stream(language_modelling.Windows(data.train, how.length, cfg.seed), how.batch_size, cfg.seed)
+        return train, {
+            k: Sweep(language_modelling.Windows(v, how.length), how.eval_batch_size) for k, v in parts.items()
+        }
     if is_gpt:
         raise UserError("data.carry = True: a gpt has no state to carry; set it to None, or model.name to lstm or gru")
     if cfg.optim.accumulate > 1:
@@ -124,7 +126,9 @@ def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
         state = run.start(e)
         for line in data.report:
             run.note(line)
-        run.baseline("valid/loss", text.baselines(data.train, data.valid, data.tokenizer.size), "nats/token")
+        run.baseline(
+            "valid/loss", language_modelling.baselines(data.train, data.valid, data.tokenizer.size), "nats/token"
+        )
 
         for _, batch in run.steps(e.train):
             state, metrics = e.train_step(state, batch)
@@ -143,7 +147,7 @@ def draw(e: Experiment, state: Any, file: Path) -> None:
     write_text(file, "".join(sample(e, state, jax.random.key(e.cfg.seed))))
 
 
-def _prompt(data: text.Text, prompt: str) -> str:
+def _prompt(data: language_modelling.Text, prompt: str) -> str:
     """The config's prompt, found wrong before the training; where a newline is no token, the text's own first token."""
     try:
         if len(data.tokenizer.encode(prompt)):
@@ -196,7 +200,7 @@ def perplexity(cfg: Any, values: dict[str, float]) -> dict[str, float]:
     return {**values, "perplexity": float(np.exp(values["loss"]))} if cfg.data.tokenizer == "word" else values
 
 
-def encode(data: text.Text, cfg: Any, file: str | Path) -> dict:
+def encode(data: language_modelling.Text, cfg: Any, file: str | Path) -> dict:
     """A UTF-8 file -> its last `data.length` tokens, i32[1, T]."""
     try:
         tokens = data.tokenizer.encode(Path(file).read_text(encoding="utf-8"))
@@ -207,7 +211,7 @@ def encode(data: text.Text, cfg: Any, file: str | Path) -> dict:
     return {"tokens": tokens[None, -cfg.data.length :].astype(np.int32)}
 
 
-def decode(data: text.Text, outputs: Any) -> dict:
+def decode(data: language_modelling.Text, outputs: Any) -> dict:
     """Logits f32[1, T, V] -> the five likeliest next tokens and their probabilities."""
     last = np.asarray(outputs["logits"])[0, -1].astype(np.float64)
     p = np.exp(last - last.max())

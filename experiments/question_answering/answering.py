@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.question_answering.reading import Reader
-from research.data.questions import Questions
+from research.data.text.questions import Questions
 from research.evals import answers, squad
-from research.host.errors import UserError
+from research.util.errors import UserError
 
 Search = Callable[[Sequence[str]], Callable[[str], np.ndarray]]  # passages -> question -> a score of each, f[M]
 ASKED = 200  # questions of a part that are asked, evenly spaced: more would take long, and change little

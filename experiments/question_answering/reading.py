@@ -7,8 +7,8 @@ import jax
 import numpy as np
 
 from research.data.pipeline import Sweep
-from research.data.questions import Questions
-from research.data.spans import Layout, Windows
+from research.data.text.questions import Questions
+from research.data.text.spans import Layout, Windows
 from research.evals import squad
 from research.evals.spans import best_spans
 

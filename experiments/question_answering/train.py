@@ -15,17 +15,18 @@ from research.core import mesh, optim
 from research.core.config import track
 from research.core.experiment import Evaluated, Experiment, Predictor
 from research.core.metrics import Pairs
-from research.core.run import Run
 from research.core.step import make_eval_step, make_train_step, options, streams
-from research.data import questions, spans, tokenizers
+from research.data import tokenizers
 from research.data.pipeline import Stream, Sweep
+from research.data.text import questions, spans
 from research.evals.spans import best_spans
-from research.host.errors import UserError, nearest
 from research.interop import weights
 from research.losses.spans import span_cross_entropy
-from research.models import bert, bidaf
-from research.models.bert_reader import BertReader
+from research.models.text import bert, bidaf
+from research.models.text.bert_reader import BertReader
 from research.nn.construct import construct
+from research.run.run import Run
+from research.util.errors import UserError, nearest
 
 SHARDING: dict[str, Any] = {"bidaf": bidaf.SHARDING, "bert": bert.SHARDING}
 

@@ -14,18 +14,19 @@ from research.core import mesh, optim
 from research.core.config import track
 from research.core.experiment import Evaluated, Experiment, Predictor
 from research.core.metrics import Pairs
-from research.core.run import Run
 from research.core.step import make_eval_step, make_train_step, options, streams
-from research.data import pairs, questions, spans, tokenizers
+from research.data import tokenizers
 from research.data.pipeline import Stream, Sweep
+from research.data.text import pairs, questions, spans
 from research.evals import ranking
-from research.host.errors import UserError, nearest
 from research.interop import weights
 from research.losses.contrastive import in_batch_negatives
-from research.models import bert, dual_encoder
-from research.models.bm25 import BM25
-from research.models.dual_encoder import DualEncoder
+from research.models.text import bert, dual_encoder
+from research.models.text.bm25 import BM25
+from research.models.text.dual_encoder import DualEncoder
 from research.nn.construct import construct
+from research.run.run import Run
+from research.util.errors import UserError, nearest
 
 SHARDING: dict[str, Any] = {"bag": dual_encoder.SHARDING, "bert": {"fsdp": bert.SHARDING["fsdp"]}}
 INPUTS = ("question", "question_mask", "passage", "passage_mask")

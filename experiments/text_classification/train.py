@@ -12,19 +12,19 @@ import numpy as np
 from experiments import launch
 from research.algorithms import finetune, max_norm
 from research.core import mesh
-from research.core.checkpoint import Checkpoints, NoWholeCheckpoint
 from research.core.config import track
 from research.core.experiment import Experiment, Predictor
 from research.core.metrics import Pairs
-from research.core.run import Run
 from research.core.step import make_eval_step, make_train_step, options, streams
-from research.data import labelled_text
+from research.data.text import labelled_text
 from research.evals import classifier_report
-from research.host.errors import UserError, nearest
 from research.interop import weights
 from research.losses.classification import cross_entropy
-from research.models import bert, gpt, text_cnn, text_ngrams, text_recurrent, text_transformer
+from research.models.text import bert, gpt, text_cnn, text_ngrams, text_recurrent, text_transformer
 from research.nn.construct import construct
+from research.run.checkpoint import Checkpoints, NoWholeCheckpoint
+from research.run.run import Run
+from research.util.errors import UserError, nearest
 
 
 def _plain(cls: Any) -> Any:

@@ -15,16 +15,17 @@ from research.core import mesh
 from research.core.config import track
 from research.core.experiment import Experiment, Predictor
 from research.core.metrics import Pairs
-from research.core.run import Run
 from research.core.step import make_eval_step, make_train_step, options, streams
-from research.data import labelled_words, user_files
-from research.data.labelled_words import NONE, Labelled
+from research.data import user_files
 from research.data.pipeline import Stream, Sweep
-from research.host.errors import UserError
+from research.data.text import labelled_words
+from research.data.text.labelled_words import NONE, Labelled
 from research.interop import weights
 from research.losses.language import cross_entropy
-from research.models import bert
+from research.models.text import bert
 from research.nn.construct import construct
+from research.run.run import Run
+from research.util.errors import UserError
 
 
 def build(cfg: Any) -> Experiment:

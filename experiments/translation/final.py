@@ -8,9 +8,10 @@ import jax
 
 from research.algorithms import average
 from research.core.mesh import path_name
-from research.host import run_files
-from research.host.errors import UserError
-from research.interop import checkpoint_files, weights
+from research.interop import weights
+from research.run import checkpoint_files
+from research.util import run_files
+from research.util.errors import UserError
 
 PARTS = {"final_valid": "valid", "test": "test"}  # the splits that are measured at the end -> the part of the data
 

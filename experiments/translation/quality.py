@@ -11,14 +11,14 @@ import numpy as np
 
 from research.core.step import cast
 from research.data.buckets import Bucketed
-from research.data.parallel import Parallel
+from research.data.text.parallel import Parallel
 from research.evals.bleu import bleu
 from research.evals.lines import exact
 from research.evals.rouge import rouge
-from research.host.errors import UserError, nearest
-from research.host.files import write_text
-from research.models.transformer import Transformer
-from research.nn import beam
+from research.generation import beam
+from research.models.text.transformer import Transformer
+from research.util.errors import UserError, nearest
+from research.util.files import write_text
 
 SCORES = ("bleu", "exact", "rouge")
 SHOWN = 20  # lines of a sample

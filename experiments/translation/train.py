@@ -16,15 +16,15 @@ from research.core import mesh, optim
 from research.core.config import track
 from research.core.experiment import Evaluated, Experiment, Predictor
 from research.core.metrics import Pairs
-from research.core.run import Run
 from research.core.step import make_eval_step, make_train_step, options, streams
-from research.data import parallel, text
 from research.data.buckets import Bucketed, Ragged, bounds
-from research.host.errors import UserError
+from research.data.text import language_modelling, parallel
 from research.interop import weights
 from research.losses.language import cross_entropy
-from research.models import transformer
+from research.models.text import transformer
 from research.nn.construct import construct
+from research.run.run import Run
+from research.util.errors import UserError
 
 
 def build(cfg: Any) -> Experiment:
@@ -106,7 +106,7 @@ def _baselines(data: parallel.Parallel) -> dict[str, float]:
         rows = part.gather(np.arange(len(part)))
         return rows["targets"][rows["targets_mask"] == 1]
 
-    return text.baselines(all_of(data.parts["train"]), all_of(data.parts["valid"]), data.target.size)
+    return language_modelling.baselines(all_of(data.parts["train"]), all_of(data.parts["valid"]), data.target.size)
 
 
 def loss(

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from research.host.errors import UserError
+from research.util.errors import UserError
 
 
 def mean(trees: Iterable[Any]) -> Any:

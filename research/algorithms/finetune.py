@@ -22,7 +22,7 @@ import optax
 
 from research.core import optim
 from research.core.mesh import path_name
-from research.host.errors import UserError
+from research.util.errors import UserError
 
 _LAYER = re.compile(r"(^|/)h_(\d+)/")
 _SCANNED = re.compile(r"(^|/)h/")

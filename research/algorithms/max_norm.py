@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from research.core.mesh import path_name
 from research.core.optim import Optimizer
-from research.host.errors import UserError
+from research.util.errors import UserError
 
 
 def wrap(tx: Optimizer, limit: float, match: str) -> Optimizer:

@@ -14,9 +14,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from research.host import run_files
-from research.host.errors import UserError, nearest
-from research.host.nested import Counted, flatten, plain, tuples, typed
+from research.util import run_files
+from research.util.errors import UserError, nearest
+from research.util.nested import Counted, flatten, plain, tuples, typed
 
 EXPERIMENTS = "experiments"
 RUN = dict(  # how a run is kept: the same keys in every family

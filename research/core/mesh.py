@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from research.host.errors import UserError, nearest
+from research.util.errors import UserError, nearest
 
 FSDP_MIN_SIZE = 2**10  # splitting anything smaller costs more messages than it saves bytes
 

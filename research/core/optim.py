@@ -8,7 +8,7 @@ import jax
 import optax
 
 from research.core.mesh import path_name
-from research.host.errors import UserError, nearest
+from research.util.errors import UserError, nearest
 
 
 class Optimizer(NamedTuple):

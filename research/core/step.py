@@ -16,7 +16,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from research.core import mesh as mesh_lib
 from research.core.state import TrainState
-from research.host.errors import UserError, nearest
+from research.util.errors import UserError, nearest
 
 POLICIES = ("stop", "skip", "rollback")  # for an update that is not finite
 Loss = Callable[[Any, Any, Mapping, jax.Array], tuple[jax.Array, tuple[dict, Any]]]

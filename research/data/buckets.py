@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 
 from research.data import pipeline
 from research.data.pipeline import Batch
-from research.host.errors import UserError
+from research.util.errors import UserError
 
 _ORDER, _WITHIN = 2, 3  # keep these draws apart from the others of (seed, epoch)
 

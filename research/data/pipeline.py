@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from research.core import mesh as mesh_lib
 from research.core.step import Launch
-from research.host.errors import UserError
+from research.util.errors import UserError
 
 Batch = dict[str, np.ndarray]
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from research.host.errors import UserError
+from research.util.errors import UserError
 
 
 def option(cfg: Mapping[str, Any], key: str, default: Any) -> Any:

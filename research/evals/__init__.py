@@ -1,0 +1,1 @@
+"""Pure functions: per-example arrays in, per-example arrays or numbers out."""

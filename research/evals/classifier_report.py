@@ -11,9 +11,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from research.evals import classification
-from research.host import figures
-from research.host.escape import visible
-from research.host.files import write_text
+from research.util import figures
+from research.util.escape import visible
+from research.util.files import write_text
 
 METRICS = ("accuracy", "f1")  # that a threshold may maximise
 MOST_CLASSES = 12  # drawn and listed by name

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from research.host.errors import UserError
+from research.util.errors import UserError
 
 
 def mode_coverage(samples: np.ndarray, centres: np.ndarray, std: float) -> dict[str, float]:

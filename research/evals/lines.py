@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from research.host.errors import UserError
+from research.util.errors import UserError
 
 
 def check_pairs(name: str, hypotheses: Sequence[str], references: Sequence[str]) -> None:

@@ -9,8 +9,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from research.host import figures
-from research.host.files import write_bytes
+from research.util import figures
+from research.util.files import write_bytes
 
 
 def grid(images: np.ndarray, columns: int = 0) -> np.ndarray:

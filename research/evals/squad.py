@@ -9,7 +9,7 @@ import re
 import string
 from collections.abc import Mapping, Sequence
 
-from research.host.errors import UserError
+from research.util.errors import UserError
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)

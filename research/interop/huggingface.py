@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from research.data import tokenizers
-from research.host.errors import UserError, nearest
-from research.host.files import write_errors
 from research.interop.hf import bert, files, gpt, marian, paths
 from research.interop.hf import tokenizer as tokenizer_files
 from research.interop.hf.mapping import Architecture, Tensor
 from research.interop.hf.paths import Arrays
+from research.util.errors import UserError, nearest
+from research.util.files import write_errors
 
 ARCHITECTURES: dict[str, Architecture] = {one.name: one for one in (bert.BERT, gpt.GPT2, gpt.LLAMA, marian.MARIAN)}
 

@@ -9,7 +9,7 @@ import jax.export
 import numpy as np
 
 from research.core.experiment import Predictor
-from research.host.errors import UserError
+from research.util.errors import UserError
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 

@@ -28,13 +28,14 @@ from research.core.experiment import Experiment
 from research.core.mesh import path_name
 from research.core.state import TrainState
 from research.data.tokenizers import Tokenizer
-from research.host import checksum, run_files
-from research.host.errors import UserError
-from research.host.files import write_text
-from research.interop import checkpoint_files, huggingface
-from research.interop.checkpoint_files import VOCABULARY
+from research.interop import huggingface
 from research.interop.hf import files, paths
 from research.interop.hf.paths import Arrays
+from research.run import checkpoint_files, checksum
+from research.run.checkpoint_files import VOCABULARY
+from research.util import run_files
+from research.util.errors import UserError
+from research.util.files import write_text
 
 SHOWN = 6  # names of a list that the report says
 OTHER_TABLES = ("position", "segment", "chars")  # their rows are no tokens

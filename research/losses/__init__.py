@@ -1,0 +1,1 @@
+"""Pure functions: outputs and targets in, a scalar and its metrics out."""

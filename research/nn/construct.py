@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from research.host.errors import UserError, nearest
+from research.util.errors import UserError, nearest
 
 
 def construct(cls: Any, group: Mapping, **fixed: Any) -> Any:

@@ -14,7 +14,7 @@ def conv(images: jax.Array, kernel: jax.Array, strides: Any, padding: Any, **opt
     On a CPU, images of one channel with stride 1 and no dilation are convolved as a sum of Ky Kx shifted outer products, a
     tenth of the time, for a convolution there has one number in each dot product; the gradients are JAX's own. Other images
     are computed once, before the convolution: XLA would compute the residual sum or the norm that they come from again
-    inside each transpose of them (research/host/cpu.py keeps the barrier in the program). Elsewhere it is JAX's own.
+    inside each transpose of them (research/cluster/cpu.py keeps the barrier in the program). Elsewhere it is JAX's own.
     """
     plain = jax.lax.conv_general_dilated
     if mesh.platform() != "cpu":

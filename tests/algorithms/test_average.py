@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from research.algorithms import average
-from research.host.errors import UserError
+from research.util.errors import UserError
 
 
 def test_mean_by_hand():

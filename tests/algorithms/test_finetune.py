@@ -10,7 +10,7 @@ from research.algorithms import finetune
 from research.algorithms.defaults import FINETUNE
 from research.core import config, optim
 from research.core.config import View
-from research.host.errors import UserError
+from research.util.errors import UserError
 
 # Two layers: depth 0 the embeddings, 1 and 2 the layers, 3 the heads.
 PATHS = {

@@ -7,7 +7,7 @@ import pytest
 
 from research.algorithms import max_norm
 from research.core.optim import Optimizer
-from research.host.errors import UserError
+from research.util.errors import UserError
 
 
 def sgd(rate):

@@ -18,9 +18,10 @@ import pytest
 
 from research.core import config, mesh, state
 from research.core.guard import Guard
-from research.host.errors import UserError
 from research.interop import stablehlo
-from tools import export, runs, stress_kills, verify
+from research.run import reopen
+from research.util.errors import UserError
+from tools import export, stress_kills, verify
 
 ROOT = Path(__file__).resolve().parents[2]
 FAMILIES = sorted(p.parent.name for p in (ROOT / "experiments").glob("*/train.py"))
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.parametrize("family", FAMILIES)
 
 
 def experiment(family, *overrides):
-    return runs.build(family, config.load(f"{family}/tiny", overrides))
+    return reopen.build(family, config.load(f"{family}/tiny", overrides))
 
 
 def child(family, workdir, steps=30, **environ):
@@ -172,9 +173,9 @@ import sys, jax
 jax.config.update("jax_platforms", "cpu")
 from jax.experimental import topologies
 from research.core import config, mesh, state
-from tools import runs
+from research.run import reopen
 family = sys.argv[1]
-e = runs.build(family, config.load(f"{family}/tiny"))
+e = reopen.build(family, config.load(f"{family}/tiny"))
 devices = topologies.get_topology_desc("v5e:2x2", platform="tpu").devices
 grid = mesh.make_mesh({"data": 4, "model": 1}, devices)
 with jax.set_mesh(grid):

@@ -8,9 +8,9 @@ import pytest
 import research
 from research.core import config
 from research.core.config import View, check_read, track
-from research.host.errors import UserError
-from research.host.nested import differences
 from research.nn.construct import construct
+from research.util.errors import UserError
+from research.util.nested import differences
 
 BASE = dict(
     seed=0,

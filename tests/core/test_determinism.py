@@ -14,9 +14,10 @@ import jax
 import numpy as np
 import pytest
 
+from research.cluster import cpu, determinism
 from research.core import config, mesh, state
-from research.host import cpu, determinism
-from tools import replay, runs
+from research.run import reopen
+from tools import replay
 from tools.train import trainer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,17 +33,18 @@ import json, os, sys
 name, steps, cores, *overrides = sys.argv[1:]
 if cores == "one":
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-from research.host import cpu, determinism, device
+from research.cluster import cpu, determinism, device
 cpu.tune()
 if "deterministic" in overrides:
     overrides.remove("deterministic")
     determinism.switch_on()
 import jax
 from research.core import config, mesh, state
-from tools import replay, runs
+from tools import replay
+from research.run import reopen
 device.cache_report()
 device.use_compilation_cache()
-e = runs.build(name, config.load(name, [f"num_steps={steps}", "mesh.data=1", *overrides]))
+e = reopen.build(name, config.load(name, [f"num_steps={steps}", "mesh.data=1", *overrides]))
 grid = mesh.make_mesh(e.cfg.mesh)
 with jax.set_mesh(grid):
     now, losses = state.create(e.init, e.tx, 0, grid, (), bool(e.ema)), []
@@ -79,7 +81,9 @@ def alone(cache):
 
 def bare_loop(axes, rules, steps, *overrides):
     """language_model/tiny on a mesh -> its losses [steps] and final state."""
-    e = runs.build("language_model/tiny", config.load("language_model/tiny", [*TINY, f"num_steps={steps}", *overrides]))
+    e = reopen.build(
+        "language_model/tiny", config.load("language_model/tiny", [*TINY, f"num_steps={steps}", *overrides])
+    )
     grid = mesh.make_mesh(axes, jax.devices()[: int(np.prod(list(axes.values())))])
     with jax.set_mesh(grid):
         now, losses = state.create(e.init, e.tx, 0, grid, e.sharding[rules] if rules else (), bool(e.ema)), []

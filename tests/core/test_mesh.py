@@ -9,7 +9,7 @@ from jax.sharding import PartitionSpec as P
 
 from research.core import mesh as mesh_lib
 from research.core.mesh import host_rows, make_mesh, pin, resolve, shardings
-from research.host.errors import UserError
+from research.util.errors import UserError
 
 PARAMS = {
     "h": {"kernel": (4, 24, 48), "bias": (48,)},  # four scanned layers

@@ -8,7 +8,7 @@ import pytest
 
 from research.core import optim
 from research.core.config import OPTIM, View
-from research.host.errors import UserError
+from research.util.errors import UserError
 
 LR, WD, STEPS = 0.03, 0.1, 5
 rng = np.random.default_rng(0)

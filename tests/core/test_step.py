@@ -9,7 +9,7 @@ from research.core import mesh as mesh_lib
 from research.core import state as state_lib
 from research.core.metrics import mean, pair
 from research.core.step import advance, make_eval_step, make_train_step, streams, update
-from research.host.errors import UserError
+from research.util.errors import UserError
 
 SGD = optax.sgd(0.1, momentum=0.9)
 RNG = np.random.default_rng(0)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from research.core.mesh import make_mesh
 from research.data.buckets import Bucketed, Ragged, bounds
-from research.host.errors import UserError
+from research.util.errors import UserError
 
 
 def ragged(lengths):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from research.core.mesh import make_mesh
 from research.data.pipeline import Arrays, Stream, Sweep
-from research.host.errors import UserError
+from research.util.errors import UserError
 
 
 class Numbers:

@@ -6,7 +6,7 @@ import pytest
 import tokenizers as hf
 
 from research.data import tokenizers
-from research.host.errors import UserError
+from research.util.errors import UserError
 
 
 @pytest.fixture

@@ -12,10 +12,11 @@ import pytest
 from PIL import Image, ImageOps
 
 from research.core.mesh import make_mesh
-from research.data import picture_files, thread_pool
+from research.data import thread_pool
+from research.data.images import picture_files
 from research.data.pipeline import Stream, Sweep
 from research.data.thread_pool import OrderedMap
-from research.host.errors import UserError
+from research.util.errors import UserError
 
 COUNTS = (1, 2, 8)
 SHAPE = (12, 10, 3)

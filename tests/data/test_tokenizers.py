@@ -14,13 +14,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from research.data import mirror, tokenizers
+from research.data import download, tokenizers
 from research.data.builders.tiny_shakespeare import TinyShakespeare
 from research.data.builders.wikitext2 import Wikitext2
 from research.data.tokenizers import base
 from research.data.tokenizers.gpt2 import GPT2_FILES
 from research.data.tokenizers.wordpiece import BERT_FILES
-from research.host.errors import UserError
+from research.util.errors import UserError
 
 TEXTS = [
     "Hello  world\n\n\tdon't I'll you're",
@@ -247,8 +247,8 @@ def test_wordpiece_equals_transformers():
     """On all of WikiText-2's validation text, pieces of a megabyte or not, and on every awkward text."""
     transformers = pytest.importorskip("transformers")
     wordpiece = tokenizers.make("wordpiece", "")
-    theirs = transformers.BertTokenizer(str(mirror.fetch("bert_vocab", BERT_FILES)["vocab.txt"]))
-    real = mirror.read(mirror.fetch("wikitext2", Wikitext2.FILES)["wiki.valid.tokens"]).decode("utf-8")
+    theirs = transformers.BertTokenizer(str(download.fetch("bert_vocab", BERT_FILES)["vocab.txt"]))
+    real = download.read(download.fetch("wikitext2", Wikitext2.FILES)["wiki.valid.tokens"]).decode("utf-8")
     for text in (*TEXTS, CHINESE, real):
         assert wordpiece.encode(text).tolist() == theirs(text, add_special_tokens=False)["input_ids"]
 
@@ -287,13 +287,13 @@ def test_gpt2_in_pieces_is_gpt2_at_once(gpt2, monkeypatch):
 @pytest.mark.parity
 def test_gpt2_equals_transformers(gpt2):
     transformers = pytest.importorskip("transformers")
-    paths = mirror.fetch("gpt2_bpe", GPT2_FILES)
+    paths = download.fetch("gpt2_bpe", GPT2_FILES)
     lines = paths["vocab.bpe"].read_text(encoding="utf-8").split("\n")[1:-1]
     theirs = transformers.GPT2Tokenizer(
         vocab=json.loads(paths["encoder.json"].read_text(encoding="utf-8")),
         merges=[tuple(line.split()) for line in lines],
     )
-    real = mirror.read(mirror.fetch("wikitext2", Wikitext2.FILES)["wiki.valid.tokens"]).decode("utf-8")
+    real = download.read(download.fetch("wikitext2", Wikitext2.FILES)["wiki.valid.tokens"]).decode("utf-8")
     for text in (*TEXTS, CHINESE, real):
         text = text.replace("<|endoftext|>", "")  # to them one token, to us its characters
         assert gpt2.encode(text).tolist() == theirs(text)["input_ids"]
@@ -302,7 +302,7 @@ def test_gpt2_equals_transformers(gpt2):
 @pytest.mark.data
 def test_gpt2_counts_of_nanogpt(gpt2):
     """nanoGPT's README on Tiny Shakespeare: 301,966 training and 36,059 validation tokens."""
-    files = mirror.fetch("tiny_shakespeare", TinyShakespeare.FILES)
+    files = download.fetch("tiny_shakespeare", TinyShakespeare.FILES)
     text = files["input.txt"].read_text(encoding="utf-8")
     cut = int(len(text) * 0.9)
     assert [len(gpt2.encode(part)) for part in (text[:cut], text[cut:])] == [301_966, 36_059]

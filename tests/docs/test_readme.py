@@ -26,7 +26,7 @@ import pytest
 from PIL import Image
 
 from research.core import config
-from research.host.errors import UserError
+from research.util.errors import UserError
 from tools import cli, ledger
 
 ROOT = Path(__file__).resolve().parents[2]

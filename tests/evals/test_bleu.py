@@ -8,7 +8,7 @@ import sacrebleu
 from research.evals.bleu import bleu
 from research.evals.lines import exact
 from research.evals.rouge import rouge
-from research.host.errors import UserError
+from research.util.errors import UserError
 
 
 def test_by_hand():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from research.evals import generative
-from research.host.errors import UserError
+from research.util.errors import UserError
 
 CENTRES = np.array([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0], [2.0, 2.0]])
 

@@ -7,7 +7,7 @@ import string
 import pytest
 
 from research.evals import squad
-from research.host.errors import UserError
+from research.util.errors import UserError
 
 
 @pytest.mark.parametrize(

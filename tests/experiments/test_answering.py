@@ -8,8 +8,8 @@ import pytest
 from experiments.question_answering import answering, train
 from experiments.question_answering.configs.base import base
 from experiments.question_answering.reading import Found
-from research.data import questions
-from research.host.errors import UserError
+from research.data.text import questions
+from research.util.errors import UserError
 from tools import cli
 
 PASSAGES = ["the cat sat", "a dog ran", "no bird sang", "the end"]

@@ -13,8 +13,9 @@ from experiments.bert import train as family
 from research.core import config, mesh, metrics, state
 from research.core.config import track
 from research.data import tokenizers
-from research.host.errors import UserError
-from tools import cli, runs
+from research.run import reopen
+from research.util.errors import UserError
+from tools import cli
 
 rng = np.random.default_rng(0)
 
@@ -108,9 +109,9 @@ def test_texts_that_cannot_be_filled_in(tokenizer, tmp_path, words, message):
 def test_a_pre_trained_encoder_moves_into_another_model_by_path(tmp_path):
     small = ["--config.num_steps=2", "--config.optim.warmup=1", "--config.eval_every=2"]
     assert cli.main(["train", "bert/tiny", f"--workdir={tmp_path / 'run'}", *small]) == 0
-    _, theirs, _ = runs.load(tmp_path / "run", "last")
+    _, theirs, _ = reopen.load(tmp_path / "run", "last")
     words = [f"init.weights={tmp_path / 'run'}", "init.fresh=^head/", "init.resize=tokens", "data.vocab_size=320"]
-    e = runs.build("token_labelling", config.load("token_labelling/tiny", words))
+    e = reopen.build("token_labelling", config.load("token_labelling/tiny", words))
     fresh = state.create(e.init, e.tx, 0, mesh.make_mesh({"data": 1}, jax.devices()[:1]))
     lines: list[str] = []
     ours = e.initial(fresh, SimpleNamespace(note=lines.append, writes=False))

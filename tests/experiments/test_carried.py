@@ -14,7 +14,7 @@ import pytest
 from experiments.language_model import train as family
 from research.core import config, mesh, state
 from research.core.experiment import Experiment
-from research.host.errors import UserError
+from research.util.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 40

@@ -6,7 +6,7 @@ import pytest
 
 from research.core import config, mesh, state
 from research.losses import chunked
-from tools import runs
+from research.run import reopen
 
 CASES = {
     "gpt": ("language_model", "tiny", ["model.dropout=0.1"]),
@@ -21,7 +21,7 @@ CASES = {
 def run(case):
     """Metrics of three steps and of an evaluation batch, and the parameters after."""
     family, name, more = CASES[case]
-    e = runs.build(family, config.load(f"{family}/{name}", more))
+    e = reopen.build(family, config.load(f"{family}/{name}", more))
     one = mesh.make_mesh({"data": 1, "model": 1}, jax.devices()[:1])
     with jax.set_mesh(one):
         now, rows = state.create(e.init, e.tx, 0, one), []

@@ -6,11 +6,11 @@ import optax
 import pytest
 
 from research.core import config, mesh, state
-from tools import runs
+from research.run import reopen
 
 
 def after_a_step(*changes):
-    e = runs.build("gan/tiny", config.load("gan/tiny", changes))
+    e = reopen.build("gan/tiny", config.load("gan/tiny", changes))
     one = mesh.make_mesh({"data": 1}, jax.devices()[:1])
     with jax.set_mesh(one):
         now = state.create(e.init, e.tx, 0, one)

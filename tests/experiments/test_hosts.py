@@ -13,7 +13,7 @@ import pytest
 
 from experiments import launch, options
 from research.core import config
-from research.host.errors import UserError
+from research.util.errors import UserError
 from tools import train
 
 ROOT = Path(__file__).resolve().parents[2]

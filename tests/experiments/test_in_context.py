@@ -9,13 +9,13 @@ import pytest
 
 from experiments.in_context import train
 from research.core import config, metrics
-from research.host.errors import UserError
-from tools import runs
+from research.run import reopen
+from research.util.errors import UserError
 
 
 @pytest.fixture(scope="module")
 def tiny():
-    return runs.build("in_context/tiny", config.load("in_context/tiny"))
+    return reopen.build("in_context/tiny", config.load("in_context/tiny"))
 
 
 def test_errors_by_number_of_examples():

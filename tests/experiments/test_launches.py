@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from research.core import config
-from research.host.errors import UserError
+from research.util.errors import UserError
 from tools import train
 
 FAMILIES = ("language_model/tiny", "language_model/tiny_lstm", "gan/tiny")

@@ -3,7 +3,7 @@ import argparse
 import pytest
 
 from experiments import options
-from research.host.errors import UserError
+from research.util.errors import UserError
 
 
 def parse(*argv):

@@ -6,8 +6,8 @@ import pytest
 
 from experiments.language_model import train as family
 from research.core import config
-from research.data import packed
-from research.host.errors import UserError
+from research.data.text import packed
+from research.util.errors import UserError
 
 CHINESE = "道可道，非常道。名可名，非常名。無名天地之始；有名萬物之母。故常無欲，以觀其妙；常有欲，以觀其徼。"
 

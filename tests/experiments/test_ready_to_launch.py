@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from research.core import config, state
-from research.data import facts
-from tools import runs, train
+from research.data.text import facts
+from research.run import reopen
+from tools import train
 
 
 def two_steps(name, folder, changes):
@@ -22,7 +23,7 @@ def two_steps(name, folder, changes):
 
 
 def parameters(name, changes):
-    e = runs.build(name, config.load(name, changes))
+    e = reopen.build(name, config.load(name, changes))
     return state.count(jax.eval_shape(e.init, jax.random.key(0))["params"])
 
 
@@ -61,7 +62,7 @@ def test_bert_base_uncased(tmp_path):
     ]
     (tmp_path / "text.jsonl").write_text("\n".join(rows))
     text = [f"data.path={tmp_path / 'text.jsonl'}", "data.tokenizer=bpe", "data.vocab_size=280"]
-    e = runs.build("bert/base_uncased", config.load("bert/base_uncased", text))
+    e = reopen.build("bert/base_uncased", config.load("bert/base_uncased", text))
     V = e.context.tokenizer.size
     # Published with 30,522 pieces: 110,106,428 with both heads. A piece is a row of the table and a bias.
     assert parameters("bert/base_uncased", text) == 110_106_428 - (30_522 - V) * (768 + 1)
@@ -78,7 +79,7 @@ def test_wmt14_en_de(tmp_path):
         (tmp_path / f"{part}.en").write_text("".join(f"the number {n}.\n" for n in numbers))
         (tmp_path / f"{part}.de").write_text("".join(f"die Zahl {n}.\n" for n in numbers))
     text = [f"data.path={tmp_path}", "data.vocab_size=280"]
-    e = runs.build("translation/wmt14_en_de", config.load("translation/wmt14_en_de", text))
+    e = reopen.build("translation/wmt14_en_de", config.load("translation/wmt14_en_de", text))
     V = e.context[0].target.size
     # 6 (4 D^2 + 2 D F) and 6 (8 D^2 + 2 D F) weights with their biases and norms; one embedding.
     D, F = 512, 2048

@@ -9,8 +9,8 @@ import pytest
 
 from experiments.language_model.sampling import sample
 from research.core import config
-from research.host.errors import UserError
-from tools import runs
+from research.run import reopen
+from research.util.errors import UserError
 
 KEY = jax.random.key(0)
 SIZES = ["data.source=files", "data.length=120", "data.batch_size=2", "model.num_layers=1", "model.width=16"]
@@ -21,7 +21,7 @@ def model(tmp_path_factory):
     """(experiment, state) of a small model of printable characters, as it is before any training."""
     file = tmp_path_factory.mktemp("text") / "text.txt"
     file.write_text(("".join(map(chr, range(32, 127))) + "\n") * 20)
-    e = runs.build("language_model/tiny", config.load("language_model/tiny", [*SIZES, f"data.path={file}"]))
+    e = reopen.build("language_model/tiny", config.load("language_model/tiny", [*SIZES, f"data.path={file}"]))
     return e, SimpleNamespace(variables=jax.jit(e.init)(KEY))
 
 

@@ -7,9 +7,9 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from experiments.token_labelling import train as family
 from research.core import config, metrics
-from research.data import labelled_words
-from research.data.labelled_words import NONE
-from research.host.errors import UserError
+from research.data.text import labelled_words
+from research.data.text.labelled_words import NONE
+from research.util.errors import UserError
 
 rng = np.random.default_rng(0)
 

@@ -9,9 +9,9 @@ import pytest
 
 from experiments.translation import final
 from research.core import config
-from research.host.errors import UserError
-from research.interop import checkpoint_files
-from tools import cli, runs
+from research.run import checkpoint_files, reopen
+from research.util.errors import UserError
+from tools import cli
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def test_the_end_is_scored_once_on_the_mean_of_the_last_checkpoints(trained):
         (9, "valid"), (9, "final_valid"), (9, "test"),
     ]  # fmt: skip
     assert {"loss", "perplexity", "bleu", "exact"} <= rows[-3]["values"].keys()
-    e, state, _ = runs.load(trained, "last")
+    e, state, _ = reopen.load(trained, "last")
     mean, told = final.averaged(trained, state, 9, e.cfg)
     assert told == "final    mean of 2 checkpoints, of step 6, 9"
     six, nine = leaves(trained, 6), leaves(trained, 9)
@@ -56,7 +56,7 @@ def _flat(params):
 
 def test_one_line_is_translated_as_in_its_part(trained):
     """The batch, its bucket's length and the room for the answer change nothing of what a line becomes."""
-    e, state, _ = runs.load(trained, "last")
+    e, state, _ = reopen.load(trained, "last")
     data, judge = e.context
     said = judge.say(state, "valid")
     alone = jax.jit(e.predictor.fn)(state.variables, data.encode(said.sources[:3]))
@@ -73,7 +73,7 @@ def test_the_lead_that_a_summary_has_to_beat(tmp_path):
         (tmp_path / f"valid.{end}").write_text((tmp_path / f"train.{end}").read_text())
     data = ("source=files", f"path={tmp_path}", "pair=en-de", "tokenizer=word", "length=8", "buckets=1", "tokens=64")
     cfg = config.load("translation/tiny", [*(f"data.{key}" for key in data), "scores=('rouge',)"])
-    found = runs.build("translation/tiny", cfg).context[1].lead("valid")
+    found = reopen.build("translation/tiny", cfg).context[1].lead("valid")
     assert found["rougeL"] == pytest.approx(100 * (4 / 5 + 2 / 7) / 2)
 
 
@@ -112,12 +112,12 @@ def test_lines_of_a_file_and_of_a_prompt(trained, tmp_path, capsys):
 )
 def test_mistakes_are_found_before_the_training(change, told):
     with pytest.raises(UserError) as caught:
-        runs.build("translation/tiny", config.load("translation/tiny", [change]))
+        reopen.build("translation/tiny", config.load("translation/tiny", [change]))
     assert told in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_fewer_checkpoints_than_wanted(trained):
     """Where others came between, it is the mean of what is kept, and says so."""
-    e, state, _ = runs.load(trained, "last")
+    e, state, _ = reopen.load(trained, "last")
     cfg = SimpleNamespace(average=SimpleNamespace(last=3), save_every=6)
     assert final.averaged(trained, state, 9, cfg)[1] == "final    mean of 2 checkpoints, of step 6, 9"

@@ -10,13 +10,13 @@ import pytest
 import safetensors.numpy
 from flax import traverse_util
 
-from research.host.errors import UserError
 from research.interop import huggingface
 from research.interop.hf import paths
-from research.models import lenet
-from research.models.bert import BertForPretraining, Encoder
-from research.models.gpt import GPT
-from research.models.transformer import Transformer
+from research.models.text.bert import BertForPretraining, Encoder
+from research.models.text.gpt import GPT
+from research.models.text.transformer import Transformer
+from research.models.vision import lenet
+from research.util.errors import UserError
 
 SIZES = {"vocab_size": 31, "num_layers": 2, "num_heads": 4, "width": 32, "max_length": 16}
 MODELS = {

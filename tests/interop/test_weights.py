@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from research.core import config, mesh, state
-from research.host.errors import UserError
 from research.interop import huggingface, weights
-from research.models import gpt
-from tools import cli, runs
+from research.models.text import gpt
+from research.run import reopen
+from research.util.errors import UserError
+from tools import cli
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 60
 TINY = "language_model/tiny"
@@ -40,7 +41,7 @@ def source(text, tmp_path_factory):
 
 def fresh(text, *changes):
     """-> the experiment, and its state as `Run.start` makes it."""
-    e = runs.build("language_model", config.load(TINY, [w.removeprefix("--config.") for w in words(text, *changes)]))
+    e = reopen.build("language_model", config.load(TINY, [w.removeprefix("--config.") for w in words(text, *changes)]))
     one = mesh.make_mesh({"data": 1}, jax.devices()[:1])
     return e, state.create(e.init, e.tx, 0, one, (), bool(e.ema))
 
@@ -53,7 +54,7 @@ def loaded(text, source, *changes):
 
 
 def test_a_run_begins_with_the_parameters_of_another(text, source):
-    _, theirs, _ = runs.load(source, "best")
+    _, theirs, _ = reopen.load(source, "best")
     before, after, lines = loaded(text, source, "seed=7")
     pairs = list(zip(*map(jax.tree.leaves, (theirs.params, after.params)), strict=True))
     assert all(np.array_equal(a, b) for a, b in pairs)
@@ -62,8 +63,8 @@ def test_a_run_begins_with_the_parameters_of_another(text, source):
 
 
 def test_which_checkpoint_is_the_callers_choice(text, source):
-    _, first, _ = runs.load(source, "1")
-    _, last, _ = runs.load(source, "2")
+    _, first, _ = reopen.load(source, "1")
+    _, last, _ = reopen.load(source, "2")
     _, after, lines = loaded(text, f"{source}@1")
     table = "tokens", "embedding"
     ours, one, two = (np.asarray(s.params[table[0]][table[1]]) for s in (after, first, last))
@@ -74,7 +75,7 @@ def test_which_checkpoint_is_the_callers_choice(text, source):
 def test_averaged_parameters_are_taken_where_there_are_any(text, tmp_path):
     folder = tmp_path / "averaged"
     assert cli.main(["train", TINY, f"--workdir={folder}", *words(text, "optim.ema=0.5")]) == 0
-    _, theirs, _ = runs.load(folder, "best")
+    _, theirs, _ = reopen.load(folder, "best")
     _, after, _ = loaded(text, folder, "optim.ema=0.9")
     for tree in (after.params, after.ema):
         assert jax.tree.all(jax.tree.map(np.array_equal, theirs.ema, tree))
@@ -83,7 +84,7 @@ def test_averaged_parameters_are_taken_where_there_are_any(text, tmp_path):
 def test_rows_of_a_longer_table_are_resized_when_told(text, source):
     changes = ["data.length=24", "init.resize=position"]
     before, after, lines = loaded(text, source, *changes)
-    _, theirs, _ = runs.load(source, "best")
+    _, theirs, _ = reopen.load(source, "best")
     table = np.asarray(after.params["position"]["embedding"])
     assert np.array_equal(table[:16], theirs.params["position"]["embedding"])
     assert np.array_equal(table[16:], before.params["position"]["embedding"][16:])
@@ -136,7 +137,7 @@ def test_a_vocabulary_of_the_same_size_and_another_meaning_is_not_mixed_in(text,
     before, after, _ = loaded(other, source, "init.fresh=tokens")
     assert np.array_equal(after.params["tokens"]["embedding"], before.params["tokens"]["embedding"])
     assert not np.array_equal(after.params["position"]["embedding"], before.params["position"]["embedding"])
-    _, theirs, _ = runs.load(source, "best")
+    _, theirs, _ = reopen.load(source, "best")
     _, after, _ = loaded(other, source, "init.resize=tokens")
     assert np.array_equal(after.params["tokens"]["embedding"], theirs.params["tokens"]["embedding"])
 
@@ -183,7 +184,7 @@ def test_a_run_begins_with_weights_of_hugging_face(text, tmp_path):
 
 
 def test_a_runs_layers_are_stacked_for_a_scan(text, source):
-    _, theirs, _ = runs.load(source, "best")
+    _, theirs, _ = reopen.load(source, "best")
     _, after, _ = loaded(text, source, "model.scan=True")
     assert jax.tree.all(jax.tree.map(np.array_equal, gpt.stack(theirs.params), after.params))
 

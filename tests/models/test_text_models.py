@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from research.core.mesh import path_name
-from research.host.errors import UserError
-from research.models import text_transformer
-from research.models.gpt import GPT
-from research.models.text_cnn import TextCNN, Window
-from research.models.text_ngrams import TextNGrams, ngrams
-from research.models.text_recurrent import TanhAttention, TextRecurrent
+from research.models.text import text_transformer
+from research.models.text.gpt import GPT
+from research.models.text.text_cnn import TextCNN, Window
+from research.models.text.text_ngrams import TextNGrams, ngrams
+from research.models.text.text_recurrent import TanhAttention, TextRecurrent
+from research.util.errors import UserError
 
 V, N, T = 23, 3, 9
 TRANSFORMER = {"num_layers": 1, "num_heads": 2, "width": 16, "dropout": 0.0}

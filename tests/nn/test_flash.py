@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from jax._src.cudnn import fused_attention_stablehlo as cudnn
 
+from research.core import flops
 from research.core.mesh import make_mesh
-from research.host import flops
-from research.models.bert import Encoder
-from research.models.gpt import GPT
-from research.models.transformer import Transformer
+from research.models.text.bert import Encoder
+from research.models.text.gpt import GPT
+from research.models.text.transformer import Transformer
 from research.nn import flash
 from research.nn.attention import attend
 

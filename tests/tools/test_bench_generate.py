@@ -2,7 +2,7 @@
 
 import pytest
 
-from research.host.errors import UserError
+from research.util.errors import UserError
 from tools import bench_crowd, bench_generate
 from tools.bench_measure import Plan
 

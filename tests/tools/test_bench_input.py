@@ -9,7 +9,7 @@ from PIL import Image
 
 from research.core import state
 from research.core.mesh import make_mesh
-from research.host.errors import UserError
+from research.util.errors import UserError
 from tools import bench_input
 
 TINY = bench_input.Case((20, 30), "jpg", 8, 4, ("model.name=mlp",))

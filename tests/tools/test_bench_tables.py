@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from research.host.errors import UserError
+from research.util.errors import UserError
 from tools import bench_numbers, bench_tables, bench_terminal
 
 

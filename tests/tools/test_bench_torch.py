@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from research.core import config
-from research.host.errors import UserError
+from research.util.errors import UserError
 from tools import bench_cases, bench_steps
 from tools.bench_ours import Ours
 

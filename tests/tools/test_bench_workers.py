@@ -2,7 +2,7 @@
 
 import pytest
 
-from research.host.errors import UserError
+from research.util.errors import UserError
 from tools import bench_cases, bench_measure, bench_workers
 
 

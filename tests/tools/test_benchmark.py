@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from research.host.errors import UserError
+from research.util.errors import UserError
 from tools import bench_cases, bench_crowd, bench_peak, bench_steps, benchmark
 
 
@@ -93,10 +93,10 @@ def test_a_case_from_end_to_end_without_pytorch(tmp_path, monkeypatch, capsys):
 
 def test_made_up_text_has_exactly_the_vocabulary_asked_for(tmp_path):
     from research.core import config
-    from research.data import parallel, text
+    from research.data.text import language_modelling, parallel
 
     cfg = config.load("language_model/tiny", bench_cases.words(300, 4000, tmp_path))
-    assert text.load(cfg.data).tokenizer.size == 300
+    assert language_modelling.load(cfg.data).tokenizer.size == 300
     cfg = config.load("translation/tiny", bench_cases.sentences(200, 400, (5, 9), tmp_path))
     data = parallel.load(cfg.data, True)
     assert data.target.size == 200

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.core.checkpoint import Checkpoints
-from research.host import manifest
-from research.interop import checkpoint_files as files
+from research.run import checkpoint_files as files
+from research.run import manifest
+from research.run.checkpoint import Checkpoints
 from tools import checkpoint, cli
 
 ROOT = Path(__file__).resolve().parents[2]

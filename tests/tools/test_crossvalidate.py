@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from research.host.errors import UserError
+from research.util.errors import UserError
 from tools import cli, crossvalidate, train
 
 NAME = "text_classification/tiny"

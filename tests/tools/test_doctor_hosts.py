@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from research.host.errors import UserError
-from research.host.rendezvous import Meeting, Peer
+from research.cluster.rendezvous import Meeting, Peer
+from research.util.errors import UserError
 from tools import doctor_hosts
 
 ROOT = Path(__file__).resolve().parents[2]

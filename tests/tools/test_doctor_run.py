@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from research.host.lock import Lock
+from research.run.lock import Lock
 from tools import cli, doctor_run
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 60

@@ -11,8 +11,9 @@ import tokenizers as hf
 from research.data import tokenizers
 from research.interop import huggingface
 from research.interop.hf import tokenizer as hf_tokenizer
-from research.models import bert, gpt, transformer
-from tools import cli, runs
+from research.models.text import bert, gpt, transformer
+from research.run import reopen
+from tools import cli
 
 SIZES = {"vocab_size": 256, "num_layers": 1, "num_heads": 2, "width": 16, "max_length": 16}
 MODELS = {
@@ -64,7 +65,7 @@ def test_a_gpt2_becomes_a_run_and_the_run_the_same_gpt2(here, capsys):
     said = capsys.readouterr().out
     assert "init     16 arrays from gpt2 (gpt2)" in said and f"almanac sample {run.relative_to(here)}" in said
     assert ".part" not in said and [p.name for p in run.parent.iterdir()] == ["gpt2"]
-    e, state, step = runs.load(run)
+    e, state, step = reopen.load(run)
     assert step == 0 and e.cfg.data.length == 16 and e.cfg.data.tokenizer == str(run / "tokenizer.json")
     assert e.initial.model == MODELS["gpt2"]
 
@@ -78,7 +79,7 @@ def test_a_gpt2_becomes_a_run_and_the_run_the_same_gpt2(here, capsys):
     assert capsys.readouterr().out.startswith("the")
     assert cli.main(["train", str(run / "config.json"), f"--workdir={run}"]) == 0
     assert "resumed" not in capsys.readouterr().out
-    _, trained, step = runs.load(run, "last")
+    _, trained, step = reopen.load(run, "last")
     assert step == 2 and not jax.tree.all(jax.tree.map(np.array_equal, state.params, trained.params))
 
     config = json.loads((run / "config.json").read_text())
@@ -92,7 +93,7 @@ def test_a_gpt2_becomes_a_run_and_the_run_the_same_gpt2(here, capsys):
 def test_a_llama_keeps_its_positions_and_takes_fewer(here, capsys):
     make(here / "llama", MODELS["llama"])
     assert cli.main(["import", "llama", "--out=run", BYTES, *QUICK, "--config.data.length=16"]) == 0
-    e, state, _ = runs.load(here / "run")
+    e, state, _ = reopen.load(here / "run")
     assert e.initial.model == MODELS["llama"].clone(max_length=16)
     assert json.loads((here / "run/config.json").read_text())["config"]["init"]["weights"] == "llama"
     capsys.readouterr()
@@ -111,7 +112,7 @@ def test_a_bert_becomes_a_run_of_its_family(here, capsys):
     (here / "rows.jsonl").write_text("\n".join(rows))
     own = ["--config.data.source=files", "--config.data.path=rows.jsonl"]
     assert cli.main(["import", "bert", "--out=run", *own]) == 0
-    e, state, _ = runs.load(here / "run")
+    e, state, _ = reopen.load(here / "run")
     assert e.cfg.name == "bert/bert" and e.initial.model == MODELS["bert"]
     capsys.readouterr()
     assert cli.main(["export", "run", "--to=huggingface", "--out=back"]) == 0
@@ -125,7 +126,7 @@ def test_a_marian_becomes_a_run_of_translation(here, capsys):
     learnt = tokenizers.make("bpe", (here / "text.txt").read_text(), vocab_size=280)
     hf_tokenizer.write(here / "marian", learnt, 16)
     assert cli.main(["import", "marian", "--out=run"]) == 0
-    e, _, _ = runs.load(here / "run")
+    e, _, _ = reopen.load(here / "run")
     assert e.cfg.name == "translation/marian" and e.cfg.data.length == 64
     assert e.initial.model.clone(max_length=64, source_vocab_size=None) == MODELS["marian"]
     assert cli.main(["export", "run", "--to=huggingface", "--out=back"]) == 0
@@ -151,7 +152,7 @@ def test_training_begins_with_a_folder_of_gpt2s_vocabulary(here, capsys):
     make(here / "gpt2", gpt.GPT(**sizes, vocab_size=50_257, bias=True))
     assert cli.main(words) == 0
     assert "init     28 arrays from gpt2 (gpt2)" in capsys.readouterr().out
-    _, state, step = runs.load(here / "run", "last")
+    _, state, step = reopen.load(here / "run", "last")
     table = np.asarray(state.params["tokens"]["embedding"])
     moved = np.abs(table - huggingface.read(here / "gpt2").arrays["tokens/embedding"])
     assert step == 2 and 0 < moved.max() < 0.1  # two steps away from where it began

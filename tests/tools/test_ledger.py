@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from research.host.errors import UserError
+from research.util.errors import UserError
 from tools import ledger, reproduce, verify
 
 ERRORS = (1.5, 1.25, 1.6)  # mean 1.45; squared deviations .0025 + .04 + .0225; sd sqrt(.0325)

@@ -9,14 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.core import config, mesh, metrics, optim, run, state
-from research.core.checkpoint import Checkpoints
+from research.core import config, mesh, metrics, optim, state
 from research.core.config import track
 from research.core.experiment import Experiment
 from research.core.step import Step, advance, update
 from research.data.pipeline import Arrays, Stream
-from research.host.errors import UserError
-from tools import cli, replay, runs
+from research.run import reopen, run
+from research.run.checkpoint import Checkpoints
+from research.util.errors import UserError
+from tools import cli, replay
 
 BASE = {
     **config.RUN,
@@ -87,7 +88,7 @@ def train(folder, **changes):
 
 def saved(folder, step):
     """A checkpoint's state."""
-    e = experiment(runs.load_config(folder))
+    e = experiment(reopen.load_config(folder))
     target, _ = state.abstract(e.init, e.tx, mesh.make_mesh({"data": 1}, jax.devices()[:1]))
     place = Checkpoints(folder / "checkpoints")
     found, _ = place.restore(target, step)
@@ -101,9 +102,9 @@ def contents(folder):
 
 @pytest.fixture(autouse=True)
 def toy(monkeypatch):
-    build = runs.build
+    build = reopen.build
     monkeypatch.setattr(
-        runs, "build", lambda name, cfg: (experiment if name == "toy/linear" else partial(build, name))(cfg)
+        reopen, "build", lambda name, cfg: (experiment if name == "toy/linear" else partial(build, name))(cfg)
     )
 
 
@@ -282,5 +283,5 @@ def test_a_language_model_whose_rate_is_too_high(tmp_path, capsys):
     assert cli.main(["replay", folder, "--step", str(told["step"])]) == 1
     out = capsys.readouterr().out
     assert f"step {told['step']} is not finite: {told['what']}\n" in out
-    assert "Inf made by square, in jvp(GPT)/" in out and "research/models/gpt.py:" in out
+    assert "Inf made by square, in jvp(GPT)/" in out and "research/models/text/gpt.py:" in out
     assert all(word in out for word in ("tokens/embedding", "<- first", "state after it: "))

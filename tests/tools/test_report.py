@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from research.core import config
-from research.host.errors import UserError
+from research.util.errors import UserError
 from tools import curves, report, rundir
 
 LOGGED = [

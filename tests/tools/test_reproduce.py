@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from research.host.errors import UserError
+from research.util.errors import UserError
 from tools import ledger, reproduce
 
 

@@ -7,8 +7,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from research.host.errors import UserError
-from research.host.records import Records
+from research.run.metric_log import Records
+from research.util.errors import UserError
 from tools import ask, cli
 
 TINY = "language_model/tiny"
@@ -292,7 +292,7 @@ def test_pictures_are_not_written_out_of_the_run(run, tmp_path, monkeypatch, cap
     (run / "samples").symlink_to(tmp_path / "other")
     if words == ["explain", "--text=a"]:  # of a run that would be explained
         monkeypatch.setattr(
-            "tools.runs.load", lambda *_: (Mock(**{"predictor.inputs": {"tokens": 1, "length": 1}}), None, 1)
+            "research.run.reopen.load", lambda *_: (Mock(**{"predictor.inputs": {"tokens": 1, "length": 1}}), None, 1)
         )
         monkeypatch.setattr("tools.explain.explain", lambda *_: None)
     assert cli.main([words[0], str(run), *words[1:]]) == 2

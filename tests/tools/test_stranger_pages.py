@@ -7,8 +7,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from research.host.errors import UserError
-from research.host.escape import visible
+from research.util.errors import UserError
+from research.util.escape import visible
 from tools import cli, report
 
 HOSTILE = {

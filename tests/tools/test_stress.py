@@ -12,7 +12,7 @@ import pytest
 from research.core import mesh
 from research.data.buckets import Bucketed, Ragged
 from research.data.pipeline import Arrays, Stream
-from research.host.errors import UserError
+from research.util.errors import UserError
 from tools import stress, stress_child, stress_damage, stress_elastic, stress_flat, stress_kills, stress_table
 from tools.stress_process import families
 

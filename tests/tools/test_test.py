@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from research.host.errors import UserError
+from research.util.errors import UserError
 from tools import test as tool
 
 

@@ -23,7 +23,7 @@ def base(**changes: Any) -> ConfigDict:
                 test_fraction=None,  # pydoc, files: likewise
                 folds=0,  # cross-validation: the training texts in so many folds
                 fold=0,  # of which this one is the test part
-                normalise="none",  # none, kim, joulin, keras: how texts are cleaned, see research/data/normalise.py
+                normalise="none",  # none, kim, joulin, keras: how texts are cleaned, see research/data/text/normalise.py
                 tokenizer="word",  # word, char, byte, wordpiece, gpt2, bpe, unigram
                 vocab_size=None,  # word, bpe, unigram: at most so many tokens
                 min_count=None,  # word: of words that training has so often

@@ -5,10 +5,10 @@ import io
 
 import tensorflow_datasets as tfds
 
-from research.data import mirror
+from research.data import download
 
 _URL = "https://raw.githubusercontent.com/mhjabreel/CharCnn_Keras/555590db4219b1243abb1918effd6a7425a2d75f/data/ag_news_csv/"
-TEST = mirror.File(
+TEST = download.File(
     "test.csv", f"{_URL}test.csv", "521465c2428ed7f02f8d6db6ffdd4b5447c1c701962353eb2c40d548c3c85699", 1857427
 )
 CLASSES = ("World", "Sports", "Business", "Sci/Tech")
@@ -20,7 +20,7 @@ class AgNews(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     VERSION = tfds.core.Version("1.0.0")
     FOLDER = "ag_news"  # of the mirror
     FILES = (
-        mirror.File(
+        download.File(
             "train.csv", f"{_URL}train.csv",
             "76a0a2d2f92b286371fe4d4044640910a04a803fdd2538e0f3f29a5c6f6b672e", 29470338,
         ),
@@ -34,11 +34,11 @@ class AgNews(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         )
 
     def _split_generators(self, dl_manager):
-        paths = mirror.fetch(self.FOLDER, self.FILES)
+        paths = download.fetch(self.FOLDER, self.FILES)
         train, test = (paths[file.name] for file in self.FILES)
         return {"train": self._generate_examples(train), "test": self._generate_examples(test)}
 
     def _generate_examples(self, path):
-        rows = csv.reader(io.StringIO(mirror.read(path).decode("utf-8"), newline=""))
+        rows = csv.reader(io.StringIO(download.read(path).decode("utf-8"), newline=""))
         for number, (label, title, description) in enumerate(rows):
             yield number, {"text": f"{title} {description}", "label": int(label) - 1}

@@ -1,7 +1,7 @@
 """9,999 of AG News' 120,000 training rows, and the whole test set: for trying things, not for published numbers."""
 
 from research.data.builders import ag_news
-from research.data.mirror import File
+from research.data.download import File
 
 
 class AgNewsPart(ag_news.AgNews, skip_registration=True):

@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from research.data import mirror
-from research.host.errors import UserError
+from research.data import download
+from research.util.errors import UserError
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -29,7 +29,7 @@ class IdxBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     names belong to the stock builders.
     """
 
-    FILES: tuple[mirror.File, ...]
+    FILES: tuple[download.File, ...]
     CLASSES: tuple[str, ...]
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -44,7 +44,7 @@ class IdxBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         )
 
     def _split_generators(self, dl_manager):
-        paths = mirror.fetch(self.name, self.FILES)
+        paths = download.fetch(self.name, self.FILES)
         return {
             split: self._generate_examples(
                 paths[f"{prefix}-images-idx3-ubyte.gz"], paths[f"{prefix}-labels-idx1-ubyte.gz"]

@@ -4,16 +4,16 @@ import tarfile
 
 import tensorflow_datasets as tfds
 
-from research.data import mirror
+from research.data import download
 
-UPSTREAM = mirror.File(
+UPSTREAM = download.File(
     "aclImdb_v1.tar.gz",
     "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz",
     "c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe",
     84125825,
 )
 # The same members without the 50,000 unlabelled reviews, a third of the size: used where the user has it.
-LABELLED = mirror.File(
+LABELLED = download.File(
     "aclImdb_v1_labelled.tar.gz",
     UPSTREAM.url,
     "b514485788cfb26915af1fbe2457380c80fd20dc341f2dac0e9396ef48f8dad6",
@@ -28,8 +28,8 @@ class Imdb(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     VERSION = tfds.core.Version("1.0.0")
 
     @property
-    def FILES(self) -> tuple[mirror.File, ...]:  # noqa: N802  (a constant of the other builders)
-        return (LABELLED if mirror.has(self.name, LABELLED) else UPSTREAM,)
+    def FILES(self) -> tuple[download.File, ...]:  # noqa: N802  (a constant of the other builders)
+        return (LABELLED if download.has(self.name, LABELLED) else UPSTREAM,)
 
     def _info(self) -> tfds.core.DatasetInfo:
         features = {"text": tfds.features.Text(), "label": tfds.features.ClassLabel(names=CLASSES)}
@@ -38,7 +38,7 @@ class Imdb(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         )
 
     def _split_generators(self, dl_manager):
-        (path,) = mirror.fetch(self.name, self.FILES).values()
+        (path,) = download.fetch(self.name, self.FILES).values()
         return {split: self._generate_examples(path, split) for split in ("train", "test")}
 
     def _generate_examples(self, path, split: str):

@@ -3,7 +3,7 @@
 import tensorflow_datasets as tfds
 
 from research.data.builders.idx import IdxBuilder
-from research.data.mirror import File
+from research.data.download import File
 
 _URL = "https://storage.googleapis.com/cvdf-datasets/mnist/"
 _FILES = (

@@ -2,7 +2,7 @@
 
 import tensorflow_datasets as tfds
 
-from research.data import mirror
+from research.data import download
 
 _URL = "https://raw.githubusercontent.com/multi30k/dataset/a3d2e0d26b56f3846f66a952536ffed4e401d05a/data/task1/raw/"
 _FILES = (
@@ -22,7 +22,7 @@ class Multi30k(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """`en` and `de`, a line of each an example, in order: 29,000 / 1,014, and the tests of 2016 and 2017, 1,000 each."""
 
     VERSION = tfds.core.Version("1.0.0")
-    FILES = tuple(mirror.File(name, _URL + name, sha256, size) for name, size, sha256 in _FILES)
+    FILES = tuple(download.File(name, _URL + name, sha256, size) for name, size, sha256 in _FILES)
     STEMS = {  # split -> what its files are called
         "train": "train",
         "validation": "val",
@@ -36,13 +36,13 @@ class Multi30k(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
 
     def _split_generators(self, dl_manager):
-        paths = mirror.fetch(self.name, self.FILES)
+        paths = download.fetch(self.name, self.FILES)
         return {
             split: self._generate_examples(*(paths[f"{stem}.{language}{self.SUFFIX}"] for language in LANGUAGES))
             for split, stem in self.STEMS.items()
         }
 
     def _generate_examples(self, *paths):
-        texts = (mirror.read(path).decode("utf-8").removesuffix("\n").split("\n") for path in paths)
+        texts = (download.read(path).decode("utf-8").removesuffix("\n").split("\n") for path in paths)
         for number, lines in enumerate(zip(*texts, strict=True)):
             yield number, dict(zip(LANGUAGES, lines, strict=True))

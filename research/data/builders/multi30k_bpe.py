@@ -1,6 +1,6 @@
 """Multi30k as Wu et al. 2021 (2105.14462) published it: tokenised, lower-cased, in joint byte pairs of 9,708 types."""
 
-from research.data import mirror
+from research.data import download
 from research.data.builders import multi30k
 
 _URL = "https://raw.githubusercontent.com/LividWo/Revisit-MMT/dc368d0af8d60270b8f4aaa2f3ac58771c551da3/data/multi30k-en-de/"
@@ -15,7 +15,7 @@ _FILES = (
     ("valid.de", 82295, "eeb95680d6a06eafb13e3494eed9f9fa99783b892f4a3c72dd36e7ce2e000b68"),
     ("valid.en", 67101, "193d0d18fef5d1bc9d1cddafa13a644de3c5d6a24b45ac44476dcc5e96bfac6e"),
 )
-FILES = tuple(mirror.File(name, _URL + name, sha256, size) for name, size, sha256 in _FILES)
+FILES = tuple(download.File(name, _URL + name, sha256, size) for name, size, sha256 in _FILES)
 
 
 class Multi30kBpe(multi30k.Multi30k, skip_registration=True):
@@ -28,4 +28,4 @@ class Multi30kBpe(multi30k.Multi30k, skip_registration=True):
 
 def merges() -> str:
     """The merges of the byte pairs, the likeliest first, as subword-nmt writes them: "#version: 0.2", then a pair a line."""
-    return mirror.read(mirror.fetch("multi30k_bpe", FILES[:1])["code"]).decode("utf-8")
+    return download.read(download.fetch("multi30k_bpe", FILES[:1])["code"]).decode("utf-8")

@@ -5,16 +5,16 @@ import json
 import numpy as np
 import tensorflow_datasets as tfds
 
-from research.data import mirror
+from research.data import download
 
 _URL = "https://rajpurkar.github.io/SQuAD-explorer/dataset/"
-TRAIN = mirror.File(
+TRAIN = download.File(
     "train-v1.1.json",
     f"{_URL}train-v1.1.json",
     "3527663986b8295af4f7fcdff1ba1ff3f72d07d61a20f487cb238a6ef92fd955",
     30288272,
 )
-DEV = mirror.File(
+DEV = download.File(
     "dev-v1.1.json",
     f"{_URL}dev-v1.1.json",
     "95aa6a52d5d6a735563366753ca50492a658031da74f301ac5238b03966972c9",
@@ -22,7 +22,7 @@ DEV = mirror.File(
 )
 # Made from the official pages explore/1.1/train/*.html: every context, question and answer, but made-up ids, articles
 # in alphabetical order, and as an answer's start its first occurrence, which 10.8 % of the answers have more than one of.
-REBUILT = mirror.File(
+REBUILT = download.File(
     "train-v1.1.rebuilt.json",
     "https://github.com/rajpurkar/SQuAD-explorer",
     "70d9a4054c2f089a89eadf4411b13655d0a167b69af277740c8fe3e414cb232c",
@@ -41,7 +41,7 @@ class Squad(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     SUPPORTED_VERSIONS = [tfds.core.Version("1.1.1")]  # TFDS wants a list
 
     def __init__(self, **how):
-        self.rebuilt = mirror.has("squad", REBUILT) and not mirror.has("squad", TRAIN)
+        self.rebuilt = download.has("squad", REBUILT) and not download.has("squad", TRAIN)
         self.FILES = (REBUILT if self.rebuilt else TRAIN, DEV)
         super().__init__(version="1.1.1" if self.rebuilt else "1.1.0", **how)
 
@@ -53,8 +53,8 @@ class Squad(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
 
     def _split_generators(self, dl_manager):
-        paths = mirror.fetch(self.name, self.FILES)
-        parts = dict(zip(("train", "validation"), (mirror.read(paths[f.name]) for f in self.FILES), strict=True))
+        paths = download.fetch(self.name, self.FILES)
+        parts = dict(zip(("train", "validation"), (download.read(paths[f.name]) for f in self.FILES), strict=True))
         return {split: self._generate_examples(json.loads(part)) for split, part in parts.items()}
 
     def _generate_examples(self, file: dict):

@@ -4,8 +4,8 @@ import re
 
 import tensorflow_datasets as tfds
 
-from research.data import mirror
-from research.host.errors import UserError
+from research.data import download
+from research.util.errors import UserError
 
 # The files of upstream's trainDevTestTrees_PTB.zip, one by one as AllenNLP keeps them.
 _HOME = "https://s3-us-west-2.amazonaws.com/allennlp/datasets/sst/"
@@ -23,7 +23,7 @@ class SstTrees(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """`tree`, a sentence in Penn Treebank brackets with a label 0-4 before each phrase, and the whole's `label`."""
 
     VERSION = tfds.core.Version("1.0.0")
-    FILES = tuple(mirror.File(name, _HOME + name, sha256, size) for name, size, sha256 in _FILES)
+    FILES = tuple(download.File(name, _HOME + name, sha256, size) for name, size, sha256 in _FILES)
 
     def _info(self) -> tfds.core.DatasetInfo:
         features = {"tree": tfds.features.Text(), "label": tfds.features.ClassLabel(names=CLASSES)}
@@ -32,12 +32,12 @@ class SstTrees(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         )
 
     def _split_generators(self, dl_manager):
-        paths = mirror.fetch(self.name, self.FILES)
+        paths = download.fetch(self.name, self.FILES)
         names = {"train": "train.txt", "validation": "dev.txt", "test": "test.txt"}
         return {split: self._generate_examples(paths[name]) for split, name in names.items()}
 
     def _generate_examples(self, path):
-        for number, line in enumerate(mirror.read(path).decode("utf-8").splitlines()):
+        for number, line in enumerate(download.read(path).decode("utf-8").splitlines()):
             yield number, {"tree": line, "label": phrases(line)[-1][1]}
 
 

@@ -2,7 +2,7 @@
 
 import tensorflow_datasets as tfds
 
-from research.data import mirror
+from research.data import download
 
 
 class TinyShakespeare(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -10,7 +10,7 @@ class TinyShakespeare(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     VERSION = tfds.core.Version("1.0.0")
     FILES = (
-        mirror.File(
+        download.File(
             "input.txt",
             "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
             "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
@@ -23,7 +23,7 @@ class TinyShakespeare(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return tfds.core.DatasetInfo(builder=self, features=features)
 
     def _split_generators(self, dl_manager):
-        text = mirror.fetch(self.name, self.FILES)["input.txt"].read_bytes().decode("utf-8")
+        text = download.fetch(self.name, self.FILES)["input.txt"].read_bytes().decode("utf-8")
         first = int(len(text) * 0.9)
         second = first + int((len(text) - first) * 0.5)
         parts = {"train": text[:first], "validation": text[first:second], "test": text[second:]}

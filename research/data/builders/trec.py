@@ -2,7 +2,7 @@
 
 import tensorflow_datasets as tfds
 
-from research.data import mirror
+from research.data import download
 
 _URL = "http://cogcomp.org/Data/QA/QC/"
 COARSE = ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
@@ -13,11 +13,11 @@ class Trec(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     VERSION = tfds.core.Version("1.0.0")
     FILES = (
-        mirror.File(
+        download.File(
             "train_5500.label", f"{_URL}train_5500.label",
             "9e4c8bdcaffb96ed61041bd64b564183d52793a8e91d84fc3a8646885f466ec3", 335858,
         ),
-        mirror.File(
+        download.File(
             "TREC_10.label", f"{_URL}TREC_10.label",
             "033f22c028c2bbba9ca682f68ffe204dc1aa6e1cf35dd6207f2d4ca67f0d0e8e", 23354,
         ),
@@ -34,13 +34,13 @@ class Trec(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         )
 
     def _split_generators(self, dl_manager):
-        paths = mirror.fetch(self.name, self.FILES)
+        paths = download.fetch(self.name, self.FILES)
         names = {"train": "train_5500.label", "test": "TREC_10.label"}
         return {split: self._generate_examples(paths[name]) for split, name in names.items()}
 
     def _generate_examples(self, path):
         # Latin-1; the one byte of train above ASCII, 0xf0, stands where a space belongs.
-        lines = mirror.read(path).replace(b"\xf0", b" ").decode("latin-1").splitlines()
+        lines = download.read(path).replace(b"\xf0", b" ").decode("latin-1").splitlines()
         for number, line in enumerate(lines):
             fine, _, text = line.partition(" ")
             yield number, {"text": text.strip(), "coarse": fine.partition(":")[0], "fine": fine}

@@ -5,7 +5,7 @@ import re
 
 import tensorflow_datasets as tfds
 
-from research.data import mirror
+from research.data import download
 
 # The upstream archive is gone; these are the upstream bytes of its three files.
 _URL = "https://raw.githubusercontent.com/sobamchan/wikitext-2/6dd76b9386aa79de2cd25039b0c9af0eae2fde73/"
@@ -29,19 +29,19 @@ class Wikitext2(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    FILES = tuple(mirror.File(name, _URL + there, sha256, size) for name, there, size, sha256 in _FILES)
+    FILES = tuple(download.File(name, _URL + there, sha256, size) for name, there, size, sha256 in _FILES)
 
     def _info(self) -> tfds.core.DatasetInfo:
         features = tfds.features.FeaturesDict({"text": tfds.features.Text()})
         return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
 
     def _split_generators(self, dl_manager):
-        paths = mirror.fetch(self.name, self.FILES)
+        paths = download.fetch(self.name, self.FILES)
         names = {"train": "wiki.train.tokens", "validation": "wiki.valid.tokens", "test": "wiki.test.tokens"}
         return {split: self._generate_examples(paths[name]) for split, name in names.items()}
 
     def _generate_examples(self, path):
-        text = mirror.read(path).decode("utf-8")
+        text = download.read(path).decode("utf-8")
         for number, article in enumerate(articles(text)):
             yield number, {"text": article}
 

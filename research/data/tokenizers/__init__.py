@@ -18,7 +18,7 @@ from typing import Any
 
 from research.data.tokenizers import gpt2, learnt, plain, pretrained, wordpiece  # noqa: F401  (they register)
 from research.data.tokenizers.base import SPECIAL, TOKENIZERS, Tokenizer
-from research.host.errors import UserError, nearest
+from research.util.errors import UserError, nearest
 
 __all__ = ["SPECIAL", "TOKENIZERS", "Tokenizer", "from_json", "make"]
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from research.host.errors import UserError
+from research.util.errors import UserError
 
 SPECIAL = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
 

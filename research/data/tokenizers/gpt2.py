@@ -7,17 +7,17 @@ from typing import ClassVar
 import numpy as np
 import tokenizers as hf
 
-from research.data import mirror
+from research.data import download
 from research.data.tokenizers.base import encode, known, register
 
 GPT2_FILES = (
-    mirror.File(
+    download.File(
         "encoder.json",
         "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/encoder.json",
         "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
         1042301,
     ),
-    mirror.File(
+    download.File(
         "vocab.bpe",
         "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/vocab.bpe",
         "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
@@ -43,10 +43,10 @@ class GPT2:
 
     @classmethod
     def make(cls, train: str = "", valid: str = "") -> "GPT2":
-        paths = mirror.fetch("gpt2_bpe", GPT2_FILES)
-        lines = mirror.read(paths["vocab.bpe"]).decode("utf-8").splitlines()
+        paths = download.fetch("gpt2_bpe", GPT2_FILES)
+        lines = download.read(paths["vocab.bpe"]).decode("utf-8").splitlines()
         merges = [(a, b) for a, b in map(str.split, lines[1:])]  # after "#version"
-        vocab = json.loads(mirror.read(paths["encoder.json"]))
+        vocab = json.loads(download.read(paths["encoder.json"]))
         model = hf.Tokenizer(hf.models.BPE(vocab=vocab, merges=merges))
         model.pre_tokenizer = hf.pre_tokenizers.ByteLevel(add_prefix_space=False)
         model.decoder = hf.decoders.ByteLevel()

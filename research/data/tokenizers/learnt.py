@@ -17,7 +17,7 @@ import numpy as np
 import tokenizers as hf
 
 from research.data.tokenizers.base import encode, known, pieces, register, utf8
-from research.host.errors import UserError
+from research.util.errors import UserError
 
 _SPECIAL = ("pad", "cls", "sep", "mask", "bos", "eos")  # ids 0..5; then the pieces
 _ALPHABET = sorted(hf.pre_tokenizers.ByteLevel.alphabet())  # a printable character for each byte

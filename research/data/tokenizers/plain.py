@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from research.data.tokenizers.base import SPECIAL, known, points, register, utf8
-from research.host.errors import UserError
+from research.util.errors import UserError
 
 
 @register

@@ -9,7 +9,7 @@ import numpy as np
 import tokenizers as hf
 
 from research.data.tokenizers.base import SPECIAL, known, register, utf8
-from research.host.errors import UserError
+from research.util.errors import UserError
 
 # What special tokens are called there.
 _NAMES = {

@@ -7,11 +7,11 @@ from typing import ClassVar
 import numpy as np
 import tokenizers as hf
 
-from research.data import mirror
+from research.data import download
 from research.data.tokenizers.base import encode, known, register
 
 BERT_FILES = (
-    mirror.File(
+    download.File(
         "vocab.txt",
         "https://huggingface.co/google-bert/bert-base-uncased/resolve/main/vocab.txt",
         "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
@@ -47,7 +47,7 @@ class WordPiece:
 
     @classmethod
     def make(cls, train: str = "", valid: str = "") -> "WordPiece":
-        text = mirror.read(mirror.fetch("bert_vocab", BERT_FILES)["vocab.txt"]).decode("utf-8")
+        text = download.read(download.fetch("bert_vocab", BERT_FILES)["vocab.txt"]).decode("utf-8")
         return cls(text.rstrip("\n").split("\n"))
 
     @classmethod

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from research.interop.hf.mapping import PACKED, PACKED_TRANSPOSED, TRANSPOSED, Architecture, Row
-from research.models import bert
+from research.models.text import bert
 
 
 def _sizes(a: Mapping[str, Any]) -> dict[str, int]:

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from research.host.errors import UserError
 from research.interop.hf.mapping import JOINED, PACKED, PACKED_TRANSPOSED, SAME, TRANSPOSED, Architecture, Row
-from research.models import gpt
+from research.models.text import gpt
+from research.util.errors import UserError
 
 LOOSE = frozenset({"vocab_size", "max_length", "num_layers", "dropout"})
 

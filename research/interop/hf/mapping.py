@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from research.host.errors import UserError
+from research.util.errors import UserError
 
 # Attributes of a module that say how it is computed or trained, not what it computes; and how experts, if any, are chosen.
 FREE = {"parent", "name", "scan", "remat", "dropout", "attention_dropout", "activation_dropout"}

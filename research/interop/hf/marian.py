@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from research.host.errors import UserError
 from research.interop.hf.mapping import ONE_ROW, PACKED, PACKED_TRANSPOSED, SAME, TRANSPOSED, Architecture, Row
-from research.models import transformer
+from research.models.text import transformer
+from research.util.errors import UserError
 
 
 def _sizes(a: Mapping[str, Any]) -> dict[str, int]:

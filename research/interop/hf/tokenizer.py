@@ -12,7 +12,7 @@ from typing import Any
 import tokenizers as hf
 
 from research.data.tokenizers import Tokenizer
-from research.host.files import write_errors, write_json, write_text
+from research.util.files import write_errors, write_json, write_text
 
 IDS = {"bos": "bos_token_id", "eos": "eos_token_id", "pad": "pad_token_id"}
 

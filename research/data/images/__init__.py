@@ -1,0 +1,1 @@
+"""Pictures: data sets, the user's own files, augmentation."""

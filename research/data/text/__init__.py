@@ -1,0 +1,1 @@
+"""Texts: corpora, and what each task makes of them."""

@@ -1,0 +1,209 @@
+"""Corpora: documents to train on, to validate on and, where a split is published, to test on.
+
+Config: source (`SOURCES`); for `files` also path and, where wanted, valid_fraction (0.1), text_key ("text"),
+clean (False) and deduplicate (None, "exact", "near"), of which `clean` tells.
+"""
+
+import collections
+import dataclasses
+import itertools
+import json
+import platform
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from pydoc_data.topics import topics
+from typing import Any
+
+from research.data import tfds_records, user_files
+from research.data.text import clean
+from research.util.errors import UserError, nearest
+
+SUFFIXES = (".txt", ".md", ".jsonl")
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+    """Documents of each part, whose text is what they are with `between` between them; `report` tells of them.
+
+    `test` is None where the source has no part of that name: only a published split has. `marks` are words of
+    the text that stand for special tokens, each with its name in `tokenizers.SPECIAL`, or None: not for a text
+    that is no plain row of words.
+    """
+
+    train: list[str]
+    valid: list[str]
+    report: list[str]
+    test: list[str] | None = None
+    between: str = "\n\n"
+    marks: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
+
+    def text(self, part: str) -> str:
+        return self.between.join(getattr(self, part) or [])
+
+
+SOURCES: dict[str, Callable[[Mapping[str, Any]], Corpus]] = {}
+
+
+def load(cfg: Mapping[str, Any]) -> Corpus:
+    """The documents of `cfg["source"]`."""
+    source = cfg["source"]
+    if source not in SOURCES:
+        raise UserError(f"no text source {source!r}{nearest(source, SOURCES)}")
+    for key in ("clean", "deduplicate"):
+        if source != "files" and (value := user_files.option(cfg, key, None)):
+            raise UserError(f"data.{key} = {value!r} is for the source 'files'; {source!r} is used as it was published")
+    found = SOURCES[source](cfg)
+    train, valid = (len(found.text(part)) for part in ("train", "valid"))
+    if not train or not valid:
+        raise UserError(f"{source}: {train:,} characters to train, {valid:,} to validate")
+    return found
+
+
+def _source(function: Callable[[Mapping[str, Any]], Corpus]) -> Callable:
+    SOURCES[function.__name__] = function
+    return function
+
+
+@_source
+def pydoc(cfg: Mapping[str, Any]) -> Corpus:
+    """Python's language reference as CPython carries it, topics in the order of their names.
+
+    The last 10 % of the characters are for validation. Differs a little between Python versions.
+    """
+    train, valid = _cut([topics[name] for name in sorted(topics)], 0.1)
+    version = platform.python_version()
+    return Corpus(train, valid, [f"source   pydoc: {len(topics)} topics of Python {version}"])
+
+
+@_source
+def tiny_shakespeare(cfg: Mapping[str, Any]) -> Corpus:
+    """Karpathy's 1,115,394 characters; nanoGPT's split: the last 10 % are for validation."""
+    splits = ("train", "validation", "test")
+    text = "".join(tfds_records.load("tiny_shakespeare", s)[0]["text"].decode("utf-8") for s in splits)
+    return Corpus(*_cut([text], 0.1), [f"source   tiny_shakespeare: {len(text):,} characters"])
+
+
+@_source
+def wikitext2(cfg: Mapping[str, Any]) -> Corpus:
+    """WikiText-2, word level (Merity et al. 2017), with its own three parts; a document is an article.
+
+    Every line ends in the word `<eos>`, as the published perplexities count it. An article's title reads
+    ` = Title = <eos>`, with an empty line before and after.
+    """
+    splits = {"train": "train", "valid": "validation", "test": "test"}
+    found = {
+        part: [row["text"].decode("utf-8").replace("\n", "<eos>\n") for row in tfds_records.load("wikitext2", split)]
+        for part, split in splits.items()
+    }
+    counts = ", ".join(f"{len(documents):,} in {part}" for part, documents in found.items())
+    report, marks = [f"source   wikitext2: articles, {counts}"], {"<unk>": "unk", "<eos>": None}
+    return Corpus(found["train"], found["valid"], report, found["test"], between="", marks=marks)
+
+
+@_source
+def files(cfg: Mapping[str, Any]) -> Corpus:
+    """The user's own UTF-8 text: a file, or the .txt, .md and .jsonl files of a folder, by name.
+
+    Hidden files and folders are left out. A document is a file, or a line of a .jsonl, an object with its
+    text under `text_key`. Documents are cleaned, and twins among all files left out, before the last
+    `valid_fraction` of every file (characters, or lines of a .jsonl) becomes the validation's: no document of
+    it has a twin in training, and a file added later changes the split of no other but by its twins.
+    """
+    root = user_files.root(cfg)
+    fraction = user_files.option(cfg, "valid_fraction", 0.1)
+    if not 0 < fraction < 1:
+        raise UserError(f"data.valid_fraction = {fraction}: above 0 and below 1")
+    paths = [root] if root.is_file() else list(user_files.visible(root))
+    others = collections.Counter(p.suffix for p in paths if p != root and p.suffix not in SUFFIXES)
+    found: list[tuple[Path, str, str]] = []  # file, what the document is called, its text
+    skipped: list[str] = []
+    for path in paths:
+        if path != root and path.suffix not in SUFFIXES:
+            continue
+        name = path.relative_to(root).as_posix() if path != root else path.name
+        try:
+            if path.suffix == ".jsonl":
+                rows, faults = _rows(path, user_files.option(cfg, "text_key", "text"))
+                skipped += [f"{name} {fault}" for fault in faults]
+                found += [(path, f"{name} line {number}", text) for number, text in rows]
+            else:
+                found.append((path, name, _read(path)))
+        except ValueError as error:
+            skipped.append(f"{name}: {error}")
+    if not found:
+        why = skipped[0] if skipped else f"no {' '.join(SUFFIXES)} file"
+        raise UserError(f"data.path = {root}: no text found ({why})")
+    report = [f"source   {root}: {len({path for path, *_ in found})} of {len(paths)} files"]
+    if others:
+        kinds = ", ".join(f"{n} {kind or 'without suffix'}" for kind, n in others.most_common(6))
+        report.append(f"ignored  {others.total()} files that are not {' '.join(SUFFIXES)}: {kinds}")
+    report += user_files.listed("skipped ", skipped)
+    options = (user_files.option(cfg, key, None) for key in ("clean", "deduplicate"))
+    kept, texts, told = clean.documents([name for _, name, _ in found], [text for *_, text in found], *options)
+    return _split([found[i][0] for i in kept], texts, fraction, report + told)
+
+
+def _split(paths: list[Path], texts: list[str], fraction: float, report: list[str]) -> Corpus:
+    """The end of every file apart: of the lines of a .jsonl, or of a file's only text."""
+    train: list[str] = []
+    valid: list[str] = []
+    for path, group in itertools.groupby(zip(paths, texts, strict=True), lambda pair: pair[0]):
+        rows = [text for _, text in group]
+        keep = len(rows) - round(len(rows) * fraction)
+        parts = (rows[:keep], rows[keep:]) if path.suffix == ".jsonl" else _cut(rows, fraction)
+        train += filter(None, parts[0])
+        valid += filter(None, parts[1])
+    return Corpus(train, valid, report)
+
+
+def _cut(documents: list[str], fraction: float, between: str = Corpus.between) -> tuple[list[str], list[str]]:
+    """The last `fraction` of the joined text's characters apart from what comes before: a document may be parted."""
+    at = int((sum(map(len, documents)) + len(between) * (len(documents) - 1)) * (1 - fraction))
+    for i, document in enumerate(documents):
+        if at <= len(document):
+            return [*documents[:i], document[:at]], [document[at:], *documents[i + 1 :]]
+        if at < len(document) + len(between):  # inside what parts two documents
+            gap = at - len(document)
+            after = between[gap:] + documents[i + 1]
+            return [*documents[:i], document + between[:gap]], [after, *documents[i + 2 :]]
+        at -= len(document) + len(between)
+    return documents, []
+
+
+def _read(path: Path) -> str:
+    """A file's text; ValueError says what it is instead."""
+    raw = path.read_bytes()
+    if (at := raw.find(b"\0")) >= 0:
+        raise ValueError(f"binary, or not UTF-8 (a zero byte at {at:,})")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        at = error.start + 3 * raw.startswith(b"\xef\xbb\xbf")  # the codec counts after the mark
+        raise ValueError(f"not UTF-8 (byte 0x{raw[at]:02x} at {at:,})") from None
+    if not text.strip():
+        raise ValueError("empty")
+    return text
+
+
+def _rows(path: Path, key: str) -> tuple[list[tuple[int, str]], list[str]]:
+    """The texts of a .jsonl file, each with its line's number, and what is wrong with its other lines."""
+    rows, faults = [], []
+    for number, line in enumerate(_read(path).split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)[key]
+            row.encode("utf-8")  # JSON can spell half a surrogate pair
+            if row.strip():
+                rows.append((number, row))
+            else:
+                faults.append(f"line {number}: empty")
+        except UnicodeEncodeError:
+            faults.append(f"line {number}: half a surrogate pair")
+        except json.JSONDecodeError as error:
+            faults.append(f"line {number}: not JSON ({error.msg})")
+        except (KeyError, TypeError, AttributeError, IndexError):
+            faults.append(f"line {number}: no text under {key!r}")
+    if not rows:
+        raise ValueError(faults[0] if faults else "empty")
+    return rows, faults

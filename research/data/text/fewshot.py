@@ -1,0 +1,83 @@
+"""Prompts with worked examples: what is wanted is shown, not trained (Brown et al. 2020, 2005.14165, section 2)."""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from research.util.errors import UserError
+
+TEMPLATE = "Input: {input}\nOutput: {output}"
+SEPARATOR = "\n\n"
+_SLOT = re.compile(r"\{(input|output)\}")
+
+
+class Prompt(NamedTuple):
+    """Instructions, worked examples and the query, up to where its output begins."""
+
+    text: str
+    shots: int  # examples shown
+    left_out: int  # examples that were chosen and did not fit
+    lead: (
+        str  # what the template has between the text and the output: tokens begin with a space, they do not end with it
+    )
+
+
+def load(path: str | Path) -> list[dict[str, str]]:
+    """The examples of a JSONL file, an object {"input": text, "output": text} a line. UserError names a bad line."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as e:
+        raise UserError(f"cannot read {path} as UTF-8 text: {e}") from None
+    found = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            example = {key: row[key] for key in ("input", "output")}
+        except (ValueError, KeyError, TypeError):
+            example = {}
+        if not example or not all(isinstance(value, str) for value in example.values()):
+            raise UserError(f'{path}, line {number}: want {{"input": text, "output": text}}, not {line[:60]!r}')
+        found.append(example)
+    if not found:
+        raise UserError(f"{path} holds no example")
+    return found
+
+
+def prompt(
+    examples: Sequence[Mapping[str, str]],
+    query: str,
+    *,
+    shots: int,
+    instructions: str = "",
+    template: str = TEMPLATE,
+    seed: int = 0,
+    fits: Callable[[str], bool] = lambda text: True,
+) -> Prompt:
+    """`shots` of the examples, chosen and ordered by `seed`, then the query; `template` says how each is written.
+
+    Examples that do not fit are left out, those furthest from the query first, until `fits(text)`. The instructions and the
+    query stay: where they alone do not fit it is a UserError.
+    """
+    if not 0 <= shots <= len(examples):
+        raise UserError(f"shots={shots}: from 0 to the {len(examples)} examples there are")
+    if [m[1] for m in _SLOT.finditer(template)] != ["input", "output"]:
+        raise UserError(f"few-shot template {template!r}: want {{input}} and then {{output}}, once each")
+    chosen = [examples[i] for i in np.random.default_rng(seed).permutation(len(examples))[:shots]]
+    worked = [_fill(template, example) for example in chosen]
+    before = template[: template.index("{output}")]
+    asked = _fill(before.rstrip(" "), {"input": query})
+    for kept in range(shots, -1, -1):
+        parts = [*([instructions] if instructions else []), *worked[shots - kept :], asked]
+        if fits(text := SEPARATOR.join(parts)):
+            return Prompt(text, kept, shots - kept, before[len(before.rstrip(" ")) :])
+    raise UserError("the query and its instructions alone are longer than the model reads: shorten them or --length")
+
+
+def _fill(template: str, values: Mapping[str, str]) -> str:
+    return _SLOT.sub(lambda slot: values[slot[1]], template)  # in one pass: what a text holds is no slot

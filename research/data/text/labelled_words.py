@@ -1,0 +1,197 @@
+"""Texts with a label for each word, as random-access sources: {"tokens", "labels": i32[n, T], "length": i32[n]}.
+
+Config: source (`SOURCES`), tokenizer and its options (vocab_size, min_count, lowercase), length (tokens of a row, T).
+
+A word is what its source says, in one piece or several: its first piece carries its label, all else `NONE`. A text that
+does not fit into one row goes on in the next, so that every word is labelled once.
+"""
+
+import collections
+import dataclasses
+import platform
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pydoc_data.topics import topics
+from typing import Any
+
+import numpy as np
+
+from research.data import tfds_records, tokenizers, user_files
+from research.data.builders import sst_trees as treebank
+from research.data.pipeline import Arrays
+from research.util.errors import UserError, nearest
+
+NONE = -1
+AROUND = ("cls", "sep")  # a row is these, with pieces between
+Words = list[tuple[str, int]]  # of a text: each word and its label
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+    """Texts by part ("train", "valid", and "test" where there is one); what the labels mean, in order."""
+
+    parts: dict[str, list[Words]]
+    classes: tuple[str, ...]
+    report: list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Labelled:
+    """The corpus in tokens: a source for each part, accuracies to beat, and the way from words to a row."""
+
+    parts: dict[str, Arrays]
+    classes: tuple[str, ...]
+    rows: "Rows"
+    report: list[str]
+    baselines: dict[str, dict[str, float]]
+
+
+SOURCES: dict[str, Callable[[Mapping[str, Any]], Corpus]] = {}
+
+
+def _source(function: Callable[[Mapping[str, Any]], Corpus]) -> Callable:
+    SOURCES[function.__name__] = function
+    return function
+
+
+_MARKED = re.compile(r"(.*\w)\W*")
+MARKS = {",": 1, ".": 2, ":": 3}
+
+
+@_source
+def punctuation(cfg: Mapping[str, Any]) -> Corpus:
+    """Python's language reference without its marks: which of , . : follows each word, or none?
+
+    A text is a topic, in the order of their names; the last tenth of the topics are for validation. What has no letter or
+    digit is no word. Differs a little between Python versions.
+    """
+    texts = []
+    for name in sorted(topics):
+        found = (_MARKED.fullmatch(word) for word in topics[name].split())
+        texts.append([(m[1], next((MARKS[c] for c in m[0][m.end(1) :] if c in MARKS), 0)) for m in found if m])
+    texts = [words for words in texts if words]
+    cut = len(texts) - max(1, len(texts) // 10)
+    report = [f"source   pydoc: {len(texts)} topics of Python {platform.python_version()}"]
+    return Corpus({"train": texts[:cut], "valid": texts[cut:]}, ("none", "comma", "period", "colon"), report)
+
+
+_LEAF = re.compile(r"\(\d [^()]+\)")
+
+
+@_source
+def sst_words(cfg: Mapping[str, Any]) -> Corpus:
+    """The sentiment of each word of the Stanford Sentiment Treebank, 8,544 / 1,101 / 2,210 sentences, five classes.
+
+    Its readers labelled each word by itself: the label of a word is nearly the same wherever it stands.
+    """
+    splits = {"train": "train", "valid": "validation", "test": "test"}
+    trees = {
+        part: [row["tree"].decode("utf-8") for row in tfds_records.examples("sst_trees", s)]
+        for part, s in splits.items()
+    }
+    parts = {part: [leaves(tree) for tree in found] for part, found in trees.items()}
+    return Corpus(parts, treebank.CLASSES, ["source   sst_trees: the words of every sentence"])
+
+
+def leaves(tree: str) -> Words:
+    """The words of a bracketed sentence with their labels, in order."""
+    return [treebank.phrases(leaf)[0] for leaf in _LEAF.findall(tree)]
+
+
+class Rows:
+    """Words -> rows of `length` tokens."""
+
+    def __init__(self, tokenizer: tokenizers.Tokenizer, length: int):
+        if missing := [name for name in AROUND if name not in tokenizer.special]:
+            raise UserError(f"data.tokenizer has no token {missing[0]!r}: choose wordpiece, word, bpe or unigram")
+        if length < 3:
+            raise UserError(f"data.length = {length}: at least 3, for a piece between {' and '.join(AROUND)}")
+        self.tokenizer, self.length = tokenizer, length
+        self._first, self._last = ([tokenizer.special[name]] for name in AROUND)
+        self._known: dict[str, list[int]] = {}
+
+    def pieces(self, word: str) -> list[int]:
+        """A word's tokens, as they stand after another word: at least one, and no more than a row holds."""
+        if word not in self._known:
+            found = self.tokenizer.encode(f" {word}").tolist() or [self.tokenizer.special.get("unk", self._last[0])]
+            self._known[word] = found[: self.length - 2]
+        return self._known[word]
+
+    def of_text(self, words: Words) -> list[tuple[list[int], list[int]]]:
+        """One text -> (tokens, labels) of each row that it fills."""
+        rows: list[tuple[list[int], list[int]]] = []
+        tokens: list[int] = []
+        labels: list[int] = []
+        for word, label in words:
+            found = self.pieces(word)
+            if tokens and len(tokens) + len(found) > self.length - 2:
+                rows.append((tokens, labels))
+                tokens, labels = [], []
+            tokens, labels = tokens + found, labels + [label] + [NONE] * (len(found) - 1)
+        rows += [(tokens, labels)] if tokens else []
+        return [(self._first + t + self._last, [NONE, *ls, NONE]) for t, ls in rows]
+
+    def arrays(self, texts: Sequence[Words]) -> Arrays:
+        """Texts -> rows filled up with 0, labels with `NONE`, and each row's length."""
+        rows = [row for words in texts for row in self.of_text(words)]
+        out = {
+            "tokens": np.zeros((len(rows), self.length), np.int32),
+            "labels": np.full((len(rows), self.length), NONE, np.int32),
+            "length": np.array([len(tokens) for tokens, _ in rows], np.int32),
+        }
+        for i, row in enumerate(rows):
+            for name, values in zip(("tokens", "labels"), row, strict=True):
+                out[name][i, : len(values)] = values
+        return Arrays(out)
+
+
+def load(cfg: Mapping[str, Any]) -> Labelled:
+    """The corpus `cfg["source"]` in tokens; what a tokenizer learns it learns from the training words alone."""
+    source = cfg["source"]
+    if source not in SOURCES:
+        raise UserError(f"no source of labelled words {source!r}{nearest(source, SOURCES)}")
+    corpus = SOURCES[source](cfg)
+    train = "\n".join(" ".join(word for word, _ in words) for words in corpus.parts["train"])
+    options = {key: user_files.option(cfg, key, None) for key in ("vocab_size", "min_count", "lowercase")}
+    if cfg["tokenizer"] == "word":
+        options["special"] = AROUND
+    rows = Rows(tokenizers.make(cfg["tokenizer"], train, **options), cfg["length"])
+    parts = {name: rows.arrays(texts) for name, texts in corpus.parts.items()}
+    sizes = ", ".join(f"{sum(map(len, corpus.parts[p])):,} in {len(a):,} rows of {p}" for p, a in parts.items())
+    counts = np.bincount(
+        [label for words in corpus.parts["train"] for _, label in words], minlength=len(corpus.classes)
+    )
+    shares = ", ".join(f"{name} {n / counts.sum():.1%}" for name, n in zip(corpus.classes, counts, strict=True))
+    report = [
+        *corpus.report,
+        f"classes  {shares} of the words to train",
+        f"words    {sizes}",
+        f"tokens   {cfg['tokenizer']}, vocabulary {rows.tokenizer.size:,}",
+    ]
+    known = baselines(corpus.parts["train"], corpus.parts["valid"], len(corpus.classes))
+    return Labelled(parts, corpus.classes, rows, report, known)
+
+
+def baselines(train: Sequence[Words], valid: Sequence[Words], num_classes: int) -> dict[str, dict[str, float]]:
+    """What simple rules reach by word: always the commonest label, and each word's own commonest in training.
+
+    {"accuracy", "macro_f1": {rule: value}}; a word that training lacks has the commonest label.
+    """
+    commonest = collections.Counter(label for words in train for _, label in words).most_common(1)[0][0]
+    own: dict[str, int] = {}
+    for (word, label), _ in collections.Counter(pair for words in train for pair in words).most_common():
+        own.setdefault(word, label)
+    pairs = [pair for words in valid for pair in words]
+    labels = np.array([label for _, label in pairs])
+    called = {
+        "most frequent class": np.full(len(pairs), commonest),
+        "each word's own": np.array([own.get(word, commonest) for word, _ in pairs]),
+    }
+    out: dict[str, dict[str, float]] = {"accuracy": {}, "macro_f1": {}}
+    for name, predictions in called.items():
+        true, said, hits = (
+            np.bincount(x, minlength=num_classes) for x in (labels, predictions, labels[labels == predictions])
+        )
+        out["accuracy"][name] = float(hits.sum() / len(pairs))
+        out["macro_f1"][name] = float(np.mean(2 * hits / np.maximum(true + said, 1)))
+    return out

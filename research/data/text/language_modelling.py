@@ -1,0 +1,125 @@
+"""Text as tokens: windows for training and evaluation, and what to beat.
+
+Config: what the corpus is made of (`corpora`), tokenizer (`tokenizers.TOKENIZERS`) and, where wanted,
+vocab_size, min_count and lowercase.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from research.data import tokenizers, user_files
+from research.data.text import corpora
+from research.util.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """Tokens of a corpus: `train`, `valid` and, where there is one, `test`, smallest unsigned dtype; their meaning."""
+
+    train: np.ndarray
+    valid: np.ndarray
+    tokenizer: tokenizers.Tokenizer
+    report: list[str]
+    corpus: corpora.Corpus  # the same in documents
+    test: np.ndarray | None = None
+
+
+def make_tokenizer(cfg: Mapping[str, Any], found: corpora.Corpus) -> tokenizers.Tokenizer:
+    """The tokenizer that the config asks for.
+
+    The characters of all parts make the vocabulary of `char`, as in nanoGPT: a validation text with a
+    character of its own would otherwise have no likelihood. The others learn from the training text alone.
+    """
+    options = {key: user_files.option(cfg, key, None) for key in ("vocab_size", "min_count", "lowercase")}
+    return tokenizers.make(cfg["tokenizer"], found.text("train"), found.text("valid") + found.text("test"), **options)
+
+
+def load(cfg: Mapping[str, Any]) -> Text:
+    """The corpus `cfg["source"]` in tokens of `cfg["tokenizer"]`."""
+    found = corpora.load(cfg)
+    tokenizer = make_tokenizer(cfg, found)
+    dtype = np.min_scalar_type(tokenizer.size - 1)
+    texts = {part: found.text(part) for part in ("train", "valid", "test") if getattr(found, part) is not None}
+    parts = {part: tokenizer.encode(text).astype(dtype) for part, text in texts.items()}
+    report = [
+        *found.report,
+        f"split    {_sizes(texts, ' characters')}",
+        f"tokens   {cfg['tokenizer']}, vocabulary {tokenizer.size:,}: {_sizes(parts)} ({dtype})",
+    ]
+    return Text(parts["train"], parts["valid"], tokenizer, report, found, parts.get("test"))
+
+
+def _sizes(parts: Mapping[str, Any], unit: str = "") -> str:
+    verbs = {"train": f"{unit} to train", "valid": " to validate", "test": " to test"}
+    return ", ".join(f"{len(value):,}{verbs[part]}" for part, value in parts.items())
+
+
+class Windows:
+    """Windows of `length` tokens and their targets, one on, as a random-access source.
+
+    With a `seed`, for training: the windows of an epoch lie end to end from a random start, a pure
+    function of (seed, epoch), so that every token is a target about once an epoch.
+    `{"tokens": i32[n, length], "targets": i32[n, length]}`.
+
+    Without one, for evaluation: every token but the first is a target exactly once. The last window
+    is filled up, and `"token_mask"` f32[n, length] tells the targets that count.
+    """
+
+    def __init__(self, tokens: np.ndarray, length: int, seed: int | None = None):
+        least = 2 if seed is None else length + 1
+        if length < 1 or len(tokens) < least:
+            raise UserError(
+                f"data.length = {length} needs a text of {max(least, 2):,} tokens, "
+                f"this one has {len(tokens):,}; shorten data.length or add text"
+            )
+        self.tokens, self.length, self.seed = tokens, length, seed
+        targets = len(tokens) - 1
+        # In training as many as fit at every shift; what is left at the ends has other epochs.
+        self._count = -(-targets // length) if seed is None else max(1, len(tokens) // length - 1)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def gather(self, indices: np.ndarray, epoch: int = 0) -> dict[str, np.ndarray]:
+        offsets = np.asarray(indices, np.int64)[:, None] * self.length + np.arange(self.length + 1)
+        if self.seed is not None:
+            return _shifted(self.tokens[offsets + self._shift(self.seed, epoch)])
+        inside = offsets < len(self.tokens)
+        found = np.where(inside, self.tokens[np.where(inside, offsets, 0)], 0)
+        return {**_shifted(found), "token_mask": inside[:, 1:].astype(np.float32)}
+
+    def _shift(self, seed: int, epoch: int) -> int:
+        room = len(self.tokens) - self._count * self.length
+        # The tag keeps it apart from the permutation, which is drawn from (seed, epoch).
+        rng = np.random.default_rng((seed, epoch, 1))
+        return int(rng.integers(min(room, self.length)))
+
+
+def _shifted(windows: np.ndarray) -> dict[str, np.ndarray]:
+    windows = windows.astype(np.int32)
+    return {"tokens": windows[:, :-1], "targets": windows[:, 1:]}
+
+
+def baselines(train: np.ndarray, valid: np.ndarray, size: int) -> dict[str, float]:
+    """Cross-entropy (nats a token) of `valid[1:]` under counts of `train`, `size` tokens V.
+
+    unigram  p(b) = (n(b) + 1) / (N + V), add-one
+    bigram   p(b | a) = (n(ab) + d(a) p(b)) / (n(a) + d(a)), d(a) the number of different tokens
+             seen after a: Witten and Bell (1991), method C, interpolated with the unigram
+
+    Memory goes with the tokens, never with V squared.
+    """
+    first, second = (part.astype(np.int64) for part in (valid[:-1], valid[1:]))
+    unigram = (np.bincount(train, minlength=size) + 1) / (len(train) + size)
+    pairs, counts = np.unique(train[:-1].astype(np.int64) * size + train[1:], return_counts=True)
+    followed = np.bincount(train[:-1], minlength=size)[first]
+    distinct = np.bincount(pairs // size, minlength=size)[first]
+    wanted = first * size + second
+    places = np.minimum(np.searchsorted(pairs, wanted), len(pairs) - 1)
+    seen = np.where(pairs[places] == wanted, counts[places], 0)
+    p = unigram[second]
+    mixed = np.where(followed > 0, (seen + distinct * p) / np.maximum(followed + distinct, 1), p)
+    return {"unigram": float(-np.log(p).mean()), "bigram": float(-np.log(mixed).mean())}

@@ -1,0 +1,200 @@
+"""Questions on passages, each answered by a span of its own: sources, checks, and which part is held out.
+
+Config: source (`SOURCES`), valid_fraction (None: of `generated` none is cut, of `squad` 0.02, of `files` 0.1); for `files`
+also path, a .json in SQuAD's form; for `generated` passages, how many there are to train on (None: 1,500).
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from research.data import tfds_records, user_files
+from research.data.text import facts
+from research.util.errors import UserError, nearest
+
+Answer = tuple[str, int]  # its text, and where it begins in the passage, in characters
+
+
+@dataclasses.dataclass(frozen=True)
+class Questions:
+    """Question number i asks `asked[i]` of passage number `where[i]`, and each of `answers[i]` is right.
+
+    Every answer is a span of its passage: `passage[start : start + len(text)] == text`.
+    """
+
+    passages: list[str]
+    titles: list[str]  # of the passages' documents
+    ids: list[str]
+    asked: list[str]
+    where: list[int]
+    answers: list[tuple[Answer, ...]]
+
+    def __len__(self) -> int:
+        return len(self.asked)
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """The parts of a data set; `test` is None where none is set apart. `report` tells of them."""
+
+    train: Questions
+    valid: Questions
+    test: Questions | None
+    report: list[str]
+
+    @property
+    def parts(self) -> dict[str, Questions]:
+        """Those to measure on."""
+        return {"valid": self.valid} | ({} if self.test is None else {"test": self.test})
+
+
+SOURCES: dict[str, Callable[[Mapping[str, Any]], Data]] = {}
+
+
+def load(cfg: Mapping[str, Any]) -> Data:
+    """The data set `cfg["source"]`."""
+    source = cfg["source"]
+    if source not in SOURCES:
+        raise UserError(f"no source of questions {source!r}{nearest(source, SOURCES)}")
+    data = SOURCES[source](cfg)
+    parts = {"to train": data.train, "to validate": data.valid} | ({} if data.test is None else {"to test": data.test})
+    for what, part in parts.items():
+        if not len(part):
+            raise UserError(f"{source}: no question is left {what}; change data.valid_fraction")
+    sizes = (f"{len(part):,} on {len(part.passages):,} passages {what}" for what, part in parts.items())
+    data.report.append(f"asked    {', '.join(sizes)}")
+    return data
+
+
+def collect(rows: Iterable[tuple[str, str, str, str, Sequence[Answer]]]) -> Questions:
+    """(title, passage, id, question, answers) -> Questions; UserError names the first id that something is wrong with."""
+    found = Questions([], [], [], [], [], [])
+    numbers: dict[str, int] = {}
+    for title, passage, name, question, answers in rows:
+        _check(name, question, passage, answers)
+        if passage not in numbers:
+            numbers[passage] = len(numbers)
+            found.passages.append(passage)
+            found.titles.append(title)
+        found.ids.append(name)
+        found.asked.append(question.strip())
+        found.where.append(numbers[passage])
+        found.answers.append(tuple(answers))
+    return found
+
+
+def _check(name: str, question: str, passage: str, answers: Sequence[Answer]) -> None:
+    if not question.strip():
+        raise UserError(f"question {name!r} is empty")
+    if not answers:
+        raise UserError(f"question {name!r} has no answer; leave it out")
+    for text, start in answers:
+        stands = passage[max(start, 0) : max(start, 0) + len(text)]
+        if not text.strip():
+            raise UserError(f"question {name!r}: its answer {text!r} is empty")
+        if start < 0 or start + len(text) > len(passage):
+            raise UserError(
+                f"question {name!r}: its answer {text!r} at character {start} is outside its passage of {len(passage):,}"
+            )
+        if stands != text:
+            raise UserError(f"question {name!r}: at character {start} of its passage stands {stands!r}, not {text!r}")
+
+
+def split(whole: Questions, fraction: float) -> tuple[Questions, Questions]:
+    """-> what is left, and about a `fraction` of the documents held out, chosen by the hash of their titles.
+
+    Where there are fewer than ten documents their passages are chosen instead.
+    """
+    if not 0 < fraction < 1:
+        raise UserError(f"data.valid_fraction = {fraction}: above 0 and below 1")
+    names = whole.titles if len(set(whole.titles)) >= 10 else whole.passages
+    hashes = {name: hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest() for name in names}
+    ranked = sorted(set(names), key=lambda name: hashes[name])
+    held = set(ranked[: max(1, round(len(ranked) * fraction))])
+    rows: list[list] = [[], []]
+    for i, place in enumerate(whole.where):
+        row = (whole.titles[place], whole.passages[place], whole.ids[i], whole.asked[i], whole.answers[i])
+        rows[names[place] in held].append(row)
+    return collect(rows[0]), collect(rows[1])
+
+
+def _source(function: Callable[[Mapping[str, Any]], Data]) -> Callable:
+    SOURCES[function.__name__] = function
+    return function
+
+
+@_source
+def generated(cfg: Mapping[str, Any]) -> Data:
+    """Fact sheets by the grammar of `facts`: 1,500 passages to train on, or `passages`; a tenth as many to validate, and
+    to test. The names in each part are in no other."""
+    count = user_files.option(cfg, "passages", 1500)
+    if count < 10:
+        raise UserError(f"data.passages = {count}: at least 10")
+    sizes = {"train": count, "valid": max(20, count // 10), "test": max(20, count // 10)}
+    parts = {part: collect(_rows(facts.passages(part, size), part)) for part, size in sizes.items()}
+    return Data(**parts, report=["source   generated: fact sheets from a grammar, not real text"])
+
+
+def _rows(passages: list, part: str) -> Iterable[tuple]:
+    for i, (title, passage, asked) in enumerate(passages):
+        for j, one in enumerate(asked):
+            yield title, passage, f"{part}-{i}-{j}", one.question, [(one.answer, one.start)]
+
+
+@_source
+def squad(cfg: Mapping[str, Any]) -> Data:
+    """SQuAD v1.1. `test` is its development file; validation is cut from the articles to train on.
+
+    The test part of the paper was never published: its numbers, too, are on the development file.
+    """
+    records_of = {
+        part: tfds_records.load("squad", split) for part, split in (("train", "train"), ("test", "validation"))
+    }
+    whole, test = (collect(_squad_rows(records_of[part])) for part in ("train", "test"))
+    train, valid = split(whole, user_files.option(cfg, "valid_fraction", 0.02))
+    kind = "the published training file"
+    if tfds_records.builder("squad").rebuilt:
+        kind = "the training file rebuilt: made-up ids, and 10.8 % of the answers may stand at a later place too"
+    return Data(train, valid, test, [f"source   squad v1.1: {kind}"])
+
+
+def _squad_rows(examples: Any) -> Iterable[tuple]:
+    for i in range(0, len(examples), 1024):
+        for row in examples.__getitems__(list(range(i, min(i + 1024, len(examples))))):
+            title, passage, name, question = (row[k].decode("utf-8") for k in ("title", "context", "id", "question"))
+            texts, starts = row["answers"]["text"], row["answers"]["answer_start"]
+            yield (
+                title,
+                passage,
+                name,
+                question,
+                [(t.decode("utf-8"), int(s)) for t, s in zip(texts, starts, strict=True)],
+            )
+
+
+@_source
+def files(cfg: Mapping[str, Any]) -> Data:
+    """The user's own questions: a UTF-8 .json in the form of SQuAD v1.1,
+    {"data": [{"title", "paragraphs": [{"context", "qas": [{"id", "question", "answers": [{"text", "answer_start"}]}]}]}]}.
+    """
+    path = user_files.root(cfg)
+    whole = collect(_file_rows(path))
+    train, valid = split(whole, user_files.option(cfg, "valid_fraction", 0.1))
+    return Data(train, valid, None, [f"source   {path}: {len(whole):,} questions"])
+
+
+def _file_rows(path: Path) -> Iterable[tuple]:
+    try:
+        file = json.loads(path.read_text(encoding="utf-8"))
+        for article in file["data"]:
+            for paragraph in article["paragraphs"]:
+                for row in paragraph["qas"]:
+                    answers = [(a["text"], a["answer_start"]) for a in row["answers"]]
+                    yield article.get("title", ""), paragraph["context"], str(row["id"]), row["question"], answers
+    except (OSError, ValueError) as e:
+        raise UserError(f"cannot read {path} as UTF-8 JSON: {e}") from None
+    except (KeyError, TypeError, AttributeError) as e:
+        raise UserError(f"{path} is not in SQuAD's form: {type(e).__name__}: {e}") from None

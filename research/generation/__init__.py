@@ -1,0 +1,1 @@
+"""Sampling, beam search, speculative decoding and constraints: what turns a model's logits into outputs."""

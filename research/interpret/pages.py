@@ -1,0 +1,96 @@
+"""Explanations to look at: a page with coloured tokens, bars and maps as pictures. The page loads nothing and runs no script."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from research.util import figures, markup
+from research.util.markup import tag
+
+FOR, AGAINST = "#c8553d", "#2a6f97"  # raises the score, lowers it
+MOST_LABELS = 40  # tokens named along an axis
+_CSS = (
+    "body{font:16px/1.7 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}"
+    "h1{font-size:1.2rem}p.facts{color:#666;font-size:.9rem}.text span{padding:.1em .15em;border-radius:.2em}"
+    "table{border-collapse:collapse;font-size:.9rem}td{padding:.1rem .8rem .1rem 0}td.n{text-align:right}"
+    "img{max-width:100%}"
+)
+
+
+def page(
+    title: str,
+    facts: Sequence[str],
+    words: Sequence[str],
+    scores: np.ndarray,
+    pictures: Mapping[str, bytes] | None = None,
+    apart: str = " ",
+) -> str:
+    """A self-contained HTML page: facts, the text with each word coloured by its score f[t], a table, PNG pictures.
+
+    The largest score in size has the full colour: red raises, blue lowers. `apart` stands between words.
+    """
+    scores = np.asarray(scores, np.float64)
+    top = np.abs(scores).max(initial=0) or 1.0
+    spans = []
+    for word, score in zip(words, scores, strict=True):
+        colour = _rgba(FOR if score > 0 else AGAINST, abs(score) / top)
+        spans.append(tag("span", word, style=f"background:{colour}", title=f"{score:.4g}"))
+    order = np.argsort(-np.abs(scores), kind="stable")[:20]
+    rows = [tag("tr", tag("td", words[i]), tag("td", f"{scores[i]:.4g}", class_="n")) for i in order]
+    shown = [markup.join(tag("h2", name), markup.image(png, name)) for name, png in (pictures or {}).items()]
+    return markup.page(
+        title,
+        _CSS,
+        tag("h1", title),
+        *(tag("p", fact, class_="facts") for fact in facts),
+        tag("p", markup.join(*spans, by=apart), class_="text"),
+        tag("table", *rows),
+        *shown,
+    )
+
+
+def _rgba(colour: str, share: float) -> str:
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{0.85 * share:.3f})"
+
+
+def bars(words: Sequence[str], scores: np.ndarray, title: str) -> bytes:
+    """A bar a token, as PNG."""
+    scores = np.asarray(scores, np.float64)
+    figure = Figure(figsize=(min(2 + 0.28 * len(words), 14), 3), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.bar(range(len(words)), scores, color=[FOR if s > 0 else AGAINST for s in scores])
+    axes.axhline(0, color="black", linewidth=0.6)
+    axes.set_title(figures.label(title), fontsize=9)
+    _name(axes.set_xticks, words, rotation=60, ha="right", rotation_mode="anchor")
+    return figures.png(figure, dpi=100)
+
+
+def heads(words: Sequence[str], maps: Mapping[str, np.ndarray]) -> bytes:
+    """Maps {layer: f[H, T, S]} as a grid of pictures, a row a layer and a column a head, as PNG; darker weighs more."""
+    columns = max(len(layer) for layer in maps.values())
+    size = 1.6 if columns * len(maps) > 4 else 3.2
+    figure = Figure(figsize=(size * columns + 1, size * len(maps) + 0.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(len(maps), columns, squeeze=False)
+    for row, (name, layer) in zip(grid, maps.items(), strict=True):
+        for head, axes in enumerate(row):
+            axes.set_axis_off()
+            if head < len(layer):
+                axes.set_axis_on()
+                axes.imshow(layer[head], cmap="Blues", vmin=0, vmax=max(float(layer[head].max()), 1e-9))
+                axes.set_title(figures.label(f"{name}, head {head}"), fontsize=7)
+                axes.set_xticks([])
+                axes.set_yticks([])
+                if len(words) <= MOST_LABELS and size > 2:
+                    _name(axes.set_xticks, words, rotation=60, ha="right", rotation_mode="anchor")
+                    _name(axes.set_yticks, words)
+    return figures.png(figure, dpi=100)
+
+
+def _name(ticks, words: Sequence[str], **how) -> None:
+    at = range(0, len(words), -(-len(words) // MOST_LABELS))
+    ticks(at, [figures.label(words[i], 16) for i in at], fontsize=7, **how)

@@ -1,0 +1,137 @@
+"""Generators and discriminators: the 2-D networks of PacGAN, DCGAN for pictures, and packing.
+
+Packing (Lin et al. 2018, PacGAN, 1712.04086) changes what a discriminator sees, not what it is:
+`pack` joins samples into one input, from which the discriminator's first layer takes its width.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from research.util.errors import UserError
+
+normal = nn.initializers.normal(0.02)
+
+
+def pack(x: jax.Array, count: int) -> jax.Array:
+    """f32[count * B, ..., C] -> f32[B, ..., count * C]: row b joins rows b, B + b, 2B + b, ..."""
+    slots = x.reshape(count, -1, *x.shape[1:])
+    return jnp.concatenate(list(slots), axis=-1)
+
+
+def generate(generator: nn.Module, variables: dict, z: jax.Array) -> tuple[jax.Array, dict]:
+    """Samples for training, from z f32[P, B, Z], and the new `{"batch_stats": ...}`.
+
+    Each of the P slots is normalised by its own B samples, and the running statistics move by the
+    mean over slots, as in PacGAN's code; P = 1 is ordinary training. Returns f32[P * B, ...] in the
+    order that `pack` takes.
+    """
+
+    def one_slot(z):
+        return generator.apply(variables, z, train=True, mutable=["batch_stats"])
+
+    x, stats = jax.vmap(one_slot)(z)
+    return x.reshape(-1, *x.shape[2:]), jax.tree.map(lambda s: s.mean(0), stats)
+
+
+class MLPGenerator(nn.Module):
+    """z f32[B, Z] -> f32[B, dimension]: layers without bias, batch norm, ReLU; a linear output.
+
+    The defaults are PacGAN's for 2-D data, after ALI (Dumoulin et al. 2017, 1606.00704); weights
+    N(0, 0.02^2).
+    """
+
+    dimension: int = 2
+    width: int = 400
+    num_layers: int = 4
+
+    @nn.compact
+    def __call__(self, z: jax.Array, train: bool = False) -> jax.Array:
+        h = z
+        for _ in range(self.num_layers):
+            h = nn.Dense(self.width, use_bias=False, kernel_init=normal)(h)
+            h = nn.relu(nn.BatchNorm(not train, momentum=0.95, epsilon=1e-4)(h))
+        return nn.Dense(self.dimension, kernel_init=normal)(h)
+
+
+class MaxoutDiscriminator(nn.Module):
+    """x f32[B, D] -> logits f32[B]: maxout layers (Goodfellow et al. 2013, 1302.4389), then linear.
+
+    The defaults are PacGAN's for 2-D data; weights N(0, 0.02^2). No layer mixes examples.
+    """
+
+    width: int = 200
+    pieces: int = 5
+    num_layers: int = 3
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        h = x
+        for _ in range(self.num_layers):
+            h = nn.Dense(self.pieces * self.width, kernel_init=normal)(h)
+            h = h.reshape(*h.shape[:-1], self.pieces, self.width).max(-2)
+        return nn.Dense(1, kernel_init=normal)(h)[..., 0]
+
+
+def stages(rows: int, columns: int) -> int:
+    """How often DCGAN halves a picture, while sides are even and 8 or more (28 -> 7, 32 -> 4)."""
+    count, size = 0, (rows, columns)
+    while all(side % 2 == 0 and side >= 8 for side in size):
+        count, size = count + 1, tuple(side // 2 for side in size)
+    if not count:
+        raise UserError(f"DCGAN cannot halve {rows} x {columns} pictures; it needs even sides >= 8")
+    return count
+
+
+class DCGANGenerator(nn.Module):
+    """z f32[B, Z] -> pictures f32[B, Y, X, C] in 0..1 (Radford et al. 2016, 1511.06434, figure 1).
+
+    A projection, then one 5 x 5 transposed convolution of stride 2 a stage, from
+    `width * 2^(stages - 1)` channels to `width`, halving, and to C; batch norm and ReLU before
+    each. The output is a tanh brought to 0..1. `shape` is (Y, X, C).
+    """
+
+    shape: tuple[int, int, int]
+    width: int = 64
+
+    @nn.compact
+    def __call__(self, z: jax.Array, train: bool = False) -> jax.Array:
+        rows, columns, channels = self.shape
+        count = stages(rows, columns)
+        wide = self.width * 2 ** (count - 1)
+        h = nn.Dense(rows * columns // 4**count * wide, use_bias=False, kernel_init=normal)(z)
+        h = h.reshape(-1, rows // 2**count, columns // 2**count, wide)
+        for stage in reversed(range(count)):
+            h = nn.relu(nn.BatchNorm(not train, momentum=0.9)(h))
+            last = stage == 0
+            features = channels if last else self.width * 2 ** (stage - 1)
+            h = nn.ConvTranspose(features, (5, 5), (2, 2), use_bias=last, kernel_init=normal)(h)
+        return (jnp.tanh(h) + 1) / 2
+
+
+class DCGANDiscriminator(nn.Module):
+    """Pictures f32[B, Y, X, C] in 0..1 -> logits f32[B]: the generator reversed, with leaky ReLU.
+
+    `norm` is "batch" (Radford et al. 2016; not on the first layer) or, for a critic under a
+    gradient penalty, which is of one example at a time, "layer" or "none" (Gulrajani et al. 2017,
+    1704.00028, section 4).
+    """
+
+    width: int = 64
+    norm: str = "batch"
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        if self.norm not in ("batch", "layer", "none"):
+            raise UserError(f"norm is {self.norm!r}; use 'batch', 'layer' or 'none'")
+        h = 2 * x - 1
+        for stage in range(stages(*x.shape[1:3])):
+            bias = stage == 0 or self.norm == "none"
+            features = self.width * 2**stage
+            h = nn.Conv(features, (5, 5), (2, 2), use_bias=bias, kernel_init=normal)(h)
+            if stage and self.norm == "batch":
+                h = nn.BatchNorm(not train, momentum=0.9)(h)
+            if stage and self.norm == "layer":
+                h = nn.LayerNorm(reduction_axes=(1, 2, 3))(h)
+            h = nn.leaky_relu(h, 0.2)
+        return nn.Dense(1, kernel_init=normal)(h.reshape(h.shape[0], -1))[:, 0]

@@ -1,0 +1,79 @@
+"""Two encoders whose inner product says how well a passage fits a question: DPR (Karpukhin et al. 2020, 2004.04906).
+
+question/...  passage/...    an encoder each, or both in shared/...
+bag: tokens/embedding [V, D]    weight/embedding [V, 1]    norm/scale [D]
+bert: encoder/... as research/models/text/bert.py has it; the vector is that of [CLS]
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from research.core.mesh import pin
+from research.models.text.bert import Encoder
+
+SHARDING = {"fsdp": ((r"(kernel|embedding)$", "fsdp"),)}
+
+
+class BagEncoder(nn.Module):
+    """The normalised mean of token vectors, each weighted by a learnt number of its own: i32[B, T] -> f[B, D].
+
+    The weights play the part of inverse document frequencies. Vectors begin with lengths of D^(1/4), so that inner products
+    have a variance of about 1.
+    """
+
+    vocab_size: int
+    width: int  # D
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, tokens: jax.Array, mask: jax.Array, *, train: bool = False) -> jax.Array:
+        x = nn.Embed(self.vocab_size, self.width, embedding_init=nn.initializers.normal(1.0), name="tokens")(tokens)
+        x = pin(nn.Dropout(self.dropout, deterministic=not train)(x))
+        weight = nn.Embed(self.vocab_size, 1, embedding_init=nn.initializers.zeros, name="weight")(tokens)
+        weight = jnp.exp(weight) * mask[..., None]
+        x = (x * weight).sum(1) / jnp.maximum(weight.sum(1), 1e-9)
+        scale = nn.initializers.constant(self.width**-0.25)
+        return nn.LayerNorm(use_bias=False, scale_init=scale, name="norm")(x)
+
+
+class BertEncoder(nn.Module):
+    """BERT's vector of [CLS], without the pooler: i32[B, T] -> f[B, D]."""
+
+    encoder: Encoder
+
+    @nn.compact
+    def __call__(self, tokens: jax.Array, mask: jax.Array, *, train: bool = False) -> jax.Array:
+        return self.encoder(tokens, mask, train=train)[:, 0]
+
+
+class DualEncoder(nn.Module):
+    """question i32[B, Q], passage i32[B, T] and their masks f32, 0 for padding -> a vector for each, f32[B, D] twice."""
+
+    make: Callable[..., nn.Module]  # wants a name
+    shared: bool = True
+
+    def setup(self):
+        if self.shared:
+            self.of_question = self.of_passage = self.make(name="shared")
+        else:
+            self.of_question, self.of_passage = self.make(name="question"), self.make(name="passage")
+
+    def __call__(
+        self,
+        question: jax.Array,
+        question_mask: jax.Array,
+        passage: jax.Array,
+        passage_mask: jax.Array,
+        *,
+        train: bool = False,
+    ) -> tuple[jax.Array, jax.Array]:
+        return self.questions(question, question_mask, train=train), self.passages(passage, passage_mask, train=train)
+
+    def questions(self, tokens: jax.Array, mask: jax.Array, *, train: bool = False) -> jax.Array:
+        return self.of_question(tokens, mask, train=train).astype(jnp.float32)
+
+    def passages(self, tokens: jax.Array, mask: jax.Array, *, train: bool = False) -> jax.Array:
+        return self.of_passage(tokens, mask, train=train).astype(jnp.float32)

@@ -1,0 +1,73 @@
+"""A transformer that reads pairs (x, y) as vectors and says each y before it sees it (Garg et al. 2022, 2208.01066).
+
+Section 2 and appendix A.1: each x, and each y followed by zeros, is projected to the width of a GPT-2, whose
+output at x_i is projected to one number, the prediction of y_i.
+
+    read_in/kernel [d, D]       position/embedding [2 n, D]       h_0/...: see research/models/text/gpt.py
+    final_norm/scale [D]        read_out/kernel [D, 1]
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from research.core.mesh import pin
+from research.models.text.gpt import Block
+from research.util.errors import UserError
+
+SHARDING = {
+    "fsdp": (
+        (r"h_\d+/.*kernel$", ("data", None)),  # [in, out]
+        (r"embedding$", (None, "data")),  # [2 n, D]
+    )
+}
+
+
+class Regressor(nn.Module):
+    """x f[B, n, d], y f[B, n] -> f32[B, n]: y_i as predicted from x_1, y_1 ... x_i; `UserError` for sizes that do not fit."""
+
+    max_points: int  # the most pairs, n
+    num_layers: int
+    num_heads: int
+    width: int  # D
+    dropout: float = 0.0
+
+    def __post_init__(self):
+        for name in ("num_layers", "num_heads", "width"):
+            if getattr(self, name) < 1:
+                raise UserError(f"model.{name}={getattr(self, name)}: want at least 1")
+        if self.width % self.num_heads:
+            raise UserError(f"model.width={self.width} does not divide by model.num_heads={self.num_heads}")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"model.dropout={self.dropout} is not in [0, 1)")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: jax.Array, y: jax.Array, *, train: bool = False) -> jax.Array:
+        B, n, d = x.shape
+        values = jnp.pad(y[..., None], ((0, 0), (0, 0), (0, d - 1)))
+        T = 2 * n
+        h = nn.Dense(self.width, name="read_in")(jnp.stack([x, values], 2).reshape(B, T, d))
+        normal = nn.initializers.normal(0.02)
+        at = jnp.arange(T)
+        h = h + nn.Embed(2 * self.max_points, self.width, embedding_init=normal, name="position")(at)
+        h = pin(nn.Dropout(self.dropout, deterministic=not train)(h))
+        for i in range(self.num_layers):
+            block = Block(
+                num_layers=self.num_layers,
+                num_heads=self.num_heads,
+                kv_heads=self.num_heads,
+                norm="layernorm",
+                norm_eps=1e-5,
+                mlp="gelu",
+                mlp_width=4 * self.width,
+                experts=1,
+                experts_per_token=1,
+                bias=True,
+                dropout=self.dropout,
+                train=train,
+                name=f"h_{i}",
+            )
+            h, _ = block(h, None, at[:, None] >= at, None, 0)
+        h = nn.LayerNorm(epsilon=1e-5, name="final_norm")(h.reshape(B, n, 2, self.width)[:, :, 0])
+        return nn.Dense(1, name="read_out")(h)[..., 0].astype(jnp.float32)

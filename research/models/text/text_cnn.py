@@ -1,0 +1,78 @@
+"""Kim's convolutional network for sentences (2014, EMNLP, 1408.5882), with random embeddings: CNN-rand.
+
+Windows of 3, 4 and 5 words, 100 maps each, ReLU, the maximum over time, dropout, a linear layer. Initial values are those of
+the author's code: embeddings from U(-.25, .25), windows from U(-.01, .01), the rest 0. Its constraint on the norm of the last
+layer is the optimiser's: research/algorithms/max_norm.py.
+
+    tokens/embedding [V, D]      window_3/{kernel [3, D, maps], bias [maps]}     head/{kernel [maps * windows, N], bias [N]}
+"""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from research.core.mesh import pin
+from research.nn.initial import uniform
+from research.util.errors import UserError
+
+SHARDING = {"fsdp": ((r"(kernel|embedding)$", "fsdp"),)}
+
+
+class Window(nn.Module):
+    """A convolution over time, `size` words wide: f[B, T, D] -> f[B, size + T, maps].
+
+    At place 0, which is before the text, and then at every place that touches it, with zeros around. One matrix product,
+    then shifted sums: the same numbers as `nn.Conv`, whose gradients XLA's CPU backend is slow at.
+    """
+
+    size: int
+    maps: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        B, T, D = x.shape
+        kernel = self.param("kernel", uniform(0.01), (self.size, D, self.maps))
+        bias = self.param("bias", nn.initializers.zeros, (self.maps,))
+        flat = x.reshape(B * T, D) @ kernel.swapaxes(0, 1).reshape(D, self.size * self.maps)
+        parts = flat.reshape(B, T, self.size, self.maps)
+        # Place p sums word p - size + i times the kernel's row i.
+        padded = [jnp.pad(parts[:, :, i], ((0, 0), (self.size - i, i), (0, 0))) for i in range(self.size)]
+        return sum(padded) + bias
+
+
+class TextCNN(nn.Module):
+    """tokens i32[B, T], length i32[B] -> logits f32[B, N]; `UserError` for attributes that do not fit."""
+
+    vocab_size: int
+    num_classes: int
+    width: int = 300  # D, of embeddings
+    windows: Sequence[int] = (3, 4, 5)  # words
+    maps: int = 100  # of each window
+    dropout: float = 0.5  # of the pooled maps
+
+    def __post_init__(self):
+        if not self.windows or min(self.windows) < 1 or min(self.width, self.maps) < 1:
+            raise UserError(
+                f"model.windows = {self.windows}, model.width = {self.width}, model.maps = {self.maps}: all at least 1"
+            )
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"model.dropout = {self.dropout}: from 0 to below 1")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, tokens: jax.Array, length: jax.Array, *, train: bool = False) -> jax.Array:
+        """Tokens beyond a row's length change nothing. Dropout needs `train=True` and `rngs={"dropout": key}`.
+
+        The author pads every sentence with zeros, to the longest and by 4 words more at each end, so that the maximum is over
+        windows of zeros, too. So it is here, whatever the length that rows are filled up to.
+        """
+        embed = nn.Embed(self.vocab_size, self.width, embedding_init=uniform(0.25), name="tokens")
+        inside = jnp.arange(tokens.shape[1]) < length[:, None]
+        x = pin(jnp.where(inside[..., None], embed(tokens), 0))
+        pooled = []
+        for size in self.windows:
+            pooled.append(nn.relu(Window(size, self.maps, name=f"window_{size}")(x).max(1)))
+        x = nn.Dropout(self.dropout, deterministic=not train)(jnp.concatenate(pooled, -1))
+        return nn.Dense(self.num_classes, kernel_init=nn.initializers.zeros, name="head")(x).astype(jnp.float32)

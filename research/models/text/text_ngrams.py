@@ -1,0 +1,64 @@
+"""A bag of n-grams, fastText's classifier (Joulin et al. 2016, 1607.01759): the mean of embeddings, a linear layer.
+
+Words have an embedding each; longer n-grams share `buckets` of them by a hash. Initial values are the authors' code's.
+
+    tokens/embedding [V + buckets, D]    head/kernel [D, N]
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from research.nn.initial import uniform
+from research.util.errors import UserError
+
+SHARDING = {"fsdp": ((r"(kernel|embedding)$", "fsdp"),)}
+_FACTOR = 116_049_371  # fastText's
+
+
+class TextNGrams(nn.Module):
+    """tokens i32[B, T], length i32[B] -> logits f32[B, N]; `UserError` for attributes that do not fit."""
+
+    vocab_size: int
+    num_classes: int
+    width: int = 10  # D
+    order: int = 2  # the longest n-gram; 1: words alone
+    buckets: int = 1 << 20  # for n-grams of two words or more
+
+    def __post_init__(self):
+        if min(self.width, self.order, self.buckets) < 1:
+            raise UserError(
+                f"model.width = {self.width}, model.order = {self.order}, model.buckets = {self.buckets}: all at least 1"
+            )
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, tokens: jax.Array, length: jax.Array, *, train: bool = False) -> jax.Array:
+        """Tokens beyond a row's length change nothing; nothing is random, and `train` the same as not."""
+        del train
+        rows = self.vocab_size + (self.buckets if self.order > 1 else 0)
+        embed = nn.Embed(rows, self.width, embedding_init=uniform(1 / self.width), name="tokens")
+        numbers, there = ngrams(tokens, length, self.order, self.vocab_size, self.buckets)
+        x = jnp.where(there[..., None], embed(numbers), 0)  # [B, T, order, D]
+        count = there.sum((1, 2))[:, None].astype(x.dtype)
+        head = nn.Dense(self.num_classes, use_bias=False, kernel_init=nn.initializers.zeros, name="head")
+        return head(x.sum((1, 2)) / count).astype(jnp.float32)
+
+
+def ngrams(
+    tokens: jax.Array, length: jax.Array, order: int, vocab_size: int, buckets: int
+) -> tuple[jax.Array, jax.Array]:
+    """The n-grams that end at each token: rows of the table i32[B, T, order], and which there are, bool[B, T, order].
+
+    The first is the word; that of n words is vocab_size + h mod buckets, h the polynomial in 116,049,371 of their numbers,
+    modulo 2^32, where fastText takes hashes of their letters: the collisions are others, their number is the same.
+    """
+    T = tokens.shape[1]
+    inside = jnp.arange(T) < length[:, None]
+    numbers, there, h = [tokens], [inside], tokens.astype(jnp.uint32)
+    for n in range(1, order):
+        # h of n words that ended a place earlier, and the word here.
+        h = jnp.pad(h[:, :-1], ((0, 0), (1, 0))) * jnp.uint32(_FACTOR) + tokens.astype(jnp.uint32)
+        numbers.append(vocab_size + (h % jnp.uint32(buckets)).astype(jnp.int32))
+        there.append(inside & (jnp.arange(T) >= n))
+    return jnp.stack(numbers, -1), jnp.stack(there, -1)

@@ -1,0 +1,105 @@
+"""A recurrent classifier of texts: embeddings, LSTM or GRU layers in one direction or both, a pooled vector, a class.
+
+Pooling is by attention (Bahdanau et al. 2015, 1409.0473, over a learnt query, as Jain & Wallace 2019, 1902.10186, have it),
+by the last states, the mean or the maximum. Parameters, H units a direction, S = H or with both directions 2 H:
+
+    tokens/embedding [V, D]                    layer_0/{forward,backward}/...   a layer's: see research/nn/recurrent.py
+    attention/hidden/{kernel [S, A], bias [A]} attention/score/kernel [A, 1]    if pooled by attention
+    head/{kernel [S, N], bias [N]}
+"""
+
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from research.core.mesh import pin
+from research.nn.initial import uniform
+from research.nn.linear import flat_dot
+from research.nn.recurrent import GRU, LSTM, Bidirectional
+from research.util.errors import UserError, nearest
+
+CELLS = {"lstm": LSTM, "gru": GRU}
+POOLS = ("attention", "last", "mean", "max")
+
+SHARDING = {"fsdp": ((r"(kernel|embedding)$", "fsdp"),)}
+
+
+class TanhAttention(nn.Module):
+    """softmax over a row's tokens of v . tanh(W h + b): states f[B, T, S], inside bool[B, T] -> f32[B, T].
+
+    Tokens that are not inside weigh exactly 0. `width` is A, the hidden units; None: half of S.
+    """
+
+    width: int | None = None
+
+    @nn.compact
+    def __call__(self, states: jax.Array, inside: jax.Array) -> jax.Array:
+        width = self.width or states.shape[-1] // 2
+        hidden = jnp.tanh(nn.Dense(width, dot_general=flat_dot, name="hidden")(states))
+        scores = nn.Dense(1, use_bias=False, dot_general=flat_dot, name="score")(hidden)[..., 0].astype(jnp.float32)
+        return jax.nn.softmax(jnp.where(inside, scores, jnp.finfo(jnp.float32).min))
+
+
+class TextRecurrent(nn.Module):
+    """tokens i32[B, T], length i32[B] -> logits f32[B, N]; `UserError` for attributes that do not fit."""
+
+    vocab_size: int
+    num_classes: int
+    width: int = 128  # D, of embeddings
+    hidden: int = 128  # H, units a direction
+    num_layers: int = 1
+    cell: str = "lstm"  # or "gru"
+    bidirectional: bool = True
+    pool: str = "attention"  # or "last", "mean", "max"
+    attention_width: int | None = None  # A; None: half of what is pooled
+    embedding_scale: float = 0.05  # embeddings begin uniform in plus or minus this
+    dropout: float = 0.0  # of every layer's input, one mask a text, and of the pooled vector
+    recurrent_dropout: float = 0.0  # of the state on its way to the gates, one mask a text
+
+    def __post_init__(self):
+        _check(self)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, tokens: jax.Array, length: jax.Array, *, train: bool = False) -> jax.Array:
+        """Tokens beyond a row's length change nothing. Dropout needs `train=True` and `rngs={"dropout": key}`."""
+        embed = nn.Embed(self.vocab_size, self.width, embedding_init=uniform(self.embedding_scale), name="tokens")
+        x = pin(embed(tokens))
+        inside = jnp.arange(tokens.shape[1]) < length[:, None]
+        layer = partial(CELLS[self.cell], self.hidden, dropout=self.dropout, recurrent_dropout=self.recurrent_dropout)
+        ends: tuple = ()
+        for i in range(self.num_layers):
+            if self.bidirectional:
+                x, ends = Bidirectional(layer, name=f"layer_{i}")(x, None, length, train=train)
+            else:
+                x, end = layer(name=f"layer_{i}")(x, None, length, train=train)
+                ends = (end,)
+        x = self._pool(x, ends, inside, length)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return nn.Dense(self.num_classes, name="head")(x).astype(jnp.float32)
+
+    def _pool(self, x, ends, inside, length):
+        if self.pool == "attention":
+            weights = TanhAttention(self.attention_width, name="attention")(x, inside)
+            return jnp.einsum("bt,bts->bs", weights.astype(x.dtype), x)
+        if self.pool == "last":
+            return jnp.concatenate([end["h"] for end in ends], -1).astype(x.dtype)
+        if self.pool == "mean":
+            return x.sum(1) / length[:, None].astype(x.dtype)  # beyond a row's length outputs are 0
+        return jnp.where(inside[..., None], x, jnp.finfo(x.dtype).min).max(1)
+
+
+def _check(model: TextRecurrent) -> None:
+    for name in ("width", "hidden", "num_layers", "attention_width"):
+        if (value := getattr(model, name)) is not None and value < 1:
+            raise UserError(f"model.{name} = {value}: at least 1")
+    for name, known in {"cell": CELLS, "pool": POOLS}.items():
+        if (value := getattr(model, name)) not in known:
+            raise UserError(f"model.{name} = {value!r}{nearest(value, known)}")
+    for name in ("dropout", "recurrent_dropout"):
+        if not 0 <= (value := getattr(model, name)) < 1:
+            raise UserError(f"model.{name} = {value}: from 0 to below 1")
+    if model.attention_width is not None and model.pool != "attention":
+        raise UserError(f"model.attention_width = {model.attention_width} is for model.pool = 'attention'")

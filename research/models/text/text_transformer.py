@@ -1,0 +1,57 @@
+"""Transformers that classify a text: BERT by its first token (Devlin et al. 2019), GPT by its last (Radford et al. 2018).
+
+Their parameters keep the paths of what was trained before them, below `encoder/` and `pooler/` or below `gpt/`; new is
+head/{kernel [D, N], bias [N]}. So a BERT comes by `--init-from RUN --config.init.fresh=^head/`, and a GPT with
+`--config.init.into=gpt` beside it.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from research.models.text import bert, gpt
+from research.nn.construct import construct
+
+
+class TextBert(nn.Module):
+    """tokens i32[B, T], the first of them the class token's, length i32[B] -> logits f32[B, N]."""
+
+    encoder: bert.Encoder
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, tokens: jax.Array, length: jax.Array, *, train: bool = False) -> jax.Array:
+        """Tokens beyond a row's length change nothing. Dropout needs `train=True` and `rngs={"dropout": key}`."""
+        inside = jnp.arange(tokens.shape[1]) < length[:, None]
+        x = bert.Pooler(name="pooler")(self.encoder(tokens, inside, train=train))
+        x = nn.Dropout(self.encoder.dropout, deterministic=not train)(x)
+        return nn.Dense(self.num_classes, kernel_init=bert.INIT, name="head")(x).astype(jnp.float32)
+
+
+class TextGPT(nn.Module):
+    """tokens i32[B, T], length i32[B] -> logits f32[B, N], from the last token's vector."""
+
+    gpt: gpt.GPT  # without its head
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, tokens: jax.Array, length: jax.Array, *, train: bool = False) -> jax.Array:
+        """Tokens beyond a row's length change nothing. Dropout needs `train=True` and `rngs={"dropout": key}`."""
+        x = self.gpt(tokens, train=train)
+        x = jnp.take_along_axis(x, (length - 1)[:, None, None], axis=1)[:, 0]
+        x = nn.Dropout(self.gpt.dropout, deterministic=not train)(x)
+        return nn.Dense(self.num_classes, kernel_init=nn.initializers.normal(0.02), name="head")(x).astype(jnp.float32)
+
+
+def make_bert(group: Mapping[str, Any], vocab_size: int, num_classes: int, max_length: int) -> TextBert:
+    """A group of the config, whose keys are `bert.Encoder`'s -> the classifier; None is an attribute's default."""
+    return TextBert(construct(bert.Encoder, group, vocab_size=vocab_size, max_length=max_length), num_classes)
+
+
+def make_gpt(group: Mapping[str, Any], vocab_size: int, num_classes: int, max_length: int) -> TextGPT:
+    """A group of the config, whose keys are `gpt.GPT`'s -> the classifier; None is an attribute's default."""
+    trunk = construct(gpt.GPT, group, vocab_size=vocab_size, max_length=max_length, head=False)
+    return TextGPT(trunk, num_classes)

@@ -1,0 +1,44 @@
+"""Two convolutions and a hidden layer: the small networks of the MNIST literature."""
+
+import jax
+from flax import linen as nn
+
+from research.nn.convolution import conv
+from research.util.errors import UserError
+
+# Axes are aligned to the last dimensions. Kernels are [k, k, I, O] or [I, O].
+SHARDING = {
+    "fsdp": ((r"kernel$", "fsdp"),),
+    "tensor": (  # outputs, then inputs: one all-reduce after conv2, one after head
+        (r"(conv1|hidden)/kernel$", ("model",)),
+        (r"(conv1|hidden)/bias$", ("model",)),
+        (r"(conv2|head)/kernel$", ("model", None)),
+    ),
+}
+
+
+class ConvNet(nn.Module):
+    """images f32[B, Y, X, C] -> logits f32[B, N].
+
+    The default is the CNN of google/flax's MNIST example (824,458 parameters on 28x28x1);
+    `kernel=5, hidden=512, pool="max"` is McMahan et al. 2017, 1602.05629 (1,663,370).
+    """
+
+    num_classes: int
+    channels: tuple[int, int] = (32, 64)
+    kernel: int = 3
+    hidden: int = 256
+    pool: str = "avg"
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        pools = {"avg": nn.avg_pool, "max": nn.max_pool}
+        if self.pool not in pools:
+            raise UserError(f"model.pool {self.pool!r} is unknown; known: avg, max")
+        for i, channels in enumerate(self.channels, 1):
+            size = (self.kernel, self.kernel)
+            x = nn.relu(nn.Conv(channels, size, conv_general_dilated=conv, name=f"conv{i}")(x))
+            x = pools[self.pool](x, (2, 2), strides=(2, 2))
+        x = x.reshape(len(x), -1)
+        x = nn.relu(nn.Dense(self.hidden, name="hidden")(x))
+        return nn.Dense(self.num_classes, name="head")(x)

@@ -1,0 +1,1 @@
+"""Errors, nested values, files and pages: nothing of machine learning."""

@@ -1,0 +1,285 @@
+"""Pictures: scikit-learn's, the user's files and arrays."""
+
+import numpy as np
+import pytest
+import sklearn.datasets
+from PIL import Image
+
+from research.core.config import track
+from research.data import thread_pool
+from research.data.images import labelled, picture_files
+from research.util.errors import UserError
+
+
+def everything(source):
+    return source.gather(np.arange(len(source)), 0)
+
+
+def red(shade, size=(8, 8)):
+    return Image.new("RGB", size, (shade, 0, 0))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Ten pictures of each of two classes, told apart by their red."""
+    for kind, base in (("cat", 0), ("dog", 100)):
+        (tmp_path / kind).mkdir()
+        for i in range(10):
+            red(base + i).save(tmp_path / kind / f"{i}.png")
+    return tmp_path
+
+
+def load(path, source="files", **more):
+    return labelled.load({"source": source, "path": str(path), **more})
+
+
+def shades(source):
+    return np.rint(everything(source)["image"][:, 0, 0, 0] * 255).astype(int).tolist()
+
+
+def test_digits_are_scikit_learns():
+    data = labelled.load({"source": "digits"})
+    assert (data.shape, len(data.classes)) == ((8, 8, 1), 10)
+    parts = [everything(part) for part in (data.train, data.valid, data.test)]
+    assert sum(len(part["label"]) for part in parts) == 1797
+    assert [len(part["label"]) for part in parts[1:]] == [179, 179]
+    ours = {(*p.ravel(), y) for part in parts for p, y in zip(part["image"], part["label"], strict=True)}
+    theirs = sklearn.datasets.load_digits()
+    rows = theirs.data.astype(np.float32) / 16
+    assert ours == {(*p, y) for p, y in zip(rows, theirs.target, strict=True)}
+    for part in parts:  # stratified
+        share = np.bincount(part["label"]) / len(part["label"])
+        np.testing.assert_allclose(share, np.bincount(theirs.target) / 1797, atol=0.005)
+        assert (part["image"].dtype, part["label"].dtype) == (np.float32, np.int32)
+        assert (part["image"].min(), part["image"].max()) == (0, 1)
+
+
+def test_split_goes_by_names_alone_and_is_nearly_stable():
+    names = np.array([f"{i}.png" for i in range(200)])
+    labels = np.arange(200) % 2
+    before = labelled.split(names, labels, 0.2, 0.1)
+    assert [len(before[part]) for part in ("train", "valid", "test")] == [140, 40, 20]
+    assert sorted(np.concatenate(list(before.values()))) == list(range(200))
+    order = np.random.default_rng(0).permutation(200)
+    again = labelled.split(names[order], labels[order], 0.2, 0.1)
+    for part in before:
+        assert set(names[order][again[part]]) == set(names[before[part]])
+    more = labelled.split([*names, *(f"new{i}" for i in range(10))], np.arange(210) % 2, 0.2, 0.1)
+    moved = set(more["valid"]) ^ set(before["valid"])
+    assert len([i for i in moved if i < 200]) < 10
+
+
+def test_a_class_keeps_an_example_to_train_on():
+    parts = labelled.split(["a", "b", "c"], np.array([0, 1, 1]), 0.6, 0.3)
+    assert set(np.array([0, 1, 1])[parts["train"]]) == {0, 1}
+
+
+def test_folder_of_classes(folder):
+    data = load(folder)
+    assert (data.classes, data.shape) == (("cat", "dog"), (8, 8, 3))
+    assert [len(part) for part in (data.train, data.valid, data.test)] == [16, 2, 2]
+    parts = (data.train, data.valid, data.test)
+    assert sorted(sum(map(shades, parts), [])) == [*range(10), *range(100, 110)]
+    for part in parts:
+        np.testing.assert_array_equal(everything(part)["label"], np.array(shades(part)) >= 100)
+    np.testing.assert_array_equal(data.train.gather(np.array([9, 2]))["image"], everything(data.train)["image"][[9, 2]])
+
+
+def test_decoding_when_wanted_gives_the_same(folder, monkeypatch):
+    at_once = everything(load(folder, size=(4, 5), channels=1).train)
+    monkeypatch.setattr(labelled, "IN_MEMORY", 0)
+    data = load(folder, size=(4, 5), channels=1)
+    assert isinstance(data.train.source, picture_files.Files)
+    for key, value in everything(data.train).items():
+        np.testing.assert_array_equal(value, at_once[key])
+    victim = data.train.source.paths[data.train.rows[0]]
+    victim.write_bytes(victim.read_bytes()[:45])
+    with pytest.raises(UserError, match=f"picture {victim} cannot be read"):
+        data.train.gather(np.array([0]))
+
+
+def test_report_names_what_was_skipped(folder):
+    (folder / "cat" / "broken.png").write_bytes((folder / "cat" / "1.png").read_bytes()[:50])
+    (folder / "cat" / "text.jpg").write_text("no picture")
+    (folder / "stray.png").write_bytes((folder / "cat" / "1.png").read_bytes())
+    (folder / "emu").mkdir()
+    red(7).save(folder / "emu" / "only.jpg")
+    (folder / ".cache").mkdir()
+    red(7).save(folder / ".cache" / "x.png")
+    data = load(folder)
+    report = "\n".join(data.report)
+    for fact in (
+        "cat/broken.png: ",
+        "cat/text.jpg: ",
+        "stray.png: not in a class",
+        "cat 10, dog 10, emu 1",
+    ):
+        assert fact in report
+    assert "never validated: 1\n         emu" in report
+    assert data.classes == ("cat", "dog", "emu")
+    assert len(data.report) < 24
+
+
+def test_folders_that_tell_the_split(tmp_path):
+    for part, shade in (("train", 1), ("val", 2), ("test", 3)):
+        for kind in ("a", "b"):
+            (tmp_path / part / kind).mkdir(parents=True)
+            red(shade).save(tmp_path / part / kind / "x.png")
+    data = load(tmp_path)
+    assert data.classes == ("a", "b")
+    assert [shades(part) for part in (data.train, data.valid, data.test)] == [
+        [1, 1],
+        [2, 2],
+        [3, 3],
+    ]
+
+
+def test_csv(folder):
+    rows = ["path,label,split"]
+    rows += [f"cat/{i}.png,chat,{'test' if i > 7 else 'train'}" for i in range(10)]
+    rows += [
+        "dog/1.png,chien,train",
+        "dog/absent.png,chien,train",
+        "dog/2.png,,",
+        "dog/3.png,chien,x",
+    ]
+    (folder / "list.csv").write_text("\n".join(rows), encoding="utf-8-sig")
+    data = load(folder / "list.csv", valid_fraction=0.25)
+    assert data.classes == ("chat", "chien")
+    assert shades(data.test) == [8, 9]
+    assert (len(data.valid), len(data.train)) == (2, 7)
+    report = "\n".join(data.report)
+    for fact in ("dog/absent.png: missing", "row 14: no path or no label", "row 15: split 'x'"):
+        assert fact in report
+
+
+def test_decode_is_upright_covering_and_centred(tmp_path):
+    """A 40 x 20 picture, left half black, right half white, stored turned by a quarter."""
+    image = Image.fromarray(np.repeat([[0] * 20 + [255] * 20], 20, 0).astype(np.uint8))
+    exif = image.getexif()
+    exif[0x0112] = 6  # to be shown turned a quarter clockwise
+    image.save(tmp_path / "turned.png", exif=exif)
+    got = picture_files.decode(tmp_path / "turned.png", (10, 10, 1))[..., 0]
+    assert (got[:4] == 0).all() and (got[6:] == 255).all()  # left became top
+    image.save(tmp_path / "plain.png")
+    got = picture_files.decode(tmp_path / "plain.png", (20, 20, 1))[..., 0]
+    np.testing.assert_array_equal(got, np.asarray(image)[:, 10:30])
+    deep = (np.arange(16).reshape(4, 4) * 4369).astype(np.uint16)  # 65,535 = 15 * 4,369
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    got = picture_files.decode(tmp_path / "deep.png", (4, 4, 1))[..., 0]
+    np.testing.assert_array_equal(got, np.arange(16).reshape(4, 4) * 17)
+    np.testing.assert_array_equal(labelled.read(tmp_path / "deep.png", (4, 4, 1))[..., 0], got / np.float32(255))
+
+
+@pytest.mark.parametrize("form", ["npz", "folder"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float64])
+def test_arrays(tmp_path, form, dtype):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(256, size=(40, 5, 6)).astype(np.uint8)
+    stored = pixels if dtype == np.uint8 else pixels / 255
+    labels = np.arange(40) % 4
+    path = tmp_path
+    if form == "npz":
+        path = tmp_path / "data.npz"
+        np.savez(path, images=stored, labels=labels)
+    else:
+        np.save(tmp_path / "images.npy", stored)
+        np.save(tmp_path / "labels.npy", labels)
+    data = load(path, "arrays")
+    assert (data.shape, data.classes) == ((5, 6, 1), ("0", "1", "2", "3"))
+    assert [len(part) for part in (data.train, data.valid, data.test)] == [32, 4, 4]
+    for part in (data.train, data.valid, data.test):
+        got = everything(part)
+        np.testing.assert_allclose(got["image"][..., 0], pixels[part.rows] / 255, rtol=1e-6)
+        np.testing.assert_array_equal(got["label"], part.rows % 4)
+        assert got["image"].dtype == np.float32
+
+
+@pytest.mark.parametrize(("dtype", "white"), [(np.uint8, 255), (np.uint8, 16), (np.float64, 1), (np.float32, 1)])
+def test_pixels_are_divided_in_single_precision(monkeypatch, dtype, white):
+    rng = np.random.default_rng(0)
+    pixels = np.arange(white + 1).astype(dtype) if white > 1 else rng.random(1000).astype(dtype)
+    source = labelled.Pictures(labelled.Arrays({"image": pixels}), np.arange(len(pixels)), lambda: pixels, white)
+    want = [float(np.float32(x) / np.float32(white)) for x in pixels]
+    got = source.scaled(pixels)
+    assert got.dtype == np.float32
+    assert got.tolist() == want
+    monkeypatch.setattr(labelled, "PART", 3 * pixels.itemsize)
+    monkeypatch.setattr(thread_pool, "WORTHWHILE", 0.0)
+    with thread_pool.threads(4):
+        for _ in range(3):
+            assert source.scaled(pixels).tolist() == want
+    assert source.scaled(pixels[:0]).shape == (0,)
+
+
+GOOD = {"images": np.zeros((4, 2, 2), np.uint8), "labels": np.arange(4)}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"images": np.full((4, 2, 2), 2.0)}, "images in 2.0..2.0; scale them to 0..1"),
+        ({"images": np.full((4, 2, 2), np.nan)}, "scale them to 0..1"),
+        ({"images": np.zeros((4, 2, 2), np.int64)}, "images of int64"),
+        ({"images": np.zeros((4, 3, 32, 32), np.uint8)}, "channels first"),
+        ({"images": np.zeros((3, 2, 2), np.uint8)}, "images [3, 2, 2, 1], labels [4]"),
+        ({"labels": np.array([0, 1, 2, -1])}, "labels must be whole numbers from 0"),
+        ({"labels": np.array([0.0, 1, 2, 3])}, "labels must be whole numbers from 0"),
+        ({"labels": np.array([{}, 1, 2, 3], object)}, "cannot be read"),  # would need pickle
+        ({"labels": None}, "holds images; wanted images and labels"),
+    ],
+)
+def test_arrays_that_are_no_pictures(tmp_path, change, told):
+    arrays = {k: v for k, v in (GOOD | change).items() if v is not None}
+    np.savez(tmp_path / "data.npz", **arrays)
+    with pytest.raises(UserError) as caught:
+        load(tmp_path / "data.npz", "arrays")
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("cfg", "told"),
+    [
+        ({"source": "digit"}, "did you mean 'digits'"),
+        ({"source": "files"}, "data.path is not set"),
+        ({"source": "files", "path": "absent"}, "does not exist"),
+        ({"source": "files", "path": "empty"}, "no picture found (no file of a class)"),
+        ({"source": "files", "path": "junk"}, "no picture found (a/x.png: cannot identify"),
+        ({"source": "files", "path": "bad.csv"}, "has columns a, b; wanted path, label"),
+        ({"source": "arrays", "path": "empty"}, "images.npy does not exist"),
+        ({"source": "arrays", "path": "bad.csv"}, "cannot be read"),
+        ({"source": "tfds:none", "data_dir": "empty"}, "no prepared TFDS data set 'none'"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, monkeypatch, cfg, told):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "junk" / "a").mkdir(parents=True)
+    (tmp_path / "junk" / "a" / "x.png").write_text("junk")
+    (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as caught:
+        labelled.load(track({"path": None, "size": None, "valid_fraction": None} | cfg))
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_validation_where_none_is_wanted(folder):
+    data = load(folder, valid_fraction=0, test_fraction=0)
+    assert (data.valid, data.test, len(data.train)) == (None, None, 20)
+    with pytest.raises(UserError, match="their sum below 1"):
+        load(folder, valid_fraction=0.5, test_fraction=0.5)
+
+
+def test_most_frequent_class_needs_no_picture(folder, monkeypatch):
+    labels = np.array([2, 0, 2, 2, 1, 1])
+    source = labelled.Pictures(labelled.Arrays({"image": np.zeros((6, 1))}), np.arange(4), lambda: labels)
+    assert labelled.most_frequent(source) == 0.75
+    monkeypatch.setattr(labelled, "IN_MEMORY", 0)
+    train = load(folder).train
+    labels = everything(train)["label"]
+    for path in train.source.paths:
+        path.unlink()
+    assert labelled.most_frequent(train) == 0.5
+    np.testing.assert_array_equal(train.labels(), labels)
+    assert train.labels().dtype == np.int32

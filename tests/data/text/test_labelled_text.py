@@ -1,0 +1,302 @@
+"""Labelled texts: sources, splits, folds, encoding, the user's own files."""
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.naive_bayes import MultinomialNB
+
+from research.data.builders import sst_trees
+from research.data.text import labelled_corpora, labelled_text, normalise
+from research.util.errors import UserError
+
+KEYS = dict(
+    source="pydoc", path=None, text_key=None, label_key=None, phrases=None, labels=None, valid_fraction=None,
+    test_fraction=None, folds=0, fold=0, normalise="none", tokenizer="word", vocab_size=None, min_count=None,
+    special=None, length=32, keep="head",
+)  # fmt: skip
+
+
+def load(**changes):
+    return labelled_text.load({**KEYS, **changes})
+
+
+def says(part, data, i):
+    return data.encoder.tokenizer.decode(part.row(i))
+
+
+def write_table(path, n=60, separator=","):
+    rows = [f"the {i}th text is {'good' if i % 3 else 'bad'}{separator}{'yes' if i % 3 else 'no'}" for i in range(n)]
+    path.write_text("\n".join([f"text{separator}label", *rows]) + "\n")
+    return path
+
+
+# Embedded
+
+
+def test_pydoc_needs_nothing():
+    data = load(normalise="joulin", length=2000)
+    assert len(data.classes) == 6 and len(data.train) > 800
+    assert len(data.valid) == pytest.approx(len(data.test), abs=6) and len(data.test) > 100
+    train, valid, test = (
+        {says(getattr(data, part), data, i) for i in range(len(getattr(data, part)))} for part in PARTS
+    )
+    assert not train & test and not train & valid and not valid & test
+    assert data.baselines["naive Bayes"] > data.baselines["most frequent class"] + 0.2
+
+
+PARTS = ("train", "valid", "test")
+
+
+def test_every_topic_belongs_to_one_chapter():
+    names = " ".join(labelled_corpora.CHAPTERS.values()).split()
+    assert len(names) == len(set(names))
+
+
+def test_naive_bayes_is_scikit_learns():
+    data = load(length=2000)
+    texts = {
+        name: [says(part, data, i) for i in range(len(part))] for name, part in vars(data).items() if name in PARTS
+    }
+    counts = CountVectorizer(analyzer=str.split, vocabulary=list(data.encoder.tokenizer.words))
+    model = MultinomialNB(alpha=1.0).fit(counts.transform(texts["train"]), data.train.labels)
+    expected = model.score(counts.transform(texts["valid"]), data.valid.labels)
+    assert data.baselines["naive Bayes"] == pytest.approx(expected)
+
+
+# Published corpora
+
+
+def test_phrases_of_a_tree():
+    tree = "(4 (2 The) (3 (3 (2 good) (1 (2 -LRB-) (2 bad))) (2 film\\/play)))"
+    assert sst_trees.phrases(tree) == [
+        ("The", 2), ("good", 2), ("(", 2), ("bad", 2), ("( bad", 1), ("good ( bad", 3), ("film/play", 2),
+        ("good ( bad film/play", 3), ("The good ( bad film/play", 4),
+    ]  # fmt: skip
+    for wrong in ("", "(2 a", "2 a)", "(a b)", "((2 a))"):
+        with pytest.raises(UserError, match="no bracketed sentence"):
+            sst_trees.phrases(wrong)
+
+
+@pytest.mark.data
+def test_sst2_has_the_published_sizes(tmp_path, monkeypatch):
+    """Socher et al. 2013: 6,920 / 872 / 1,821 sentences that are not neutral."""
+    monkeypatch.setenv("ALMANAC_DATA", str(tmp_path))
+    data = load(source="sst2", length=64)
+    assert [len(part) for part in (data.train, data.valid, data.test)] == [6920, 872, 1821]
+    assert np.bincount(data.test.labels).tolist() == [912, 909] and data.classes == ("negative", "positive")
+    phrases = load(source="sst2", phrases=True, normalise="kim", length=64)
+    assert len(phrases.train) == 77_625  # Kim's list has 76,961
+    assert [len(part) for part in (phrases.valid, phrases.test)] == [872, 1821]
+    with pytest.raises(UserError, match="data.phrases with data.folds"):
+        load(source="sst2", phrases=True, folds=3)
+
+
+@pytest.mark.data
+def test_trec_has_the_published_sizes_and_classes(tmp_path, monkeypatch):
+    """Li and Roth 2002: 5,452 / 500 questions, 6 and 50 classes."""
+    monkeypatch.setenv("ALMANAC_DATA", str(tmp_path))
+    data = load(source="trec")
+    assert len(data.train) + len(data.valid) == 5452 and len(data.test) == 500
+    assert data.classes == ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
+    assert len(load(source="trec", labels="fine").classes) == 50
+    with pytest.raises(UserError, match="data.labels = 'middle'"):
+        load(source="trec", labels="middle")
+
+
+@pytest.mark.data
+def test_ag_news_part_is_no_substitute(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALMANAC_DATA", str(tmp_path))
+    monkeypatch.setenv("ALMANAC_OFFLINE", "1")
+    data = load(source="ag_news_part", normalise="joulin")
+    assert len(data.train) + len(data.valid) == 9999 and len(data.test) == 7600
+    assert np.bincount(data.test.labels).tolist() == [1900] * 4
+    with pytest.raises(UserError, match="ag_news: no copy of train.csv"):
+        load(source="ag_news")
+
+
+# Cleaning
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "clean"),
+    [
+        ("none", " It's  a\tTest. ", "It's a Test."),
+        ("kim", "It 's a so-so film , isn't it ? ( 3\u00bd )", "it 's a so so film , isn't it ? ( 3 )"),
+        ("joulin", 'He\'s "fine"; (so): yes.<br />No!', "he ' s fine ( so ) yes . no !"),
+        ("keras", "It's a <br />test, well-made...", "it's a br test well made"),
+    ],
+)
+def test_cleaning(name, text, clean):
+    assert normalise.make(name)(text) == clean
+
+
+# Encoding
+
+
+def test_tokens_and_what_is_beyond_them(tmp_path):
+    path = tmp_path / "a.tsv"
+    path.write_text("text\tlabel\tsplit\na b c d e\tx\ttrain\nb b\ty\ttrain\nc q\tx\tvalid\n")
+    for keep, left in (("head", "a b c"), ("tail", "c d e")):
+        data = load(source="files", path=str(path), length=3, keep=keep)
+        rows = data.train.gather(np.array([0, 1]))
+        assert rows["length"].tolist() == [3, 2] and rows["label"].tolist() == [0, 1]
+        assert [data.encoder.tokenizer.decode(rows["tokens"][0])] == [left]
+        assert rows["tokens"][1].tolist()[2] == 0 and rows["tokens"].dtype == np.int32
+        assert says(data.valid, data, 0) == "c <unk>"  # the vocabulary is the training texts'
+    assert data.test is None and data.classes == ("x", "y")
+    ids, words = data.encoder.words("b z")
+    assert words == ["b", "z"] and ids.tolist()[1] == data.encoder.tokenizer.special["unk"]
+    assert data.encoder.row("")["tokens"].tolist() == [[data.encoder.tokenizer.special["unk"]]]
+
+
+def test_class_tokens_stand_around(tmp_path):
+    data = load(source="files", path=str(write_table(tmp_path / "a.csv")), special=("cls", "sep"), length=5)
+    assert says(data.train, data, 0).split()[0] == "<cls>" and says(data.train, data, 0).split()[4] == "<sep>"
+    assert data.train.lengths.max() == 5
+    with pytest.raises(UserError, match="data.length = 2: at least 3"):
+        load(source="files", path=str(tmp_path / "a.csv"), special=("cls", "sep"), length=2)
+
+
+def test_batches_by_length_hold_the_same_rows():
+    data = load(length=120)
+    plain = labelled_text.batches(data.valid, 0, 16)
+    bucketed = labelled_text.batches(data.valid, 3, 16)
+
+    def rows(batches):
+        found = []
+        for i in range(len(batches)):
+            batch = batches.batch(i)
+            assert len(batch["label"]) == 16
+            for row in np.flatnonzero(batch["mask"]):
+                n = batch["length"][row]
+                found.append((*batch["tokens"][row, :n].tolist(), int(batch["label"][row])))
+                assert not batch["tokens"][row, n:].any()
+        return sorted(found)
+
+    assert rows(plain) == rows(bucketed) and len(rows(plain)) == len(data.valid)
+    widths = {bucketed.batch(i)["tokens"].shape[1] for i in range(len(bucketed))}
+    assert len(widths) == 3 and max(widths) == 120 and {width % 8 for width in widths} == {0}
+
+
+# Folds
+
+
+def test_folds_are_stratified_and_each_example_is_in_one():
+    rng = np.random.default_rng(0)
+    texts, labels = [f"text {i}" for i in range(103)], np.sort(rng.integers(3, size=103))
+    folds = labelled_text.folds(texts, labels, 5)
+    for label in range(3):
+        sizes = np.bincount(folds[labels == label], minlength=5)
+        assert sizes.max() - sizes.min() <= 1
+    order = rng.permutation(103)  # another order of the same texts
+    np.testing.assert_array_equal(labelled_text.folds([texts[i] for i in order], labels[order], 5), folds[order])
+    twice = labelled_text.folds(texts + texts, np.r_[labels, labels], 5)
+    assert np.mean(twice[:103] == twice[103:]) > 0.9  # equal texts share a fold, but where one is cut
+
+
+def test_folds_of_a_source(tmp_path):
+    path = str(write_table(tmp_path / "a.csv"))
+    seen = []
+    for fold in range(4):
+        data = load(source="files", path=path, folds=4, fold=fold)
+        parts = [{says(part, data, i) for i in range(len(part))} for part in (data.train, data.valid)]
+        assert len(data.train) + len(data.valid) + len(data.test) == 60 and 14 <= len(data.test) <= 16
+        assert np.bincount(data.test.labels).tolist() in ([5, 10], [5, 9], [5, 11])
+        assert not parts[0] & parts[1]
+        seen += data.test.labels.tolist()
+    assert np.bincount(seen).tolist() == [20, 40]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(source="pidoc"), "no source of labelled texts 'pidoc'; did you mean 'pydoc'?"),
+        (dict(keep="middle"), "data.keep = 'middle': 'head' or 'tail'"),
+        (dict(length=0), "data.length = 0: from 1"),
+        (dict(length=10**9), "data.length = 1000000000: from 1"),
+        (dict(normalise="kin"), "data.normalise = 'kin': there is no such normaliser; did you mean 'kim'?"),
+        (dict(fold=1), "data.fold = 1 needs data.folds"),
+        (dict(folds=1), "data.fold = 0, data.folds = 1: at least 2 folds"),
+        (dict(folds=3, fold=3), "data.fold = 3, data.folds = 3"),
+        (dict(tokenizer="char", vocab_size=9), "data.vocab_size = 9 means nothing to the tokenizer 'char'"),
+        (dict(source="files"), "data.path is not set"),
+        (dict(source="files", path="nowhere"), "data.path = nowhere does not exist"),
+    ],
+)
+def test_mistakes(changes, message):
+    with pytest.raises(UserError) as found:
+        load(**changes)
+    assert message in str(found.value) and "\n" not in str(found.value)
+
+
+# The user's own files
+
+
+def test_a_folder_a_class(tmp_path):
+    for part, n in (("train", 6), ("test", 2)):
+        for label in ("ham", "spam"):
+            (tmp_path / part / label).mkdir(parents=True)
+            for i in range(n):
+                (tmp_path / part / label / f"{i}.txt").write_text(f"{label} number {i} of {part}")
+    (tmp_path / "train" / "ham" / "latin.txt").write_bytes(b"caf\xe9")
+    (tmp_path / "train" / "ham" / "empty.txt").write_text(" \n")
+    (tmp_path / "loose.txt").write_text("in no class")
+    data = load(source="files", path=str(tmp_path), valid_fraction=0.2)
+    assert data.classes == ("ham", "spam") and len(data.test) == 4
+    assert (len(data.train), len(data.valid)) == (10, 2)
+    report = "\n".join(data.report)
+    for fact in ("latin.txt: not UTF-8 (byte 0xe9 at 3)", "empty.txt: no text", "loose.txt: not in a class folder"):
+        assert fact in report
+
+
+def test_a_jsonl_with_other_keys(tmp_path):
+    path = tmp_path / "a.jsonl"
+    rows = [{"body": f"text {i} here", "kind": i % 2} for i in range(40)]
+    lines = [json.dumps(row) for row in rows] + ["{", '{"body": "a"}', '{"body": "\\ud800", "kind": 1}']
+    path.write_text("\n".join(lines))
+    data = load(source="files", path=str(path), text_key="body", label_key="kind")
+    assert data.classes == ("0", "1") and len(data.train) == 32
+    report = "\n".join(data.report)
+    assert "line 41: not JSON" in report and "line 42: no text under 'body'" in report and "half a surrogate" in report
+
+
+def test_the_same_rows_in_a_csv_and_a_tsv(tmp_path):
+    csv = load(source="files", path=str(write_table(tmp_path / "a.csv")))
+    tsv = load(source="files", path=str(write_table(tmp_path / "a.tsv", separator="\t")))
+    for part in PARTS:
+        ours, theirs = getattr(csv, part), getattr(tsv, part)
+        assert [says(ours, csv, i) for i in range(len(ours))] == [says(theirs, tsv, i) for i in range(len(theirs))]
+
+
+def test_chinese_by_character(tmp_path):
+    path = tmp_path / "a.tsv"
+    path.write_text(
+        "text\tlabel\n" + "".join(f"{'好' * (i % 4 + 1)}书\t褒\n{'坏' * (i % 3 + 1)}书\t贬\n" for i in range(20))
+    )
+    data = load(source="files", path=str(path), tokenizer="char")
+    assert set(data.classes) == {"褒", "贬"}
+    assert set("".join(says(data.train, data, i) for i in range(len(data.train)))) == set("好坏书")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", "words,label\nx,y\n", "has no column 'text' but words, label"),
+        ("a.csv", "", "has no column 'text' but no first line"),
+        ("a.csv", "text,label\n,y\n", "no labelled text found (line 2: no text)"),
+        ("a.csv", "text,label\nx,\n", "no labelled text found (line 2: no label)"),
+        ("a.csv", "text,label,split\nx,y,trian\n", "split 'trian' is not train, valid or test"),
+        ("a.csv", "text,label\nx,y\nz,y\n", "files: one class alone, 'y'"),
+        ("a.csv", b"text,label\ncaf\xe9,y\n", "is not UTF-8 (byte 0xe9 at 14); convert it"),
+        ("a.txt", "x", "want a folder a class, or a .csv, .tsv or .jsonl"),
+        ("a.csv", "text,label\n" + "x" * 1_048_577 + ",y\n", "a text of 1,048,577 characters, more than 1,048,576"),
+    ],
+)
+def test_files_that_will_not_do(tmp_path, name, content, message):
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError) as found:
+        load(source="files", path=str(path))
+    assert message in str(found.value) and "\n" not in str(found.value)

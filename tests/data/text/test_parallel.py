@@ -1,0 +1,161 @@
+"""Parallel text: sources, tokens, and the user's own files."""
+
+import numpy as np
+import pytest
+
+from research.core.config import track
+from research.data.text import parallel, parallel_corpora
+from research.data.text.parallel_corpora import in_words
+from research.evals.bleu import bleu
+from research.util.errors import UserError
+
+DEFAULTS = {
+    "path": None,
+    "valid_fraction": None,
+    "tokenizer": "word",
+    "vocab_size": None,
+    "min_count": None,
+    "length": 16,
+}
+
+
+def load(joint=True, **cfg):
+    return parallel.load(track(DEFAULTS | cfg), joint)
+
+
+def write(folder, **files):
+    for name, text in files.items():
+        (folder / name.replace("_", ".")).write_text(text, encoding="utf-8")
+
+
+def test_numbers_in_words_by_hand():
+    said = {
+        0: "zero", 13: "thirteen", 40: "forty", 99: "ninety nine", 100: "one hundred", 512: "five hundred twelve",
+        1000: "one thousand", 20_007: "twenty thousand seven", 121_000: "one hundred twenty one thousand",
+        999_999: "nine hundred ninety nine thousand nine hundred ninety nine",
+    }  # fmt: skip
+    assert {n: in_words(n) for n in said} == said
+
+
+def test_the_default_needs_nothing_and_its_parts_share_no_line():
+    data = load(source="numbers", pair="digits-words")
+    parts = {name: set(lines.source) for name, lines in data.corpus.parts.items()}
+    assert {name: len(p) for name, p in parts.items()} | {"train": 0} == {"train": 0, "valid": 500, "test": 500}
+    assert not parts["train"] & (parts["valid"] | parts["test"]) and not parts["valid"] & parts["test"]
+    for lines in data.corpus.parts.values():
+        for digits, words in list(zip(lines.source, lines.target, strict=True))[:50]:
+            assert in_words(int(digits.replace(" ", ""))) == words
+    other = load(source="numbers", pair="words-digits")
+    assert other.corpus.parts["test"].source == data.corpus.parts["test"].target
+
+
+def test_tokens_by_hand(tmp_path):
+    write(tmp_path, train_en="a b a\nb\n", train_de="x\ny x\n", valid_en="a q\n", valid_de="x z\n")
+    data = load(source="files", pair="en-de", path=str(tmp_path))
+    # pad unk bos eos, then by frequency and code points: a b x y (2 2 2 1).
+    assert data.source is data.target and data.target.words == ("<pad>", "<unk>", "<bos>", "<eos>", "a", "b", "x", "y")
+    batch = data.parts["train"].gather(np.arange(2), length=5)
+    np.testing.assert_array_equal(batch["source"], [[4, 5, 4, 3, 0], [5, 3, 0, 0, 0]])
+    np.testing.assert_array_equal(batch["tokens"], [[2, 6, 0, 0, 0], [2, 7, 6, 0, 0]])
+    np.testing.assert_array_equal(batch["targets"], [[6, 3, 0, 0, 0], [7, 6, 3, 0, 0]])
+    np.testing.assert_array_equal(batch["targets_mask"], [[1, 1, 0, 0, 0], [1, 1, 1, 0, 0]])
+    valid = data.parts["valid"].gather(np.arange(1), length=3)
+    np.testing.assert_array_equal(valid["source"], [[4, 1, 3]])
+    np.testing.assert_array_equal(data.encode(["b", "a a"])["source"], [[5, 3, 0], [4, 4, 3]])
+    assert data.text(np.array([6, 7, 3, 4])) == "x y" and data.text(np.array([6, 1])) == "x <unk>"
+    apart = load(False, source="files", pair="en-de", path=str(tmp_path))
+    assert (apart.source.size, apart.target.size) == (6, 6)
+
+
+def test_long_and_empty_lines(tmp_path):
+    """Training leaves out what does not fit; the other parts keep every line, cut."""
+    write(tmp_path, train_en="a b c d\na\n\nb\n", train_de="x\nx\ny\ny\n", valid_en="a b c d\n\n", valid_de="x\ny\n")
+    data = load(source="files", pair="en-de", path=str(tmp_path), length=4)
+    assert len(data.parts["train"]) == 2
+    batch = data.parts["valid"].gather(np.arange(2))
+    np.testing.assert_array_equal(batch["source_mask"].sum(1), [4, 1])  # three and the end; the end alone
+    report = "\n".join(data.report)
+    assert "left out 1 lines of train longer than 3 tokens, 1 with an empty side" in report
+    assert "cut      1 lines of valid" in report
+
+
+@pytest.mark.parametrize("name", ["two files", "a .tsv"])
+def test_one_part_is_cut(tmp_path, name):
+    source, target = [f"a{i}" for i in range(10)], [f"x{i} y" for i in range(10)]
+    if name == "a .tsv":
+        (tmp_path / "c.tsv").write_text("".join(f"{a}\t{b}\r\n" for a, b in zip(source, target, strict=True)))
+        path = tmp_path / "c.tsv"
+    else:
+        write(tmp_path, c_en="\n".join(source), c_de="\n".join(target) + "\n")
+        path = tmp_path / "c"
+    parts = load(source="files", pair="en-de", path=str(path), valid_fraction=0.2).corpus.parts
+    assert parts["train"].source == source[:8] and parts["valid"].target == target[8:] and "test" not in parts
+
+
+def test_learnt_pieces(tmp_path):
+    write(
+        tmp_path,
+        train_zh="我爱你\n你好\n" * 20,
+        train_en="I love you\nhello\n" * 20,
+        valid_zh="你爱我\n",
+        valid_en="you love me\n",
+    )
+    data = load(source="files", pair="zh-en", path=str(tmp_path), tokenizer="bpe", vocab_size=300)
+    line = data.parts["valid"].gather(np.arange(1))
+    assert data.text(line["targets"][0]) == "you love me"
+    assert data.source.decode(line["source"][0][:-1]) == "你爱我"
+
+
+@pytest.mark.parametrize(
+    "cfg, told",
+    [
+        ({"source": "wmt"}, "no parallel source 'wmt'"),
+        ({"source": "numbers", "pair": "en-de"}, "data.pair = 'en-de'"),
+        ({"source": "files"}, "data.path is not set"),
+        ({"source": "files", "path": "absent"}, "cannot read absent.en"),
+        ({"source": "files", "path": "short"}, "short.en has 2 lines and short.de 1"),
+        ({"source": "files", "path": "short", "pair": "en"}, "data.pair = 'en': two different endings"),
+        ({"source": "files", "path": "bad.tsv"}, "bad.tsv, line 2: 1 fields"),
+        ({"source": "files", "path": "latin"}, "latin.en is not UTF-8 (byte 0xe4 at 1)"),
+        ({"source": "files", "path": "one"}, "no line in valid"),
+        ({"source": "files", "path": "one", "valid_fraction": 1.0}, "valid_fraction = 1.0"),
+        ({"source": "files", "path": "long", "valid_fraction": 0.5, "length": 3}, "no line of train has 1 to 2 tokens"),
+        ({"source": "numbers", "pair": "digits-words", "tokenizer": "byte"}, "'byte' has no <bos> and <eos>"),
+        ({"source": "numbers", "pair": "digits-words", "length": 1}, "data.length = 1"),
+        ({"source": "numbers", "pair": "digits-words", "tokenizer": "bpe"}, "set data.vocab_size"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, monkeypatch, cfg, told):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, short_en="a\nb\n", short_de="x\n", one_en="a\n", one_de="x\n", bad_tsv="a\tx\nb\n")
+    write(tmp_path, long_en="a b c\nd\n", long_de="x y z\nw\n")
+    (tmp_path / "latin.en").write_bytes(b"a\xe4\n")
+    (tmp_path / "latin.de").write_bytes(b"a\n")
+    with pytest.raises(UserError) as caught:
+        load(**{"pair": "en-de"} | cfg)
+    assert told in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.data
+def test_multi30k_is_as_published(tmp_path, monkeypatch):
+    """Wu et al. 2021: 29,000 / 1,014 / 1,000, 9,708 joint types; README-baseline: reflen=12103, and fairseq's four marks."""
+    monkeypatch.setenv("ALMANAC_DATA", str(tmp_path))
+    data = load(source="multi30k_bpe", pair="en-de", length=64)
+    assert {name: len(part) for name, part in data.parts.items()} == {"train": 29_000, "valid": 1_014, "test": 1_000}
+    assert data.target.size == 9_708 + 4
+    test = data.corpus.parts["test"]
+    words = [data.corpus.words(line) for line in test.target]
+    assert bleu(words, words).reference_words == 12_103
+    raw = parallel_corpora.load(track(DEFAULTS | {"source": "multi30k", "pair": "en-de"})).parts["test"]
+    prepared = [data.corpus.prepare(line) for line in raw.source]
+    assert prepared == test.source  # raw English becomes the published pieces, all 1,000 lines
+    back = bleu([data.corpus.restore(line) for line in words], test.raw, "13a", lowercase=True)
+    assert back.value > 99.5
+
+
+@pytest.mark.data
+def test_news_titles():
+    cfg = track(DEFAULTS | {"source": "ag_news_titles", "pair": "description-title"})
+    parts = parallel_corpora.load(cfg).parts
+    assert {name: len(part) for name, part in parts.items()} == {"train": 9_000, "valid": 999, "test": 1_000}
+    assert parts["test"].target[0] == "Fears for T N pension after talks"

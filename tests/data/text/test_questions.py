@@ -1,0 +1,158 @@
+"""Sources of questions: what is checked, what is held out, and the generated fact sheets."""
+
+import gzip
+import hashlib
+import json
+
+import pytest
+
+from research.core.config import track
+from research.data import download
+from research.data.builders import squad
+from research.data.text import facts, questions
+from research.util.errors import UserError
+
+OPTIONS = {"path": None, "valid_fraction": None, "passages": None}
+
+
+def file(articles):
+    """{title: {passage: [(id, question, [(text, start)])]}} in SQuAD's form."""
+    data = [
+        {
+            "title": title,
+            "paragraphs": [
+                {
+                    "context": passage,
+                    "qas": [
+                        {"id": i, "question": q, "answers": [{"text": t, "answer_start": s} for t, s in answers]}
+                        for i, q, answers in rows
+                    ],
+                }
+                for passage, rows in passages.items()
+            ],
+        }
+        for title, passages in articles.items()
+    ]
+    return json.dumps({"data": data, "version": "1.1"})
+
+
+def numbered(count):
+    return {f"t{i}": {f"The number is {i}.": [(f"q{i}", " Which number? ", [(str(i), 14)])]} for i in range(count)}
+
+
+def load(path, **more):
+    return questions.load(track({**OPTIONS, "source": "files", "path": str(path), **more}))
+
+
+def test_files_are_split_by_document_whatever_their_order(tmp_path):
+    (tmp_path / "a.json").write_text(file(numbered(40)))
+    found = load(tmp_path / "a.json", valid_fraction=0.25)
+    assert (len(found.train), len(found.valid), found.test) == (30, 10, None)
+    assert not set(found.train.titles) & set(found.valid.titles)
+    backwards = dict(reversed(numbered(40).items()))
+    (tmp_path / "b.json").write_text(file(backwards))
+    assert set(load(tmp_path / "b.json", valid_fraction=0.25).valid.ids) == set(found.valid.ids)
+    for part in (found.train, found.valid):
+        for i in range(len(part)):
+            ((text, start),) = part.answers[i]
+            assert part.passages[part.where[i]][start : start + len(text)] == text == part.ids[i][1:]
+            assert part.asked[i] == "Which number?"
+
+
+P = "The cat sat."
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        (("q7", "Who?", [("sat.", 9)]), "question 'q7': its answer 'sat.' at character 9 is outside its passage of 12"),
+        (("q7", "Who?", [("The", -1)]), "question 'q7': its answer 'The' at character -1 is outside its passage of 12"),
+        (("q7", "Who?", [("cat", 0)]), "question 'q7': at character 0 of its passage stands 'The', not 'cat'"),
+        (("q7", " \n", [("cat", 4)]), "question 'q7' is empty"),
+        (("q7", "Who?", []), "question 'q7' has no answer"),
+        (("q7", "Who?", [(" ", 3)]), "question 'q7': its answer ' ' is empty"),
+    ],
+)
+def test_a_question_with_a_fault_is_named(tmp_path, row, told):
+    (tmp_path / "a.json").write_text(file({"t": {P: [("q6", "Who sat?", [("cat", 4)]), row]}}))
+    with pytest.raises(UserError) as caught:
+        load(tmp_path / "a.json")
+    assert told in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{", "cannot read"),
+        ('{"data": [{"paragraphs": [{"qas": [{}]}]}]}', "is not in SQuAD's form: KeyError"),
+        ("[1]", "is not in SQuAD's form"),
+    ],
+)
+def test_files_of_another_kind(tmp_path, text, told):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(UserError, match=told):
+        load(tmp_path / "a.json")
+    with pytest.raises(UserError, match="no source of questions 'squat'; did you mean 'squad'"):
+        questions.load(track({**OPTIONS, "source": "squat"}))
+
+
+def test_generated_parts_share_no_name_and_tell_no_fact_twice():
+    parts = {part: facts.passages(part, 60) for part in facts.PARTS}
+    assert facts.passages("valid", 60) == parts["valid"] != facts.passages("valid", 60, seed=1)
+    assert facts.passages("valid", 20) == parts["valid"][:20]
+    names = {}
+    for part, rows in parts.items():
+        # A product's name is the word before its kind, in every question.
+        names[part] = {q.question.split(" the ")[-1].split()[0] for _, _, asked in rows for q in asked}
+        told = [(q.question, q.answer) for _, _, asked in rows for q in asked]
+        assert len({question for question, _ in told}) == len(told)
+        for _, passage, asked in rows:
+            for q in asked:
+                assert passage[q.start : q.start + len(q.answer)] == q.answer
+    assert not names["train"] & names["valid"] and not names["train"] & names["test"]
+    found = questions.load(track({**OPTIONS, "source": "generated", "passages": 40}))
+    assert [len(part.passages) for part in (found.train, found.valid, found.test)] == [40, 20, 20]
+    with pytest.raises(UserError, match="data.passages = 3"):
+        questions.load(track({**OPTIONS, "source": "generated", "passages": 3}))
+
+
+@pytest.fixture
+def upstream(tmp_path, monkeypatch):
+    """Small files in the mirror, gzipped, and their checksums in the builder."""
+    monkeypatch.setenv("ALMANAC_MIRROR", str(tmp_path / "mirror"))
+    monkeypatch.setenv("ALMANAC_DATA", str(tmp_path / "data"))
+    (tmp_path / "mirror" / "squad").mkdir(parents=True)
+    texts = {
+        "TRAIN": file(numbered(30)),
+        "REBUILT": file(numbered(20)),
+        "DEV": file({"d": {P: [("q", "Who?", [("cat", 4)] * 3)]}}),
+    }
+    for name, text in texts.items():
+        raw, old = text.encode(), getattr(squad, name)
+        monkeypatch.setattr(squad, name, download.File(old.name, old.url, hashlib.sha256(raw).hexdigest(), len(raw)))
+        (tmp_path / "mirror" / "squad" / f"{old.name}.gz").write_bytes(gzip.compress(raw))
+    return tmp_path / "mirror" / "squad"
+
+
+def test_squad_says_which_training_file_it_read(upstream):
+    cfg = track({**OPTIONS, "source": "squad", "valid_fraction": 0.1})
+    published = questions.load(cfg)
+    assert (len(published.train), len(published.valid), len(published.test)) == (27, 3, 1)
+    assert "the published training file" in published.report[0]
+    assert published.test.answers == [(("cat", 4),) * 3]
+    (upstream / f"{squad.TRAIN.name}.gz").unlink()
+    rebuilt = questions.load(cfg)
+    assert (len(rebuilt.train), len(rebuilt.valid), len(rebuilt.test)) == (18, 2, 1)
+    assert "made-up ids" in rebuilt.report[0]
+
+
+@pytest.mark.data
+def test_real_squad(tmp_path, monkeypatch):
+    """Rajpurkar et al. 2016 and SQuAD's page: 87,599 and 10,570 questions; 18,896 and 2,067 passages."""
+    from research.data import tfds_records
+
+    monkeypatch.setenv("ALMANAC_DATA", str(tmp_path))
+    part = questions.collect(questions._squad_rows(tfds_records.load("squad", "validation")))
+    assert (len(part), len(part.passages), len(set(part.titles))) == (10_570, 2_067, 48)
+    assert part.asked[0] == "Which NFL team represented the AFC at Super Bowl 50?"
+    assert part.answers[0][0] == ("Denver Broncos", 177)
