@@ -22,7 +22,7 @@ from research.util.errors import UserError
 from research.util.escape import TEXT, visible
 from research.util.files import write_json
 from research.util.run_files import FINITE, Shape
-from tools import rundir
+from tools import arguments
 
 CHOSEN = Shape({"temperature": FINITE, "threshold": FINITE})  # of RUN/ask/*.json
 AROUND = 60  # characters shown on either side of an answer
@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
         "place and a confidence, or no answer. The first time it chooses the confidence's temperature and the least "
         "confidence to answer with, on the run's validation questions, and keeps them in RUN/ask.",
     )
-    rundir.add_run(parser)
+    arguments.add_run(parser)
     parser.add_argument("question", nargs="?", help="default: asked for, where this is a terminal")
     parser.add_argument("--documents", required=True, metavar="FOLDER", help="what to answer from")
     parser.add_argument("--retriever", default="bm25", metavar="bm25|RUN", help="what finds passages (default: bm25)")

@@ -13,8 +13,8 @@ from typing import Any
 
 from research.cluster import cpu
 from research.util.errors import UserError
+from tools.root import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 TITLES = {
     "ours": "Almanac",
     "eager": "PyTorch eager",

@@ -13,7 +13,7 @@ from research.cluster import membership, rendezvous
 from research.cluster.rendezvous import Lost, Meeting, Peer
 from research.core import config
 from research.util.errors import UserError
-from tools.doctor import Row
+from tools.doctor_rows import Row
 
 SHOWN = ("python", "jax", "jaxlib", "commit")
 

@@ -10,7 +10,7 @@ from research.run import checkpoint_files as files
 from research.run.checkpoint_files import Checkpoint
 from research.util import run_files
 from research.util.errors import UserError
-from tools.doctor import Row
+from tools.doctor_rows import Row
 
 
 def examine(workdir: str) -> Iterator[Row]:

@@ -6,14 +6,14 @@ import math
 
 from research.util.errors import UserError, nearest
 from research.util.escape import visible
-from tools import rundir
+from tools import arguments
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="almanac evaluate", description="Evaluates a run on its data, as its training did."
     )
-    rundir.add_run(parser)
+    arguments.add_run(parser)
     parser.add_argument("--split", help="default: valid, or the first that the experiment has")
     parser.add_argument("--json", action="store_true", help="one line: step, split and values in full precision")
     args = parser.parse_args(argv)

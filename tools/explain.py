@@ -15,7 +15,7 @@ from research.util import run_files
 from research.util.errors import UserError, nearest
 from research.util.escape import visible
 from research.util.files import write_bytes, write_text
-from tools import rundir
+from tools import arguments
 
 METHODS = ("attention", "gradient_x_input", "integrated_gradients")
 
@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="almanac explain", description="What a classifier of texts makes of each token: a page and a picture."
     )
-    rundir.add_run(parser)
+    arguments.add_run(parser)
     parser.add_argument("--text", help="the text to explain")
     parser.add_argument("--method", default="integrated_gradients", metavar="|".join(METHODS))
     parser.add_argument("--class", dest="called", metavar="NAME", help="explain this class (default: the likeliest)")

@@ -16,7 +16,7 @@ from research.run import reopen
 from research.util.errors import UserError
 from research.util.escape import visible
 from research.util.files import write_bytes, write_json
-from tools import rundir
+from tools import arguments
 
 
 def main(argv: list[str]) -> int:
@@ -25,7 +25,7 @@ def main(argv: list[str]) -> int:
         description="Writes a run's prediction function with its weights as one StableHLO file for cpu, cuda and tpu, or its "
         "weights as a folder that transformers loads; reads it back and compares.",
     )
-    rundir.add_run(parser)
+    arguments.add_run(parser)
     parser.add_argument("--to", choices=FORMS, default="stablehlo", help="default: stablehlo")
     parser.add_argument(
         "--out",

@@ -26,7 +26,6 @@ from research.util.errors import UserError, nearest
 from research.util.files import write_text
 from tools import rundir
 
-ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- ledger -->", "<!-- /ledger -->"
 COLUMNS = (
     "experiment",

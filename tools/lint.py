@@ -5,9 +5,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from tools.root import ROOT
 
 
 def main(argv: Sequence[str]) -> int:

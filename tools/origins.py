@@ -7,7 +7,6 @@ throws away, and jax_debug_infs the mask.
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +15,8 @@ import numpy as np
 from jax.extend import source_info_util
 from jax.extend.core import Literal
 
-ROOT = Path(__file__).resolve().parents[1]
+from tools.root import ROOT
+
 CALLS = (  # operations that are a function of their own: looked into
     *("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"),
     *("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"),

@@ -3,14 +3,14 @@
 import argparse
 
 from research.util.escape import json_line
-from tools import rundir
+from tools import arguments
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="almanac predict", description="Applies a run to files: one JSON object a line and file."
     )
-    rundir.add_run(parser)
+    arguments.add_run(parser)
     parser.add_argument("files", nargs="+", metavar="FILE")
     args = parser.parse_args(argv)
 

@@ -1,7 +1,5 @@
 """Read a run directory: its config, its logs and what the run says of itself, each checked (see research/util/run_files.py)."""
 
-import argparse
-import functools
 import json
 import re
 from collections.abc import Iterable
@@ -129,13 +127,6 @@ def differences(configs: Iterable[dict[str, Any]]) -> dict[str, list[Any]]:
     keys = dict.fromkeys(key for flat in flats for key in flat)
     table = {key: [flat.get(key, ABSENT) for flat in flats] for key in keys}
     return {key: values for key, values in table.items() if any(v != values[0] for v in values)}
-
-
-def add_run(parser: argparse.ArgumentParser) -> None:
-    """The arguments that name a run and one of its checkpoints."""
-    local = functools.partial(object_store.fetch, newest=False)
-    parser.add_argument("run", type=local, metavar="RUN", help="a run directory")
-    parser.add_argument("--checkpoint", default="best", metavar="best|last|STEP", help="default: best, else last")
 
 
 def in_order(paths: Iterable[Path]) -> list[Path]:

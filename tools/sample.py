@@ -8,14 +8,14 @@ from typing import Any
 from research.util import run_files
 from research.util.errors import UserError
 from research.util.escape import TEXT, visible
-from tools import rundir
+from tools import arguments
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="almanac sample", description="Generates from a run: text to the terminal, pictures to --out."
     )
-    rundir.add_run(parser)
+    arguments.add_run(parser)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="pictures: default RUN/samples/samples.png")
     text = parser.add_argument_group("text (default: the config's sample group)")

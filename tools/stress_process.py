@@ -16,8 +16,8 @@ import numpy as np
 
 from research.core.mesh import path_name
 from research.util.errors import UserError, nearest
+from tools.root import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 900.0  # seconds in which a process must say something, or end
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from research.util.errors import UserError
 from research.util.files import read_json, write_text
+from tools.root import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "tools" / "stress_results"
 BEGIN, END = "<!-- stress -->", "<!-- /stress -->"
 COLUMNS = ("what was done", "how often", "what failed", "measured")

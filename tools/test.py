@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from research.util.errors import UserError
+from tools.root import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 KINDS = {
     "slow": "those over thirty seconds",
     "gpu": "those that need a GPU",

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from tools import doctor
+from tools import doctor, doctor_machine
 
 
 def test_a_sound_machine_is_reported_sound(monkeypatch, tmp_path, capsys):
@@ -27,42 +27,42 @@ def test_a_fault_sets_the_status_and_has_a_remedy(monkeypatch, tmp_path, capsys)
 
 
 def test_old_python_and_missing_package_are_faults():
-    assert doctor.python_version((3, 10, 13)).remedy
-    assert not doctor.python_version((3, 11, 0)).remedy
-    assert doctor.package("no-such-distribution").remedy
-    assert not doctor.package("jax").remedy
+    assert doctor_machine.python_version((3, 10, 13)).remedy
+    assert not doctor_machine.python_version((3, 11, 0)).remedy
+    assert doctor_machine.package("no-such-distribution").remedy
+    assert not doctor_machine.package("jax").remedy
 
 
 def test_mirror_lists_its_data_sets(tmp_path):
-    assert "empty" in doctor.mirror(str(tmp_path)).remedy
+    assert "empty" in doctor_machine.mirror(str(tmp_path)).remedy
     (tmp_path / "mnist").mkdir()
     (tmp_path / "imdb").mkdir()
     (tmp_path / "README.md").touch()
-    row = doctor.mirror(str(tmp_path))
+    row = doctor_machine.mirror(str(tmp_path))
     assert row.value == f"{tmp_path}: imdb, mnist"
     assert not row.remedy
-    assert not doctor.mirror(None).remedy
+    assert not doctor_machine.mirror(None).remedy
 
 
 def test_memory_is_what_linux_calls_available(tmp_path):
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal: 4194304 kB\nMemFree: 1024 kB\nMemAvailable: 2097152 kB\n")
-    row = doctor.memory(meminfo)
+    row = doctor_machine.memory(meminfo)
     assert row.value == "2.0 GiB free of 4.0 GiB"
     assert not row.remedy
     meminfo.write_text("MemTotal: 4194304 kB\nMemAvailable: 524288 kB\n")
-    assert doctor.memory(meminfo).remedy
+    assert doctor_machine.memory(meminfo).remedy
 
 
 def test_a_folder_is_judged_by_where_it_would_be_made(tmp_path):
     cache = tmp_path / "a" / "b"
-    assert not doctor.folder("cache", cache).remedy
+    assert not doctor_machine.folder("cache", cache).remedy
     cache.mkdir(parents=True)
     (cache / "program").write_bytes(bytes(3 << 20))
-    assert doctor.folder("cache", cache).value == f"{cache} (3.0 MiB)"
-    assert doctor.folder("cache", cache / "program" / "below").remedy
+    assert doctor_machine.folder("cache", cache).value == f"{cache} (3.0 MiB)"
+    assert doctor_machine.folder("cache", cache / "program" / "below").remedy
 
 
 def test_wrong_numbers_are_noticed(monkeypatch):
     monkeypatch.setattr(jax, "grad", lambda loss: jnp.zeros_like)
-    assert "numbers are wrong" in doctor.compiled_step().remedy
+    assert "numbers are wrong" in doctor_machine.compiled_step().remedy
