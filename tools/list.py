@@ -9,11 +9,12 @@ from research.util.errors import UserError, nearest
 from research.util.escape import visible
 from research.util.run_files import COUNT, Shape, maybe
 from tools import ledger, rundir
+from tools.root import ROOT
 
 PARAMETERS = Shape({}, {"parameters": maybe(COUNT)})  # of run.json
 
 
-def lines(family: str | None = None, root=ledger.ROOT) -> list[str]:
+def lines(family: str | None = None, root=ROOT) -> list[str]:
     """A heading for each family and a line for each config, in aligned columns."""
     known = ledger.configs()
     families = {name.partition("/")[0] for name in known}

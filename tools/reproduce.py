@@ -12,6 +12,7 @@ from research.util.errors import UserError, nearest
 from research.util.escape import visible
 from research.util.files import write_bytes, write_json
 from tools import ledger, rundir
+from tools.root import ROOT
 
 Train = Callable[[str, list[str], Path], Any]
 
@@ -21,7 +22,7 @@ def reproduce(
     seeds: int | None = None,
     workdir: Path | None = None,
     train: Train | None = None,
-    root: Path = ledger.ROOT,
+    root: Path = ROOT,
     steps_per_launch: int | None = None,
 ) -> list[str]:
     """Train seeds 0, 1, ... of `name`, keep their logs, refresh the tables.

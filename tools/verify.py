@@ -8,11 +8,12 @@ from typing import Any
 from research.util.errors import UserError
 from research.util.escape import visible
 from tools import ledger, rundir, stress_table
+from tools.root import ROOT
 
 
 def problems(root: Path | None = None) -> list[str]:
     """One line for each thing in which tables, logs and configs disagree; empty when all agree."""
-    root, known = root or ledger.ROOT, ledger.configs()
+    root, known = root or ROOT, ledger.configs()
     try:
         stated, places = ledger.stated(known), list(ledger.blocks(root, known))
     except UserError as error:
@@ -91,9 +92,9 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     if args.write:
         known = ledger.configs()
-        families = {family for _, family in ledger.blocks(ledger.ROOT, known)}
-        for path in ledger.refresh(ledger.ROOT, known, families):
-            print(f"wrote {path.relative_to(ledger.ROOT)}")
+        families = {family for _, family in ledger.blocks(ROOT, known)}
+        for path in ledger.refresh(ROOT, known, families):
+            print(f"wrote {path.relative_to(ROOT)}")
     for text in (found := problems()):
         print(visible(text), file=sys.stderr)
     if not found:
