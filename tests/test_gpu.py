@@ -9,7 +9,7 @@ import pytest
 from research.core import config, mesh, state
 from research.run import reopen
 from research.run.checkpoint import Checkpoints
-from tools import train
+from tools.verbs import train
 
 pytestmark = pytest.mark.gpu
 FAMILIES = ("gan", "image_classification", "language_model")

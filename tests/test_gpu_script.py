@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from research.core import config
-from tools import ledger, reproduce
+from tools.results import ledger
+from tools.verbs import reproduce
 
 ROOT = Path(__file__).resolve().parents[1]
 CALL = 600  # seconds that one call on a lent machine may take

@@ -28,7 +28,7 @@ RANKS = {
 }
 OTHER_FRAMEWORKS = {"keras", "tensorflow", "torch", "torchvision", "transformers"}
 _TORCH = "peak torch torch_images torch_language torch_layers torch_models torch_step torch_transformers generate_torch"
-TWINS = {f"tools/bench_{name}.py" for name in _TORCH.split()}  # the benchmark's PyTorch
+TWINS = {f"tools/dev/bench/bench_{name}.py" for name in _TORCH.split()}  # the benchmark's PyTorch
 UNSAFE = {"_pickle", "cloudpickle", "dill", "joblib", "pickle", "shelve"}
 
 
@@ -108,7 +108,7 @@ def test_no_other_framework_no_pickle_no_exec():
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("research.run.run", "def f():\n    from tools import report\n"),
+        ("research.run.run", "def f():\n    from tools.verbs import report\n"),
         ("research.run.run", "from experiments.gan.train import build\n"),
         ("research.util.errors", "from research.core import config\n"),
         ("experiments.launch", "from experiments.gan import train\n"),
@@ -146,3 +146,9 @@ def test_training_needs_neither_tensorflow_nor_torch():
     assert done.returncode == 0, done.stderr
     assert "jax" in done.stdout.split()
     assert OTHER_FRAMEWORKS & set(done.stdout.split()) == set()
+
+
+def test_no_verb_needs_what_is_for_work_on_almanac():
+    others = [path for path in FILES if path.relative_to(ROOT).parts[:2] != ("tools", "dev")]
+    names = {path: [*imported(ast.parse(path.read_text("utf-8")), module_name(path))] for path in others}
+    assert [str(path) for path, found in names.items() if any(name.startswith("tools.dev") for name in found)] == []

@@ -1,4 +1,4 @@
-"""`almanac VERB ...`: hands over to `tools.VERB.main(argv)` (`tools.import_`), which returns an exit status.
+"""`almanac VERB ...`: hands over to `tools.verbs.VERB.main(argv)` (or `tools.dev`, `import_`), which returns an exit status.
 
 JAX, the models and Orbax take most of a second to import. A verb that computes nothing does not import them, and one that does
 imports them after it has read its command line, so that `--help` and a mistake are answered at once.
@@ -36,6 +36,7 @@ VERBS = {
     "test": "the test suite",
     "lint": "ruff and the type checker",
 }
+DEV = ("benchmark", "stress", "test", "lint")  # what works on Almanac itself
 EXIT = "exit status: 0 done, 1 a check failed, 2 a mistake to mend, 75 preempted, or a host lost (start again to go on)"
 
 
@@ -51,7 +52,8 @@ def main(argv: list[str] | None = None) -> int:
         print(visible(f"almanac: there is no verb {verb!r}{nearest(verb, VERBS)}"), file=sys.stderr)
         return 2
     cpu.tune()
-    module = f"tools.{verb}{'_' * keyword.iskeyword(verb)}"
+    room = "dev" if verb in DEV else "verbs"
+    module = f"tools.{room}.{verb}{'_' * keyword.iskeyword(verb)}"
     return guarded(lambda: importlib.import_module(module).main(rest) or 0)
 
 

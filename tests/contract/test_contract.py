@@ -21,7 +21,8 @@ from research.core.guard import Guard
 from research.interop import stablehlo
 from research.run import reopen
 from research.util.errors import UserError
-from tools import export, stress_kills, verify
+from tools.dev.stress_cases import stress_kills
+from tools.verbs import export, verify
 
 ROOT = Path(__file__).resolve().parents[2]
 FAMILIES = sorted(p.parent.name for p in (ROOT / "experiments").glob("*/train.py"))

@@ -17,8 +17,8 @@ import pytest
 from research.cluster import cpu, determinism
 from research.core import config, mesh, state
 from research.run import reopen
-from tools import replay
-from tools.train import trainer
+from tools.verbs import replay
+from tools.verbs.train import trainer
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 50
@@ -40,7 +40,7 @@ if "deterministic" in overrides:
     determinism.switch_on()
 import jax
 from research.core import config, mesh, state
-from tools import replay
+from tools.verbs import replay
 from research.run import reopen
 device.cache_report()
 device.use_compilation_cache()

@@ -27,7 +27,8 @@ from PIL import Image
 
 from research.core import config
 from research.util.errors import UserError
-from tools import cli, ledger
+from tools import cli
+from tools.results import ledger
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("experiments/*/README.md")])

@@ -14,7 +14,7 @@ import pytest
 from experiments import launch, options
 from research.core import config
 from research.util.errors import UserError
-from tools import train
+from tools.verbs import train
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT = 500

@@ -8,7 +8,7 @@ import pytest
 
 from research.core import config
 from research.util.errors import UserError
-from tools import train
+from tools.verbs import train
 
 FAMILIES = ("language_model/tiny", "language_model/tiny_lstm", "gan/tiny")
 

@@ -10,7 +10,7 @@ import pytest
 from research.core import config, state
 from research.data.text import facts
 from research.run import reopen
-from tools import train
+from tools.verbs import train
 
 
 def two_steps(name, folder, changes):

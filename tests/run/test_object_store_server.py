@@ -229,7 +229,7 @@ import os, signal, sys
 from pathlib import Path
 from research.run import lock, object_store
 sys.path.insert(0, {tests!r})
-from test_object_store import save
+from test_object_store_server import save
 lock.RENEWAL, lock.STILL = 0.5, 3.0
 left = int(sys.argv[1])
 def dying(name):

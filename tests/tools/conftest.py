@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import ledger
+from tools.results import ledger
 
 
 def jsonl(path: Path, rows: list[dict]) -> None:

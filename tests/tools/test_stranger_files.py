@@ -9,7 +9,8 @@ import pytest
 
 from research.run.metric_log import Records
 from research.util.errors import UserError
-from tools import ask, cli
+from tools import cli
+from tools.verbs import ask
 
 TINY = "language_model/tiny"
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 60
@@ -294,7 +295,7 @@ def test_pictures_are_not_written_out_of_the_run(run, tmp_path, monkeypatch, cap
         monkeypatch.setattr(
             "research.run.reopen.load", lambda *_: (Mock(**{"predictor.inputs": {"tokens": 1, "length": 1}}), None, 1)
         )
-        monkeypatch.setattr("tools.explain.explain", lambda *_: None)
+        monkeypatch.setattr("tools.verbs.explain.explain", lambda *_: None)
     assert cli.main([words[0], str(run), *words[1:]]) == 2
     assert "samples: a link that leads out of the run directory" in capsys.readouterr().err
     assert not list((tmp_path / "other").iterdir())

@@ -9,7 +9,8 @@ import pytest
 
 from research.util.errors import UserError
 from research.util.escape import visible
-from tools import cli, report
+from tools import cli
+from tools.verbs import report
 
 HOSTILE = {
     "script": '"><script>alert(1)</script>',

@@ -1,0 +1,64 @@
+"""Which tests `almanac test` chooses, and what they may reach."""
+
+import socket
+
+import pytest
+
+from research.util.errors import UserError
+from tools.dev import test as tool
+
+
+def test_selection():
+    assert tool.selection([], []) == "not slow and not gpu and not docs"
+    assert tool.selection([], ["data", "parity"]) == ("not slow and not gpu and not docs and not data and not parity")
+    assert tool.selection(["slow"], ["data"]) == "(slow) and not gpu and not docs and not data"
+    assert tool.selection(["data", "docs"], []) == "(data or docs) and not slow and not gpu"
+
+
+def test_data_without_a_mirror_fails_at_once(monkeypatch):
+    monkeypatch.delenv("ALMANAC_MIRROR", raising=False)
+    monkeypatch.setattr(pytest, "main", lambda args: pytest.fail("the tests were started"))
+    with pytest.raises(UserError, match="set ALMANAC_MIRROR"):
+        tool.main(["--data"])
+
+
+def test_arguments_reach_pytest(monkeypatch, capsys):
+    calls = []
+    monkeypatch.setattr(pytest, "main", lambda args: calls.append(args) or 3)
+    monkeypatch.delenv("ALMANAC_MIRROR", raising=False)
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    assert tool.main(["-k", "loss", "-n", "2", "--maxfail=1", f"{__file__}::test_selection"]) == 3
+    (args,) = calls
+    assert args[-2:] == ["--maxfail=1", f"{__file__}::test_selection"]
+    assert "--numprocesses=2" in args
+    assert args[args.index("-k") + 1] == "loss"
+    assert "not data" in args[args.index("-m") + 1]
+    assert "no data mirror" in capsys.readouterr().out
+    tool.main([])
+    assert calls[1][-1].endswith("tests")
+
+
+def test_eight_devices():
+    import jax
+
+    assert jax.device_count() == 8
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1", "example.org"])
+def test_other_machines_are_out_of_reach(host):
+    with pytest.raises(ConnectionError, match=f"may not use the network.*{host}"):
+        socket.create_connection((host, 80), timeout=1)
+    if not host.endswith("org"):
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family) as s, pytest.raises(ConnectionError, match=host):
+            s.connect_ex((host, 80))
+
+
+def test_loopback_and_local_sockets_are_in_reach(tmp_path, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        socket.create_connection(("localhost", server.getsockname()[1]), timeout=5).close()
+    monkeypatch.chdir(tmp_path)  # the path of a local socket must be short
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
+        server.bind("s")
+        server.listen()
+        client.connect("s")

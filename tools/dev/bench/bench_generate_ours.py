@@ -1,0 +1,70 @@
+"""Our side of `almanac benchmark generate`: cached greedy generation of a GPT that has just been initialised."""
+
+import json
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from research.cluster import cpu, device
+from research.core import mesh, state
+from research.generation import decoding
+from research.interop import huggingface
+from research.run import reopen
+from tools.dev.bench.bench_ours import about_device
+from tools.dev.bench.bench_steps import peak_rss
+
+
+class OurGenerator:
+    """`decoding.generate` of the experiment's model, as `almanac sample` calls it, without the text."""
+
+    def __init__(self, kind: str, folder: Path):
+        from research.core import config
+
+        cpu.tune()
+        device.choose(None)
+        device.use_compilation_cache()
+        self._folder = folder
+        case = json.loads((folder / "case.json").read_text())
+        cfg = config.load(case["config"], [*case["overrides"], *case["changes"]])
+        self._e = reopen.build(cfg.name, cfg)
+        self._data, self._model, _ = self._e.context
+        self._devices = mesh.make_mesh(dict.fromkeys(self._e.cfg.mesh, 1), jax.devices()[:1])
+        jax.set_mesh(self._devices)
+        self._params = state.create(self._e.init, self._e.tx, cfg.seed, self._devices).params
+
+    def export(self, batch: int, prompt: int, length: int) -> dict:
+        """Leaves the weights for transformers in FOLDER/weights, and `batch` prompts of the validation text."""
+        if prompt + length > self._model.max_length:
+            length = self._model.max_length - prompt
+        huggingface.write(self._folder / "weights", self._model, jax.device_get(self._params))
+        starts = np.arange(batch) * 997 % (len(self._data.valid) - prompt)
+        self._prompts = np.stack([self._data.valid[i : i + prompt] for i in starts]).astype(np.int32)
+        np.save(self._folder / "prompts.npy", self._prompts)
+        return {
+            "parameters": state.count(self._params),
+            "dtype": "float32",
+            "prompt": prompt,
+            "new": length,
+            **about_device(),
+        }
+
+    def _generate(self, batch: int, length: int) -> np.ndarray:
+        variables = {"params": self._params}
+        key = jax.random.key(0)
+        return np.asarray(
+            decoding.generate(self._model, variables, self._prompts[:batch], key, length=length, temperature=0.0)
+        )
+
+    def tokens(self, batch: int, length: int) -> dict:
+        """The new tokens of each row, and the seconds of the first call, which compiles."""
+        start = time.perf_counter()
+        rows = self._generate(batch, length)[:, self._prompts.shape[1] :]
+        return {"tokens": rows.tolist(), "first_s": time.perf_counter() - start}
+
+    def run(self, batch: int, length: int) -> dict:
+        """Seconds of one call."""
+        start = time.perf_counter()
+        self._generate(batch, length)
+        return {"s": time.perf_counter() - start, "rss": peak_rss()}

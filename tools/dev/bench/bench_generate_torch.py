@@ -1,0 +1,48 @@
+"""The side of Hugging Face's transformers in `almanac benchmark generate`. Imports no JAX."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM
+
+from tools.dev.bench.bench_steps import peak_rss
+from tools.dev.bench.bench_torch import device, use_tf32
+
+
+class TorchGenerator:
+    """`generate` of the exported weights, as installed: its own attention and cache, greedy, no early end."""
+
+    def __init__(self, kind: str, folder: Path):
+        case = json.loads((folder / "case.json").read_text())
+        torch.set_num_threads(case["threads"])
+        use_tf32()
+        self._device = device(case["platform"])
+        model: Any = AutoModelForCausalLM.from_pretrained(folder / "weights")
+        self._model = model.to(self._device).eval()
+        self._model.generation_config.eos_token_id = None
+        self._model.generation_config.pad_token_id = 0
+        self._prompts = torch.from_numpy(np.load(folder / "prompts.npy")).long().to(self._device)
+
+    @torch.inference_mode()
+    def _generate(self, batch: int, length: int) -> torch.Tensor:
+        prompts = self._prompts[:batch]
+        out = self._model.generate(
+            prompts, attention_mask=torch.ones_like(prompts), do_sample=False, max_new_tokens=length
+        )
+        return out[:, prompts.shape[1] :].cpu()  # waits for the device
+
+    def tokens(self, batch: int, length: int) -> dict:
+        """The new tokens of each row, and the seconds of the first call."""
+        start = time.perf_counter()
+        rows = self._generate(batch, length)
+        return {"tokens": rows.tolist(), "first_s": time.perf_counter() - start}
+
+    def run(self, batch: int, length: int) -> dict:
+        """Seconds of one call."""
+        start = time.perf_counter()
+        self._generate(batch, length)
+        return {"s": time.perf_counter() - start, "rss": peak_rss()}

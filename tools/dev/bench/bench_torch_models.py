@@ -1,0 +1,158 @@
+"""From a resolved config of ours to the PyTorch model that computes the same, with our weights. Imports no JAX.
+
+Written as is usual there: `scaled_dot_product_attention`, `nn.LSTM` of all layers, pictures with channels first, the loss
+in the model. Modules are named as ours are, so that one function carries the weights over.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from research.util.errors import UserError
+from tools.dev.bench.bench_torch_images import ConvNet, ResNet
+from tools.dev.bench.bench_torch_language import GPT, LSTM
+from tools.dev.bench.bench_torch_layers import ACTIVATIONS, Model
+from tools.dev.bench.bench_torch_transformers import BERT, Translator
+
+LESS = "; leave the comparison out with --against none"
+
+Weights = Mapping[str, np.ndarray]
+Allowed = Mapping[str, tuple]  # key of a config's group -> the values that PyTorch's model stands for
+
+CHANGES = ("crop", "flip", "erase", "mixup", "smoothing", "mean")
+AUGMENT: Allowed = {"std": (1.0,), **dict.fromkeys(CHANGES, (0.0,))}
+TEXT: Allowed = {"packing": (None, False), "carry": (None, False)}
+MLP = tuple(ACTIVATIONS)
+# Keys of a model that say nothing of a step's result: its memory, or the weights, which are copied anyway.
+FREE = ("name", "zero_init", "scan", "remat", "init_range", "forget_bias")
+DROPOUTS = ("embedding_dropout", "input_dropout", "recurrent_dropout", "output_dropout")
+
+
+def _gpt(weights: Weights, batch: Mapping) -> dict[str, Any]:
+    return {"vocab_size": len(weights["tokens/embedding"]), "max_length": len(weights["position/embedding"])}
+
+
+def _lstm(weights: Weights, batch: Mapping) -> dict[str, Any]:
+    return {"vocab_size": len(weights["tokens/embedding"])}
+
+
+def _bert(weights: Weights, batch: Mapping) -> dict[str, Any]:
+    table, places = weights["encoder/tokens/embedding"], weights["encoder/position/embedding"]
+    return {"vocab_size": len(table), "max_length": len(places)}
+
+
+def _translator(weights: Weights, batch: Mapping) -> dict[str, Any]:
+    return {"vocab_size": len(weights["tokens/embedding"]), "max_length": batch["tokens"].shape[1]}
+
+
+def _images(weights: Weights, batch: Mapping) -> dict[str, Any]:
+    return {"shape": batch["image"].shape[1:], "num_classes": len(weights["head/bias"])}
+
+
+# (family, model.name) -> the model, its sizes from the weights and a batch, what of `model` ours can do and it cannot
+MODELS: dict[tuple[str, str | None], tuple[type[Model], Callable, Allowed]] = {
+    ("language_model", None): (
+        GPT,
+        _gpt,
+        {"kv_heads": (None,), "positions": ("learned",), "norm": ("layernorm",), "tied": (True,), "mlp": MLP},
+    ),
+    ("language_model", "lstm"): (LSTM, _lstm, dict.fromkeys(DROPOUTS, (0.0,))),
+    ("bert", None): (BERT, _bert, {"mlp": MLP}),
+    ("translation", None): (
+        Translator,
+        _translator,
+        {
+            "shared": (True,), "tied": (True,), "positions": ("sinusoidal",), "pre_norm": (False,),
+            "final_bias": (False,), "mlp": MLP,
+        },
+    ),
+    ("image_classification", "convnet"): (ConvNet, _images, {"form": (None,)}),
+    ("image_classification", "resnet"): (ResNet, _images, {}),
+}  # fmt: skip
+RULES = ("adam", "adamw", "sgd", "momentum", "nesterov")
+OPTIM: Allowed = {"freeze": ("",), "accumulate": (1,), "ema": (0.0,), "name": RULES}
+
+
+def make(config: Mapping, batch: Mapping[str, np.ndarray], weights: Weights) -> Model:
+    """A resolved config, a batch, our parameters {path: array} -> the PyTorch model with these."""
+    given = {k: v for k, v in config["model"].items() if v is not None}
+    family, name = config["name"].split("/")[0], given.get("name")
+    if (family, name) not in MODELS:
+        raise UserError(f"model.name = {name!r} of {family} has no PyTorch twin{LESS}")
+    cls, sizes, allowed = MODELS[family, name]
+    _demand("optim", config["optim"], OPTIM)
+    _demand("model", given, allowed)
+    _demand("augment", config.get("augment", {}), AUGMENT)
+    _demand("data", config["data"], TEXT)
+    known = inspect.signature(cls).parameters
+    given = {k: v for k, v in given.items() if k not in FREE and (k in known or k not in allowed)}
+    if unknown := [k for k in given if k not in known]:
+        raise UserError(f"model.{unknown[0]} = {given[unknown[0]]!r} has no PyTorch twin{LESS}")
+    if "smoothing" in known:
+        given["smoothing"] = config["loss"]["smoothing"]
+    model = cls(**given, **sizes(weights, batch))
+    copy_weights(model, weights)
+    return model
+
+
+def _demand(group: str, values: Mapping, allowed: Allowed) -> None:
+    for key, choices in allowed.items():
+        value = values.get(key, choices[0])
+        each = value if isinstance(value, list | tuple) else [value]  # a number a channel
+        if any(one not in choices for one in each):
+            raise UserError(f"{group}.{key} = {value!r} has no PyTorch twin{LESS}")
+
+
+# ---- Weights
+
+# What we call a weight; a kernel, elsewhere.
+LEAVES: Any = {nn.Embedding: "embedding", nn.LayerNorm: "scale", nn.BatchNorm2d: "scale"}
+LSTM_LEAVES = {"weight_ih": "input/kernel", "bias_ih": "input/bias", "weight_hh": "recurrent_kernel"}
+
+
+def parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """(our path, parameter) of those that are trained: `h_0/attention/qkv/kernel`."""
+    for name, module in model.named_modules():
+        for leaf, parameter in module.named_parameters(recurse=False):
+            if not parameter.requires_grad:
+                continue
+            if isinstance(module, nn.LSTM):
+                kind, _, layer = leaf.rpartition("_l")
+                yield f"layer_{layer}/{LSTM_LEAVES[kind]}", parameter
+                continue
+            ours = LEAVES.get(type(module), "kernel") if leaf == "weight" else leaf
+            yield f"{name.replace('.', '/')}/{ours}".lstrip("/"), parameter
+
+
+def count(model: nn.Module) -> int:
+    return sum(parameter.numel() for _, parameter in parameters(model))
+
+
+def copy_weights(model: Model, weights: Weights) -> None:
+    """Our parameters into the PyTorch model; UserError where names or shapes differ."""
+    theirs = dict(parameters(model))
+    if odd := sorted(theirs.keys() ^ weights.keys()):
+        raise UserError(f"the PyTorch twin and our model differ in the parameter {odd[0]}{LESS}")
+    for path, parameter in theirs.items():
+        array = torch.tensor(_layout(model, path, weights[path]))
+        if array.shape != parameter.shape:
+            raise UserError(f"the PyTorch twin's {path} is {[*parameter.shape]}, ours {[*array.shape]}{LESS}")
+        with torch.no_grad():
+            parameter.copy_(array)
+
+
+def _layout(model: Any, path: str, ours: np.ndarray) -> np.ndarray:
+    joint = {"qkv": 3, "kv": 2}.get(path.split("/")[-2] if "/" in path else "")
+    if joint:  # ours by head, then q, k, v; theirs q, k, v, then by head
+        lead = ours.shape[:-1]
+        split = ours.reshape(*lead, model.heads, joint, -1)
+        ours = split.swapaxes(-3, -2).reshape(*lead, -1)
+    if path == "hidden/kernel":  # ours reads [Y, X, C], theirs [C, Y, X]
+        ours = ours.reshape(*model.grid, -1).transpose(2, 0, 1, 3).reshape(ours.shape)
+    if not path.endswith("kernel"):
+        return ours
+    return ours.transpose(3, 2, 0, 1) if ours.ndim == 4 else ours.T

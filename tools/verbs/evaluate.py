@@ -1,0 +1,42 @@
+"""`almanac evaluate RUN [--split valid] [--json]`"""
+
+import argparse
+import json
+import math
+
+from research.util.errors import UserError, nearest
+from research.util.escape import visible
+from tools.verbs import arguments
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="almanac evaluate", description="Evaluates a run on its data, as its training did."
+    )
+    arguments.add_run(parser)
+    parser.add_argument("--split", help="default: valid, or the first that the experiment has")
+    parser.add_argument("--json", action="store_true", help="one line: step, split and values in full precision")
+    args = parser.parse_args(argv)
+
+    import jax
+
+    from research.core import evaluation, mesh
+    from research.run import reopen
+
+    e, state, step = reopen.load(args.run, args.checkpoint)
+    splits = list(dict.fromkeys([*e.splits, *e.evals, *e.at_end]))
+    split = args.split or ("valid" if "valid" in splits else splits[0])
+    if split not in splits:
+        raise UserError(f"--split={split}: this experiment has no such split{nearest(split, splits)}")
+    devices = mesh.of(state.params)
+    with jax.set_mesh(devices):  # what was logged in training was computed so
+        found = evaluation.measure(e, state, split, args.run, devices)
+    if args.json:
+        values = {name: value if math.isfinite(value) else None for name, value in found.values.items()}
+        print(json.dumps({"step": step, "split": split, "values": values}))
+        return 0
+    count = f", {len(e.evals[split].source):,} examples of {split}" if split in e.evals else ""
+    print("\n".join([f"step {step:,}{count}", *map(visible, found.lines)]))
+    for name, value in found.values.items():
+        print(f"  {split}/{visible(name):<20} {value:.4f}")
+    return 0

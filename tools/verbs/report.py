@@ -1,0 +1,249 @@
+"""almanac report: one self-contained page for a run, or for several side by side.
+
+The page loads nothing and runs no script: styles, curves (SVG) and samples are in the file. What it shows comes from run
+directories, which may be a stranger's: every element is made by research/util/markup.py.
+"""
+
+import argparse
+import json
+import re
+import shlex
+from collections.abc import Sequence, Set
+from pathlib import Path
+from typing import Any
+
+from research.run import run_logs
+from research.run.run_logs import ABSENT, RunDir
+from research.util import markup, run_files
+from research.util.errors import UserError
+from research.util.escape import visible
+from research.util.files import write_bytes, write_errors, write_text
+from research.util.markup import Markup, tag
+from tools.results import curves as draw
+from tools.results import report_style
+
+LOWER = frozenset("loss nll perplexity ppl error errors mse rmse mae entropy bits wer cer fid ece kl".split())
+HIGHER = frozenset("accuracy acc bleu f1 em auc recall precision ndcg hit iou dice map ap elbo score r2".split())
+SAMPLES, CHARACTERS = 8, 6_000  # shown of each run; of each text
+NOTHING = Markup()
+
+
+def write(dirs: Sequence[str | Path], out: str | Path | None = None) -> Path:
+    """Write report.html and curves.png of these runs; returns the page's path.
+
+    They go to `out`; without it into the run's own directory, or for several runs into the
+    current one. The same runs give the same bytes. Raises UserError if a run cannot be read or `out` not be written.
+    """
+    runs = [run_logs.read(path) for path in dirs]
+    out = Path(out) if out else runs[0].path if len(runs) == 1 else Path()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise UserError(f"--out={out}: cannot make this folder: {e.strerror}") from None
+    page = out / "report.html"
+    picture, text = draw.png(runs), _page(runs)
+    with write_errors(out):
+        write_bytes(out / "curves.png", picture)
+        write_text(page, text)
+    return page
+
+
+def _page(runs: list[RunDir]) -> str:
+    names, alone = draw.labels(runs), len(runs) == 1
+    same = len({run.name for run in runs}) == 1
+    title = runs[0].name if same else ", ".join(dict.fromkeys(run.name for run in runs))
+    parts = [_head(runs, title), _curves(runs), _section("Numbers", _numbers(runs, names))]
+    if not alone:
+        parts.append(_section("What differs", _differences(runs, names)))
+    for run, name in zip(runs, names, strict=True):
+        if samples := _samples(run):
+            parts.append(_section("Samples" if alone else f"Samples of {name}", samples))
+    for run, name in zip(runs, names, strict=True):
+        parts.append(_section("Provenance" if alone else f"Provenance of {name}", _provenance(run)))
+    return markup.page(title, report_style.css(), tag("main", markup.join(*parts, by="\n")))
+
+
+def _section(title: str, content: Markup) -> Markup:
+    return tag("section", tag("h2", title), "\n", content)
+
+
+# ---- Parts of the page
+
+
+def _head(runs: list[RunDir], title: str) -> Markup:
+    family, _, name = title.rpartition("/") if title.count("/") == 1 else ("", "", title)
+    facts, figures = [f"{len(runs)} runs"], NOTHING
+    if len(runs) == 1:
+        run = runs[0]
+        last = max(points[-1][0] for points in run.series.values())
+        parameters = f"{run.parameters:,} parameters" if run.parameters else ""
+        facts = [parameters, f"{last:,} steps", run.devices, _time(run)]
+        chosen = [m for m in run.metrics() if not m.startswith("train/")][:4] or run.metrics()[:1]
+        each = [tag("div", tag("dt", m), tag("dd", draw.number(run.final(m)))) for m in chosen]
+        figures = tag("dl", *each, class_="figures")
+    said = dict.fromkeys(line for run in runs for line in run.said.get("lines", []))
+    return tag(
+        "header",
+        tag("h1", tag("small", family) if family else NOTHING, name),
+        tag("p", " · ".join(filter(None, facts))),
+        figures,
+        tag("ul", *(tag("li", _noted(line)) for line in said)) if said else NOTHING,
+    )
+
+
+def _noted(line: str) -> Markup:
+    """`label  words`, two spaces apart as the terminal shows them, with the label set off."""
+    label, _, words = line.partition("  ")
+    return markup.join(tag("i", label), " ", words.strip()) if words else markup.join(line)
+
+
+def _time(run: RunDir) -> str:
+    from tools.results.ledger import duration
+
+    return "" if run.seconds is None else duration(run.seconds)
+
+
+def _curves(runs: list[RunDir]) -> Markup:
+    keys = []
+    for label, hue, split in draw.key(runs):
+        line = tag("i", class_=split if split in draw.DASHES else None, style=f"--hue: var(--{draw.variable(hue)})")
+        keys.append(tag("li", line, label))
+    main, *small = draw.panels(runs)
+    return tag(
+        "figure",
+        tag("ul", *keys, class_="key"),
+        tag("div", draw.svg(runs, main, wide=True), class_="wide"),
+        tag("div", draw.svg(runs, main, wide=False), class_="narrow"),
+        tag("div", *(tag("div", draw.svg(runs, name, wide=False)) for name in small), class_="multiples"),
+    )
+
+
+def best(metric: str, points: list[tuple[int, float]]) -> tuple[int, float] | None:
+    """(step, value) of a metric's best; None on test data, or where better has no known side."""
+    split, _, name = metric.partition("/")
+    numbers = [point for point in points if point[1] == point[1]]
+    words = set(re.split("[^a-z0-9]+", name.lower()))
+    lower = words & LOWER
+    if split.startswith("test") or not numbers or not (lower or words & HIGHER):
+        return None
+    return (min if lower else max)(numbers, key=lambda point: point[1])
+
+
+def _numbers(runs: list[RunDir], names: list[str]) -> Markup:
+    rows = []
+    for metric in dict.fromkeys(m for run in runs for m in run.metrics()):
+        having = [(run, name) for run, name in zip(runs, names, strict=True) if metric in run.metrics()]
+        for i, (run, name) in enumerate(having):
+            top = best(metric, run.series.get(metric, []))
+            baselines = run.said.get("baselines", {}).get(metric, {})
+            rows.append(
+                [
+                    metric if i == 0 else "",
+                    name,
+                    draw.number(run.final(metric)),
+                    draw.number(top[1]) if top else "",
+                    f"{top[0]:,}" if top else "",
+                    ", ".join(f"{k} {draw.tidy(f'{v:.4g}')}" for k, v in baselines.items()),
+                ]
+            )
+    columns = ["metric", "run", "final", "best", "at step", "baselines"]
+    drop = {1} if len(runs) == 1 else set()
+    drop |= {5} if not any(row[5] for row in rows) else set()
+    keep = [i for i in range(6) if i not in drop]
+    return _table(
+        [columns[i] for i in keep],
+        [[row[i] for i in keep] for row in rows],
+        {keep.index(i) for i in (2, 3, 4)},
+    )
+
+
+def _differences(runs: list[RunDir], names: list[str]) -> Markup:
+    found = run_logs.differences(run.config for run in runs)
+    if not found:
+        return tag("p", "Nothing: the configs are the same.")
+    return _table(["key", *names], [[key, *map(_value, values)] for key, values in found.items()])
+
+
+def _table(head: list[str], rows: list[list[str]], numeric: Set[int] = frozenset()) -> Markup:
+    def line(cells: list[str], kind: str) -> Markup:
+        return tag("tr", *(tag(kind, cell, class_="n" if i in numeric else None) for i, cell in enumerate(cells)))
+
+    body = tag("tbody", markup.join(*(line(row, "td") for row in rows), by="\n"))
+    return tag("div", tag("table", tag("thead", line(head, "th")), "\n", body), class_="scroll")
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _samples(run: RunDir) -> Markup:
+    folder = run_files.inside(run.path, "samples")
+    files = run_logs.in_order(f for f in folder.glob("*") if f.suffix in (".txt", ".png"))
+    parts = [_sample(run, file) for file in reversed(files[-SAMPLES:])]
+    if len(files) > SAMPLES:
+        parts.append(tag("p", f"{len(files) - SAMPLES} earlier ones lie in the run directory."))
+    return markup.join(*parts, by="\n")
+
+
+def _sample(run: RunDir, file: Path) -> Markup:
+    """A sample's text or picture; in its place why it cannot be read, such as a link that leads out of the run."""
+    try:
+        data = run_files.read_bytes(run_files.inside(run.path, f"samples/{file.name}"))
+    except UserError as e:
+        content = tag("p", str(e))
+    else:
+        content = markup.image(data, file.name) if file.suffix == ".png" else _text(data)
+    return tag("figure", tag("figcaption", file.name), content, class_="sample")
+
+
+def _text(data: bytes) -> Markup:
+    text = data.decode("utf-8", errors="replace")
+    more = "\n…" if len(text) > CHARACTERS else ""
+    return tag("pre", text[:CHARACTERS].strip("\n"), more)
+
+
+def _provenance(run: RunDir) -> Markup:
+    versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
+    facts = {"commit": run.commit, "devices": run.devices, "versions": versions}
+    listed = markup.join(*(markup.join(tag("dt", k), tag("dd", v)) for k, v in facts.items() if v))
+    flat = run_logs.flatten(run.config)
+    config = _table(["key", "value"], [[key, _value(value)] for key, value in flat.items()])
+    return markup.join(
+        tag("dl", listed, class_="facts"),
+        tag("pre", command(run), class_="command"),
+        tag("details", tag("summary", f"Config, {len(flat)} values"), config),
+        by="\n",
+    )
+
+
+def command(run: RunDir) -> str:
+    """What trains this run again: its commit, and its config by name with what was overridden, each quoted for a shell."""
+    from research.core import config
+
+    try:
+        named = config.plain(config.from_module(run.name))
+    except UserError:  # renamed since; the commit still has it
+        named = run.config
+    changed = run_logs.differences([named, run.config]).items()
+    overrides = [shlex.quote(f"--config.{key}={_value(now)}") for key, (_, now) in changed if now != ABSENT]
+    train = " ".join(["./almanac train", shlex.quote(run.name), *overrides])
+    clean = run.commit.removesuffix("+")
+    dirty = "  # and changes that were not committed" if clean != run.commit else ""
+    is_commit = re.fullmatch("[0-9a-f]+", clean)  # anything else might be an option of git's
+    return f"git checkout {clean}{dirty}\n{train}" if is_commit else train
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="almanac report",
+        description=("Write report.html (self-contained) and curves.png for one run, or several compared."),
+    )
+    parser.add_argument("dirs", nargs="+", metavar="DIR", help="run directories")
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        help="where to; default: the run's directory, or for several runs the current one",
+    )
+    args = parser.parse_args(argv)
+    print(visible(write(args.dirs, args.out)))
+    return 0
