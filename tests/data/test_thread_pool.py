@@ -172,7 +172,8 @@ def test_a_reader_that_leaves_early_has_no_further_batches_made():
 
 
 SLOW = """
-import os, sys, time
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
 from research.data import thread_pool
 def slow(i):
     time.sleep(0.01)
@@ -208,6 +209,9 @@ def test_an_interrupt_ends_the_process(name):
     ) as process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(getattr(signal, name))
-        _, said = process.communicate(timeout=60)
+        try:
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode in (-getattr(signal, name), 130)
     assert "cannot schedule" not in said
