@@ -91,7 +91,9 @@ def build(cfg: Any) -> Experiment:
         rules=mesh.resolve(cfg.rules, bert.SHARDING),
         sharding=bert.SHARDING,
         ema=cfg.optim.ema,
-        context=data,
+        model=model,
+        data=data,
+        tokenizer=data.tokenizer,
     )
 
 
@@ -100,9 +102,9 @@ def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
     e = build(cfg)
     with Run(e.cfg, workdir, **how) as run:
         state = run.start(e)
-        for line in e.context.report:
+        for line in e.data.report:
             run.note(line)
-        run.baseline("valid/mlm_loss", {"unigram": e.context.unigram}, "nats/token")
+        run.baseline("valid/mlm_loss", {"unigram": e.data.unigram}, "nats/token")
 
         for _, batch in run.steps(e.train):
             state, metrics = e.train_step(state, batch)
@@ -200,7 +202,7 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 
 def draw(e: Experiment, state: Any, file: Path, rows: int = 4) -> None:
     """Writes the first rows to validate on as the model reads them, and of each masked token the truth and what it says."""
-    tokenizer, batch = e.context.tokenizer, e.evals["valid"].source.gather(np.arange(min(rows, len(e.context.valid))))
+    tokenizer, batch = e.data.tokenizer, e.evals["valid"].source.gather(np.arange(min(rows, len(e.data.valid))))
     outputs = jax.device_get(jax.jit(e.predictor.fn)(state.variables, {k: batch[k] for k in e.predictor.inputs}))
     lines = []
     for row, count in enumerate(batch["target_mask"].sum(-1).astype(int)):

@@ -70,7 +70,8 @@ def build(cfg: Any) -> Experiment:
         rules=mesh.resolve(cfg.rules, RULES),
         sharding=RULES,
         ema=cfg.optim.ema,
-        context=judge,
+        data=judge,
+        sample=sample,
     )
 
 
@@ -79,7 +80,7 @@ def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
     e = build(cfg)
     with Run(e.cfg, workdir, **how) as run:
         state = run.start(e)
-        for line in e.context.report:
+        for line in e.data.report:
             run.note(line)
 
         for _, batch in run.steps(e.train):
@@ -209,7 +210,7 @@ def predict(generator: Any, variables: Any, inputs: Any) -> dict:
 def sample(e: Experiment, state: Any, key: jax.Array, out: Path) -> Iterator[str]:
     """Writes a picture of samples drawn with `key` to `out` and tells where."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    e.context.draw(state, out, key)
+    e.data.draw(state, out, key)
     yield str(out)
 
 

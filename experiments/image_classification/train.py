@@ -64,7 +64,8 @@ def build(cfg: Any) -> Experiment:
         rules=mesh.resolve(cfg.rules, rules),
         sharding=rules,
         ema=cfg.optim.ema,
-        context=data,
+        model=model,
+        data=data,
     )
 
 
@@ -73,11 +74,11 @@ def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
     e = build(cfg)
     with Run(e.cfg, workdir, **how) as run:
         state = run.start(e)
-        for line in e.context.report:
+        for line in e.data.report:
             run.note(line)
         run.baseline(
             f"{next(iter(e.evals))}/accuracy",
-            {"most frequent class": labelled.most_frequent(e.context.valid or e.context.test)},
+            {"most frequent class": labelled.most_frequent(e.data.valid or e.data.test)},
         )
 
         for _, batch in run.steps(e.train):

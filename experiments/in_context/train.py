@@ -54,7 +54,8 @@ def build(cfg: Any) -> Experiment:
         rules=mesh.resolve(cfg.rules, SHARDING),
         sharding=SHARDING,
         ema=cfg.optim.ema,
-        context=known,
+        model=model,
+        data=known,
     )
 
 
@@ -67,7 +68,7 @@ def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
     with Run(e.cfg, workdir, **how) as run:
         state = run.start(e)
         # Not least squares: where there are as many noisy examples as dimensions its expected error is infinite.
-        known = {name: float(np.mean(errors)) for name, errors in e.context.items() if name != "least squares"}
+        known = {name: float(np.mean(errors)) for name, errors in e.data.items() if name != "least squares"}
         run.baseline("valid/error", known)
 
         for _, batch in run.steps(e.train):
@@ -134,7 +135,7 @@ def write(e: Experiment, state: Any, file: Path) -> None:
     sweep = e.evals["valid"]
     rows = [jax.device_get(e.eval_step(state, sweep.batch(i))) for i in range(len(sweep))]
     sums = [[sum(float(row[_after(i)][j]) for row in rows) for j in (0, 1)] for i in range(e.cfg.data.points)]
-    curves = {"transformer": np.array([s / w for s, w in sums]), **e.context}
+    curves = {"transformer": np.array([s / w for s, w in sums]), **e.data}
     if file.suffix == ".json":
         rounded = {name: [float(f"{v:.6g}") for v in curve] for name, curve in curves.items()}
         write_json(file, rounded)

@@ -26,10 +26,10 @@ EITHER = (
 
 
 def sample(
-    e: Experiment, state: Any, key: jax.Array, out: Path | None = None, *, prompt: str | None = None,
+    options: Mapping[str, Any], e: Experiment, state: Any, key: jax.Array, out: Path | None = None, *, prompt: str | None = None,
     stop: Sequence[str] = (), **given: Any,
 ) -> Iterator[str]:  # fmt: skip
-    """Text continued from `prompt` as `cfg.sample` says (keywords change its keys), in pieces as they come.
+    """Text continued from `prompt` as `options`, the keys of `cfg.sample`, say (keywords change them), in pieces as they come.
 
     It ends before the first of the texts `stop`. `out` is for pictures, and not used. Further keywords:
 
@@ -41,14 +41,16 @@ def sample(
     draft, ahead          (experiment, state) of a smaller model that drafts `ahead` (4) tokens at a time
     """
     del out
-    data, model, how = e.context
+    data, model = e.data, e.model
     asked = {k: given.pop(k, None) for k in OPTIONS}
     _consistent({**asked, "prompt": prompt})
     if asked["beam"] is not None and given.keys() - {"length"}:
         raise UserError(f"--{min(given.keys() - {'length'}).replace('_', '-')} is for drawing, --beam draws nothing")
-    how = {k: v for k, v in {**how, **given}.items() if k != "prompt"}
+    how = {k: v for k, v in {**options, **given}.items() if k != "prompt"}
     length = how.pop("length")
-    prompt, stop, lead = _prompt(e, prompt, asked, length, list(stop))
+    prompt, stop, lead = _prompt(
+        e, options["prompt"] if prompt is None else prompt, prompt is None, asked, length, list(stop)
+    )
     tokens = data.tokenizer.encode(prompt)
     if not len(tokens):
         raise UserError(f"prompt {prompt!r} has no token in this vocabulary")
@@ -85,16 +87,18 @@ def _consistent(given: Mapping[str, Any]) -> None:
             raise UserError(f"{flag(a)} and {flag(b)}: one or the other")
 
 
-def _prompt(e: Experiment, prompt: str | None, asked: Mapping, length: int, stop: list[str]) -> tuple[str, list, str]:
+def _prompt(
+    e: Experiment, prompt: str, is_default: bool, asked: Mapping, length: int, stop: list[str]
+) -> tuple[str, list, str]:
     """-> the text to go on from, where to stop, and what stands between it and its continuation."""
-    data, model, how = e.context
+    data, model = e.data, e.model
     if asked["chat"]:
         template = chat.CHATML if asked["chat_template"] is None else _read(asked["chat_template"])
         rendered = chat.render(chat.load(asked["chat"]), template, add_generation_prompt=True)
         return rendered.text, stop + ([chat.END] if template == chat.CHATML else []), ""
     if not asked["few_shot"]:
-        return how["prompt"] if prompt is None else prompt, stop, ""
-    if prompt is None:
+        return prompt, stop, ""
+    if is_default:
         raise UserError("--few-shot needs --prompt, the input whose output is wanted")
     examples = fewshot.load(asked["few_shot"])
     made = fewshot.prompt(
@@ -129,10 +133,9 @@ def _read(path: str | Path) -> str:
 
 
 def _draft(e: Experiment, other: Experiment, state: Any) -> tuple[Any, Any]:
-    data, model, _ = other.context
-    if data.tokenizer.to_json() != e.context[0].tokenizer.to_json():
+    if other.tokenizer.to_json() != e.tokenizer.to_json():
         raise UserError("--draft has another vocabulary: its tokens must be the model's own")
-    return model, state.variables
+    return other.model, state.variables
 
 
 def _reported(columns: Generator[np.ndarray, None, speculative.Drafted]) -> Iterator[np.ndarray]:
@@ -143,7 +146,7 @@ def _reported(columns: Generator[np.ndarray, None, speculative.Drafted]) -> Iter
 
 def _choose(e: Experiment, state: Any, context: np.ndarray, choices: Sequence[str]) -> Iterator[str]:
     """A line a choice, the likeliest first: its log-likelihood in nats, and its share among them."""
-    data, model, _ = e.context
+    data, model = e.data, e.model
     told = scoring.log_likelihoods(
         model,
         state.variables,

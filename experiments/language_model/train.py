@@ -74,7 +74,10 @@ def build(cfg: Any) -> Experiment:
         rules=rules,
         sharding=sharding,
         ema=cfg.optim.ema,
-        context=(data, model, {**cfg.sample, "prompt": _prompt(data, cfg.sample.prompt)}),
+        model=model,
+        data=data,
+        tokenizer=data.tokenizer,
+        sample=partial(sample, {**cfg.sample, "prompt": _prompt(data, cfg.sample.prompt)}),
     )
 
 
@@ -121,7 +124,7 @@ def init(model: Any, rows: int, key: jax.Array) -> dict:
 def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
     """Trains to `cfg.num_steps`, or goes on there. Returns the final TrainState."""
     e = build(cfg)
-    data, *_ = e.context
+    data = e.data
     with Run(e.cfg, workdir, **how) as run:
         state = run.start(e)
         for line in data.report:
@@ -144,7 +147,7 @@ def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
 
 def draw(e: Experiment, state: Any, file: Path) -> None:
     """Writes the text that `cfg.sample` asks for, the same for the same parameters."""
-    write_text(file, "".join(sample(e, state, jax.random.key(e.cfg.seed))))
+    write_text(file, "".join(e.sample(e, state, jax.random.key(e.cfg.seed))))
 
 
 def _prompt(data: language_modelling.Text, prompt: str) -> str:

@@ -64,14 +64,17 @@ def build(cfg: Any) -> Experiment:
         rules=mesh.resolve(cfg.rules, SHARDING[cfg.model.name]),
         sharding=SHARDING[cfg.model.name],
         ema=cfg.optim.ema,
-        context=(data, reader),
+        model=model,
+        data=data,
+        tokenizer=layout.tokenizer,
+        ask=reader,
     )
 
 
 def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
     """Trains to `cfg.num_steps`, or goes on there. Returns the final TrainState."""
     e = build(cfg)
-    data, _ = e.context
+    data = e.data
     with Run(e.cfg, workdir, **how) as run:
         state = run.start(e)
         for line in [*data.report, _windows_line(e.train.source)]:

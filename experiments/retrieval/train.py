@@ -66,14 +66,17 @@ def build(cfg: Any) -> Experiment:
         rules=mesh.resolve(cfg.rules, SHARDING[cfg.model.name]),
         sharding=SHARDING[cfg.model.name],
         ema=cfg.optim.ema,
-        context=(data, retriever),
+        model=model,
+        data=data,
+        tokenizer=tokenizer,
+        ask=retriever,
     )
 
 
 def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
     """Trains to `cfg.num_steps`, or goes on there. Returns the final TrainState."""
     e = build(cfg)
-    data, _ = e.context
+    data = e.data
     with Run(e.cfg, workdir, **how) as run:
         state = run.start(e)
         for line in data.report:

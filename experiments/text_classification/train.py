@@ -88,14 +88,16 @@ def build(cfg: Any) -> Experiment:
         rules=mesh.resolve(cfg.rules, rules),
         sharding=rules,
         ema=cfg.optim.ema,
-        context=(data, model),
+        model=model,
+        data=data,
+        tokenizer=data.encoder.tokenizer,
     )
 
 
 def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
     """Trains to `cfg.num_steps`, or goes on there. Returns the final TrainState."""
     e = build(cfg)
-    data, _ = e.context
+    data = e.data
     with Run(e.cfg, workdir, **how) as run:
         state = run.start(e)
         for line in data.report:
@@ -132,7 +134,7 @@ def report(e: Experiment, run: Run, state: Any) -> None:
     """Scores and pictures of every split under samples/, with a threshold chosen on validation."""
     found = {split: scored(e, state, sweep) for split, sweep in e.evals.items()}
     title = f"{e.cfg.name or run.dir.name}, step {int(state.step):,}"
-    classifier_report.write(run.sample, found, e.context[0].classes, title, e.cfg.threshold)
+    classifier_report.write(run.sample, found, e.data.classes, title, e.cfg.threshold)
 
 
 def scored(e: Experiment, state: Any, batches: Any) -> tuple[np.ndarray, np.ndarray]:

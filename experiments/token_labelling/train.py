@@ -58,7 +58,9 @@ def build(cfg: Any) -> Experiment:
         rules=mesh.resolve(cfg.rules, bert.SHARDING),
         sharding=bert.SHARDING,
         ema=cfg.optim.ema,
-        context=data,
+        model=model,
+        data=data,
+        tokenizer=data.rows.tokenizer,
     )
 
 
@@ -67,9 +69,9 @@ def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
     e = build(cfg)
     with Run(e.cfg, workdir, **how) as run:
         state = run.start(e)
-        for line in e.context.report:
+        for line in e.data.report:
             run.note(line)
-        for metric, values in e.context.baselines.items():
+        for metric, values in e.data.baselines.items():
             run.baseline(f"valid/{metric}", values)
 
         for _, batch in run.steps(e.train):

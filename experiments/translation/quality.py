@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.translation import final
+from research.core.experiment import Evaluated
 from research.core.step import cast
 from research.data.buckets import Bucketed
 from research.data.text.parallel import Parallel
@@ -43,7 +45,8 @@ class Said(NamedTuple):
 
 
 class Quality:
-    """`quality(state, split)`: {name: value}, the scores of `cfg.scores`, by the beam of `cfg.translate`.
+    """The evaluator: the scores of `cfg.scores`. Of "valid" by the likeliest token each time; of the splits that are measured at
+    the end by the beam of `cfg.translate`, with the mean of the run's last checkpoints.
 
     `bleu` is of words as the data parts them where it is tokenised (tokenizer "word"), else of text by sacreBLEU's 13a;
     `bleu_raw`, where the data is tokenised and its lines are at hand as they were written, of text against those, by 13a in
@@ -52,6 +55,7 @@ class Quality:
 
     def __init__(self, model: Transformer, data: Parallel, cfg: Any, sweeps: Mapping[str, Bucketed]):
         self._data, self._sweeps, self._width, self._names = data, sweeps, cfg.translate.beam, cfg.scores
+        self._cfg = cfg
         self._tokenize = "none" if cfg.data.tokenizer == "word" else "13a"
         if unknown := [name for name in self._names if name not in SCORES]:
             raise UserError(f"scores: there is none called {unknown[0]!r}{nearest(unknown[0], SCORES)}")
@@ -65,8 +69,15 @@ class Quality:
         self.translate = partial(fn, width=self._width, length=model.max_length)
         self._fn = jax.jit(fn, static_argnames=("width", "length"))
 
-    def __call__(self, state: Any, split: str) -> dict[str, float]:
-        return self.say(state, split).scores
+    def __call__(self, state: Any, split: str, folder: Path) -> Evaluated:
+        if split == "valid":
+            said = self.say(state, "valid", width=1)
+            return Evaluated(said.scores, {"greedy.txt": said.write})
+        part = final.PARTS[split]
+        averaged, line = final.averaged(folder, state, int(state.step), self._cfg)
+        said = self.say(averaged, part)
+        files = {f"{part}.txt": said.write, f"{part}.hypotheses": said.write_all}
+        return Evaluated(said.scores, files, [line, f"{part:<8} scores: {said.signature}"])
 
     def say(self, state: Any, split: str, width: int | None = None) -> Said:
         """Every line of a split; `width` of the beam, None: that of the config."""

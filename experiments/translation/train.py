@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from experiments import launch
 from experiments.translation import final, quality
 from research.core import mesh, optim
 from research.core.config import track
-from research.core.experiment import Evaluated, Experiment, Predictor
+from research.core.experiment import Experiment, Predictor
 from research.core.metrics import Pairs
 from research.core.step import make_eval_step, make_train_step, options, streams
 from research.data.buckets import Bucketed, Ragged, bounds
@@ -51,7 +51,7 @@ def build(cfg: Any) -> Experiment:
         train_step=make_train_step(partial(loss, model, cfg.loss.smoothing), tx, **options(cfg)),
         eval_step=make_eval_step(partial(logits, model), measure, cfg.dtype),
         split_metrics=perplexity,
-        evaluator=partial(evaluate, judge, cfg),
+        evaluator=judge,
         measured=("valid",),
         at_end=[split for split, part in final.PARTS.items() if part in evals],
         predictor=Predictor(
@@ -64,14 +64,17 @@ def build(cfg: Any) -> Experiment:
         rules=mesh.resolve(cfg.rules, transformer.SHARDING),
         sharding=transformer.SHARDING,
         ema=cfg.optim.ema,
-        context=(data, judge),
+        model=model,
+        data=data,
+        tokenizer=data.source if data.source is data.target else None,
+        sample=sample,
     )
 
 
 def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
     """Trains to `cfg.num_steps`, or goes on there. Returns the final TrainState."""
     e = build(cfg)
-    data, judge = e.context
+    data, judge = e.data, cast(quality.Quality, e.evaluator)
     with Run(e.cfg, workdir, **how) as run:
         state = run.start(e)
         for line in [*data.report, *e.train.report]:
@@ -140,20 +143,6 @@ def perplexity(values: dict[str, float]) -> dict[str, float]:
     return {**values, "perplexity": math.exp(min(values["loss"], 700))}
 
 
-def evaluate(judge: quality.Quality, cfg: Any, state: Any, split: str, folder: Path) -> Evaluated:
-    """The scores of the translations: of "valid" by the likeliest token each time; of the other splits by beam search with the
-    mean of the run's last checkpoints.
-    """
-    if split == "valid":
-        said = judge.say(state, "valid", width=1)
-        return Evaluated(said.scores, {"greedy.txt": said.write})
-    part = final.PARTS[split]
-    averaged, line = final.averaged(folder, state, int(state.step), cfg)
-    said = judge.say(averaged, part)
-    files = {f"{part}.txt": said.write, f"{part}.hypotheses": said.write_all}
-    return Evaluated(said.scores, files, [line, f"{part:<8} scores: {said.signature}"])
-
-
 def encode(data: parallel.Parallel, file: str | Path) -> dict:
     """A UTF-8 file -> a row for each of its lines that is not empty."""
     try:
@@ -179,7 +168,7 @@ def sample(
 ) -> Iterator[str]:
     """What the lines of `prompt` become, by beam search; without one, the first line of the validation part."""
     del key, out  # nothing is drawn
-    data, _ = e.context
+    data = e.data
     rows = _rows(data, prompt) if prompt is not None else data.encode(data.corpus.parts["valid"].source[:1])
     yield "\n".join(decode(data, jax.device_get(jax.jit(e.predictor.fn)(state.variables, rows)))["lines"])
 

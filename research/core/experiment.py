@@ -61,7 +61,13 @@ class Experiment:
     sharding: Mapping[str, Sequence] = dataclasses.field(default_factory=dict)  # the model's named sets of rules
     ema: float = 0.0
     initial: Callable | None = None  # (fresh state, run) -> a state with parameters from elsewhere, told by run.note
-    context: Any = None  # what the family's own tools need: tokeniser, class names
+    model: Any = None  # the Linen module; None for several networks
+    data: Any = None  # what the family's data loader returned: its report, baselines, classes
+    tokenizer: Any = None  # of text models with one vocabulary, for export and drafts
+    sample: Callable | None = (
+        None  # (experiment, state, key, out, **options) -> pieces of text; None: it does not generate
+    )
+    ask: Any = None  # of a reader or a retriever: the object that `almanac ask` calls
 
     @property
     def splits(self) -> list[str]:

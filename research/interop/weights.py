@@ -24,7 +24,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from research.core.experiment import Experiment
 from research.core.mesh import path_name
 from research.core.state import TrainState
 from research.data.tokenizers import Tokenizer
@@ -100,11 +99,6 @@ def initial(cfg: Mapping[str, Any], model: Any, *tokenizers: Tokenizer) -> Initi
         except re.error as e:
             raise UserError(f"init.{key} = {pattern!r} is no regular expression: {e}") from None
     return Initial(model, weights, into, fresh, resize, tokenizers)
-
-
-def module(e: Experiment) -> Any:
-    """The Linen module of an experiment's parameters, as its family has told `initial`; None for several networks."""
-    return e.initial.model if isinstance(e.initial, Initial) else None
 
 
 class Source(NamedTuple):

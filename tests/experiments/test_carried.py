@@ -49,7 +49,7 @@ def test_the_state_is_carried_and_reset(small):
     """After k batches of an epoch it is what one long reading of them leaves; a new epoch begins with none."""
     still = ["optim.peak_lr=0", *(f"model.{name}=0" for name in family.recurrent_lm.DROPOUTS)]
     e = family.build(load(*small, *still))
-    _, model, _ = e.context
+    model = e.model
     per_epoch = e.train.epoch // 8
     assert per_epoch == 12
     for steps, first in ((3, 0), (per_epoch, 0), (per_epoch + 2, per_epoch)):
@@ -64,7 +64,7 @@ def test_the_state_is_carried_and_reset(small):
 def test_a_sweep_is_one_reading_of_the_text(small):
     """At one row the loss is that of a single pass over the whole text; a second sweep starts anew."""
     e = family.build(load(*small, "data.eval_batch_size=1", "data.length=7"))
-    data, model, _ = e.context
+    data, model = e.data, e.model
     now = state.create(e.init, e.tx, 0, mesh.make_mesh({"data": 1}, jax.devices()[:1]))
     logits = model.apply({"params": now.params}, jnp.asarray(data.valid[None, :-1], jnp.int32))
     logp = jax.nn.log_softmax(logits[0])[np.arange(len(data.valid) - 1), data.valid[1:]]

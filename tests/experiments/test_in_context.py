@@ -37,9 +37,9 @@ def test_the_worst_ratio_is_past_d():
 
 
 def test_the_others_are_measured_without_the_noise(tiny):
-    assert list(tiny.context) == ["least squares", "ridge", "averaging", "3 nearest", "always 0"]
-    assert all(errors.shape == (8,) for errors in tiny.context.values())
-    assert tiny.context["ridge"][7] < 0.02 < tiny.context["averaging"][7]  # noise 0.1: its square is 0.01
+    assert list(tiny.data) == ["least squares", "ridge", "averaging", "3 nearest", "always 0"]
+    assert all(errors.shape == (8,) for errors in tiny.data.values())
+    assert tiny.data["ridge"][7] < 0.02 < tiny.data["averaging"][7]  # noise 0.1: its square is 0.01
 
 
 def test_the_curve_is_written(tiny, tmp_path):

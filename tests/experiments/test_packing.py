@@ -22,7 +22,7 @@ def experiment(tmp_path, *overrides):
 
 def test_the_loss_is_that_of_the_documents_one_by_one(tmp_path):
     e = experiment(tmp_path, "data.batch_size=2", "model.dropout=0.0", "model.num_layers=1")
-    data, model, _ = e.context
+    data, model = e.data, e.model
     params = e.init(jax.random.key(0))["params"]
     loss = jax.jit(lambda batch: family.loss(model, params, {}, batch, jax.random.key(1))[1][0]["loss"])
     documents = list(packed.encode(data.corpus.train, data.tokenizer))
@@ -35,7 +35,7 @@ def test_the_loss_is_that_of_the_documents_one_by_one(tmp_path):
 
 def test_it_trains_and_tells_how_it_packed(tmp_path):
     e = experiment(tmp_path)
-    assert [line.split(":")[0] for line in e.context[0].report if line.startswith("packing")] == [
+    assert [line.split(":")[0] for line in e.data.report if line.startswith("packing")] == [
         "packing  train",
         "packing  valid",
     ]

@@ -63,7 +63,7 @@ def test_bert_base_uncased(tmp_path):
     (tmp_path / "text.jsonl").write_text("\n".join(rows))
     text = [f"data.path={tmp_path / 'text.jsonl'}", "data.tokenizer=bpe", "data.vocab_size=280"]
     e = reopen.build("bert/base_uncased", config.load("bert/base_uncased", text))
-    V = e.context.tokenizer.size
+    V = e.data.tokenizer.size
     # Published with 30,522 pieces: 110,106,428 with both heads. A piece is a row of the table and a bias.
     assert parameters("bert/base_uncased", text) == 110_106_428 - (30_522 - V) * (768 + 1)
     small = ["data.length=32", "data.batch_size=32", "data.eval_batch_size=8", "data.predictions=5"]
@@ -80,7 +80,7 @@ def test_wmt14_en_de(tmp_path):
         (tmp_path / f"{part}.de").write_text("".join(f"die Zahl {n}.\n" for n in numbers))
     text = [f"data.path={tmp_path}", "data.vocab_size=280"]
     e = reopen.build("translation/wmt14_en_de", config.load("translation/wmt14_en_de", text))
-    V = e.context[0].target.size
+    V = e.data.target.size
     # 6 (4 D^2 + 2 D F) and 6 (8 D^2 + 2 D F) weights with their biases and norms; one embedding.
     D, F = 512, 2048
     encoder, decoder = (n * D * D + n * D + 2 * D * F + F + D + (n // 2 + 2) * D for n in (4, 8))

@@ -111,7 +111,7 @@ def test_bad_arguments(said, given, words):
 
 def test_a_draft_of_other_tokens(model, said, tmp_path):
     e, state = model
-    other = SimpleNamespace(context=(SimpleNamespace(tokenizer=SimpleNamespace(to_json=lambda: "{}")), *e.context[1:]))
+    other = SimpleNamespace(tokenizer=SimpleNamespace(to_json=lambda: "{}"), model=e.model)
     with pytest.raises(UserError, match="--draft has another vocabulary"):
         said(draft=(other, state))
     with pytest.raises(UserError, match="ahead=0"):

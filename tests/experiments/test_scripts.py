@@ -28,7 +28,7 @@ def test_from_a_file_to_a_sample(tmp_path, tokenizer, size):
     ]  # fmt: skip
     cfg = config.load("language_model/tiny", changes)
     e = family.build(cfg)
-    data, *_ = e.context
+    data = e.data
     assert data.tokenizer.decode(np.concatenate([data.train, data.valid])) == text
     tokens = e.train.batch(0)["tokens"]
     assert tokens.max() < data.tokenizer.size and data.tokenizer.decode(tokens[0]).strip("\ufffd") in text

@@ -41,7 +41,7 @@ def test_the_end_is_scored_once_on_the_mean_of_the_last_checkpoints(trained):
     assert got.keys() == six.keys()
     for name, x in got.items():
         np.testing.assert_allclose(x, (six[name].astype(np.float64) + nine[name]) / 2, rtol=1e-6, atol=1e-9)
-    scores = e.context[1](mean, "test")
+    scores = e.evaluator.say(mean, "test").scores
     assert rows[-1]["values"] == pytest.approx(scores)
     lines = (trained / "samples" / "step_00000009_test.hypotheses").read_text().split("\n")
     assert len(lines) == 501 and "tok:none" in (trained / "samples" / "step_00000009_test.txt").read_text()
@@ -57,7 +57,7 @@ def _flat(params):
 def test_one_line_is_translated_as_in_its_part(trained):
     """The batch, its bucket's length and the room for the answer change nothing of what a line becomes."""
     e, state, _ = reopen.load(trained, "last")
-    data, judge = e.context
+    data, judge = e.data, e.evaluator
     said = judge.say(state, "valid")
     alone = jax.jit(e.predictor.fn)(state.variables, data.encode(said.sources[:3]))
     most = min(len(line.split()) for line in said.hypotheses[:3])
@@ -73,7 +73,7 @@ def test_the_lead_that_a_summary_has_to_beat(tmp_path):
         (tmp_path / f"valid.{end}").write_text((tmp_path / f"train.{end}").read_text())
     data = ("source=files", f"path={tmp_path}", "pair=en-de", "tokenizer=word", "length=8", "buckets=1", "tokens=64")
     cfg = config.load("translation/tiny", [*(f"data.{key}" for key in data), "scores=('rouge',)"])
-    found = reopen.build("translation/tiny", cfg).context[1].lead("valid")
+    found = reopen.build("translation/tiny", cfg).evaluator.lead("valid")
     assert found["rougeL"] == pytest.approx(100 * (4 / 5 + 2 / 7) / 2)
 
 

@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
     passages, skipped = documents.load(args.documents)
     e, state, step = _loaded(args.run, args.checkpoint, "question_answering")
     search, name = _search(args.retriever)
-    _, reader = e.context
+    reader = e.ask
     of = {"step": step, "retriever": name, "passages": count, "accuracy": reader.accuracy}
     chosen = _calibration(Path(args.run), of, e, state.variables, search)
     for line in skipped:
@@ -83,7 +83,7 @@ def _search(retriever: str) -> tuple[answering.Search, str]:
     if retriever == "bm25":
         return lambda passages: BM25(passages).scores, "bm25"
     e, state, step = _loaded(retriever, "best", "retrieval")
-    _, encoders = e.context
+    encoders = e.ask
 
     def search(passages: Sequence[str]):
         told = encoders.embed(state.variables, "passages", list(passages))
@@ -97,7 +97,7 @@ def _calibration(run: Path, of: dict[str, Any], e: Any, variables: Any, search: 
     path = run_files.inside(run, f"ask/{hashlib.sha256(json.dumps(of).encode()).hexdigest()[:12]}.json")
     if path.is_file():
         return run_files.read_object(path, CHOSEN)
-    data, reader = e.context
+    data, reader = e.data, e.ask
     print(f"choosing temperature and threshold on validation questions, once: {visible(path)}", file=sys.stderr)
     parts = {k: answering.measure(reader, variables, v, search, of["passages"]) for k, v in data.parts.items()}
     chosen = {"of": of, **answering.calibrate(reader, parts.pop("valid"), parts)}

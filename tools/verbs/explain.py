@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from research.interop import weights
 from research.interpret import attention, attributions, pages
 from research.run import reopen
 from research.util import run_files
@@ -69,7 +68,7 @@ def main(argv: list[str]) -> int:
 
 def explain(e: Any, state: Any, text: str, method: str, called: str | None = None, steps: int = 64) -> Explained:
     """A text as the run reads it -> the scores of its tokens by `method`, for the class `called`, by default the likeliest."""
-    data = e.context[0]
+    data = e.data
     if not text.strip():
         raise UserError("--text is empty: there is nothing to explain")
     ids, words = data.encoder.words(text)
@@ -103,7 +102,7 @@ def explain(e: Any, state: Any, text: str, method: str, called: str | None = Non
 
 def _attention(e: Any, state: Any, inputs: dict, words: list[str], facts: list[str]) -> Explained:
     """Pooling's weights; else, of self-attention, what the token that the class is read from looks at in the last layer."""
-    model = weights.module(e)
+    model = e.model
     layers = attention.maps(model, state.variables, *inputs.values())
     if not layers:
         _, found = attention.pooled(lambda: e.predictor.fn(state.variables, inputs))
@@ -135,7 +134,7 @@ def _agreement(e: Any, state: Any, split: str) -> int:
     print(
         f"{split}: Kendall's tau of attention and gradient, mean ± sd over {known.sum():,} texts of two tokens or more"
     )
-    for name, rows in _rows(e.context[0].classes, classes):
+    for name, rows in _rows(e.data.classes, classes):
         if (values := tau[known & rows]).size:
             print(f"  {visible(name):<24} {values.mean():7.3f} ± {values.std():.3f}  ({values.size:,})")
     return 0

@@ -9,8 +9,7 @@ import numpy as np
 
 from research.core.experiment import Experiment
 from research.core.state import TrainState
-from research.data.tokenizers import Tokenizer
-from research.interop import huggingface, stablehlo, weights
+from research.interop import huggingface, stablehlo
 from research.interop.hf.tokenizer import can_write
 from research.run import reopen
 from research.util.errors import UserError
@@ -38,24 +37,14 @@ def main(argv: list[str]) -> int:
 
 def to_huggingface(args: argparse.Namespace, e: Experiment, state: TrainState, step: int) -> int:
     """A folder of config.json, model.safetensors and, where there can be one, tokenizer.json."""
-    out, tokenizer = args.out or Path(args.run) / "huggingface", _tokenizer(e)
-    name = huggingface.write(out, weights.module(e), state.variables["params"], tokenizer)
+    out, tokenizer = args.out or Path(args.run) / "huggingface", e.tokenizer
+    name = huggingface.write(out, e.model, state.variables["params"], tokenizer)
     print(f"{visible(out)}  {name}, step {step:,}; read back, equal to the bit")
     if tokenizer is not None and not can_write(tokenizer):
         print(
             f"no tokenizer.json: Hugging Face's have no {json.loads(tokenizer.to_json())['name']!r}; it takes token ids"
         )
     return 0
-
-
-def _tokenizer(e: Experiment) -> Tokenizer | None:
-    """What a family of texts keeps in its context: a `tokenizer`, or one that is both `source` and `target`."""
-    for part in (e.context, *(e.context if isinstance(e.context, tuple) else ())):
-        if hasattr(part, "tokenizer"):
-            return part.tokenizer
-        if (both := getattr(part, "source", None)) is not None and both is getattr(part, "target", None):
-            return both
-    return None
 
 
 def to_stablehlo(args: argparse.Namespace, e: Experiment, state: TrainState, step: int) -> int:

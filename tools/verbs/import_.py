@@ -12,6 +12,7 @@ from typing import Any
 from experiments import options
 from research.cluster import device
 from research.core import config
+from research.core.experiment import Experiment
 from research.interop import huggingface
 from research.interop.huggingface import Source
 from research.run import reopen
@@ -47,10 +48,10 @@ def main(argv: list[str]) -> int:
     with huggingface.new_folder(out) as made:
         cfg = configure(source, name, made, changes)
         with contextlib.redirect_stdout(said):
-            begin(cfg, made)
+            e = begin(cfg, made)
         _settle(made, out)
     print(f"{visible(said.getvalue().replace(str(made), str(out)), keep=TEXT)}\nNext:")
-    sample = ["sample"] if hasattr(reopen.family(name), "sample") else []
+    sample = ["sample"] if e.sample else []
     for words in (*sample, "evaluate", "export", f"train {out}/config.json --workdir"):
         print(visible(f"  almanac {words} {out}"))
     return 0
@@ -95,8 +96,8 @@ def _tokenizer(source: Source, made: Path) -> dict[str, Any]:
     return {"tokenizer": str(made / TOKENIZER), "vocab_size": rows}
 
 
-def begin(cfg: Any, folder: Path) -> None:
-    """A run directory with the checkpoint of step 0."""
+def begin(cfg: Any, folder: Path) -> Experiment:
+    """A run directory with the checkpoint of step 0; its experiment."""
     e = reopen.build(cfg.name, cfg)
     with Run(e.cfg, folder) as run:
         state = run.start(e, trains=False)
@@ -104,6 +105,7 @@ def begin(cfg: Any, folder: Path) -> None:
         for _ in run.steps(e.train):
             pass
         run.finish(run.save(state))
+    return e
 
 
 def _settle(made: Path, out: Path) -> None:

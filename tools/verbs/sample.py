@@ -44,14 +44,13 @@ def main(argv: list[str]) -> int:
 
     run = Path(args.pop("run"))
     e, state, _ = reopen.load(run, args.pop("checkpoint"))
-    family = reopen.family(e.cfg.name)
-    if not hasattr(family, "sample"):
+    if e.sample is None:
         raise UserError(f"{e.cfg.name} does not generate; try `almanac predict {run} FILE`")
     key, out = jax.random.key(args.pop("seed")), args.pop("out")
-    given = _given(args, family.sample, e.cfg.name)
+    given = _given(args, e.sample, e.cfg.name)
     if "draft" in given:
         given["draft"] = reopen.load(given["draft"])[:2]
-    for piece in family.sample(e, state, key, out or run_files.inside(run, "samples") / "samples.png", **given):
+    for piece in e.sample(e, state, key, out or run_files.inside(run, "samples") / "samples.png", **given):
         print(visible(piece, keep=TEXT), end="", flush=True)
     print()
     return 0

@@ -109,7 +109,7 @@ def _next_steps(folder: Path, name: str) -> None:
         newest = run_files.inside(here, f"samples/{samples[-1].name}")
         text = run_files.read_bytes(newest).decode("utf-8", errors="replace").strip()
         print(f"\n{visible(newest)}\n{visible(text, keep=TEXT)}")
-    verb = "sample" if name.startswith(("language_model", "gan")) else "evaluate"
+    verb = "sample" if any((here / "samples").glob("*_sample*")) else "evaluate"
     shown = name if name in config.names() else f"{folder}/config.json"
     almanac = "./almanac" if Path("almanac").is_file() else "almanac"
     print(f"\nNext:\n  {almanac} {verb} {visible(folder)}\n  {almanac} show {visible(shown)}\n  {almanac} list")

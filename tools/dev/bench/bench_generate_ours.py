@@ -29,7 +29,7 @@ class OurGenerator:
         case = json.loads((folder / "case.json").read_text())
         cfg = config.load(case["config"], [*case["overrides"], *case["changes"]])
         self._e = reopen.build(cfg.name, cfg)
-        self._data, self._model, _ = self._e.context
+        self._data, self._model = self._e.data, self._e.model
         self._devices = mesh.make_mesh(dict.fromkeys(self._e.cfg.mesh, 1), jax.devices()[:1])
         jax.set_mesh(self._devices)
         self._params = state.create(self._e.init, self._e.tx, cfg.seed, self._devices).params
