@@ -86,6 +86,7 @@ def build(cfg: Any) -> Experiment:
             },
             partial(encode, data.tokenizer, cfg.data.length),
             partial(decode, data.tokenizer),
+            user_files.read,
             limits=[f"t <= {cfg.data.length}"],
         ),
         rules=mesh.resolve(cfg.rules, bert.SHARDING),
@@ -162,11 +163,11 @@ def fill(model: bert.BertForPretraining, variables: Any, inputs: Any) -> dict:
     return {**outputs, "tokens": inputs["tokens"], "segments": inputs["segments"]}
 
 
-def encode(tokenizer: tokenizers.Tokenizer, length: int, file: str | Path) -> dict:
-    """A UTF-8 file, a text with [MASK]s or two texts with a [SEP] between -> i32[1, T]."""
-    whole = user_files.read(file).strip()
+def encode(tokenizer: tokenizers.Tokenizer, length: int, value: str) -> dict:
+    """A text with [MASK]s, or two texts with a [SEP] between -> i32[1, T]."""
+    whole = value.strip()
     if MASK not in whole and SEP not in whole:
-        raise UserError(f"{file} has no {MASK} to fill in, and no {SEP} between two texts")
+        raise UserError(f"the text has no {MASK} to fill in, and no {SEP} between two texts")
     special, tokens, segments = tokenizer.special, [tokenizer.special["cls"]], [0]
     for segment, part in enumerate(whole.split(SEP, 1)):
         # A piece that begins a word has the space before it, where pieces have spaces at all.
@@ -175,7 +176,7 @@ def encode(tokenizer: tokenizers.Tokenizer, length: int, file: str | Path) -> di
         tokens += [*found, special["sep"]]
         segments += [segment] * (len(found) + 1)
     if len(tokens) > length:
-        raise UserError(f"{file} has {len(tokens)} tokens, more than the {length} of data.length; shorten it")
+        raise UserError(f"the text has {len(tokens)} tokens, more than the {length} of data.length; shorten it")
     row = {"tokens": np.array([tokens], np.int32), "segments": np.array([segments], np.int32)}
     return {**row, "token_mask": np.ones(row["tokens"].shape, np.float32)}
 

@@ -66,7 +66,9 @@ def build(cfg: Any) -> Experiment:
         eval_step=None,
         evaluator=judge,
         measured=("quality",),
-        predictor=Predictor(fn, {"z": (("b", cfg.model.latent), "float32")}, partial(encode, cfg.model.latent), decode),
+        predictor=Predictor(
+            fn, {"z": (("b", cfg.model.latent), "float32")}, partial(encode, cfg.model.latent), decode, read
+        ),
         rules=mesh.resolve(cfg.rules, RULES),
         sharding=RULES,
         ema=cfg.optim.ema,
@@ -214,14 +216,19 @@ def sample(e: Experiment, state: Any, key: jax.Array, out: Path) -> Iterator[str
     yield str(out)
 
 
-def encode(latent: int, file: str | Path) -> dict:
-    """A .npy file of a latent vector f32[Z] -> f32[1, Z]."""
+def read(file: Path) -> np.ndarray:
+    """A .npy file of a latent vector -> f32[Z]."""
     try:
-        z = np.load(file, allow_pickle=False).astype(np.float32).reshape(-1)
+        return np.load(file, allow_pickle=False).astype(np.float32)
     except (OSError, ValueError) as e:
         raise UserError(f"cannot read {file} as a .npy latent vector: {e}") from None
+
+
+def encode(latent: int, value: Any) -> dict:
+    """A latent vector f32[Z] -> f32[1, Z]."""
+    z = np.asarray(value, np.float32).reshape(-1)
     if z.size != latent:
-        raise UserError(f"{file} holds {z.size} numbers; the generator takes {latent}")
+        raise UserError(f"{z.size} numbers; the generator takes {latent}")
     return {"z": z[None]}
 
 

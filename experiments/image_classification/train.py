@@ -59,7 +59,11 @@ def build(cfg: Any) -> Experiment:
         train_step=make_train_step(partial(loss, model, augment.make(changes, len(data.classes))), tx, **options(cfg)),
         eval_step=make_eval_step(predictor, measure, cfg.dtype),
         predictor=Predictor(
-            predictor, {"image": (("b", *data.shape), "float32")}, partial(encode, data), partial(decode, data)
+            predictor,
+            {"image": (("b", *data.shape), "float32")},
+            partial(encode, data),
+            partial(decode, data),
+            partial(labelled.read, shape=data.shape),
         ),
         rules=mesh.resolve(cfg.rules, rules),
         sharding=rules,
@@ -112,9 +116,9 @@ def measure(outputs: Any, batch: Any) -> Pairs:
     return cross_entropy(outputs["logits"], batch["label"], batch["mask"])[1]
 
 
-def encode(data: labelled.Images, file: str | Path) -> dict:
-    """An image file -> f32[1, Y, X, C] in 0..1, in the size of the training pictures."""
-    return {"image": labelled.read(Path(file), data.shape)[None]}
+def encode(data: labelled.Images, value: Any) -> dict:
+    """A PIL image, u8 or f32[Y, X, C] in 0..1 -> f32[1, Y, X, C] in 0..1, in the size of the training pictures."""
+    return {"image": labelled.picture(value, data.shape)[None]}
 
 
 def decode(data: labelled.Images, outputs: Any) -> dict:

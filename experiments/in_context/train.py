@@ -50,7 +50,9 @@ def build(cfg: Any) -> Experiment:
         train_step=make_train_step(partial(loss, model), tx, **options(cfg)),
         eval_step=make_eval_step(partial(predict, model), measure, cfg.dtype),
         split_metrics=partial(compare, known["least squares"], data),
-        predictor=Predictor(partial(predict, model), shapes, partial(encode, cfg), decode, [f"n <= {data.points}"]),
+        predictor=Predictor(
+            partial(predict, model), shapes, partial(encode, cfg), decode, read, [f"n <= {data.points}"]
+        ),
         rules=mesh.resolve(cfg.rules, SHARDING),
         sharding=SHARDING,
         ema=cfg.optim.ema,
@@ -143,17 +145,22 @@ def write(e: Experiment, state: Any, file: Path) -> None:
         figure.draw(curves, e.cfg.data.dims, file)
 
 
-def encode(cfg: Any, file: str | Path) -> dict:
-    """A CSV of examples, d numbers and y a line, y left empty on the last -> x f32[1, n, d], y f32[1, n]."""
+def read(file: Path) -> np.ndarray:
+    """A CSV of examples, d numbers and y a line, y left empty on the last -> f32[n, d + 1]."""
     try:
-        table = np.genfromtxt(file, delimiter=",", dtype=np.float32, ndmin=2)
+        return np.genfromtxt(file, delimiter=",", dtype=np.float32, ndmin=2)
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {file} as a CSV: {' '.join(str(error).split())}") from None
+
+
+def encode(cfg: Any, value: Any) -> dict:
+    """Examples f32[n, d + 1], each d numbers and y, the last y NaN -> x f32[1, n, d], y f32[1, n]."""
+    table = np.asarray(value, np.float32)
     d, n = cfg.data.dims, cfg.data.points
-    if table.shape[1] != d + 1 or not 1 <= len(table) <= n:
-        raise UserError(f"{file} is {len(table)} x {table.shape[1]}: want 1 to {n} lines of {d} numbers and y")
+    if table.ndim != 2 or table.shape[1] != d + 1 or not 1 <= len(table) <= n:
+        raise UserError(f"the table is {' x '.join(map(str, table.shape))}: want 1 to {n} lines of {d} numbers and y")
     if np.isnan(table[:-1]).any() or np.isnan(table[-1, :-1]).any():
-        raise UserError(f"{file}: a number is missing; only the last line's y may be")
+        raise UserError("a number is missing; only the last line's y may be")
     return {"x": table[None, :, :-1], "y": np.nan_to_num(table[None, :, -1])}
 
 

@@ -16,6 +16,7 @@ from research.core.config import track
 from research.core.experiment import Experiment, Predictor
 from research.core.metrics import Pairs
 from research.core.step import make_eval_step, make_train_step, options, streams
+from research.data import user_files
 from research.data.pipeline import Ordered, Stream, Sweep
 from research.data.text import continued, language_modelling
 from research.data.text.packed import Packed
@@ -69,6 +70,7 @@ def build(cfg: Any) -> Experiment:
             {"tokens": (("b", "t"), "int32")},
             partial(encode, data, cfg),
             partial(decode, data),
+            user_files.read,
             limits=[f"t <= {cfg.data.length}"],
         ),
         rules=rules,
@@ -203,14 +205,11 @@ def perplexity(cfg: Any, values: dict[str, float]) -> dict[str, float]:
     return {**values, "perplexity": float(np.exp(values["loss"]))} if cfg.data.tokenizer == "word" else values
 
 
-def encode(data: language_modelling.Text, cfg: Any, file: str | Path) -> dict:
-    """A UTF-8 file -> its last `data.length` tokens, i32[1, T]."""
-    try:
-        tokens = data.tokenizer.encode(Path(file).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"cannot read {file} as UTF-8 text: {e}") from None
+def encode(data: language_modelling.Text, cfg: Any, value: str) -> dict:
+    """A text -> its last `data.length` tokens, i32[1, T]."""
+    tokens = data.tokenizer.encode(value)
     if not len(tokens):
-        raise UserError(f"{file} is empty: there is nothing to predict from")
+        raise UserError("the text is empty: there is nothing to predict from")
     return {"tokens": tokens[None, -cfg.data.length :].astype(np.int32)}
 
 

@@ -16,7 +16,7 @@ from research.core.config import track
 from research.core.experiment import Evaluated, Experiment, Predictor
 from research.core.metrics import Pairs
 from research.core.step import make_eval_step, make_train_step, options, streams
-from research.data import tokenizers
+from research.data import tokenizers, user_files
 from research.data.pipeline import Stream, Sweep
 from research.data.text import questions, spans
 from research.evals.spans import best_spans
@@ -60,7 +60,9 @@ def build(cfg: Any) -> Experiment:
         train_step=make_train_step(partial(loss, model, tuple(rows)), tx, **options(cfg)),
         eval_step=make_eval_step(fn, partial(measure, null), cfg.dtype),
         evaluator=partial(evaluate, reader, evals),
-        predictor=Predictor(fn, layout.inputs, partial(encode, layout), partial(decode, cfg.answer.max_length)),
+        predictor=Predictor(
+            fn, layout.inputs, partial(encode, layout), partial(decode, cfg.answer.max_length), user_files.read_pair
+        ),
         rules=mesh.resolve(cfg.rules, SHARDING[cfg.model.name]),
         sharding=SHARDING[cfg.model.name],
         ema=cfg.optim.ema,
@@ -147,19 +149,14 @@ def measure(null: bool, outputs: Any, batch: Any) -> Pairs:
     return span_cross_entropy(outputs["start"], outputs["end"], batch["start"], batch["end"], mask)[1]
 
 
-def encode(layout: spans.Layout, file: str | Path) -> dict:
-    """A UTF-8 file, the question its first line and the passage the rest -> a row of the layout's inputs."""
-    try:
-        question, _, passage = Path(file).read_text(encoding="utf-8").strip().partition("\n")
-    except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"cannot read {file} as UTF-8 text: {e}") from None
+def encode(layout: spans.Layout, value: tuple[str, str]) -> dict:
+    """(question, passage) -> a row of the layout's inputs."""
+    question, passage = value
     asked, told = layout.tokens(question).numbers, layout.tokens(passage).numbers
     if not len(asked) or not len(told):
-        raise UserError(f"{file}: want a question in the first line, and after it the passage")
+        raise UserError("want a question, in a file its first line, and after it the passage")
     if len(told) > (room := layout.room(asked)):
-        raise UserError(
-            f"{file}: {len(told)} tokens of passage are more than the {room} of a window; try `almanac ask`"
-        )
+        raise UserError(f"{len(told)} tokens of passage are more than the {room} of a window; try `almanac ask`")
     return layout.rows([asked], [told])
 
 

@@ -15,7 +15,7 @@ from research.core.config import track
 from research.core.experiment import Evaluated, Experiment, Predictor
 from research.core.metrics import Pairs
 from research.core.step import make_eval_step, make_train_step, options, streams
-from research.data import tokenizers
+from research.data import tokenizers, user_files
 from research.data.pipeline import Stream, Sweep
 from research.data.text import pairs, questions, spans
 from research.evals import ranking
@@ -62,7 +62,7 @@ def build(cfg: Any) -> Experiment:
         train_step=make_train_step(partial(loss, model), tx, **options(cfg)),
         eval_step=make_eval_step(fn, measure, cfg.dtype),
         evaluator=partial(evaluate, retriever, evals),
-        predictor=Predictor(fn, inputs, partial(encode, asked, told), decode),
+        predictor=Predictor(fn, inputs, partial(encode, asked, told), decode, user_files.read_pair),
         rules=mesh.resolve(cfg.rules, SHARDING[cfg.model.name]),
         sharding=SHARDING[cfg.model.name],
         ema=cfg.optim.ema,
@@ -164,14 +164,11 @@ def measure(outputs: Any, batch: Any) -> Pairs:
     return in_batch_negatives(outputs["question"], outputs["passage"], batch["number"], batch["mask"])[1]
 
 
-def encode(asked: pairs.Encoded, told: pairs.Encoded, file: str | Path) -> dict:
-    """A UTF-8 file, the question its first line and the passage the rest -> one row."""
-    try:
-        question, _, passage = Path(file).read_text(encoding="utf-8").strip().partition("\n")
-    except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"cannot read {file} as UTF-8 text: {e}") from None
+def encode(asked: pairs.Encoded, told: pairs.Encoded, value: tuple[str, str]) -> dict:
+    """(question, passage) -> one row."""
+    question, passage = value
     if not question.strip() or not passage.strip():
-        raise UserError(f"{file}: want a question in the first line, and after it the passage")
+        raise UserError("want a question, in a file its first line, and after it the passage")
     parts = {"question": asked([question]), "passage": told([passage])}
     return {
         f"{name}{end}": part[key] for name, part in parts.items() for end, key in (("", "tokens"), ("_mask", "mask"))

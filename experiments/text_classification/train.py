@@ -16,6 +16,7 @@ from research.core.config import track
 from research.core.experiment import Experiment, Predictor
 from research.core.metrics import Pairs
 from research.core.step import make_eval_step, make_train_step, options, streams
+from research.data import user_files
 from research.data.text import labelled_text
 from research.evals import classifier_report
 from research.interop import weights
@@ -83,6 +84,7 @@ def build(cfg: Any) -> Experiment:
             {"tokens": (("b", "t"), "int32"), "length": (("b",), "int32")},
             partial(encode, data),
             partial(decode, data),
+            user_files.read,
             limits=[f"t <= {cfg.data.length}"],
         ),
         rules=mesh.resolve(cfg.rules, rules),
@@ -168,15 +170,11 @@ def measure(outputs: Any, batch: Any) -> Pairs:
     return cross_entropy(outputs["logits"], batch["label"], batch["mask"])[1]
 
 
-def encode(data: labelled_text.Labelled, file: str | Path) -> dict:
-    """A UTF-8 file -> its text in tokens, i32[1, T]."""
-    try:
-        text = Path(file).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"cannot read {file} as UTF-8 text: {e}") from None
-    if not text.strip():
-        raise UserError(f"{file} is empty: there is nothing to classify")
-    return data.encoder.row(text)
+def encode(data: labelled_text.Labelled, value: str) -> dict:
+    """A text -> its tokens, i32[1, T]."""
+    if not value.strip():
+        raise UserError("the text is empty: there is nothing to classify")
+    return data.encoder.row(value)
 
 
 def decode(data: labelled_text.Labelled, outputs: Any) -> dict:

@@ -53,6 +53,7 @@ def build(cfg: Any) -> Experiment:
             {"tokens": (("b", "t"), "int32"), "length": (("b",), "int32"), "starts": (("b", "t"), "int32")},
             partial(encode, data),
             partial(decode, data),
+            user_files.read,
             limits=[f"t <= {cfg.data.length}"],
         ),
         rules=mesh.resolve(cfg.rules, bert.SHARDING),
@@ -132,10 +133,10 @@ def with_macro(values: dict[str, float]) -> dict[str, float]:
     return {**values, "macro_f1": float(np.mean([value for name, value in values.items() if name.startswith("f1/")]))}
 
 
-def encode(data: Labelled, file: str | Path) -> dict:
-    """A UTF-8 file -> its words as one row, as many as it holds, i32[1, T]."""
-    if not (words := user_files.read(file).split()):
-        raise UserError(f"{file} is empty: there is no word to label")
+def encode(data: Labelled, value: str) -> dict:
+    """A text -> its words as one row, as many as it holds, i32[1, T]."""
+    if not (words := value.split()):
+        raise UserError("the text is empty: there is no word to label")
     tokens, labels = data.rows.of_text([(word, 0) for word in words])[0]
     starts = np.array([labels]) != NONE
     return {

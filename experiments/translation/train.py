@@ -17,6 +17,7 @@ from research.core.config import track
 from research.core.experiment import Experiment, Predictor
 from research.core.metrics import Pairs
 from research.core.step import make_eval_step, make_train_step, options, streams
+from research.data import user_files
 from research.data.buckets import Bucketed, Ragged, bounds
 from research.data.text import language_modelling, parallel
 from research.interop import weights
@@ -59,6 +60,7 @@ def build(cfg: Any) -> Experiment:
             {"source": (("b", "s"), "int32"), "source_mask": (("b", "s"), "float32")},
             partial(encode, data),
             partial(decode, data),
+            user_files.read,
             limits=[f"s <= {edges[-1]}"],
         ),
         rules=mesh.resolve(cfg.rules, transformer.SHARDING),
@@ -143,16 +145,9 @@ def perplexity(values: dict[str, float]) -> dict[str, float]:
     return {**values, "perplexity": math.exp(min(values["loss"], 700))}
 
 
-def encode(data: parallel.Parallel, file: str | Path) -> dict:
-    """A UTF-8 file -> a row for each of its lines that is not empty."""
-    try:
-        return _rows(data, Path(file).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"cannot read {file} as UTF-8 text: {e}") from None
-
-
-def _rows(data: parallel.Parallel, raw: str) -> dict:
-    lines = [line for line in raw.splitlines() if line.strip()]
+def encode(data: parallel.Parallel, value: str) -> dict:
+    """A text -> a row for each of its lines that is not empty."""
+    lines = [line for line in value.splitlines() if line.strip()]
     if not lines:
         raise UserError("the text has no line to translate")
     return data.encode([data.corpus.prepare(line) for line in lines])
@@ -169,7 +164,7 @@ def sample(
     """What the lines of `prompt` become, by beam search; without one, the first line of the validation part."""
     del key, out  # nothing is drawn
     data = e.data
-    rows = _rows(data, prompt) if prompt is not None else data.encode(data.corpus.parts["valid"].source[:1])
+    rows = encode(data, prompt) if prompt is not None else data.encode(data.corpus.parts["valid"].source[:1])
     yield "\n".join(decode(data, jax.device_get(jax.jit(e.predictor.fn)(state.variables, rows)))["lines"])
 
 

@@ -16,6 +16,11 @@ from research.core.state import TrainState
 Local = Callable[[TrainState], contextlib.AbstractContextManager[TrainState]]
 
 
+def splits(e: Experiment) -> list[str]:
+    """Every split that can be measured."""
+    return list(dict.fromkeys([*e.splits, *e.evals, *e.at_end]))
+
+
 def measure(
     e: Experiment,
     state: TrainState,

@@ -16,14 +16,16 @@ class Predictor:
     fn       pure: (variables, {name: array}) -> {name: array}
     inputs   {name: (shape, dtype)}; strings in a shape are symbolic sizes, "b" the batch
     limits   what symbolic sizes must obey, as `jax.export` reads it: "t <= 64"
-    encode   a raw thing (text, an image file's path) -> inputs of one row, {name: numpy [1, ...]}
+    encode   a value (a text, a picture, an array) -> inputs of one row, {name: numpy [1, ...]}
     decode   outputs of one row -> what a person reads, {name: value}
+    read     a file -> such a value: for the command line alone
     """
 
     fn: Callable[[Mapping, Mapping], Mapping]
     inputs: Mapping[str, tuple[tuple, str]]
     encode: Callable[[Any], Mapping]
     decode: Callable[[Mapping], Mapping]
+    read: Callable[[Path], Any]
     limits: Sequence[str] = ()
 
 

@@ -25,11 +25,17 @@ def root(cfg: Mapping[str, Any]) -> Path:
 
 
 def read(path: str | Path) -> str:
-    """The text of a UTF-8 file."""
+    """The text of a UTF-8 file, without a byte order mark. Raises UserError if it cannot be read."""
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as e:
         raise UserError(f"cannot read {path} as UTF-8 text: {e}") from None
+
+
+def read_pair(path: str | Path) -> tuple[str, str]:
+    """The first line of a UTF-8 file and the rest: a question, and the passage that may answer it."""
+    first, _, rest = read(path).strip().partition("\n")
+    return first, rest
 
 
 def visible(root: Path) -> Iterator[Path]:

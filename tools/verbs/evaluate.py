@@ -24,7 +24,7 @@ def main(argv: list[str]) -> int:
     from research.run import reopen
 
     e, state, step = reopen.load(args.run, args.checkpoint)
-    splits = list(dict.fromkeys([*e.splits, *e.evals, *e.at_end]))
+    splits = evaluation.splits(e)
     split = args.split or ("valid" if "valid" in splits else splits[0])
     if split not in splits:
         raise UserError(f"--split={split}: this experiment has no such split{nearest(split, splits)}")

@@ -1,7 +1,11 @@
 """`almanac predict RUN FILE...`"""
 
 import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
+from research.util.errors import UserError
 from research.util.escape import json_line
 from tools.verbs import arguments
 
@@ -21,6 +25,14 @@ def main(argv: list[str]) -> int:
     e, state, _ = reopen.load(args.run, args.checkpoint)
     fn = jax.jit(e.predictor.fn)
     for file in args.files:
-        outputs = jax.device_get(fn(state.variables, e.predictor.encode(file)))
+        outputs = jax.device_get(fn(state.variables, _encode(e.predictor, file)))
         print(json_line({"file": file, **e.predictor.decode(outputs)}))
     return 0
+
+
+def _encode(predictor: Any, file: str) -> Mapping:
+    value = predictor.read(Path(file))
+    try:
+        return predictor.encode(value)
+    except UserError as e:
+        raise UserError(f"{file}: {e}") from None

@@ -263,6 +263,25 @@ def read(path: Path, shape: Shape) -> np.ndarray:
     return picture_files.sound(path, shape).astype(np.float32) / 255
 
 
+def picture(value: Any, shape: Shape) -> np.ndarray:
+    """A picture of any size as `read` gives one, f32[Y, X, C] in 0..1: a PIL image, an array u8 or f32 in 0..1, of [Y, X, C] or
+    [Y, X]. Raises UserError if it is none.
+    """
+    if isinstance(value, Image.Image):
+        return picture_files.fit(value, shape).astype(np.float32) / 255
+    array = np.asarray(value)
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
+        raise UserError(f"a picture is u8 or f32[Y, X, C], not {array.dtype}{list(array.shape)}")
+    if array.dtype != np.uint8 and not (array.min() >= 0 and array.max() <= 1):
+        raise UserError(f"a picture of floats is in 0..1, not {array.min():.3g}..{array.max():.3g}")
+    if array.shape == tuple(shape):
+        return array.astype(np.float32) / (255 if array.dtype == np.uint8 else 1)
+    bytes_ = array if array.dtype == np.uint8 else np.round(255 * array).astype(np.uint8)
+    return picture(Image.fromarray(bytes_.squeeze(-1) if bytes_.shape[-1] == 1 else bytes_), shape)
+
+
 def most_frequent(source: Pictures) -> float:
     """The accuracy of always saying the commonest class: a classifier's baseline."""
     labels = source.labels()
