@@ -52,9 +52,12 @@ def main(argv: list[str] | None = None) -> int:
         print(visible(f"almanac: there is no verb {verb!r}{nearest(verb, VERBS)}"), file=sys.stderr)
         return 2
     cpu.tune()
-    room = "dev" if verb in DEV else "verbs"
-    module = f"tools.{room}.{verb}{'_' * keyword.iskeyword(verb)}"
-    return guarded(lambda: importlib.import_module(module).main(rest) or 0)
+    return guarded(lambda: importlib.import_module(module(verb)).main(rest) or 0)
+
+
+def module(verb: str) -> str:
+    """The name of the module whose `main` is a verb's."""
+    return f"tools.{'dev' if verb in DEV else 'verbs'}.{verb}{'_' * keyword.iskeyword(verb)}"
 
 
 if __name__ == "__main__":

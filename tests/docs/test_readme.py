@@ -70,7 +70,7 @@ def parse(words: list[str], monkeypatch) -> None:
     assert verb in cli.VERBS, f"there is no verb {verb}"
     with monkeypatch.context() as patch, pytest.raises(Parsed) as found:
         patch.setattr(argparse.ArgumentParser, "parse_known_args", stop)
-        import_module(f"tools.{verb}").main(arguments)
+        import_module(cli.module(verb)).main(arguments)
     _, args, rest = found.value.args
     if verb in ("train", "show"):
         changes = [word for word in arguments if word.startswith("--config.")]

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import jax
 import pytest
 
-from experiments.language_model.sampling import sample
 from research.core import config
 from research.run import reopen
 from research.util.errors import UserError
@@ -27,7 +26,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def said(model):
-    return lambda **given: "".join(sample(*model, KEY, **{"length": 30} | given))
+    return lambda **given: "".join(model[0].sample(*model, KEY, **{"length": 30} | given))
 
 
 def write(path, *rows):

@@ -249,7 +249,7 @@ def test_missing_marker(done, text):
 
 
 def test_main_exits_1_naming_the_difference_and_mends_words(done, monkeypatch, capsys):
-    monkeypatch.setattr(ledger, "ROOT", done.root)
+    monkeypatch.setattr(verify, "ROOT", done.root)
     assert verify.main([]) == 0
     done.target["cost"] = "2 min"
     assert verify.main([]) == 1
