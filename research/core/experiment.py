@@ -43,33 +43,50 @@ Evaluator = Callable[[TrainState, str, Path], Evaluated]
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """cfg with durations in steps · data · how a state is made · the steps · prediction. Nothing has been computed."""
+    """What `build` makes of a config. Nothing has been computed yet.
+
+    cfg            the config, read through a view that counts what is read, with durations in steps
+    train, evals   numbered batches to train on, and {split: batches} to evaluate on (research/data/pipeline.py)
+    init           key -> {"params": ..., and mutable collections}
+    tx             an Optax transformation, or {group of params: one}
+    train_step     (state, batch) -> (state, {name: (sum, weight)})
+    eval_step      (state, batch) -> {name: (sum, weight)}
+    predictor      inference, and the way to it from raw values
+    split_metrics  {name: mean over a split} -> the same with what derives from means (perplexity, macro F1)
+    evaluator      what needs whole outputs and not means over batches (BLEU, ranks, samples)
+    measured       splits that are measured every `eval_every` steps; None: those of `evals`
+    at_end         splits that the evaluator alone measures, once
+    rules          (regex on a parameter's path, mesh axes) of this config; `sharding`: the model's named sets of them
+    ema            decay of averaged parameters; 0: none
+    initial        (fresh state, run) -> a state with parameters from elsewhere; None: those of `init`
+    model          the Linen module; None for several networks
+    data           what the family's loader returned: its report, baselines, classes
+    tokenizer      of texts with one vocabulary; None: there is none
+    sample         (experiment, state, key, out, **options) -> pieces of text; None: the family does not generate
+    ask            of a reader or a retriever: the object that `almanac ask` calls
+    """
 
     cfg: View
-    train: Any  # pipeline.Stream
-    evals: Mapping[str, Any]  # split -> pipeline.Sweep
-    init: Callable  # key -> {"params": ..., **extra}
-    tx: Any  # Optax transformation, or one a group of params
-    train_step: Any  # step.Step
-    eval_step: Any  # (state, batch) -> pairs
+    train: Any
+    evals: Mapping[str, Any]
+    init: Callable
+    tx: Any
+    train_step: Any
+    eval_step: Any
     predictor: Predictor
-    split_metrics: Callable[[dict[str, float]], dict[str, float]] = (
-        dict  # a split's means -> with what derives from them
-    )
+    split_metrics: Callable[[dict[str, float]], dict[str, float]] = dict
     evaluator: Evaluator | None = None
-    measured: Sequence[str] | None = None  # splits measured every `eval_every` steps; None: those of `evals`
-    at_end: Sequence[str] = ()  # splits that the evaluator alone measures, once
+    measured: Sequence[str] | None = None
+    at_end: Sequence[str] = ()
     rules: Sequence = ()
-    sharding: Mapping[str, Sequence] = dataclasses.field(default_factory=dict)  # the model's named sets of rules
+    sharding: Mapping[str, Sequence] = dataclasses.field(default_factory=dict)
     ema: float = 0.0
-    initial: Callable | None = None  # (fresh state, run) -> a state with parameters from elsewhere, told by run.note
-    model: Any = None  # the Linen module; None for several networks
-    data: Any = None  # what the family's data loader returned: its report, baselines, classes
-    tokenizer: Any = None  # of text models with one vocabulary, for export and drafts
-    sample: Callable | None = (
-        None  # (experiment, state, key, out, **options) -> pieces of text; None: it does not generate
-    )
-    ask: Any = None  # of a reader or a retriever: the object that `almanac ask` calls
+    initial: Callable | None = None
+    model: Any = None
+    data: Any = None
+    tokenizer: Any = None
+    sample: Callable | None = None
+    ask: Any = None
 
     @property
     def splits(self) -> list[str]:

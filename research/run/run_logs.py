@@ -31,7 +31,7 @@ class RunDir:
     """One run, as its files tell it.
 
     `series` maps split/name to [(step, value), ...] and `timing` a rate to the same, both in order
-    of steps; `said` is report.json, empty where the run wrote none.
+    of steps; `said` is report.json, empty where the run wrote none; `attempts` are those of config.json.
     """
 
     path: Path
@@ -45,6 +45,7 @@ class RunDir:
     timing: Series
     seconds: float | None
     said: dict[str, Any]
+    attempts: list[dict[str, Any]]
 
     def final(self, metric: str) -> float:
         """What the run says is its final value, else the last one logged."""
@@ -89,6 +90,7 @@ def read(path: str | Path) -> RunDir:
         timing=timing,
         seconds=timed[-1].get("seconds") if timed else None,
         said=read_json(said, run_files.REPORT) if said.exists() else {},
+        attempts=run.get("attempts", []),
     )
 
 

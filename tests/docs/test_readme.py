@@ -176,6 +176,11 @@ def test_every_command_works(document, tmp_path):
         if answer["status"] not in ((0, 1) if words[0] == "doctor" else (0,)):  # it judges the machine: 1 is an answer
             failed.append(f"almanac {shlex.join(words)}: {answer['status']}\n{answer['said'][-2000:]}")
     assert not failed, "\n\n".join(failed)
+    for kind, name, body in FENCE.findall(text):
+        if kind == "python" and not name:
+            env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+            done = subprocess.run([sys.executable, "-c", body], cwd=tmp_path, env=env, capture_output=True, text=True)
+            assert done.returncode == 0, f"{body}\n{done.stderr}"
 
 
 @every_document

@@ -210,10 +210,24 @@ def _provenance(run: RunDir) -> Markup:
     config = _table(["key", "value"], [[key, _value(value)] for key, value in flat.items()])
     return markup.join(
         tag("dl", listed, class_="facts"),
+        _attempts(run),
         tag("pre", command(run), class_="command"),
         tag("details", tag("summary", f"Config, {len(flat)} values"), config),
         by="\n",
     )
+
+
+def _attempts(run: RunDir) -> Markup:
+    """A row for each start that trained, if there was more than one: what had changed before it."""
+    if len(run.attempts) < 2:
+        return NOTHING
+    rows = []
+    for attempt in run.attempts:
+        begun = "-" if attempt["step"] is None else f"{attempt['step']:,}"
+        changes = [*attempt.get("changed", []), *(f"{file} edited" for file in attempt.get("edited", []))]
+        said = "; ".join(changes) or attempt.get("note", "-")
+        rows.append([begun, attempt.get("when", "-"), attempt.get("commit") or "-", attempt.get("devices") or "-", said])
+    return _table(["from step", "begun", "commit", "devices", "changed since the attempt before"], rows)
 
 
 def command(run: RunDir) -> str:

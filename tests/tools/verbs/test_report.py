@@ -76,6 +76,17 @@ def test_one_run(tmp_path, make_run):
     assert "./almanac train toy/small" in page.text
 
 
+def test_what_had_changed_between_attempts(tmp_path, make_run):
+    first = {"step": 0, "config": "a", "when": "2026-11-26 20:00:00 UTC", "commit": "abc", "changed": [], "edited": []}
+    second = {"step": 8, "config": "b", "changed": ["optim.peak_lr: 0.1 -> 0.2"], "edited": ["research/core/step.py"]}
+    logged = [(10, "valid", {"loss": 1.0})]
+    page = report.write([make_run(tmp_path / "one", logged, attempts=[first])]).read_text()
+    assert "from step" not in page
+    page = report.write([make_run(tmp_path / "two", logged, attempts=[first, second])]).read_text()
+    assert "<td>8</td><td>-</td><td>-</td><td>-</td>" in page
+    assert "<td>optim.peak_lr: 0.1 -&gt; 0.2; research/core/step.py edited</td>" in page
+
+
 def test_page_loads_nothing_and_runs_nothing(tmp_path, make_run):
     run = make_run(tmp_path / "run", LOGGED, commit='"><script>alert(1)</script>')
     samples = run / "samples"
