@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from research.util.errors import UserError
 
 PACKAGES = ("almanac", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+CODE = ("research/*.py", "experiments/*.py", "tools/*.py")
 AHEAD = 4  # launches: steps, where each is launched by itself
 _cache_events: Counter = Counter()
 
@@ -110,12 +111,16 @@ def versions() -> dict[str, str]:
     return found
 
 
-def commit() -> str:
-    """The project's commit, with + where files were changed since; outside a checkout $ALMANAC_COMMIT, or "-"."""
-    root = Path(__file__).resolve().parents[2]
+def commit(root: Path = Path(__file__).resolve().parents[2]) -> str:
+    """The project's commit, with + if it does not hold the code: files changed since, or code that git does not track.
+
+    Outside a checkout $ALMANAC_COMMIT, or "-".
+    """
     try:
         head = _git(root, "rev-parse", "--short=12", "HEAD")
-        return head + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+        changed = _git(root, "status", "--porcelain", "--untracked-files=no")
+        untracked = _git(root, "ls-files", "--others", "--exclude-standard", "--", *CODE)
+        return head + ("+" if changed or untracked else "")
     except (OSError, subprocess.SubprocessError):
         return os.environ.get("ALMANAC_COMMIT", "-")
 
