@@ -56,6 +56,7 @@ def test_a_tpu_that_is_named_is_tried():
 
 def test_a_commit_that_does_not_hold_the_code_is_marked(tmp_path):
     """Changed files, and a family that git does not track; not runs and notes beside it."""
+
     def git(*words):
         subprocess.run(["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a@b", *words], check=True)
 

@@ -61,7 +61,15 @@ def hostile(tmp_path, make_run):
     def make(text):
         metric = {text: 0.5, "loss": 1.0}
         logged = [(step, split, metric | {"loss": step / 2}) for step in (1, 2) for split in (text, "train")]
-        attempt = {"step": 1, "config": text, "when": text, "commit": text, "devices": text, "changed": [text], "edited": [text]}
+        attempt = {
+            "step": 1,
+            "config": text,
+            "when": text,
+            "commit": text,
+            "devices": text,
+            "changed": [text],
+            "edited": [text],
+        }
         about = {"versions": {text: text}, "commit": text, "devices": text, "attempts": [attempt, attempt]}
         run = make_run(tmp_path / "run", logged, name=text, config={text: text, "group": {text: [text]}}, **about)
         said = {

@@ -24,7 +24,7 @@ from typing import Any
 from experiments import options
 from research.cluster import device
 from research.util.errors import UserError
-from research.util.files import write_json
+from research.util.files import read_json, write_json
 from tools.dev.bench import (
     bench_cases,
     bench_crowd,
@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
             text = bench_terminal.describe_generation(generation)
         else:
             case = bench_measure.measure(name, plan, changes)
-            case["gemm"] = bench_peak.best(gemm, case["dtype"])
+            case |= {"gemm": bench_peak.best(gemm, case["dtype"]), **when()}
             text = bench_terminal.describe(case)
             cases.append(case)
         print(text, end="\n\n", flush=True)
@@ -79,7 +79,7 @@ def main(argv: Sequence[str]) -> int:
         if args.out is not None:  # after each, so that what was measured is kept if a later one fails
             path = Path(args.out or RESULTS / f"{slug(results['machine'], plan.threads)}.json")
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, results)
+            write_json(path, with_older(results, path))
     if args.out is not None:
         print(path)
     return 0
@@ -154,6 +154,22 @@ def _pin(threads: int | None) -> int:
     return threads
 
 
+def with_older(results: dict[str, Any], path: Path) -> dict[str, Any]:
+    """`results`, and the cases that `path` holds and that were not measured again: on the same machine, with the same versions."""
+    older = read_json(path) if path.exists() else {}
+    if any(older.get(key) != results[key] for key in ("machine", "threads", "python", "versions")):
+        return results
+    again = {case["name"] for case in results["cases"]}
+    cases = [*results["cases"], *(case for case in older["cases"] if case["name"] not in again and "commit" in case)]
+    order = [*NAMES, *bench_cases.GPU_ONLY]
+    cases.sort(key=lambda case: order.index(case["name"]) if case["name"] in order else len(order))
+    return {**results, "cases": cases, "generation": results["generation"] or older["generation"]}
+
+
+def when() -> dict[str, str]:
+    return {"commit": device.commit(), "measured": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")}
+
+
 def surroundings(about: Mapping[str, Any], threads: int) -> dict[str, Any]:
     """What the times depend on, apart from the code."""
     packages = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "transformers")
@@ -164,8 +180,7 @@ def surroundings(about: Mapping[str, Any], threads: int) -> dict[str, Any]:
         "threads": threads,
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in packages if _installed(name)},
-        "commit": device.commit(),
-        "measured": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        **when(),
         "tf32": accelerator is not None and accelerator.startswith("NVIDIA"),
     }
 

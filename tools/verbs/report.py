@@ -226,7 +226,9 @@ def _attempts(run: RunDir) -> Markup:
         begun = "-" if attempt["step"] is None else f"{attempt['step']:,}"
         changes = [*attempt.get("changed", []), *(f"{file} edited" for file in attempt.get("edited", []))]
         said = "; ".join(changes) or attempt.get("note", "-")
-        rows.append([begun, attempt.get("when", "-"), attempt.get("commit") or "-", attempt.get("devices") or "-", said])
+        rows.append(
+            [begun, attempt.get("when", "-"), attempt.get("commit") or "-", attempt.get("devices") or "-", said]
+        )
     return _table(["from step", "begun", "commit", "devices", "changed since the attempt before"], rows)
 
 

@@ -110,3 +110,20 @@ def test_every_case_has_a_config_that_takes_its_overrides(tmp_path):
     for case in bench_cases.CASES.values():
         config.load(case.config, [*case.overrides, *case.cpu])
     assert set(bench_cases.GPU_ONLY).isdisjoint(bench_cases.DEFAULT)
+
+
+def test_cases_that_were_not_measured_again_stay(tmp_path):
+    """On the same machine with the same versions, each with its own commit; else none does."""
+    common = {"machine": {"cpu": "any"}, "threads": 2, "python": "3.11", "versions": {"jax": "1"}, "generation": None}
+    old = common | {
+        "cases": [{"name": "convnet", "commit": "a"}, {"name": "gpt", "commit": "a"}],
+        "generation": {"s": 1},
+    }
+    new = common | {"cases": [{"name": "gpt", "commit": "b"}]}
+    path = tmp_path / "results.json"
+    assert benchmark.with_older(new, path) == new
+    path.write_text(json.dumps(old))
+    merged = benchmark.with_older(new, path)
+    assert [(case["name"], case["commit"]) for case in merged["cases"]] == [("gpt", "b"), ("convnet", "a")]
+    assert merged["generation"] == {"s": 1}
+    assert benchmark.with_older(new | {"versions": {"jax": "2"}}, path)["cases"] == new["cases"]

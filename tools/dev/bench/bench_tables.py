@@ -154,8 +154,16 @@ def note(result: Mapping[str, Any]) -> str:
         )
     return (
         f"{threads}: {accelerator}{where['cpu']}; {told}; a GEMM reaches {peaks} (GFLOP/s); memory is {memory}; "
-        f"{result['measured']}, commit {result['commit']}.{tf32}{crowded}"
+        f"{_when(result)}.{tf32}{crowded}"
     )
+
+
+def _when(result: Mapping[str, Any]) -> str:
+    """When the first and the last case were measured, and the commits of all."""
+    parts = [case for case in result["cases"] if "commit" in case] or [result]
+    times, commits = sorted(part["measured"] for part in parts), dict.fromkeys(part["commit"] for part in parts)
+    span = times[0] if times[0] == times[-1] else f"{times[0]} to {times[-1]}"
+    return f"{span}, commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}"
 
 
 def _percent(share: float | None) -> str:

@@ -97,6 +97,15 @@ def test_the_markdown_tables():
     )
 
 
+def test_cases_of_several_sessions_are_dated():
+    result = copy.deepcopy(RESULT)
+    first = result["cases"][0] | {"measured": "2026-01-02 03:04 UTC", "commit": "abc1234"}
+    result["cases"] = [first, first | {"measured": "2026-01-05 06:07 UTC", "commit": "def5678"}]
+    assert bench_tables.note(result).endswith(
+        "; 2026-01-02 03:04 UTC to 2026-01-05 06:07 UTC, commits abc1234, def5678."
+    )
+
+
 def test_the_numbers_of_threads_stand_below_each_other():
     one = copy.deepcopy(RESULT)
     one["threads"], one["cases"][0]["frameworks"]["compile-alloc"] = 1, _column([40.0] * 3, None, 9.0, 1)
