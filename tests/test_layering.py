@@ -21,6 +21,7 @@ RANKS = {
     **dict.fromkeys(["research.generation"], 4),
     **dict.fromkeys(["research.models", "research.losses", "research.evals"], 5),
     **dict.fromkeys(["research.algorithms", "research.interop", "research.interpret", "research.serving"], 6),
+    **dict.fromkeys(["research"], 7),  # its __init__: what is at hand in a notebook
     **dict.fromkeys(["experiments.options"], 7),  # what families and tools share
     **dict.fromkeys(["experiments.launch"], 8),
     **dict.fromkeys(["experiments"], 9),

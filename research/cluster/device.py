@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from research.util.errors import UserError
 
 PACKAGES = ("almanac", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+ROOT = Path(__file__).resolve().parents[2]
 CODE = ("research/*.py", "experiments/*.py", "tools/*.py")
 AHEAD = 4  # launches: steps, where each is launched by itself
 _cache_events: Counter = Counter()
@@ -111,7 +112,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def commit(root: Path = Path(__file__).resolve().parents[2]) -> str:
+def commit(root: Path = ROOT) -> str:
     """The project's commit, with + if it does not hold the code: files changed since, or code that git does not track.
 
     Outside a checkout $ALMANAC_COMMIT, or "-".

@@ -155,7 +155,7 @@ def _pin(threads: int | None) -> int:
 
 
 def with_older(results: dict[str, Any], path: Path) -> dict[str, Any]:
-    """`results`, and the cases that `path` holds and that were not measured again: on the same machine, with the same versions."""
+    """`results`, and the cases of `path` that were not measured again, if machine, threads and versions are the same."""
     older = read_json(path) if path.exists() else {}
     if any(older.get(key) != results[key] for key in ("machine", "threads", "python", "versions")):
         return results
