@@ -154,7 +154,7 @@ def encode(layout: spans.Layout, value: tuple[str, str]) -> dict:
     question, passage = value
     asked, told = layout.tokens(question).numbers, layout.tokens(passage).numbers
     if not len(asked) or not len(told):
-        raise UserError("want a question, in a file its first line, and after it the passage")
+        raise UserError("want a question in the first line, and after it the passage")
     if len(told) > (room := layout.room(asked)):
         raise UserError(f"{len(told)} tokens of passage are more than the {room} of a window; try `almanac ask`")
     return layout.rows([asked], [told])

@@ -168,7 +168,7 @@ def encode(asked: pairs.Encoded, told: pairs.Encoded, value: tuple[str, str]) ->
     """(question, passage) -> one row."""
     question, passage = value
     if not question.strip() or not passage.strip():
-        raise UserError("want a question, in a file its first line, and after it the passage")
+        raise UserError("want a question in the first line, and after it the passage")
     parts = {"question": asked([question]), "passage": told([passage])}
     return {
         f"{name}{end}": part[key] for name, part in parts.items() for end, key in (("", "tokens"), ("_mask", "mask"))

@@ -29,16 +29,19 @@ def measure(
     mesh: Mesh,
     local: Local = contextlib.nullcontext,
     after_batch: Callable[[], Any] = lambda: None,
+    keep: Callable[[Evaluated], Any] = lambda evaluated: None,
 ) -> Evaluated:
     """The metrics of one split: means over its batches, what `e.split_metrics` derives from them, and `e.evaluator`'s.
 
-    `folder` is the run's directory, which an evaluator may read. Collective: every process must enter.
+    `folder` is the run's directory, which an evaluator may read. `keep` is called with what the evaluator returned while its
+    state is on one device: the files that it offers are written from that. Collective: every process must enter.
     """
     values = {} if split in e.at_end else _of_batches(e, state, split, mesh, after_batch)
     if e.evaluator is None:
         return Evaluated(values)
     with local(state) as local_state:
         judged = e.evaluator(local_state, split, folder)
+        keep(judged)
     return judged._replace(values={**values, **judged.values})
 
 

@@ -26,7 +26,7 @@ from research.core import evaluation, flops, metrics
 from research.core import mesh as mesh_lib
 from research.core import state as state_lib
 from research.core.config import View, check_read
-from research.core.experiment import Experiment
+from research.core.experiment import Evaluated, Experiment
 from research.core.guard import Guard
 from research.core.launches import bounds
 from research.run import attempts
@@ -289,12 +289,14 @@ class Run:
 
     def measure(self, state: Any, split: str) -> Mapping[str, float]:
         """The metrics of a split; what its evaluator says besides is written under samples/ and noted."""
-        found = evaluation.measure(self._experiment, state, split, self.dir, self.mesh, self.alone, membership.beat)
+        e = self._experiment
+        return evaluation.measure(e, state, split, self.dir, self.mesh, self.alone, membership.beat, self._keep).values
+
+    def _keep(self, found: Evaluated) -> None:
         for line in found.lines:
             self.note(line)
         for name, write in found.files.items():
             self.sample(name, write)
-        return found.values
 
     def _track(self, split: str, values: Mapping) -> None:
         metric, mode, patience = self._best_metric
@@ -393,7 +395,7 @@ class Run:
         """Whether this finished run has written its report, which may have lines that its last checkpoint has not."""
         try:
             return read_json(self.dir / "report.json")["done"] == self.done
-        except (OSError, ValueError, LookupError, TypeError):
+        except (UserError, LookupError, TypeError):
             return False
 
     # What the experiment wants kept beside its numbers

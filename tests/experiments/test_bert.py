@@ -12,7 +12,7 @@ from scipy.special import log_softmax
 from experiments.bert import train as family
 from research.core import config, mesh, metrics, state
 from research.core.config import track
-from research.data import tokenizers
+from research.data import tokenizers, user_files
 from research.run import reopen
 from research.util.errors import UserError
 from tools import cli
@@ -61,7 +61,7 @@ def test_the_same_pairs_validate_every_seed():
 def test_a_text_with_masks_is_filled_in(tokenizer, tmp_path):
     special, file = tokenizer.special, tmp_path / "text.txt"
     file.write_text("the cat [MASK] on [MASK] mat\n")
-    row = family.encode(tokenizer, 16, file)
+    row = family.encode(tokenizer, 16, user_files.read(file))
     cls, sep, mask = ([special[name]] for name in ("cls", "sep", "mask"))
     pieces = [tokenizer.encode(part).tolist() for part in ("the cat", " on", " mat")]
     assert row["tokens"][0].tolist() == cls + pieces[0] + mask + pieces[1] + mask + pieces[2] + sep
@@ -82,7 +82,7 @@ def test_a_text_with_masks_is_filled_in(tokenizer, tmp_path):
 def test_two_texts_are_told_to_follow_or_not(tokenizer, tmp_path):
     file = tmp_path / "text.txt"
     file.write_text("the cat sat [SEP] on the mat")
-    row = family.encode(tokenizer, 32, file)
+    row = family.encode(tokenizer, 32, user_files.read(file))
     seps = np.flatnonzero(row["tokens"][0] == tokenizer.special["sep"])
     assert len(seps) == 2 and seps[1] == row["tokens"].shape[1] - 1
     assert row["segments"][0].tolist() == [0] * (seps[0] + 1) + [1] * (seps[1] - seps[0])
@@ -102,7 +102,7 @@ def test_two_texts_are_told_to_follow_or_not(tokenizer, tmp_path):
 def test_texts_that_cannot_be_filled_in(tokenizer, tmp_path, words, message):
     (tmp_path / "text.txt").write_text(words)
     with pytest.raises(UserError, match=message) as caught:
-        family.encode(tokenizer, 16, tmp_path / "text.txt")
+        family.encode(tokenizer, 16, user_files.read(tmp_path / "text.txt"))
     assert "\n" not in str(caught.value)
 
 

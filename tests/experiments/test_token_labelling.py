@@ -7,6 +7,7 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from experiments.token_labelling import train as family
 from research.core import config, metrics
+from research.data import user_files
 from research.data.text import labelled_words
 from research.data.text.labelled_words import NONE
 from research.util.errors import UserError
@@ -40,7 +41,7 @@ def test_a_class_that_is_nowhere_counts_as_zero():
 def test_a_file_is_labelled_word_by_word(tmp_path):
     data = labelled_words.load(config.load("token_labelling/tiny").data)
     (tmp_path / "text.txt").write_text("the function returns\n an unheardof  value")
-    inputs = family.encode(data, tmp_path / "text.txt")
+    inputs = family.encode(data, user_files.read(tmp_path / "text.txt"))
     p = np.full((1, *inputs["tokens"].shape[1:], 4), 0.1)
     first = np.flatnonzero(inputs["starts"][0])
     p[0, first, [0, 1, 2, 3, 0, 2][: len(first)]] = 0.7
@@ -51,4 +52,4 @@ def test_a_file_is_labelled_word_by_word(tmp_path):
     ]  # fmt: skip
     (tmp_path / "empty.txt").write_text(" \n")
     with pytest.raises(UserError, match=r"empty.txt is empty"):
-        family.encode(data, tmp_path / "empty.txt")
+        family.encode(data, user_files.read(tmp_path / "empty.txt"))

@@ -184,7 +184,7 @@ def test_folder_that_is_no_run(refused, here, trained, verb, more):
         (["evaluate", "--split=test"], "--split=test: this experiment has no such split"),
         (["predict", "nowhere.txt"], "cannot read nowhere.txt"),
         (["predict", "odd.txt"], "character 'é' (U+00E9) at position 4"),
-        (["predict", "empty.txt"], "empty.txt is empty"),
+        (["predict", "empty.txt"], "empty.txt: the text is empty"),
         (["predict", "binary.txt"], "cannot read binary.txt as UTF-8"),
         (["export", "--out=nowhere/model"], "cannot write nowhere/model"),
         (["sample", "--prompt=the é"], "character 'é' (U+00E9) at position 4"),
