@@ -51,5 +51,5 @@ def test_a_file_is_labelled_word_by_word(tmp_path):
         ["the", "none", 0.7], ["function", "comma", 0.7], ["returns", "period", 0.7], ["an", "colon", 0.7],
     ]  # fmt: skip
     (tmp_path / "empty.txt").write_text(" \n")
-    with pytest.raises(UserError, match=r"empty.txt is empty"):
+    with pytest.raises(UserError, match=r"the text is empty"):
         family.encode(data, user_files.read(tmp_path / "empty.txt"))
