@@ -1,11 +1,15 @@
 """A small house on disk, with READMEs and configs, and run directories as training leaves them."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from tools import cli
 from tools.results import ledger
+
+TEXT = "the quick brown fox jumps over the lazy dog\n" * 60
 
 
 def jsonl(path: Path, rows: list[dict]) -> None:
@@ -63,3 +67,35 @@ def house(tmp_path, monkeypatch):
     made = House(tmp_path / "house")
     monkeypatch.setattr(ledger, "configs", lambda: made.configs)
     return made
+
+
+@pytest.fixture(scope="session")
+def train():
+    """train(folder, text) -> status: twelve steps of a small language model, split over eight devices."""
+
+    def run(folder: Path, text: Path) -> int:
+        changes = [
+            "rules=fsdp",
+            "data.source=files",
+            f"data.path={text}",
+            "best.metric=valid/loss",
+            "model.num_layers=1",
+        ]
+        return cli.main(["train", "language_model/tiny", f"--workdir={folder}", *(f"--config.{c}" for c in changes)])
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, train):
+    """A finished run with checkpoints 6, 9 and 12 and a best one, each with its manifest; `text.txt` beside it."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "text.txt").write_text(TEXT)
+    assert train(folder / "run", folder / "text.txt") == 0
+    return folder / "run"
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A copy to injure."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))

@@ -4,36 +4,12 @@ import json
 import os
 import shutil
 import warnings
-from pathlib import Path
 
 import pytest
 
 from research.run.lock import Lock
 from tools import cli
 from tools.doctor import run_directory
-
-TEXT = "the quick brown fox jumps over the lazy dog\n" * 60
-
-
-def train(folder, text):
-    """Twelve steps, split over eight devices."""
-    changes = ["rules=fsdp", "data.source=files", f"data.path={text}", "best.metric=valid/loss", "model.num_layers=1"]
-    return cli.main(["train", "language_model/tiny", f"--workdir={folder}", *(f"--config.{c}" for c in changes)])
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A finished run with checkpoints 6, 9 and 12 and a best one."""
-    folder = tmp_path_factory.mktemp("trained")
-    (folder / "text.txt").write_text(TEXT)
-    assert train(folder / "run", folder / "text.txt") == 0
-    return folder / "run"
-
-
-@pytest.fixture
-def run(trained, tmp_path):
-    """A copy to injure."""
-    return Path(shutil.copytree(trained, tmp_path / "run"))
 
 
 @pytest.fixture
@@ -120,7 +96,7 @@ def test_before_the_first_checkpoint(killed, told):
     assert values["metrics.jsonl"].startswith("5 lines; 5 of later steps")
 
 
-def test_a_damaged_checkpoint_is_named_and_a_start_does_as_was_said(run, told, trained, capsys):
+def test_a_damaged_checkpoint_is_named_and_a_start_does_as_was_said(run, told, trained, capsys, train):
     damage(next((run / "checkpoints" / "12" / "state" / "d").iterdir()))
     status, values, remedies = told(run)
     assert status == 1 and [*remedies] == ["checkpoints/12"]

@@ -20,28 +20,6 @@ from tools import cli
 from tools.verbs import checkpoint
 
 ROOT = Path(__file__).resolve().parents[3]
-TEXT = "the quick brown fox jumps over the lazy dog\n" * 60
-
-
-def train(folder, text):
-    """Twelve steps, split over eight devices."""
-    changes = ["rules=fsdp", "data.source=files", f"data.path={text}", "best.metric=valid/loss", "model.num_layers=1"]
-    return cli.main(["train", "language_model/tiny", f"--workdir={folder}", *(f"--config.{c}" for c in changes)])
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A run with checkpoints 6, 9 and 12 and a best one, each with its manifest."""
-    folder = tmp_path_factory.mktemp("trained")
-    (folder / "text.txt").write_text(TEXT)
-    assert train(folder / "run", folder / "text.txt") == 0
-    return folder / "run"
-
-
-@pytest.fixture
-def run(trained, tmp_path):
-    """A copy to injure."""
-    return Path(shutil.copytree(trained, tmp_path / "run"))
 
 
 @pytest.fixture
@@ -317,7 +295,7 @@ def test_a_damaged_one_is_not_shown(run, refused):
 # copy
 
 
-def test_training_goes_on_from_a_copy(trained, tmp_path, said, capsys):
+def test_training_goes_on_from_a_copy(trained, tmp_path, said, capsys, train):
     """The copy of step 6 ends as the run did: the same log, the same last checkpoint, to the bit."""
     status, lines = said("copy", f"{trained}@6", tmp_path / "copy")
     assert status == 0 and lines == [f"{tmp_path / 'copy'}: checkpoints/6"]
