@@ -124,9 +124,9 @@ class Retriever:
 def evaluate(retriever: Retriever, evals: Mapping[str, Any], state: Any, split: str, folder: Path) -> Evaluated:
     """{"recall_at_1", "recall_at_5", "recall_at_20", "mrr"} of a split's questions over all its passages."""
     source = evals[split].source
-    asked = retriever.of_rows(state.variables, "questions", source.asked)
-    told = retriever.of_rows(state.variables, "passages", source.told)
-    return Evaluated(ranking.report(ranking.ranks(asked @ told.T, np.asarray(source.data.where))))
+    queries = retriever.of_rows(state.variables, "questions", source.asked)
+    passages = retriever.of_rows(state.variables, "passages", source.told)
+    return Evaluated(ranking.report(ranking.ranks(queries @ passages.T, np.asarray(source.data.where))))
 
 
 def bm25_ranks(part: questions.Questions) -> np.ndarray:

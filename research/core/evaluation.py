@@ -16,8 +16,8 @@ from research.core.state import TrainState
 Local = Callable[[TrainState], contextlib.AbstractContextManager[TrainState]]
 
 
-def splits(e: Experiment) -> list[str]:
-    """Every split that can be measured."""
+def measurable(e: Experiment) -> list[str]:
+    """Every split that `measure` knows, those of training first."""
     return list(dict.fromkeys([*e.splits, *e.evals, *e.at_end]))
 
 

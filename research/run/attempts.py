@@ -13,8 +13,6 @@ from typing import Any
 from research.run import identity, sources
 from research.run.identity import Identity
 
-Files = Mapping[str, str]
-
 
 def identify(before: Mapping[str, Any], config: Mapping[str, Any]) -> Identity:
     """The identity of the run whose config.json is `before`: a new id for a new run, none for a run from before ids."""

@@ -30,7 +30,7 @@ class Directory:
         if self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"cannot write to the run directory {self.folder}")
         self._writes = writes
-        self._before = list(self.folder.iterdir()) if self.folder.exists() else []
+        self._contents = list(self.folder.iterdir()) if self.folder.exists() else []
         self._place = object_store.Place(workdir, writes)
         self.check, self.push = self._place.check, self._place.push
         self.sources = sources.imported()
@@ -86,7 +86,7 @@ class Directory:
 
     def _discard(self) -> None:
         for path in self.folder.iterdir() if self.folder.is_dir() else ():
-            if path not in self._before and not path.name.startswith("."):  # the lock goes by itself
+            if path not in self._contents and not path.name.startswith("."):  # the lock goes by itself
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _put_back(self) -> None:

@@ -68,7 +68,7 @@ class OpenRun:
 
     def evaluate(self, split: str = "valid") -> Mapping[str, float]:
         """{metric: value} of a split, as the log and `almanac evaluate` have it. Raises UserError if there is none."""
-        splits = evaluation.splits(self.experiment)
+        splits = evaluation.measurable(self.experiment)
         if split not in splits:
             raise UserError(f"there is no split {split!r}{nearest(split, splits)}")
         devices = mesh.of(self.state.params)

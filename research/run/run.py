@@ -1,6 +1,6 @@
 """A run directory: log, checkpoints, evaluation, preemption, early stopping, guard against NaN.
 
-    config.json      the locked config, versions, commit, devices
+    config.json      the locked config, versions, commit, devices; the run's id, its sources and the history of its attempts
     metrics.jsonl    {"step", "split", "values"}: a pure function of config and seed, bit for bit
     timing.jsonl     {"step", "seconds", "examples_per_s", ...}: what a clock says
     checkpoints/     the newest `keep` and each `keep_every`;  best/  the best by `best.metric`

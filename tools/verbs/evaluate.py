@@ -24,7 +24,7 @@ def main(argv: list[str]) -> int:
     from research.run import reopen
 
     e, state, step = reopen.load(args.run, args.checkpoint)
-    splits = evaluation.splits(e)
+    splits = evaluation.measurable(e)
     split = args.split or ("valid" if "valid" in splits else splits[0])
     if split not in splits:
         raise UserError(f"--split={split}: this experiment has no such split{nearest(split, splits)}")
