@@ -38,7 +38,7 @@ def parse(argv: Sequence[str], parser: argparse.ArgumentParser) -> tuple[argpars
     for name, (seconds, what) in TIMEOUTS.items():
         parser.add_argument(f"--{name}-timeout", metavar="S", help=f"seconds {what} (default: {seconds})")
     args, changes = overrides(argv, parser)
-    return args, changes + ([f"init.weights={args.init_from}"] if args.init_from is not None else [])
+    return args, changes + ([f"pretrained.weights={args.init_from}"] if args.init_from is not None else [])
 
 
 def add_hosts(parser: argparse.ArgumentParser) -> None:

@@ -25,7 +25,7 @@ def test_gpu_agrees_with_cpu(family):
             one = mesh.make_mesh({"data": 1, "model": 1}, jax.devices(platform)[:1])
             step = type(e.train_step)(e.train_step.fn)
             with jax.set_mesh(one):
-                now = state.create(e.init, e.tx, 0, one)
+                now = state.create(e.init_fn, e.tx, 0, one)
                 rows = []
                 for batch in e.train.on_device(one, 0, 4):
                     now, metrics = step(now, batch)
@@ -50,7 +50,7 @@ def test_resume_is_exact_with_deterministic_kernels(family, tmp_path):
     assert rows[0] == rows[1]
     e = reopen.build(family, config.load(f"{family}/tiny"))
     one = mesh.make_mesh({"data": 1, "model": 1}, jax.devices()[:1])
-    target, _ = state.abstract(e.init, e.tx, one)
+    target, _ = state.abstract(e.init_fn, e.tx, one)
     a, b = (Checkpoints(tmp_path / name / "checkpoints").restore(target)[0] for name in ("whole", "parts"))
     for x, y in zip(jax.tree.leaves(a.params), jax.tree.leaves(b.params), strict=True):
         assert np.asarray(x).tobytes() == np.asarray(y).tobytes()

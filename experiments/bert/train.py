@@ -10,17 +10,17 @@ import numpy as np
 
 from experiments import launch
 from research.core import mesh, optim
-from research.core.config import track
+from research.core.config import track_reads
 from research.core.experiment import Experiment, Predictor
-from research.core.metrics import Pairs
-from research.core.step import make_eval_step, make_train_step, options, streams
+from research.core.metrics import MetricSums
+from research.core.step import make_eval_step, make_rngs, make_train_step, options
 from research.data import tokenizers, user_files
-from research.data.pipeline import Stream, Sweep
+from research.data.pipeline import EvalBatches, TrainBatches
 from research.data.text import corpora, language_modelling, masked
 from research.interop import weights
 from research.losses import classification, language
 from research.models.text import bert
-from research.nn.construct import construct
+from research.nn.from_config import from_config
 from research.run.run import Run
 from research.util.errors import UserError
 from research.util.files import write_text
@@ -46,7 +46,7 @@ def load(cfg: Any, seed: int) -> Data:
     sources = {}
     for part, documents in parts.items():
         drawn = seed if part == "train" else None
-        pairs = masked.Pairs(documents, cfg.length, tokenizer, drawn, cfg.short)
+        pairs = masked.SegmentPairs(documents, cfg.length, tokenizer, drawn, cfg.short)
         sources[part] = masked.Masked(pairs, tokenizer, drawn, cfg.mask_rate, cfg.predictions, cfg.whole_word)
     sizes = ", ".join(f"{len(d):,} documents of {len(d.tokens):,} tokens in {part}" for part, d in parts.items())
     pairs = ", ".join(f"{len(source):,} to {part}" for part, source in sources.items())
@@ -61,22 +61,22 @@ def load(cfg: Any, seed: int) -> Data:
 
 def build(cfg: Any) -> Experiment:
     """Config -> data, model, optimiser and steps."""
-    cfg = track(cfg)
+    cfg = track_reads(cfg)
     data = load(cfg.data, cfg.seed)
-    train = Stream(data.train, cfg.data.batch_size, cfg.seed)
+    train = TrainBatches(data.train, cfg.data.batch_size, cfg.seed)
     cfg = cfg.in_steps(train.epoch, train.batch_size)
     sizes = {"vocab_size": data.tokenizer.size, "max_length": cfg.data.length}
-    model = bert.BertForPretraining(construct(bert.Encoder, cfg.model, **sizes))
+    model = bert.BertForPretraining(from_config(bert.Encoder, cfg.model, **sizes))
     tx = optim.make(cfg.optim, cfg.num_steps)
     return Experiment(
         cfg=cfg,
         train=train,
-        evals={"valid": Sweep(data.valid, cfg.data.eval_batch_size)},
-        init=lambda key: model.init(key, jnp.zeros((1, 1), jnp.int32)),
-        initial=weights.initial(cfg.init, model, data.tokenizer),
+        evals={"valid": EvalBatches(data.valid, cfg.data.eval_batch_size)},
+        init_fn=lambda key: model.init(key, jnp.zeros((1, 1), jnp.int32)),
+        load_pretrained=weights.pretrained(cfg.pretrained, model, data.tokenizer),
         tx=tx,
         train_step=make_train_step(partial(loss, model), tx, **options(cfg)),
-        eval_step=make_eval_step(partial(predict, model, defer_logits=True), measure, cfg.dtype),
+        eval_step=make_eval_step(partial(predict, model, defer_logits=True), batch_metrics, cfg.dtype),
         predictor=Predictor(
             partial(fill, model),
             {
@@ -114,19 +114,19 @@ def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
                 run.log(split, values)
             state = run.save(state)
 
-        with run.alone(state) as here:
-            run.sample("filled.txt", partial(draw, e, here))
+        with run.on_one_device(state) as local_state:
+            run.sample("filled.txt", partial(draw, e, local_state))
         return run.finish(state)
 
 
-def loss(model: bert.BertForPretraining, params: Any, extra: Any, batch: Any, key: jax.Array) -> tuple:
+def loss(model: bert.BertForPretraining, params: Any, model_state: Any, batch: Any, key: jax.Array) -> tuple:
     """{"tokens", "segments": i32[B, T], "token_mask": f32[B, T], "positions": i32[B, P], and the targets of `scores`} ->
     mean nats a masked token and mean nats a pair, added; metrics.
     """
-    how = {"train": True, "rngs": streams(key, "dropout")}
+    how = {"train": True, "rngs": make_rngs(key, "dropout")}
     outputs = model.apply({"params": params}, *_inputs(batch), defer_logits=True, **how)
     scalar, metrics = scores(outputs, batch, jnp.ones(len(batch["next"])))
-    return scalar, (metrics, extra)
+    return scalar, (metrics, model_state)
 
 
 def predict(model: bert.BertForPretraining, variables: Any, inputs: Any, defer_logits: bool = False) -> dict:
@@ -134,12 +134,12 @@ def predict(model: bert.BertForPretraining, variables: Any, inputs: Any, defer_l
     return model.apply(variables, *_inputs(inputs), defer_logits=defer_logits)
 
 
-def measure(outputs: Any, batch: Any) -> Pairs:
+def batch_metrics(outputs: Any, batch: Any) -> MetricSums:
     """-> the losses (nats) and accuracies of both tasks."""
     return scores(outputs, batch, batch["mask"])[1]
 
 
-def scores(outputs: Any, batch: Any, rows: jax.Array) -> tuple[jax.Array, Pairs]:
+def scores(outputs: Any, batch: Any, rows: jax.Array) -> tuple[jax.Array, MetricSums]:
     """Logits, {"targets": i32[B, P], "target_mask": f32[B, P], "next": i32[B]} and a weight f32[B] for each row -> the sum
     of both tasks' means, and pairs. A batch's sum counts as its rows do; `mlm_` metrics go by masked token.
     """

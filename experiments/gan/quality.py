@@ -18,7 +18,7 @@ from research.core import config, mesh, optim, state
 from research.core.experiment import Evaluated
 from research.core.step import make_train_step
 from research.data.images import labelled
-from research.data.pipeline import Stream
+from research.data.pipeline import TrainBatches
 from research.data.synthetic import mixtures
 from research.evals import generative, pictures
 from research.losses.classification import cross_entropy
@@ -108,13 +108,13 @@ class Judge:
 
 def _train(model: ConvNet, data: labelled.Images) -> Any:
     """The classifier's parameters after JUDGE_STEPS of Adam; always the same for the same data."""
-    batches = Stream(data.train, JUDGE_BATCH, seed=0)
+    batches = TrainBatches(data.train, JUDGE_BATCH, seed=0)
     tx = optim.make({**config.OPTIM, "peak_lr": 2e-3}, JUDGE_STEPS)
     one = mesh.make_mesh({"data": 1}, jax.local_devices()[:1])
 
-    def loss(params, extra, batch, key):
+    def loss(params, model_state, batch, key):
         scalar, metrics = cross_entropy(model.apply({"params": params}, batch["image"]), batch["label"])
-        return scalar, (metrics, extra)
+        return scalar, (metrics, model_state)
 
     with jax.set_mesh(one):
         train_step = make_train_step(loss, tx)

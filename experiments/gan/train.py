@@ -12,16 +12,16 @@ import numpy as np
 from experiments import launch
 from experiments.gan import quality
 from research.core import mesh, optim
-from research.core.config import track
+from research.core.config import track_reads
 from research.core.experiment import Experiment, Predictor
-from research.core.step import Step, advance, options, streams, update
+from research.core.step import Step, advance, make_rngs, options, update
 from research.data.images import labelled
-from research.data.pipeline import Arrays, Stream
+from research.data.pipeline import Arrays, TrainBatches
 from research.data.synthetic import mixtures
 from research.interop import weights
 from research.losses import gan as losses
 from research.models.generative import gan as models
-from research.nn.construct import construct
+from research.nn.from_config import from_config
 from research.run.run import Run
 from research.util.errors import UserError, nearest
 
@@ -35,7 +35,7 @@ RULES = {"fsdp": ((r"kernel$", "fsdp"),)}
 
 def build(cfg: Any) -> Experiment:
     """Config -> data, networks, optimisers and steps."""
-    cfg = track(cfg)
+    cfg = track_reads(cfg)
     for key, value, known in (("model.name", cfg.model.name, NETWORKS), ("loss.name", cfg.loss.name, LOSSES)):
         if value not in known:
             raise UserError(f"{key} = {value!r}{nearest(value, known)}")
@@ -45,7 +45,7 @@ def build(cfg: Any) -> Experiment:
         )
     data = None if cfg.data.source == "grid" else labelled.load(cfg.data)
     source = data.train if data else Arrays(_grid(cfg))
-    train = Stream(source, cfg.data.batch_size * cfg.model.pack * cfg.loss.critic_steps, cfg.seed)
+    train = TrainBatches(source, cfg.data.batch_size * cfg.model.pack * cfg.loss.critic_steps, cfg.seed)
     cfg = cfg.in_steps(train.epoch, train.batch_size)
     nets = networks(cfg, data)
     rates = {"generator": cfg.optim.peak_lr, "discriminator": cfg.get("discriminator_lr", cfg.optim.peak_lr)}
@@ -59,8 +59,8 @@ def build(cfg: Any) -> Experiment:
         cfg=cfg,
         train=train,
         evals={},
-        init=partial(init, nets, cfg.model.latent, train.spec, cfg.model.pack),
-        initial=weights.initial(cfg.init, None),
+        init_fn=partial(init, nets, cfg.model.latent, train.spec, cfg.model.pack),
+        load_pretrained=weights.pretrained(cfg.pretrained, None),
         tx=tx,
         train_step=Step(partial(train_step, Losses(nets, cfg), tx, dict(cfg.loss), how), guard),
         eval_step=None,
@@ -116,8 +116,8 @@ def _joined(after_g: Any, after_d: Any) -> Any:
     """Each player's own half of two states."""
     halves = {k: (getattr(after_g, k), getattr(after_d, k)) for k in ("params", "opt")}
     both = {k: {**g, "discriminator": d["discriminator"]} for k, (g, d) in halves.items()}
-    extra = {k: {**v, "generator": after_g.extra[k]["generator"]} for k, v in after_d.extra.items()}
-    return after_g.replace(**both, extra=extra)
+    model_state = {k: {**v, "generator": after_g.model_state[k]["generator"]} for k, v in after_d.model_state.items()}
+    return after_g.replace(**both, model_state=model_state)
 
 
 class Losses:
@@ -128,49 +128,49 @@ class Losses:
         self._wasserstein, self._penalty = cfg.loss.name == "wgan_gp", cfg.loss.penalty
         self._smoothing = cfg.loss.smoothing
 
-    def discriminator(self, params: Any, extra: Any, batch: Any, key: jax.Array) -> tuple:
+    def discriminator(self, params: Any, model_state: Any, batch: Any, key: jax.Array) -> tuple:
         """Batch {"x" or "image": f32[P * B, ...]} -> the discriminator's or critic's loss."""
-        keys = streams(key, "z", "penalty")
+        keys = make_rngs(key, "z", "penalty")
         x = batch.get("image", batch.get("x"))
         real, fake = (
             models.pack(x, self._pack),
-            models.pack(self._fake(params, extra, keys["z"], len(x))[0], self._pack),
+            models.pack(self._fake(params, model_state, keys["z"], len(x))[0], self._pack),
         )
-        of_real, extra = self._judge(params, extra, real)
-        of_fake, extra = self._judge(params, extra, fake)
+        of_real, model_state = self._judge(params, model_state, real)
+        of_fake, model_state = self._judge(params, model_state, fake)
         if not self._wasserstein:
             scalar = losses.discriminator_loss(of_real, of_fake, self._smoothing)
-            return scalar, (_metrics(scalar, real=jax.nn.sigmoid(of_real), fake=jax.nn.sigmoid(of_fake)), extra)
+            return scalar, (_metrics(scalar, real=jax.nn.sigmoid(of_real), fake=jax.nn.sigmoid(of_fake)), model_state)
         wasserstein = -losses.critic_loss(of_real, of_fake)
-        penalty = losses.gradient_penalty(lambda x: self._judge(params, extra, x)[0], real, fake, keys["penalty"])
+        penalty = losses.gradient_penalty(lambda x: self._judge(params, model_state, x)[0], real, fake, keys["penalty"])
         scalar = self._penalty * penalty - wasserstein
-        return scalar, (_metrics(scalar, wasserstein=wasserstein, penalty=penalty), extra)
+        return scalar, (_metrics(scalar, wasserstein=wasserstein, penalty=penalty), model_state)
 
-    def generator(self, params: Any, extra: Any, batch: Any, key: jax.Array) -> tuple:
+    def generator(self, params: Any, model_state: Any, batch: Any, key: jax.Array) -> tuple:
         """-> the generator's loss; its batch statistics move here, the discriminator's do not."""
         rows = len(next(iter(batch.values())))
-        fake, stats = self._fake(params, extra, streams(key, "z")["z"], rows)
-        scores, _ = self._judge(params, extra, models.pack(fake, self._pack))
+        fake, stats = self._fake(params, model_state, make_rngs(key, "z")["z"], rows)
+        scores, _ = self._judge(params, model_state, models.pack(fake, self._pack))
         loss = losses.critic_generator_loss if self._wasserstein else losses.generator_loss
         scalar = loss(scores)
-        return scalar, (_metrics(scalar), _replaced(extra, "generator", stats))
+        return scalar, (_metrics(scalar), _replaced(model_state, "generator", stats))
 
-    def _fake(self, params: Any, extra: Any, key: jax.Array, rows: int) -> tuple:
+    def _fake(self, params: Any, model_state: Any, key: jax.Array, rows: int) -> tuple:
         z = jax.random.normal(key, (self._pack, rows // self._pack, self._latent))
-        return models.generate(self._nets["generator"], _of("generator", params, extra), z)
+        return models.generate(self._nets["generator"], _of("generator", params, model_state), z)
 
-    def _judge(self, params: Any, extra: Any, x: jax.Array) -> tuple:
-        variables = _of("discriminator", params, extra)
+    def _judge(self, params: Any, model_state: Any, x: jax.Array) -> tuple:
+        variables = _of("discriminator", params, model_state)
         scores, stats = self._nets["discriminator"].apply(variables, x, train=True, mutable=["batch_stats"])
-        return scores, _replaced(extra, "discriminator", stats)
+        return scores, _replaced(model_state, "discriminator", stats)
 
 
-def _of(player: str, params: Any, extra: Any) -> dict:
-    return {"params": params[player], **{k: v[player] for k, v in extra.items() if player in v}}
+def _of(player: str, params: Any, model_state: Any) -> dict:
+    return {"params": params[player], **{k: v[player] for k, v in model_state.items() if player in v}}
 
 
-def _replaced(extra: Any, player: str, stats: Any) -> dict:
-    return {k: {**v, player: stats[k]} if player in v else v for k, v in extra.items()}
+def _replaced(model_state: Any, player: str, stats: Any) -> dict:
+    return {k: {**v, player: stats[k]} if player in v else v for k, v in model_state.items()}
 
 
 def _metrics(loss: jax.Array, **values: jax.Array) -> dict:
@@ -186,15 +186,15 @@ def networks(cfg: Any, data: labelled.Images | None) -> dict:
     shape = {"shape": tuple(data.shape)} if data else {}
     norm = {"norm": "layer"} if data and cfg.loss.name == "wgan_gp" else {}
     return {
-        "generator": construct(generator, cfg.model.generator, **shape),
-        "discriminator": construct(discriminator, cfg.model.discriminator, **norm),
+        "generator": from_config(generator, cfg.model.generator, **shape),
+        "discriminator": from_config(discriminator, cfg.model.discriminator, **norm),
     }
 
 
 def init(nets: dict, latent: int, spec: Any, pack: int, key: jax.Array) -> dict:
     """-> {"params": {generator, discriminator}, "batch_stats": {...}}."""
     x = jnp.zeros((pack, *next(iter(spec.values())).shape[1:]))
-    keys = streams(key, *nets)
+    keys = make_rngs(key, *nets)
     made = {
         "generator": nets["generator"].init(keys["generator"], jnp.zeros((1, latent))),
         "discriminator": nets["discriminator"].init(keys["discriminator"], models.pack(x, pack)),

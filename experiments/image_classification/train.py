@@ -10,16 +10,16 @@ import numpy as np
 
 from experiments import launch
 from research.core import mesh, optim
-from research.core.config import track
+from research.core.config import track_reads
 from research.core.experiment import Experiment, Predictor
-from research.core.metrics import Pairs
-from research.core.step import make_eval_step, make_train_step, options, streams
+from research.core.metrics import MetricSums
+from research.core.step import make_eval_step, make_rngs, make_train_step, options
 from research.data.images import augment, labelled
-from research.data.pipeline import Stream, Sweep
+from research.data.pipeline import EvalBatches, TrainBatches
 from research.interop import weights
 from research.losses.classification import cross_entropy
 from research.models.vision import convnet, lenet, resnet
-from research.nn.construct import construct
+from research.nn.from_config import from_config
 from research.run.run import Run
 from research.util.errors import UserError, nearest
 
@@ -34,18 +34,18 @@ MODELS = {
 
 def build(cfg: Any) -> Experiment:
     """Config -> data, model, optimiser and steps."""
-    cfg = track(cfg)
+    cfg = track_reads(cfg)
     if cfg.model.name not in MODELS:
         raise UserError(f"model.name = {cfg.model.name!r}{nearest(cfg.model.name, MODELS)}")
     module, rules = MODELS[cfg.model.name]
     data = labelled.load(cfg.data)
-    train = Stream(data.train, cfg.data.batch_size, cfg.seed)
+    train = TrainBatches(data.train, cfg.data.batch_size, cfg.seed)
     sources = {"valid": data.valid, "test": data.test}
-    evals = {k: Sweep(v, cfg.data.eval_batch_size) for k, v in sources.items() if v is not None}
+    evals = {k: EvalBatches(v, cfg.data.eval_batch_size) for k, v in sources.items() if v is not None}
     if not evals:
         raise UserError("the data has neither a validation nor a test part; set data.valid_fraction above 0")
     cfg = cfg.in_steps(train.epoch, train.batch_size)
-    model = construct(module, cfg.model, num_classes=len(data.classes))
+    model = from_config(module, cfg.model, num_classes=len(data.classes))
     changes = dict(cfg.augment)
     tx = optim.make(cfg.optim, cfg.num_steps)
     predictor = partial(predict, model, augment.make(changes, len(data.classes), train=False))
@@ -53,11 +53,11 @@ def build(cfg: Any) -> Experiment:
         cfg=cfg,
         train=train,
         evals=evals,
-        init=lambda key: model.init(key, jnp.zeros((1, *data.shape))),
-        initial=weights.initial(cfg.init, model),
+        init_fn=lambda key: model.init(key, jnp.zeros((1, *data.shape))),
+        load_pretrained=weights.pretrained(cfg.pretrained, model),
         tx=tx,
         train_step=make_train_step(partial(loss, model, augment.make(changes, len(data.classes))), tx, **options(cfg)),
-        eval_step=make_eval_step(predictor, measure, cfg.dtype),
+        eval_step=make_eval_step(predictor, batch_metrics, cfg.dtype),
         predictor=Predictor(
             predictor,
             {"image": (("b", *data.shape), "float32")},
@@ -95,13 +95,15 @@ def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
         return run.finish(state)
 
 
-def loss(model: Any, change: Any, params: Any, extra: Any, batch: Any, key: jax.Array) -> tuple:
+def loss(model: Any, change: Any, params: Any, model_state: Any, batch: Any, key: jax.Array) -> tuple:
     """{"image": f32[B, Y, X, C], "label": i32[B]} -> mean nats an image, metrics, batch statistics."""
-    rngs = streams(key, "augment", "dropout")
+    rngs = make_rngs(key, "augment", "dropout")
     batch = change(rngs["augment"], batch)
-    logits, extra = model.apply({"params": params, **extra}, batch["image"], train=True, mutable=list(extra), rngs=rngs)
+    logits, model_state = model.apply(
+        {"params": params, **model_state}, batch["image"], train=True, mutable=list(model_state), rngs=rngs
+    )
     scalar, metrics = cross_entropy(logits, batch["label"])
-    return scalar, (metrics, extra)
+    return scalar, (metrics, model_state)
 
 
 def predict(model: Any, normalise: Any, variables: Any, inputs: Any) -> dict:
@@ -111,7 +113,7 @@ def predict(model: Any, normalise: Any, variables: Any, inputs: Any) -> dict:
     return {"logits": logits, "probabilities": jax.nn.softmax(logits)}
 
 
-def measure(outputs: Any, batch: Any) -> Pairs:
+def batch_metrics(outputs: Any, batch: Any) -> MetricSums:
     """-> loss (nats) and accuracy, by image."""
     return cross_entropy(outputs["logits"], batch["label"], batch["mask"])[1]
 

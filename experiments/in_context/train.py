@@ -11,17 +11,17 @@ import numpy as np
 from experiments import launch
 from experiments.in_context import figure
 from research.core import mesh, optim
-from research.core.config import track
+from research.core.config import track_reads
 from research.core.experiment import Experiment, Predictor
-from research.core.metrics import Pairs, pair
-from research.core.step import make_eval_step, make_train_step, options, streams
-from research.data.pipeline import Arrays, Stream, Sweep
+from research.core.metrics import MetricSums, pair
+from research.core.step import make_eval_step, make_rngs, make_train_step, options
+from research.data.pipeline import Arrays, EvalBatches, TrainBatches
 from research.data.synthetic import regression
 from research.evals import in_context as baselines
 from research.interop import weights
 from research.losses.classification import weighted
 from research.models.text.in_context import SHARDING, Regressor
-from research.nn.construct import construct
+from research.nn.from_config import from_config
 from research.run.run import Run
 from research.util.errors import UserError
 from research.util.files import write_json
@@ -29,26 +29,26 @@ from research.util.files import write_json
 
 def build(cfg: Any) -> Experiment:
     """Config -> prompts, model, optimiser and steps."""
-    cfg = track(cfg)
+    cfg = track_reads(cfg)
     cfg = cfg.in_steps(cfg.data.batch_size, cfg.data.batch_size)
     data = cfg.data
     ramps = {k: regression.Ramp(data[f"{k}_start"], data[k], data[f"{k}_by"], data[f"{k}_every"]) for k in RAMPS}
     source = regression.Prompts(**ramps, noise=data.noise, batch_size=data.batch_size, seed=cfg.seed)
     held_out = regression.held_out(source, data.eval_size)
-    model = construct(Regressor, cfg.model, max_points=data.points)
+    model = from_config(Regressor, cfg.model, max_points=data.points)
     tx = optim.make(cfg.optim, cfg.num_steps)
     known = others(held_out, data.noise)
     example = jnp.zeros((1, data.points, data.dims)), jnp.zeros((1, data.points))
     shapes = {"x": (("b", "n", data.dims), "float32"), "y": (("b", "n"), "float32")}
     return Experiment(
         cfg=cfg,
-        train=Stream(source, data.batch_size, cfg.seed),
-        evals={"valid": Sweep(Arrays(held_out), data.eval_batch_size)},
-        init=lambda key: model.init(key, *example),
-        initial=weights.initial(cfg.init, model),
+        train=TrainBatches(source, data.batch_size, cfg.seed),
+        evals={"valid": EvalBatches(Arrays(held_out), data.eval_batch_size)},
+        init_fn=lambda key: model.init(key, *example),
+        load_pretrained=weights.pretrained(cfg.pretrained, model),
         tx=tx,
         train_step=make_train_step(partial(loss, model), tx, **options(cfg)),
-        eval_step=make_eval_step(partial(predict, model), measure, cfg.dtype),
+        eval_step=make_eval_step(partial(predict, model), batch_metrics, cfg.dtype),
         split_metrics=partial(compare, known["least squares"], data),
         predictor=Predictor(
             partial(predict, model), shapes, partial(encode, cfg), decode, read, [f"n <= {data.points}"]
@@ -80,18 +80,18 @@ def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
                 run.log(split, values)
             state = run.save(state)
 
-        with run.alone(state) as here:
-            run.sample("errors.json", partial(write, e, here))
-            run.sample("errors.png", partial(write, e, here))
+        with run.on_one_device(state) as local_state:
+            run.sample("errors.json", partial(write, e, local_state))
+            run.sample("errors.png", partial(write, e, local_state))
         return run.finish(state)
 
 
-def loss(model: Regressor, params: Any, extra: Any, batch: Any, key: jax.Array) -> tuple:
+def loss(model: Regressor, params: Any, model_state: Any, batch: Any, key: jax.Array) -> tuple:
     """{"x": f32[B, n, d], "y", "point_mask": f32[B, n]} -> mean squared error, metrics."""
-    y = model.apply({"params": params}, batch["x"], batch["y"], train=True, rngs=streams(key, "dropout"))
+    y = model.apply({"params": params}, batch["x"], batch["y"], train=True, rngs=make_rngs(key, "dropout"))
     squared = jnp.square(y - batch["y"].astype(jnp.float32))
     scalar, metrics = weighted({"loss": squared}, batch["point_mask"])
-    return scalar, (metrics, extra)
+    return scalar, (metrics, model_state)
 
 
 def predict(model: Regressor, variables: Any, inputs: Any) -> dict:
@@ -99,7 +99,7 @@ def predict(model: Regressor, variables: Any, inputs: Any) -> dict:
     return {"y": model.apply(variables, inputs["x"], inputs["y"])}
 
 
-def measure(outputs: Any, batch: Any) -> Pairs:
+def batch_metrics(outputs: Any, batch: Any) -> MetricSums:
     """-> loss (against y), error (against the noiseless y), and the error after i examples: squared, all of them."""
     error = jnp.square(outputs["y"] - batch["clean"])
     _, pairs = weighted({"loss": jnp.square(outputs["y"] - batch["y"]), "error": error}, batch["mask"])

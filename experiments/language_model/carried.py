@@ -1,6 +1,6 @@
 """A recurrent model's state, carried from one batch to the next where `data.carry` is True.
 
-In training it is `TrainState.extra["carry"]`: saved, restored and split over devices with the rest. No gradient goes back
+In training it is `TrainState.model_state["carry"]`: saved, restored and split over devices with the rest. No gradient goes back
 past a batch: the state comes into the loss as data (truncated back-propagation, Zaremba et al. 2014).
 """
 

@@ -12,12 +12,12 @@ from experiments import launch
 from experiments.language_model import carried
 from experiments.language_model.sampling import sample
 from research.core import mesh, optim
-from research.core.config import track
+from research.core.config import track_reads
 from research.core.experiment import Experiment, Predictor
-from research.core.metrics import Pairs
-from research.core.step import make_eval_step, make_train_step, options, streams
+from research.core.metrics import MetricSums
+from research.core.step import make_eval_step, make_rngs, make_train_step, options
 from research.data import user_files
-from research.data.pipeline import Ordered, Stream, Sweep
+from research.data.pipeline import EvalBatches, Ordered, TrainBatches
 from research.data.text import continued, language_modelling
 from research.data.text.packed import Packed
 from research.data.text.packed import encode as encode_documents
@@ -25,7 +25,7 @@ from research.interop import weights
 from research.losses.language import cross_entropy
 from research.models.text import gpt, recurrent_lm
 from research.nn import moe
-from research.nn.construct import construct
+from research.nn.from_config import from_config
 from research.run.run import Run
 from research.util.errors import UserError, nearest
 from research.util.files import write_text
@@ -40,7 +40,7 @@ MODELS: dict[str, tuple[Any, dict]] = {
 
 def build(cfg: Any) -> Experiment:
     """Config -> data, model, optimiser and steps."""
-    cfg = track(cfg)
+    cfg = track_reads(cfg)
     name = cfg.model.name or "gpt"
     if name not in MODELS:
         raise UserError(f"model.name = {name!r}{nearest(name, MODELS)}")
@@ -49,18 +49,18 @@ def build(cfg: Any) -> Experiment:
     train, evals = batches(data, cfg)
     cfg = cfg.in_steps(train.epoch, train.batch_size)
     reach = {"max_length": cfg.data.length} if module is gpt.GPT else {}
-    model = construct(module, cfg.model, vocab_size=data.tokenizer.size, **reach)
+    model = from_config(module, cfg.model, vocab_size=data.tokenizer.size, **reach)
     tx = optim.make(cfg.optim, cfg.num_steps)
     rules = mesh.resolve(cfg.rules, sharding)
-    evaluate = make_eval_step(partial(predict, model, defer_logits=True), measure, cfg.dtype)
+    evaluate = make_eval_step(partial(predict, model, defer_logits=True), batch_metrics, cfg.dtype)
     if cfg.data.carry:
-        rules, evaluate = (*rules, *recurrent_lm.CARRY_SHARDING), carried.make_eval_step(model, measure, cfg)
+        rules, evaluate = (*rules, *recurrent_lm.CARRY_SHARDING), carried.make_eval_step(model, batch_metrics, cfg)
     return Experiment(
         cfg=cfg,
         train=train,
         evals=evals,
-        init=partial(init, model, cfg.data.batch_size if cfg.data.carry else 0),
-        initial=weights.initial(cfg.init, model, data.tokenizer),
+        init_fn=partial(init, model, cfg.data.batch_size if cfg.data.carry else 0),
+        load_pretrained=weights.pretrained(cfg.pretrained, model, data.tokenizer),
         tx=tx,
         train_step=make_train_step(partial(loss, model), tx, **options(cfg)),
         eval_step=evaluate,
@@ -83,7 +83,7 @@ def build(cfg: Any) -> Experiment:
     )
 
 
-def batches(data: language_modelling.Text, cfg: Any) -> tuple[Stream, dict[str, Sweep]]:
+def batches(data: language_modelling.Text, cfg: Any) -> tuple[TrainBatches, dict[str, EvalBatches]]:
     """-> endless training batches, and a sweep over each of the other parts."""
     how, parts = cfg.data, {"valid": data.valid}
     if data.test is not None:
@@ -98,12 +98,12 @@ def batches(data: language_modelling.Text, cfg: Any) -> tuple[Stream, dict[str, 
             k: Packed(encode_documents(getattr(data.corpus, k), data.tokenizer), how.length) for k in ("train", *parts)
         }
         data.report.extend(f"packing  {k}: {pack.report}" for k, pack in packs.items())
-        train = Stream(packs.pop("train"), how.batch_size, cfg.seed)
-        return train, {k: Sweep(pack, how.eval_batch_size) for k, pack in packs.items()}
+        train = TrainBatches(packs.pop("train"), how.batch_size, cfg.seed)
+        return train, {k: EvalBatches(pack, how.eval_batch_size) for k, pack in packs.items()}
     if not how.carry:
-        train = Stream(language_modelling.Windows(data.train, how.length, cfg.seed), how.batch_size, cfg.seed)
+        train = TrainBatches(language_modelling.Windows(data.train, how.length, cfg.seed), how.batch_size, cfg.seed)
         return train, {
-            k: Sweep(language_modelling.Windows(v, how.length), how.eval_batch_size) for k, v in parts.items()
+            k: EvalBatches(language_modelling.Windows(v, how.length), how.eval_batch_size) for k, v in parts.items()
         }
     if is_gpt:
         raise UserError("data.carry = True: a gpt has no state to carry; set it to None, or model.name to lstm or gru")
@@ -114,7 +114,7 @@ def batches(data: language_modelling.Text, cfg: Any) -> tuple[Stream, dict[str, 
     rows = partial(continued.Rows, length=how.length)
     train = Ordered(rows(data.train, rows=how.batch_size), how.batch_size, cfg.seed)
     rows = partial(rows, rows=how.eval_batch_size, every=True, key="data.eval_batch_size")
-    return train, {k: Sweep(rows(v), how.eval_batch_size) for k, v in parts.items()}
+    return train, {k: EvalBatches(rows(v), how.eval_batch_size) for k, v in parts.items()}
 
 
 def init(model: Any, rows: int, key: jax.Array) -> dict:
@@ -142,8 +142,8 @@ def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
                 run.log(split, values)
             state = run.save(state)
 
-        with run.alone(state) as here:
-            run.sample("sample.txt", partial(draw, e, here))
+        with run.on_one_device(state) as local_state:
+            run.sample("sample.txt", partial(draw, e, local_state))
         return run.finish(state)
 
 
@@ -165,13 +165,13 @@ def _prompt(data: language_modelling.Text, prompt: str) -> str:
     return data.tokenizer.decode(data.valid[:1])
 
 
-def loss(model: Any, params: Any, extra: Any, batch: Any, key: jax.Array) -> tuple:
+def loss(model: Any, params: Any, model_state: Any, batch: Any, key: jax.Array) -> tuple:
     """{"tokens", "targets": i32[B, T]} -> mean nats a token, metrics, the state carried on."""
     # Deferred: the loss multiplies the logits out, in chunks if they are large.
-    how = {"train": True, "rngs": streams(key, "dropout"), "defer_logits": True, **_packed(batch)}
-    if "carry" in extra:
-        logits, carry = carried.go_on(model, params, extra["carry"], batch, **how)
-        extra = {**extra, "carry": carry}
+    how = {"train": True, "rngs": make_rngs(key, "dropout"), "defer_logits": True, **_packed(batch)}
+    if "carry" in model_state:
+        logits, carry = carried.go_on(model, params, model_state["carry"], batch, **how)
+        model_state = {**model_state, "carry": carry}
         routed = None
     else:
         logits, seen = model.apply({"params": params}, batch["tokens"], mutable=["routing"], **how)
@@ -180,7 +180,7 @@ def loss(model: Any, params: Any, extra: Any, batch: Any, key: jax.Array) -> tup
     if routed:
         scalar += model.balance * routed[0]
         metrics = {**metrics, "balance": (routed[0], 1.0), "load_entropy": (routed[1], 1.0)}
-    return scalar, (metrics, extra)
+    return scalar, (metrics, model_state)
 
 
 def predict(model: Any, variables: Any, inputs: Any, defer_logits: bool = False) -> dict:
@@ -194,7 +194,7 @@ def _packed(batch: Any) -> dict:
     return {name: batch[name] for name in ("segments", "places") if name in batch}
 
 
-def measure(outputs: Any, batch: Any) -> Pairs:
+def batch_metrics(outputs: Any, batch: Any) -> MetricSums:
     """Logits against the targets -> loss (nats) and accuracy, by token."""
     mask = batch["token_mask"] * batch["mask"][:, None]
     return cross_entropy(outputs["logits"], batch["targets"], mask)[1]

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from research.data.pipeline import Sweep
+from research.data.pipeline import EvalBatches
 from research.data.text.questions import Questions
 from research.data.text.spans import Layout, Windows
 from research.evals import squad
@@ -45,7 +45,7 @@ class Reader:
 
     def read(self, variables: Any, windows: Windows) -> list[list[Found]]:
         """The `answer.n_best` best spans of every question, the best first; two windows' same span is one."""
-        sweep = Sweep(windows, self._batch_size)
+        sweep = EvalBatches(windows, self._batch_size)
         found: list[dict[tuple[int, int], float]] = [{} for _ in range(len(windows.data))]
         for number in range(len(sweep)):
             batch = sweep.batch(number)

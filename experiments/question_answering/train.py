@@ -12,19 +12,19 @@ import numpy as np
 from experiments import launch
 from experiments.question_answering.reading import Reader
 from research.core import mesh, optim
-from research.core.config import track
+from research.core.config import track_reads
 from research.core.experiment import Evaluated, Experiment, Predictor
-from research.core.metrics import Pairs
-from research.core.step import make_eval_step, make_train_step, options, streams
+from research.core.metrics import MetricSums
+from research.core.step import make_eval_step, make_rngs, make_train_step, options
 from research.data import tokenizers, user_files
-from research.data.pipeline import Stream, Sweep
+from research.data.pipeline import EvalBatches, TrainBatches
 from research.data.text import questions, spans
 from research.evals.spans import best_spans
 from research.interop import weights
 from research.losses.spans import span_cross_entropy
 from research.models.text import bert, bidaf
 from research.models.text.bert_reader import BertReader
-from research.nn.construct import construct
+from research.nn.from_config import from_config
 from research.run.run import Run
 from research.util.errors import UserError, nearest
 
@@ -33,7 +33,7 @@ SHARDING: dict[str, Any] = {"bidaf": bidaf.SHARDING, "bert": bert.SHARDING}
 
 def build(cfg: Any) -> Experiment:
     """Config -> data, model, optimiser and steps."""
-    cfg = track(cfg)
+    cfg = track_reads(cfg)
     if cfg.model.name not in SHARDING:
         raise UserError(f"model.name = {cfg.model.name!r}{nearest(cfg.model.name, SHARDING)}")
     data = questions.load(cfg.data)
@@ -43,10 +43,10 @@ def build(cfg: Any) -> Experiment:
     windows = spans.Windows(
         data.train, layout, cfg.data.stride, answered=not null, negatives=cfg.data.negatives, seed=cfg.seed
     )
-    train = Stream(windows, cfg.data.batch_size, cfg.seed)
+    train = TrainBatches(windows, cfg.data.batch_size, cfg.seed)
     fn = partial(predict, model)
     reader = Reader(fn, layout, cfg.data.stride, cfg.data.eval_batch_size, null, {**cfg.answer})
-    evals = {k: Sweep(reader.windows(part), cfg.data.eval_batch_size) for k, part in data.parts.items()}
+    evals = {k: EvalBatches(reader.windows(part), cfg.data.eval_batch_size) for k, part in data.parts.items()}
     cfg = cfg.in_steps(train.epoch, train.batch_size)
     rows = {name: jnp.zeros((1, *shape[1:]), kind) for name, (shape, kind) in layout.inputs.items()}
     tx = optim.make(cfg.optim, cfg.num_steps)
@@ -54,11 +54,11 @@ def build(cfg: Any) -> Experiment:
         cfg=cfg,
         train=train,
         evals=evals,
-        init=lambda key: model.init(key, **rows),
-        initial=weights.initial(cfg.init, model, layout.tokenizer),
+        init_fn=lambda key: model.init(key, **rows),
+        load_pretrained=weights.pretrained(cfg.pretrained, model, layout.tokenizer),
         tx=tx,
         train_step=make_train_step(partial(loss, model, tuple(rows)), tx, **options(cfg)),
-        eval_step=make_eval_step(fn, partial(measure, null), cfg.dtype),
+        eval_step=make_eval_step(fn, partial(batch_metrics, null), cfg.dtype),
         evaluator=partial(evaluate, reader, evals),
         predictor=Predictor(
             fn, layout.inputs, partial(encode, layout), partial(decode, cfg.answer.max_length), user_files.read_pair
@@ -105,7 +105,7 @@ def _bidaf(cfg: Any, data: questions.Data) -> tuple:
         raise UserError(f"data.tokenizer = {cfg.data.tokenizer!r}: bidaf reads words; set 'word'")
     letters = spans.alphabet(text, cfg.data.char_min_count)
     layout = spans.Apart(tokenizer, letters, *(cfg.data[k] for k in ("length", "question_length", "word_length")))
-    model = construct(bidaf.BiDAF, cfg.model, vocab_size=tokenizer.size, num_chars=len(letters) + 2)
+    model = from_config(bidaf.BiDAF, cfg.model, vocab_size=tokenizer.size, num_chars=len(letters) + 2)
     return model, layout, model.null
 
 
@@ -115,7 +115,7 @@ def _bert(cfg: Any, data: questions.Data) -> tuple:
     layout = spans.Joined(tokenizer, cfg.data.length, cfg.data.question_length)
     group = {**cfg.model}
     longest = group.pop("max_length") or cfg.data.length
-    encoder = construct(bert.Encoder, group, vocab_size=tokenizer.size, max_length=longest)
+    encoder = from_config(bert.Encoder, group, vocab_size=tokenizer.size, max_length=longest)
     return BertReader(encoder), layout, True
 
 
@@ -128,12 +128,12 @@ def _windows_line(windows: spans.Windows) -> str:
     return f"windows  {count:,} of {asked:,} questions to train{left}"
 
 
-def loss(model: Any, names: tuple, params: Any, extra: Any, batch: Any, key: jax.Array) -> tuple:
+def loss(model: Any, names: tuple, params: Any, model_state: Any, batch: Any, key: jax.Array) -> tuple:
     """{...the layout's inputs, "start", "end": i32[B]} -> mean nats a place, metrics."""
     inputs = {name: batch[name] for name in names}
-    start, end = model.apply({"params": params}, **inputs, train=True, rngs=streams(key, "dropout"))
+    start, end = model.apply({"params": params}, **inputs, train=True, rngs=make_rngs(key, "dropout"))
     scalar, metrics = span_cross_entropy(start, end, batch["start"], batch["end"])
-    return scalar, (metrics, extra)
+    return scalar, (metrics, model_state)
 
 
 def predict(model: Any, variables: Any, inputs: Any) -> dict:
@@ -143,7 +143,7 @@ def predict(model: Any, variables: Any, inputs: Any) -> dict:
     return {"start": start, "end": end}
 
 
-def measure(null: bool, outputs: Any, batch: Any) -> Pairs:
+def batch_metrics(null: bool, outputs: Any, batch: Any) -> MetricSums:
     """-> loss (nats) and accuracy (both places right), by window: without `null` of those alone that hold their answer."""
     mask = batch["mask"] if null else batch["mask"] * (batch["start"] > 0)
     return span_cross_entropy(outputs["start"], outputs["end"], batch["start"], batch["end"], mask)[1]

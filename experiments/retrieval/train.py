@@ -11,12 +11,12 @@ import numpy as np
 
 from experiments import launch
 from research.core import mesh, optim
-from research.core.config import track
+from research.core.config import track_reads
 from research.core.experiment import Evaluated, Experiment, Predictor
-from research.core.metrics import Pairs
-from research.core.step import make_eval_step, make_train_step, options, streams
+from research.core.metrics import MetricSums
+from research.core.step import make_eval_step, make_rngs, make_train_step, options
 from research.data import tokenizers, user_files
-from research.data.pipeline import Stream, Sweep
+from research.data.pipeline import EvalBatches, TrainBatches
 from research.data.text import pairs, questions, spans
 from research.evals import ranking
 from research.interop import weights
@@ -24,7 +24,7 @@ from research.losses.contrastive import in_batch_negatives
 from research.models.text import bert, dual_encoder
 from research.models.text.bm25 import BM25
 from research.models.text.dual_encoder import DualEncoder
-from research.nn.construct import construct
+from research.nn.from_config import from_config
 from research.run.run import Run
 from research.util.errors import UserError, nearest
 
@@ -34,15 +34,18 @@ INPUTS = ("question", "question_mask", "passage", "passage_mask")
 
 def build(cfg: Any) -> Experiment:
     """Config -> data, model, optimiser and steps."""
-    cfg = track(cfg)
+    cfg = track_reads(cfg)
     if cfg.model.name not in SHARDING:
         raise UserError(f"model.name = {cfg.model.name!r}{nearest(cfg.model.name, SHARDING)}")
     data = questions.load(cfg.data)
     words = {k: cfg.data[k] for k in ("vocab_size", "min_count", "lowercase")}
     tokenizer = tokenizers.make(cfg.data.tokenizer, spans.vocabulary_text(data.train), **words)
     asked, told = (pairs.Encoded(tokenizer, cfg.data[key], f"data.{key}") for key in ("question_length", "length"))
-    train = Stream(pairs.Pairs(data.train, asked, told), cfg.data.batch_size, cfg.seed)
-    evals = {k: Sweep(pairs.Pairs(part, asked, told), cfg.data.eval_batch_size) for k, part in data.parts.items()}
+    train = TrainBatches(pairs.QuestionPassagePairs(data.train, asked, told), cfg.data.batch_size, cfg.seed)
+    evals = {
+        k: EvalBatches(pairs.QuestionPassagePairs(part, asked, told), cfg.data.eval_batch_size)
+        for k, part in data.parts.items()
+    }
     cfg = cfg.in_steps(train.epoch, train.batch_size)
     model = DualEncoder(partial(_encoder, cfg.model, cfg.data, tokenizer.size), cfg.model.shared)
     tx = optim.make(cfg.optim, cfg.num_steps)
@@ -56,11 +59,11 @@ def build(cfg: Any) -> Experiment:
         cfg=cfg,
         train=train,
         evals=evals,
-        init=lambda key: model.init(key, **rows),
-        initial=weights.initial(cfg.init, model, tokenizer),
+        init_fn=lambda key: model.init(key, **rows),
+        load_pretrained=weights.pretrained(cfg.pretrained, model, tokenizer),
         tx=tx,
         train_step=make_train_step(partial(loss, model), tx, **options(cfg)),
-        eval_step=make_eval_step(fn, measure, cfg.dtype),
+        eval_step=make_eval_step(fn, batch_metrics, cfg.dtype),
         evaluator=partial(evaluate, retriever, evals),
         predictor=Predictor(fn, inputs, partial(encode, asked, told), decode, user_files.read_pair),
         rules=mesh.resolve(cfg.rules, SHARDING[cfg.model.name]),
@@ -139,18 +142,18 @@ def _encoder(group: Any, lengths: Any, size: int, name: str) -> Any:
     group = {k: v for k, v in group.items() if k != "shared"}
     longest = group.pop("max_length")
     if group["name"] == "bag":
-        return construct(dual_encoder.BagEncoder, group, vocab_size=size).clone(name=name)
+        return from_config(dual_encoder.BagEncoder, group, vocab_size=size).clone(name=name)
     longest = longest or max(lengths.length, lengths.question_length)
-    encoder = construct(bert.Encoder, group, vocab_size=size, max_length=longest)
+    encoder = from_config(bert.Encoder, group, vocab_size=size, max_length=longest)
     return dual_encoder.BertEncoder(encoder, name=name)
 
 
-def loss(model: DualEncoder, params: Any, extra: Any, batch: Any, key: jax.Array) -> tuple:
+def loss(model: DualEncoder, params: Any, model_state: Any, batch: Any, key: jax.Array) -> tuple:
     """{...INPUTS, "number": i32[B]} -> mean nats a question, metrics."""
     inputs = {name: batch[name] for name in INPUTS}
-    asked, told = model.apply({"params": params}, **inputs, train=True, rngs=streams(key, "dropout"))
+    asked, told = model.apply({"params": params}, **inputs, train=True, rngs=make_rngs(key, "dropout"))
     scalar, metrics = in_batch_negatives(asked, told, batch["number"])
-    return scalar, (metrics, extra)
+    return scalar, (metrics, model_state)
 
 
 def predict(model: DualEncoder, variables: Any, inputs: Any) -> dict:
@@ -159,7 +162,7 @@ def predict(model: DualEncoder, variables: Any, inputs: Any) -> dict:
     return {"question": asked, "passage": told, "score": (asked * told).sum(-1)}
 
 
-def measure(outputs: Any, batch: Any) -> Pairs:
+def batch_metrics(outputs: Any, batch: Any) -> MetricSums:
     """-> loss (nats) and accuracy, each question among its batch's passages: they grow harder with data.eval_batch_size."""
     return in_batch_negatives(outputs["question"], outputs["passage"], batch["number"], batch["mask"])[1]
 

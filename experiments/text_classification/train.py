@@ -12,24 +12,24 @@ import numpy as np
 from experiments import launch
 from research.algorithms import finetune, max_norm
 from research.core import mesh
-from research.core.config import track
+from research.core.config import track_reads
 from research.core.experiment import Experiment, Predictor
-from research.core.metrics import Pairs
-from research.core.step import make_eval_step, make_train_step, options, streams
+from research.core.metrics import MetricSums
+from research.core.step import make_eval_step, make_rngs, make_train_step, options
 from research.data import user_files
 from research.data.text import labelled_text
 from research.evals import classifier_report
 from research.interop import weights
 from research.losses.classification import cross_entropy
 from research.models.text import bert, gpt, text_cnn, text_ngrams, text_recurrent, text_transformer
-from research.nn.construct import construct
+from research.nn.from_config import from_config
 from research.run.checkpoint import Checkpoints, NoWholeCheckpoint
 from research.run.run import Run
 from research.util.errors import UserError, nearest
 
 
 def _plain(cls: Any) -> Any:
-    return lambda group, vocab_size, num_classes, max_length: construct(
+    return lambda group, vocab_size, num_classes, max_length: from_config(
         cls, group, vocab_size=vocab_size, num_classes=num_classes
     )
 
@@ -46,7 +46,7 @@ MODELS: dict[str, tuple[Callable, Mapping]] = {
 
 def build(cfg: Any) -> Experiment:
     """Config -> data, model, optimiser and steps."""
-    cfg = track(cfg)
+    cfg = track_reads(cfg)
     if cfg.model.name not in MODELS:
         raise UserError(f"model.name = {cfg.model.name!r}{nearest(cfg.model.name, MODELS)}")
     if cfg.threshold not in classifier_report.METRICS:
@@ -74,11 +74,11 @@ def build(cfg: Any) -> Experiment:
         cfg=cfg,
         train=train,
         evals=evals,
-        init=lambda key: model.init(key, *one),
-        initial=weights.initial(cfg.init, model, data.encoder.tokenizer),
+        init_fn=lambda key: model.init(key, *one),
+        load_pretrained=weights.pretrained(cfg.pretrained, model, data.encoder.tokenizer),
         tx=tx,
         train_step=make_train_step(partial(loss, model), tx, **options(cfg)),
-        eval_step=make_eval_step(partial(predict, model), measure, cfg.dtype),
+        eval_step=make_eval_step(partial(predict, model), batch_metrics, cfg.dtype),
         predictor=Predictor(
             partial(predict, model),
             {"tokens": (("b", "t"), "int32"), "length": (("b",), "int32")},
@@ -114,8 +114,8 @@ def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
             state = run.save(state)
 
         state = run.finish(state)
-        with run.alone(best(run, state)) as here:
-            report(e, run, here)
+        with run.on_one_device(best(run, state)) as local_state:
+            report(e, run, local_state)
         return state
 
 
@@ -151,12 +151,12 @@ def scored(e: Experiment, state: Any, batches: Any) -> tuple[np.ndarray, np.ndar
     return np.concatenate(p), np.concatenate(labels)
 
 
-def loss(model: Any, params: Any, extra: Any, batch: Any, key: jax.Array) -> tuple:
+def loss(model: Any, params: Any, model_state: Any, batch: Any, key: jax.Array) -> tuple:
     """{"tokens": i32[B, T], "length", "label": i32[B]} -> mean nats a text, metrics."""
-    rngs = streams(key, "dropout")
+    rngs = make_rngs(key, "dropout")
     logits = model.apply({"params": params}, batch["tokens"], batch["length"], train=True, rngs=rngs)
     scalar, metrics = cross_entropy(logits, batch["label"], batch.get("mask"))
-    return scalar, (metrics, extra)
+    return scalar, (metrics, model_state)
 
 
 def predict(model: Any, variables: Any, inputs: Any) -> dict:
@@ -165,7 +165,7 @@ def predict(model: Any, variables: Any, inputs: Any) -> dict:
     return {"logits": logits, "probabilities": jax.nn.softmax(logits)}
 
 
-def measure(outputs: Any, batch: Any) -> Pairs:
+def batch_metrics(outputs: Any, batch: Any) -> MetricSums:
     """-> loss (nats) and accuracy, by text."""
     return cross_entropy(outputs["logits"], batch["label"], batch["mask"])[1]
 

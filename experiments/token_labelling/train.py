@@ -12,41 +12,41 @@ import numpy as np
 from experiments import launch
 from research.algorithms import finetune
 from research.core import mesh
-from research.core.config import track
+from research.core.config import track_reads
 from research.core.experiment import Experiment, Predictor
-from research.core.metrics import Pairs
-from research.core.step import make_eval_step, make_train_step, options, streams
+from research.core.metrics import MetricSums
+from research.core.step import make_eval_step, make_rngs, make_train_step, options
 from research.data import user_files
-from research.data.pipeline import Stream, Sweep
+from research.data.pipeline import EvalBatches, TrainBatches
 from research.data.text import labelled_words
 from research.data.text.labelled_words import NONE, Labelled
 from research.interop import weights
 from research.losses.language import cross_entropy
 from research.models.text import bert
-from research.nn.construct import construct
+from research.nn.from_config import from_config
 from research.run.run import Run
 from research.util.errors import UserError
 
 
 def build(cfg: Any) -> Experiment:
     """Config -> data, model, optimiser and steps."""
-    cfg = track(cfg)
+    cfg = track_reads(cfg)
     data = labelled_words.load(cfg.data)
-    train = Stream(data.parts["train"], cfg.data.batch_size, cfg.seed)
-    evals = {k: Sweep(v, cfg.data.eval_batch_size) for k, v in data.parts.items() if k != "train"}
+    train = TrainBatches(data.parts["train"], cfg.data.batch_size, cfg.seed)
+    evals = {k: EvalBatches(v, cfg.data.eval_batch_size) for k, v in data.parts.items() if k != "train"}
     cfg = cfg.in_steps(train.epoch, train.batch_size)
     sizes = {"vocab_size": data.rows.tokenizer.size, "max_length": cfg.data.length}
-    model = bert.BertForTokenLabels(construct(bert.Encoder, cfg.model, **sizes), len(data.classes))
+    model = bert.BertForTokenLabels(from_config(bert.Encoder, cfg.model, **sizes), len(data.classes))
     tx = finetune.make(cfg.optim, cfg.finetune, cfg.num_steps)
     return Experiment(
         cfg=cfg,
         train=train,
         evals=evals,
-        init=lambda key: model.init(key, jnp.zeros((1, 1), jnp.int32)),
-        initial=weights.initial(cfg.init, model, data.rows.tokenizer),
+        init_fn=lambda key: model.init(key, jnp.zeros((1, 1), jnp.int32)),
+        load_pretrained=weights.pretrained(cfg.pretrained, model, data.rows.tokenizer),
         tx=tx,
         train_step=make_train_step(partial(loss, model), tx, **options(cfg)),
-        eval_step=make_eval_step(partial(predict, model), partial(measure, data.classes), cfg.dtype),
+        eval_step=make_eval_step(partial(predict, model), partial(batch_metrics, data.classes), cfg.dtype),
         split_metrics=with_macro,
         predictor=Predictor(
             partial(label, model),
@@ -85,11 +85,11 @@ def train(cfg: Any, workdir: str | Path, **how: Any) -> Any:
         return run.finish(state)
 
 
-def loss(model: Any, params: Any, extra: Any, batch: Any, key: jax.Array) -> tuple:
+def loss(model: Any, params: Any, model_state: Any, batch: Any, key: jax.Array) -> tuple:
     """{"tokens", "labels": i32[B, T], "length": i32[B]} -> mean nats a word, metrics."""
-    logits = model.apply({"params": params}, batch["tokens"], inside(batch), train=True, rngs=streams(key, "dropout"))
+    logits = model.apply({"params": params}, batch["tokens"], inside(batch), train=True, rngs=make_rngs(key, "dropout"))
     scalar, metrics = cross_entropy(logits, *targets(batch))
-    return scalar, (metrics, extra)
+    return scalar, (metrics, model_state)
 
 
 def inside(batch: Any) -> jax.Array:
@@ -114,7 +114,7 @@ def label(model: Any, variables: Any, inputs: Any) -> dict:
     return {"probabilities": probabilities, **{name: inputs[name] for name in ("tokens", "starts", "length")}}
 
 
-def measure(classes: Sequence[str], outputs: Any, batch: Any) -> Pairs:
+def batch_metrics(classes: Sequence[str], outputs: Any, batch: Any) -> MetricSums:
     """-> loss (nats), accuracy, and F1 of each class, 2 hits / (predicted + true), by word."""
     labels, mask = targets(batch)
     mask = mask * batch["mask"][:, None]

@@ -13,24 +13,24 @@ import numpy as np
 from experiments import launch
 from experiments.translation import final, quality
 from research.core import mesh, optim
-from research.core.config import track
+from research.core.config import track_reads
 from research.core.experiment import Experiment, Predictor
-from research.core.metrics import Pairs
-from research.core.step import make_eval_step, make_train_step, options, streams
+from research.core.metrics import MetricSums
+from research.core.step import make_eval_step, make_rngs, make_train_step, options
 from research.data import user_files
 from research.data.buckets import Bucketed, Ragged, bounds
 from research.data.text import language_modelling, parallel
 from research.interop import weights
 from research.losses.language import cross_entropy
 from research.models.text import transformer
-from research.nn.construct import construct
+from research.nn.from_config import from_config
 from research.run.run import Run
 from research.util.errors import UserError
 
 
 def build(cfg: Any) -> Experiment:
     """Config -> data, model, optimiser and steps."""
-    cfg = track(cfg)
+    cfg = track_reads(cfg)
     data = parallel.load(cfg.data, cfg.model.shared)
     edges = _edges(data, cfg.data)
     train = Bucketed(data.parts["train"], edges, cfg.data.tokens, cfg.seed, cfg.data.row_multiple)
@@ -39,18 +39,18 @@ def build(cfg: Any) -> Experiment:
     cfg = cfg.in_steps(train.epoch, train.epoch / train.steps)  # type: ignore[arg-type]  # examples a step, on average
     final.check(cfg)
     sizes = {"vocab_size": data.target.size, "source_vocab_size": data.source.size, "max_length": edges[-1]}
-    model = construct(transformer.Transformer, cfg.model, **sizes)
+    model = from_config(transformer.Transformer, cfg.model, **sizes)
     tx = optim.make(cfg.optim, cfg.num_steps)
     judge = quality.Quality(model, data, cfg, evals)
     return Experiment(
         cfg=cfg,
         train=train,
         evals=evals,
-        init=lambda key: model.init(key, *jnp.ones((3, 1, 1), jnp.int32)),
-        initial=weights.initial(cfg.init, model, data.source, data.target),
+        init_fn=lambda key: model.init(key, *jnp.ones((3, 1, 1), jnp.int32)),
+        load_pretrained=weights.pretrained(cfg.pretrained, model, data.source, data.target),
         tx=tx,
         train_step=make_train_step(partial(loss, model, cfg.loss.smoothing), tx, **options(cfg)),
-        eval_step=make_eval_step(partial(logits, model), measure, cfg.dtype),
+        eval_step=make_eval_step(partial(logits, model), batch_metrics, cfg.dtype),
         split_metrics=perplexity,
         evaluator=judge,
         measured=("valid",),
@@ -115,14 +115,14 @@ def _baselines(data: parallel.Parallel) -> dict[str, float]:
 
 
 def loss(
-    model: transformer.Transformer, smoothing: float, params: Any, extra: Any, batch: Any, key: jax.Array
+    model: transformer.Transformer, smoothing: float, params: Any, model_state: Any, batch: Any, key: jax.Array
 ) -> tuple:
     """{"source", "tokens", "targets": i32[B, L], masks} -> mean nats a target token, smoothed, metrics."""
     inputs = (batch["source"], batch["source_mask"], batch["tokens"])
-    how = {"train": True, "rngs": streams(key, "dropout")}
+    how = {"train": True, "rngs": make_rngs(key, "dropout")}
     out = model.apply({"params": params}, *inputs, defer_logits=True, **how)
     scalar, metrics = cross_entropy(out, batch["targets"], _counted(batch), smoothing)
-    return scalar, (metrics, extra)
+    return scalar, (metrics, model_state)
 
 
 def logits(model: transformer.Transformer, variables: Any, batch: Any) -> dict:
@@ -131,7 +131,7 @@ def logits(model: transformer.Transformer, variables: Any, batch: Any) -> dict:
     return {"logits": model.apply(variables, *inputs, defer_logits=True)}
 
 
-def measure(outputs: Any, batch: Any) -> Pairs:
+def batch_metrics(outputs: Any, batch: Any) -> MetricSums:
     """Logits against the targets -> loss (nats) and accuracy, by target token."""
     return cross_entropy(outputs["logits"], batch["targets"], _counted(batch))[1]
 

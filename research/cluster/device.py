@@ -19,7 +19,7 @@ from research.util.errors import UserError
 PACKAGES = ("almanac", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 ROOT = Path(__file__).resolve().parents[2]
 CODE = ("research/*.py", "experiments/*.py", "tools/*.py")
-AHEAD = 4  # launches: steps, where each is launched by itself
+MAX_STEPS_IN_FLIGHT = 4  # launches: steps, where each is launched by itself
 _cache_events: Counter = Counter()
 
 
@@ -83,16 +83,16 @@ def cache_report() -> str:
     return f"first step done; {seconds:.1f} s of compiling (compilation cache: {hits} hits, {misses} misses)"
 
 
-def follow(steps: Sequence[tuple[int, Any]]) -> None:
-    """Of (the last step of a launch, its values): starts to copy the newest to the host, and waits for those AHEAD before.
+def throttle(steps: Sequence[tuple[int, Any]]) -> None:
+    """Starts the copy of the newest of (step, metrics) to the host; waits until those MAX_STEPS_IN_FLIGHT before are computed.
 
     The device always has steps to go on with. Left alone the host would be 32 steps before it (JAX 0.10 on CPUs), and a
     SIGTERM, or a value that is not finite, would wait for them all.
     """
     for leaf in jax.tree.leaves(steps[-1][1]):
         leaf.copy_to_host_async()
-    if len(steps) > AHEAD:
-        jax.block_until_ready(steps[-1 - AHEAD][1])
+    if len(steps) > MAX_STEPS_IN_FLIGHT:
+        jax.block_until_ready(steps[-1 - MAX_STEPS_IN_FLIGHT][1])
 
 
 def describe(mesh: Mesh) -> str:

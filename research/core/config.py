@@ -8,12 +8,14 @@ Durations may be said in steps, epochs or examples ("10 epochs"); they become st
 import importlib
 import importlib.util
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from research.core import upgrade
 from research.util import run_files
 from research.util.errors import UserError, nearest
 from research.util.nested import Counted, flatten, plain, tuples, typed
@@ -26,7 +28,9 @@ RUN = dict(  # how a run is kept: the same keys in every family
     steps_per_launch=None,  # steps in one launch, their batches sent together; None is 1. For small models on a GPU
     not_finite="stop",  # an update with a NaN: stop before it; skip it; rollback to the last checkpoint and go on after it
     deterministic=False,  # kernels that sum in one order; refuse to go on where bits would differ
-    init=dict(weights=None, into=None, fresh=None, resize=None),  # begins as others end: research/interop/weights.py
+    pretrained=dict(
+        weights=None, into=None, fresh=None, resize=None
+    ),  # begins as others end: research/interop/weights.py
 )
 OPTIM = dict(  # the optimiser: research/core/optim.py
     name="adamw",  # one of optim.RULES or optim.WHOLE
@@ -99,7 +103,7 @@ def from_json(path: Path) -> ConfigDict:
     """The config of a run's config.json. Raises UserError for a value of another type than today's config or family has."""
     try:
         about = run_files.read_object(path, run_files.CONFIG)
-        cfg = ConfigDict(tuples(about["config"]), sort_keys=False)
+        cfg = ConfigDict(tuples(upgrade.of_file(about)), sort_keys=False)
         name = cfg.get("name")
         if name is not None and not isinstance(name, str):
             raise UserError(f"config key name = {run_files.shown(name)}: wanted str")
@@ -147,7 +151,7 @@ def _fits(key: str, value: Any, like: Any) -> bool:
 def merge(base: Mapping, **groups: Any) -> ConfigDict:
     """A family's defaults and one experiment's changes -> a locked config. A key that the defaults lack is an error."""
     cfg = ConfigDict(dict(base), sort_keys=False).lock()
-    _merge(cfg, groups, "")
+    _merge(cfg, {key if key in cfg else _now(key): value for key, value in groups.items()}, "")
     return cfg
 
 
@@ -166,11 +170,19 @@ def _merge(cfg: ConfigDict, changes: Mapping, prefix: str) -> None:
 def override(cfg: ConfigDict, key: str, text: str) -> None:
     """Sets `key` to `text`, read as the type of the value it replaces."""
     flat = flatten(cfg)
+    key = _now(key) if key not in flat else key
     if key not in flat:
         if inside := [k for k in flat if k.startswith(f"{key}.")]:
             raise UserError(f"config key {key!r} is a group; set one of its keys: {', '.join(inside)}")
         raise UserError(f"there is no config key {key!r}{nearest(key, flat)}")
     _set(cfg, key, _parse(key, text, flat[key]))
+
+
+def _now(key: str) -> str:
+    """A key that an earlier version had, as it is now, with a line that says so."""
+    if (now := upgrade.upgrade_key(key)) != key:
+        print(f"almanac: config key {key} is {now} now", file=sys.stderr)
+    return now
 
 
 def _set(cfg: ConfigDict, key: str, value: Any) -> None:
@@ -199,12 +211,12 @@ def _wanted(key: str, like: Any) -> str:
     return 'int, or a duration such as "3 epochs"' if may_last else type(like).__name__
 
 
-class View(Counted):
+class TrackedConfig(Counted):
     """A config that counts its reads: attributes and items, groups as views. It cannot be changed."""
 
     __slots__ = ()
 
-    def in_steps(self, epoch: int, batch_size: int) -> "View":
+    def in_steps(self, epoch: int, batch_size: int) -> "TrackedConfig":
         """The same config with every duration in steps; `epoch` and `batch_size` are in examples."""
         steps_per = {"step": 1.0, "epoch": epoch / batch_size, "example": 1 / batch_size}
 
@@ -220,15 +232,15 @@ class View(Counted):
                 return max(1, round(steps)) if steps else 0
             return value
 
-        return View(one(self.to_dict()), self._read)
+        return TrackedConfig(one(self.to_dict()), self._read)
 
 
-def track(cfg: Mapping | ConfigDict) -> View:
+def track_reads(cfg: Mapping | ConfigDict) -> TrackedConfig:
     """The config as a view that counts its reads; a view stays itself."""
-    return cfg if isinstance(cfg, View) else View(plain(cfg))
+    return cfg if isinstance(cfg, TrackedConfig) else TrackedConfig(plain(cfg))
 
 
-def check_read(cfg: View) -> None:
+def check_read(cfg: TrackedConfig) -> None:
     if keys := cfg.unread():
         value = flatten(cfg.to_dict())[keys[0]]
         raise UserError(f"config key {keys[0]} = {value!r} is read by nothing in this experiment; remove it")

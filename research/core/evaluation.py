@@ -12,7 +12,7 @@ from research.core import metrics
 from research.core.experiment import Evaluated, Experiment
 from research.core.state import TrainState
 
-# TrainState -> a context with that state on one local device: see `Run.alone`.
+# TrainState -> a context with that state on one local device: see `Run.on_one_device`.
 Local = Callable[[TrainState], contextlib.AbstractContextManager[TrainState]]
 
 

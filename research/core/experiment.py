@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from research.core.config import View
+from research.core.config import TrackedConfig
 from research.core.state import TrainState
 
 
@@ -47,7 +47,7 @@ class Experiment:
 
     cfg            the config, read through a view that counts what is read, with durations in steps
     train, evals   numbered batches to train on, and {split: batches} to evaluate on (research/data/pipeline.py)
-    init           key -> {"params": ..., and mutable collections}
+    init_fn        key -> {"params": ..., and mutable collections}
     tx             an Optax transformation, or {group of params: one}
     train_step     (state, batch) -> (state, {name: (sum, weight)})
     eval_step      (state, batch) -> {name: (sum, weight)}
@@ -58,7 +58,7 @@ class Experiment:
     at_end         splits that the evaluator alone measures, once
     rules          (regex on a parameter's path, mesh axes) of this config; `sharding`: the model's named sets of them
     ema            decay of averaged parameters; 0: none
-    initial        (fresh state, run) -> a state with parameters from elsewhere; None: those of `init`
+    load_pretrained (fresh state, run) -> a state with parameters from elsewhere; None: those of `init_fn`
     model          the Linen module; None for several networks
     data           what the family's loader returned: its report, baselines, classes
     tokenizer      of texts with one vocabulary; None: there is none
@@ -66,10 +66,10 @@ class Experiment:
     ask            of a reader or a retriever: the object that `almanac ask` calls
     """
 
-    cfg: View
+    cfg: TrackedConfig
     train: Any
     evals: Mapping[str, Any]
-    init: Callable
+    init_fn: Callable
     tx: Any
     train_step: Any
     eval_step: Any
@@ -81,7 +81,7 @@ class Experiment:
     rules: Sequence = ()
     sharding: Mapping[str, Sequence] = dataclasses.field(default_factory=dict)
     ema: float = 0.0
-    initial: Callable | None = None
+    load_pretrained: Callable | None = None
     model: Any = None
     data: Any = None
     tokenizer: Any = None

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-Pairs = Mapping[str, tuple[Any, Any]]  # {name: (sum f32[], weight f32[])}
+MetricSums = Mapping[str, tuple[Any, Any]]  # {name: (sum f32[], weight f32[])}
 
 
 def pair(values: jax.Array, weights: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
@@ -22,8 +22,8 @@ def mean(pair: tuple) -> jax.Array:
     return pair[0] / jnp.maximum(pair[1], 1e-9)
 
 
-def reduce(rows: Iterable[Pairs]) -> dict[str, float]:
-    """Pairs of several steps -> {name: mean}, summed in double precision on the host."""
+def reduce(rows: Iterable[MetricSums]) -> dict[str, float]:
+    """MetricSums of several steps -> {name: mean}, summed in double precision on the host."""
     total: dict[str, np.ndarray] = {}
     for row in rows:
         for name, value in row.items():

@@ -17,7 +17,7 @@ Optimizers: TypeAlias = optax.GradientTransformation | Mapping[str, optax.Gradie
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """step i32[] · params · opt (Optax) · extra mutable collections · ema of params or {} · key (typed) · skipped i32[].
+    """step i32[] · params · opt (Optax) · model_state mutable collections · ema of params or {} · key (typed) · skipped i32[].
 
     `step` counts steps done, `skipped` those whose update was not finite and not made.
     """
@@ -25,7 +25,7 @@ class TrainState(flax.struct.PyTreeNode):
     step: jax.Array
     params: Any
     opt: Any
-    extra: Any
+    model_state: Any
     ema: Any
     key: jax.Array
     skipped: jax.Array
@@ -33,14 +33,14 @@ class TrainState(flax.struct.PyTreeNode):
     @property
     def variables(self) -> dict:
         """What `predict` and evaluation use: averaged weights where there are any, and the mutable collections."""
-        return {"params": self.ema or self.params, **self.extra}
+        return {"params": self.ema or self.params, **self.model_state}
 
 
 def create(
     init: Callable[[jax.Array], Mapping], tx: Optimizers, seed: int, mesh: Mesh, rules: Sequence = (), ema: bool = False, *,
     target: TrainState | None = None, meanwhile: Callable[[], Any] = lambda: None,
 ) -> TrainState:  # fmt: skip
-    """`init(key) -> {"params": ..., **extra}` and an optimiser (or one a group of params) -> a state born sharded.
+    """`init(key) -> {"params": ..., **model_state}` and an optimiser (or one a group of params) -> a state born sharded.
 
     `target` is what `abstract` has made of the same arguments, if it has. `meanwhile()` is called while a thread compiles.
     """

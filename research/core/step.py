@@ -1,6 +1,6 @@
 """loss -> jitted, donated step: accumulation, clipping, mixed precision, EMA, mutable collections, named randomness.
 
-A loss is `loss(params, extra, batch, key) -> (scalar, (metrics, extra))`, metrics `{name: (sum, weight)}` with the
+A loss is `loss(params, model_state, batch, key) -> (scalar, (metrics, model_state))`, metrics `{name: (sum, weight)}` with the
 scalar's own pair called "loss". Keys are folded with the step, so step k is the same computation whenever it is run.
 """
 
@@ -22,7 +22,7 @@ POLICIES = ("stop", "skip", "rollback")  # for an update that is not finite
 Loss = Callable[[Any, Any, Mapping, jax.Array], tuple[jax.Array, tuple[dict, Any]]]
 
 
-def streams(key: jax.Array, *names: str) -> dict[str, jax.Array]:
+def make_rngs(key: jax.Array, *names: str) -> dict[str, jax.Array]:
     """Named random streams from one key: adding a stream never changes another."""
     return {name: jax.random.fold_in(key, zlib.crc32(name.encode())) for name in names}
 
@@ -34,10 +34,10 @@ def cast(tree: Any, dtype: str) -> Any:
     return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
 
 
-def value_and_grad(loss: Loss, params: Any, extra: Any, batch: Mapping, key: jax.Array) -> tuple[Any, dict, Any]:
-    """-> gradients, metrics, extra. The seam that other gradient estimators (per-example clipping, say) replace."""
-    (_, (metrics, extra)), grads = jax.value_and_grad(loss, has_aux=True)(params, extra, batch, key)
-    return grads, metrics, extra
+def value_and_grad(loss: Loss, params: Any, model_state: Any, batch: Mapping, key: jax.Array) -> tuple[Any, dict, Any]:
+    """-> gradients, metrics, model_state. The seam that other gradient estimators (per-example clipping, say) replace."""
+    (_, (metrics, model_state)), grads = jax.value_and_grad(loss, has_aux=True)(params, model_state, batch, key)
+    return grads, metrics, model_state
 
 
 def update(
@@ -53,11 +53,11 @@ def update(
     key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), part)
     params = state.params[group] if group else state.params
 
-    def of_group(p, extra, batch, key):
+    def of_group(p, model_state, batch, key):
         whole = {**state.params, group: p} if group else p
-        return loss(cast(whole, dtype), extra, cast(batch, dtype), key)
+        return loss(cast(whole, dtype), model_state, cast(batch, dtype), key)
 
-    grads, metrics, extra = _accumulated(of_group, params, state.extra, batch, key, accumulate, grad)
+    grads, metrics, model_state = _accumulated(of_group, params, state.model_state, batch, key, accumulate, grad)
     leaves = checkpoint_name(jax.tree.leaves(grads), f"{group}/gradient")  # a name for `almanac replay`: no operation
     squares = [jnp.sum(jnp.square(g.astype(jnp.float32))) for g in leaves]
     norm = jnp.sqrt(sum(squares))
@@ -73,7 +73,7 @@ def update(
     if group:
         params, opt = {**state.params, group: params}, {**state.opt, group: opt}
         metrics = {f"{group}/{k}": v for k, v in metrics.items()}
-    return state.replace(params=params, opt=opt, extra=extra), metrics
+    return state.replace(params=params, opt=opt, model_state=model_state), metrics
 
 
 def advance(state: TrainState, ema: float = 0.0) -> TrainState:
@@ -84,10 +84,10 @@ def advance(state: TrainState, ema: float = 0.0) -> TrainState:
     return state.replace(step=state.step + 1)
 
 
-def _accumulated(loss, params, extra, batch, key, parts: int, grad: Callable):
+def _accumulated(loss, params, model_state, batch, key, parts: int, grad: Callable):
     """Gradients of `parts` microbatches, weighted by their losses' weights: equal to the gradient of the whole batch."""
     if parts == 1:
-        return grad(loss, params, extra, batch, key)
+        return grad(loss, params, model_state, batch, key)
     rows = len(jax.tree.leaves(batch)[0])
     if rows % parts:
         raise UserError(f"data.batch_size = {rows} does not divide into optim.accumulate = {parts} parts")
@@ -95,22 +95,22 @@ def _accumulated(loss, params, extra, batch, key, parts: int, grad: Callable):
     batch = jax.tree.map(lambda x: x.reshape(rows // parts, parts, *x.shape[1:]).swapaxes(0, 1), batch)
 
     def one(carry, inputs):
-        extra, (i, micro) = carry, inputs
-        grads, metrics, extra = grad(loss, params, extra, micro, jax.random.fold_in(key, i))
+        model_state, (i, micro) = carry, inputs
+        grads, metrics, model_state = grad(loss, params, model_state, micro, jax.random.fold_in(key, i))
         weight = metrics["loss"][1]
-        return extra, (jax.tree.map(lambda g: g * weight, grads), metrics)
+        return model_state, (jax.tree.map(lambda g: g * weight, grads), metrics)
 
     first = jax.tree.map(lambda x: x[0], batch)
-    total = one(extra, (0, first))
+    total = one(model_state, (0, first))
     rest = (jnp.arange(1, parts), jax.tree.map(lambda x: x[1:], batch))
 
     def add(carry, inputs):
-        extra, out = one(carry[0], inputs)
-        return (extra, jax.tree.map(jnp.add, carry[1], out)), None
+        model_state, out = one(carry[0], inputs)
+        return (model_state, jax.tree.map(jnp.add, carry[1], out)), None
 
-    (extra, (grads, metrics)), _ = jax.lax.scan(add, total, rest)
+    (model_state, (grads, metrics)), _ = jax.lax.scan(add, total, rest)
     weight = jnp.maximum(metrics["loss"][1], 1e-9)
-    return jax.tree.map(lambda g: g / weight, grads), metrics, extra
+    return jax.tree.map(lambda g: g / weight, grads), metrics, model_state
 
 
 def _first_bad(squares: list[jax.Array], loss: jax.Array, params: Any) -> jax.Array:

@@ -3,7 +3,7 @@
 An example belongs to the shortest bucket that holds it; a batch is of one bucket, whose examples are padded to
 its length L and of which it has about `tokens // L`. So a batch costs about the same whatever its L, few places
 are padding, and a step is compiled once a bucket. Which batches there are does not depend on the epoch: batch
-number `step` is found without those before it, as in `pipeline.Stream`.
+number `step` is found without those before it, as in `pipeline.TrainBatches`.
 """
 
 import functools
@@ -89,7 +89,7 @@ class Bucketed:
     comes exactly once: the last batch of a bucket is filled up with rows of `mask` 0 (`mask` f32[rows] is in
     every batch), and the order of the batches, and of the examples in a bucket, is the epoch's own.
 
-    As `pipeline.Stream` or, with `len`, as `pipeline.Sweep`, except that the batches' shapes differ: `spec`
+    As `pipeline.TrainBatches` or, with `len`, as `pipeline.EvalBatches`, except that the batches' shapes differ: `spec`
     is the largest, `shapes` are all. `steps` is the batches an epoch, so a config's durations become steps by
     `cfg.in_steps(train.epoch, train.epoch / train.steps)`; `batch_size` divides the rows of every batch.
     """
@@ -181,7 +181,7 @@ class Bucketed:
     def on_device(self, mesh: Mesh, start: int, stop: int) -> Iterator[dict[str, jax.Array]]:
         return pipeline.on_device(self, mesh, start, stop)
 
-    launches = pipeline.Stream.launches
+    launches = pipeline.TrainBatches.launches
 
 
 @functools.lru_cache(maxsize=64)

@@ -48,7 +48,7 @@ def _permutation(n: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(n)
 
 
-class Stream:
+class TrainBatches:
     """Endless shuffled batches of a source. `epoch` is its examples an epoch."""
 
     def __init__(self, source: Source, batch_size: int, seed: int):
@@ -103,7 +103,7 @@ class Stream:
         return map(Launch, on_device(_Stacked(self, bounds), mesh, 0, len(bounds) - 1, stacked=True))
 
 
-class Ordered(Stream):
+class Ordered(TrainBatches):
     """Endless batches of a source in its own order: example number p is place p mod n, in every epoch."""
 
     def numbers(self, step: int, rows: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
@@ -111,7 +111,7 @@ class Ordered(Stream):
         return indices, epochs
 
 
-class Sweep:
+class EvalBatches:
     """One ordered pass over a source in whole batches: the last is filled up with rows of `mask` 0."""
 
     def __init__(self, source: Source, batch_size: int):
@@ -152,7 +152,7 @@ def _spec(source: Source, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
 class _Stacked:
     """Launches by number, each as one batch whose rows are on the second axis."""
 
-    def __init__(self, batches: Stream, bounds: Sequence[int]):
+    def __init__(self, batches: TrainBatches, bounds: Sequence[int]):
         self._batches, self._bounds, self.batch_size = batches, bounds, batches.batch_size
 
     def size(self, number: int) -> int:

@@ -40,7 +40,7 @@ BUILDERS = {
 _CHUNK = 1024  # examples decoded at once: bounds memory, and TFDS reads in bulk five times as fast
 
 
-class Records:
+class TfdsSource:
     """A data source over `records` (`len`, and one by one or in bulk random access).
 
     `decode(example) -> dict of arrays or numbers` of one shape for all examples; pure: the threads of `thread_pool` call

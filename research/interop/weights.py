@@ -1,6 +1,6 @@
 """Parameters from elsewhere: a checkpoint of one of our runs, or a folder of Hugging Face weights, into a fresh state.
 
-A config's `init` group says which:
+A config's `pretrained` group says which:
 
     weights   RUN[@best|@last|@STEP] or a folder with safetensors; None: the family's own initial values
     into      the path that the arrays go under: "encoder" makes tokens/embedding encoder/tokens/embedding
@@ -24,6 +24,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from research.core import upgrade
 from research.core.mesh import path_name
 from research.core.state import TrainState
 from research.data.tokenizers import Tokenizer
@@ -45,8 +46,8 @@ UNSEEN = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Initial:
-    """What an experiment's parameters begin with: `initial(state, run)`, as `Experiment.initial` wants it.
+class Pretrained:
+    """What an experiment's parameters begin with: `pretrained(state, run)`, as `Experiment.load_pretrained` wants it.
 
     `model` is the Linen module whose parameters they are, or None where there are several networks; `tokenizers` say what the
     token ids that it reads mean.
@@ -73,7 +74,7 @@ class Initial:
 
     def _load(self, state: TrainState, note: Callable[[str], None], vocabulary: str) -> TrainState:
         source = read(self.weights, self.model, self.into)
-        variables = {"params": state.params, **state.extra}
+        variables = {"params": state.params, **state.model_state}
         leaves, tree = jax.tree_util.tree_flatten_with_path(variables)
         fitted = Fitted(source, [path_name(path) for path, _ in leaves], self.fresh, self.resize)
         variables = jax.tree.unflatten(tree, [fitted.one(path_name(path), leaf) for path, leaf in leaves])
@@ -84,21 +85,21 @@ class Initial:
             note(line)
         params = variables.pop("params")
         averaged = jax.tree.map(jnp.copy, params) if state.ema else state.ema
-        return state.replace(params=params, extra=variables, ema=averaged)
+        return state.replace(params=params, model_state=variables, ema=averaged)
 
 
-def initial(cfg: Mapping[str, Any], model: Any, *tokenizers: Tokenizer) -> Initial:
-    """The `init` group of a config, the module (a part of it may be what the weights are of), and what its tokens mean."""
+def pretrained(cfg: Mapping[str, Any], model: Any, *tokenizers: Tokenizer) -> Pretrained:
+    """The `pretrained` group of a config, the module (a part of it may be what the weights are of), and what its tokens mean."""
     weights, into, fresh, resize = (cfg[key] or "" for key in ("weights", "into", "fresh", "resize"))
     for key, value in {"into": into, "fresh": fresh, "resize": resize}.items():
         if value and not weights:
-            raise UserError(f"init.{key} = {value!r} needs init.weights (or --init-from)")
+            raise UserError(f"pretrained.{key} = {value!r} needs pretrained.weights (or --init-from)")
     for key, pattern in {"fresh": fresh, "resize": resize}.items():
         try:
             re.compile(pattern)
         except re.error as e:
-            raise UserError(f"init.{key} = {pattern!r} is no regular expression: {e}") from None
-    return Initial(model, weights, into, fresh, resize, tokenizers)
+            raise UserError(f"pretrained.{key} = {pattern!r} is no regular expression: {e}") from None
+    return Pretrained(model, weights, into, fresh, resize, tokenizers)
 
 
 class Source(NamedTuple):
@@ -175,12 +176,14 @@ class Fitted:
         if self._wrong:
             more = f" (and {len(self._wrong) - 1} more)" if len(self._wrong) > 1 else ""
             raise UserError(
-                f"init.weights = {where}: {self._wrong[0]}{more}; name what keeps its initial values in init.fresh, "
-                "tables of other lengths in init.resize, or the place of all in init.into"
+                f"pretrained.weights = {where}: {self._wrong[0]}{more}; name what keeps its initial values in pretrained.fresh, "
+                "tables of other lengths in pretrained.resize, or the place of all in pretrained.into"
             )
         for key, pattern in self._patterns.items():
             if pattern and not self._named[key]:
-                raise UserError(f"init.{key} = {pattern!r} matches no parameter; see the paths with `almanac show`")
+                raise UserError(
+                    f"pretrained.{key} = {pattern!r} matches no parameter; see the paths with `almanac show`"
+                )
         left = [_short(name) for name in self._found if name not in self._taken] + list(self._source.left)
         lines = [f"init     {len(self._taken)} arrays from {where}"]
         for word, names in {"resized": self._resized, "fresh": self._fresh, "left out": left}.items():
@@ -196,9 +199,9 @@ def read(weights: str, model: Any, into: str = "") -> Source:
     if files.is_folder(path):
         return of_huggingface(path, model, into)
     if path.is_file():
-        raise UserError(f"init.weights = {weights} is a file; give the folder that it is in, or a run")
+        raise UserError(f"pretrained.weights = {weights} is a file; give the folder that it is in, or a run")
     if not Path(weights.rpartition("@")[0] or weights).exists() and "://" not in weights:
-        raise UserError(f"init.weights = {weights}: no such run or folder")
+        raise UserError(f"pretrained.weights = {weights}: no such run or folder")
     folder, which = checkpoint_files.split(weights)
     words, arrays = _arrays(folder, which)
     _check_run(folder, model)
@@ -222,7 +225,7 @@ def _check_run(folder: Path, model: Any) -> None:
     path = run_files.inside(folder, "config.json")
     if not path.exists():  # a folder of checkpoints alone
         return
-    theirs = run_files.read_object(path, run_files.CONFIG)["config"].get("model")
+    theirs = upgrade.of_file(run_files.read_object(path, run_files.CONFIG)).get("model")
     if not isinstance(theirs, dict):
         return
     ours = _attributes(model)
@@ -244,7 +247,8 @@ def _check_vocabulary(weights: str, ours: str) -> None:
     if run_files.read_text(path) != ours:
         raise UserError(
             f"{weights} has another vocabulary (its {VOCABULARY}): the same token ids would mean other things here; make data "
-            "as its config.json says, or name the table of tokens in init.fresh, or in init.resize to load its rows all the same"
+            "as its config.json says, or name the table of tokens in pretrained.fresh, or in pretrained.resize to load its "
+            "rows all the same"
         )
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from research.core.mesh import data_parts, pin
-from research.core.metrics import Pairs, mean
+from research.core.metrics import MetricSums, mean
 from research.nn.logits import DeferredLogits
 
 CHUNK_BYTES = 2**29  # of one device's f32 logits: more than this are computed in chunks of at most this size
@@ -26,7 +26,7 @@ def cross_entropy(
     mask: jax.Array | None = None,
     smoothing: float = 0.0,
     chunk_bytes: int | None = None,
-) -> tuple[jax.Array, Pairs]:
+) -> tuple[jax.Array, MetricSums]:
     """`research.losses.language.cross_entropy` of logits that are not multiplied out.
 
     logits of hidden f[B, T, D], a matrix f[V, D] or f[D, V] and perhaps a bias f[V]; targets i32[B, T]; mask f32[B, T] or f32[B]

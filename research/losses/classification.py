@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 
-from research.core.metrics import Pairs, mean, pair
+from research.core.metrics import MetricSums, mean, pair
 
 
-def cross_entropy(logits: jax.Array, labels: jax.Array, mask: jax.Array | None = None) -> tuple[jax.Array, Pairs]:
+def cross_entropy(logits: jax.Array, labels: jax.Array, mask: jax.Array | None = None) -> tuple[jax.Array, MetricSums]:
     """Mean of -sum(p log q) in nats over examples, weighted by `mask`, and accuracy.
 
     logits f32[..., N] (computed in f32 whatever their dtype); labels i32[...] or soft f32[..., N]
@@ -27,7 +27,7 @@ def negative_log_likelihood(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return jax.nn.logsumexp(logits.astype(jnp.float32), -1) - chosen
 
 
-def weighted(values: dict[str, jax.Array], mask: jax.Array | None = None) -> tuple[jax.Array, Pairs]:
+def weighted(values: dict[str, jax.Array], mask: jax.Array | None = None) -> tuple[jax.Array, MetricSums]:
     """Arrays of one shape -> (mean of "loss", {name: (sum, weight)}), weighted by `mask`.
 
     The mask may lack trailing axes: f32[B] weights whole rows. All zero, it makes the mean 0.

@@ -3,13 +3,13 @@
 import jax
 import jax.numpy as jnp
 
-from research.core.metrics import Pairs
+from research.core.metrics import MetricSums
 from research.losses.classification import negative_log_likelihood, weighted
 
 
 def in_batch_negatives(
     queries: jax.Array, items: jax.Array, numbers: jax.Array, mask: jax.Array | None = None
-) -> tuple[jax.Array, Pairs]:
+) -> tuple[jax.Array, MetricSums]:
     """Mean negative log-likelihood, in nats, of each query's own item under a softmax of inner products over the batch's.
 
     queries, items f32[B, D]; numbers i32[B] tell the items apart: another row's item of the same number is no negative and

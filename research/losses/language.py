@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from research.core.metrics import Pairs
+from research.core.metrics import MetricSums
 from research.losses import chunked
 from research.losses.classification import negative_log_likelihood, weighted
 from research.nn.logits import DeferredLogits
@@ -14,7 +14,7 @@ def cross_entropy(
     targets: jax.Array,
     mask: jax.Array | None = None,
     smoothing: float = 0.0,
-) -> tuple[jax.Array, Pairs]:
+) -> tuple[jax.Array, MetricSums]:
     """Mean negative log-likelihood of the targets in nats for each token that `mask` keeps.
 
     logits f32[B, T, V] (computed in f32 whatever their dtype); targets i32[B, T], inside 0..V-1

@@ -3,13 +3,13 @@
 import jax
 import jax.numpy as jnp
 
-from research.core.metrics import Pairs
+from research.core.metrics import MetricSums
 from research.losses.classification import negative_log_likelihood, weighted
 
 
 def span_cross_entropy(
     start: jax.Array, end: jax.Array, first: jax.Array, last: jax.Array, mask: jax.Array | None = None
-) -> tuple[jax.Array, Pairs]:
+) -> tuple[jax.Array, MetricSums]:
     """Mean over rows of half the negative log-likelihood, in nats, of the first and of the last place together.
 
     start, end f32[B, L], logits; first, last i32[B]; mask f32[B]. Seo et al. 2017 (1611.01603), eq. 5, which does not halve

@@ -1,6 +1,7 @@
 """config.json: what a run is made of, and the history of its attempts, each a start that trained.
 
 name config versions commit devices parameters fingerprint    of the latest attempt
+config_version   of the config's keys: research/core/upgrade.py
 run        the run's random id, which its checkpoints carry; null for a run that was begun before there were ids
 sources    {file: digest} of the code
 attempts   when, from which step, and what had changed: the config, source files, devices
@@ -10,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from research.core import upgrade
 from research.run import identity, sources
 from research.run.identity import Identity
 
@@ -37,7 +39,7 @@ def extend(before: Mapping[str, Any], now: Mapping[str, Any], run: Identity, ste
         "changed": list(changed),
         "edited": sources.edited(before.get("sources", {}), now["sources"]),
     }
-    return {**now, "run": run.run, "attempts": [*past, attempt]}
+    return {**now, "config_version": upgrade.VERSION, "run": run.run, "attempts": [*past, attempt]}
 
 
 def few(names: Sequence[str]) -> str:

@@ -23,6 +23,7 @@ from jax.experimental import multihost_utils
 from research.core.mesh import path_name
 from research.run import checksum, identity, integrity, manifest
 from research.run.integrity import Damaged, read_errors
+from research.run.saved_state import from_disk, to_disk
 from research.util.errors import UserError
 from research.util.files import write_errors
 
@@ -84,6 +85,7 @@ class Checkpoints:
 
     def save(self, step: int, state: Any, meta: dict) -> None:
         """Starts to save; raises what an earlier save met. Refuses a state that is not finite."""
+        state = to_disk(state)
         sums, finite = map(_leaves, jax.device_get(integrity.inspect(state)))
         if broken := [name for name, ok in finite.items() if not ok]:
             raise UserError(f"step {step}: {broken[0]} is not finite; nothing was saved, the last checkpoint stands")
@@ -185,6 +187,7 @@ class Checkpoints:
 
     def restore_one(self, step: int, target: Any) -> tuple[Any, dict]:
         """As `restore` of one step, and raises Damaged if it is, changing nothing."""
+        target = to_disk(target)
         manager, how = self._open(), self._ocp.args
         with read_errors():
             checks = manager.restore(step, args=how.Composite(checksums=how.JsonRestore()))["checksums"]
@@ -210,7 +213,7 @@ class Checkpoints:
             raise Damaged("the checksum of its metadata differs")
         if problem := identity.problem(meta.pop(identity.KEY, None), step, self._run):
             raise UserError(f"{self.folder / str(step)} does not belong here: {problem}; put it back, or remove it")
-        return found["state"], meta
+        return from_disk(found["state"]), meta
 
     def _report(self, step: int, why: str) -> None:
         """Warns of a damaged step; the training that owns the folder renames it."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from research.cluster import determinism
+from research.core import upgrade
 from research.run import attempts, identity, object_store, sources
 from research.util import run_files
 from research.util.errors import UserError
@@ -54,7 +55,7 @@ class Directory:
     def _compare(self, config: dict, resume: str) -> list[str]:
         if not self.before:
             return []
-        changed = differences(self.before["config"], config)
+        changed = differences(upgrade.of_file(self.before), config)
         other = [line for line in changed if line.split(":")[0].split(".")[0] not in identity.FREE]
         if other and resume != "force":
             more = f" (and {len(other) - 3} more)" if len(other) > 3 else ""

@@ -21,7 +21,7 @@ from research.util.files import write_bytes, write_errors
 EVENTS_SECONDS = 30  # TensorBoard sees events at the latest so long after they were written
 
 
-class Records:
+class RunLogger:
     """Opens a run directory's logs for appending after `step`; lines of later steps are of a life that was lost."""
 
     def __init__(self, folder: Path, step: int, num_steps: int, writes: bool):

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 
 from research.core import evaluation, mesh
-from research.core.config import View
+from research.core.config import TrackedConfig
 from research.core.experiment import Experiment
 from research.core.state import TrainState
 from research.run import object_store, reopen
@@ -34,7 +34,7 @@ class OpenRun:
     state: TrainState
 
     @property
-    def cfg(self) -> View:
+    def cfg(self) -> TrackedConfig:
         return self.experiment.cfg
 
     @property

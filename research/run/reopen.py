@@ -65,7 +65,7 @@ def load(folder: str | Path, which: str = "best") -> tuple[Experiment, TrainStat
     device.use_compilation_cache()
     e = build(cfg.name, cfg)
     devices = mesh.make_mesh(dict.fromkeys(e.cfg.mesh, 1) | {"data": 1}, jax.devices()[:1])
-    target, _ = state.abstract(e.init, e.tx, devices, (), bool(e.ema))
+    target, _ = state.abstract(e.init_fn, e.tx, devices, (), bool(e.ema))
     restored = _restore(folder, which, target)
     return e, restored, int(restored.step)
 

@@ -7,7 +7,7 @@
     samples/ report.json report.html curves.png, TensorBoard events;  not_finite.json, where a step was not
 
 The device never waits for the host: values are read an interval late, or when something needs them (evaluation, a
-checkpoint, the end), and the host is at most `device.AHEAD` steps before it.
+checkpoint, the end), and the host is at most `device.MAX_STEPS_IN_FLIGHT` steps before it.
 """
 
 import contextlib
@@ -25,14 +25,14 @@ from research.cluster import cpu, determinism, device, membership
 from research.core import evaluation, flops, metrics
 from research.core import mesh as mesh_lib
 from research.core import state as state_lib
-from research.core.config import View, check_read
+from research.core.config import TrackedConfig, check_read
 from research.core.experiment import Evaluated, Experiment
 from research.core.guard import Guard
 from research.core.launches import bounds
 from research.run import attempts
 from research.run.checkpoint import Checkpoints
 from research.run.directory import Directory
-from research.run.metric_log import Clock, Records
+from research.run.metric_log import Clock, RunLogger
 from research.util import run_files
 from research.util.errors import UserError, nearest
 from research.util.files import read_json, write_errors, write_json
@@ -43,7 +43,9 @@ PREEMPTED = 75  # exit status: saved, start again to go on
 class Run:
     """`with Run(cfg, workdir) as run:` the mechanics around a visible loop."""
 
-    def __init__(self, cfg: View, workdir: str | Path, resume: str = "auto", profile: tuple[int, int] | None = None):
+    def __init__(
+        self, cfg: TrackedConfig, workdir: str | Path, resume: str = "auto", profile: tuple[int, int] | None = None
+    ):
         self.cfg = cfg
         cfg.mark("name", "reproduces")  # read by the tools
         self._best_metric = tuple(cfg.best[k] for k in ("metric", "mode", "patience"))
@@ -73,7 +75,7 @@ class Run:
         self.done = 0  # updates done; during the loop's body, the one under way counts
         self._rows: list[tuple[int, Mapping]] = []  # training metrics not yet averaged into the log
         self._unread: list[tuple[int, Mapping]] = []  # of these, still on the device
-        self._records: Any = None  # opened when the state is there
+        self._logger: Any = None  # opened when the state is there
         self._tracker: dict[str, Any] = {"value": None, "step": 0, "stopped": False}
         self._report: dict[str, Any] = {"lines": [], "baselines": {}}
         self._preempted = self._saved = self._turned = False
@@ -85,7 +87,7 @@ class Run:
             stack.push(self._leave)
             for part in (self._best, self._checkpoints, self._profiler):
                 stack.callback(part.close)
-            stack.callback(lambda: self._records and self._records.close())
+            stack.callback(lambda: self._logger and self._logger.close())
             with contextlib.suppress(ValueError):  # Python allows a handler in the main thread alone
                 old = signal.signal(signal.SIGTERM, self._on_sigterm)
                 stack.callback(signal.signal, signal.SIGTERM, old or signal.SIG_DFL)
@@ -109,14 +111,14 @@ class Run:
         """A TrainState, born sharded or restored from this directory. Without `trains`, no step follows."""
         self._check(e)
         self._experiment = e
-        self._target = target = state_lib.abstract(e.init, e.tx, self.mesh, e.rules, bool(e.ema))[0]
+        self._target = target = state_lib.abstract(e.init_fn, e.tx, self.mesh, e.rules, bool(e.ema))[0]
         self._guard = Guard(self._policy, target.params, e.tx)
         self.parameters = state_lib.count(target.params)
         self._units = e.train.units
         self._flops = flops.share(lambda: e.train_step.trace(target, e.train.spec), self.mesh)
         if fresh := not self._checkpoints.steps():
             state = state_lib.create(
-                e.init, e.tx, self._seed, self.mesh, e.rules, bool(e.ema), target=target,
+                e.init_fn, e.tx, self._seed, self.mesh, e.rules, bool(e.ema), target=target,
                 meanwhile=lambda: self._compile(e, target, trains),
             )  # fmt: skip
         else:
@@ -126,7 +128,7 @@ class Run:
             self._rows = [(step, row) for step, row in meta["rows"]]
         self._profiler.check(self.num_steps - self.done)
         self._open()
-        return e.initial(state, self) if fresh and e.initial else state
+        return e.load_pretrained(state, self) if fresh and e.load_pretrained else state
 
     def _compile(self, e: Experiment, target: state_lib.TrainState, trains: bool) -> None:
         """Compiles the step, whose first call finds the program. Not where several hosts have to do it in one order."""
@@ -163,29 +165,29 @@ class Run:
                 about |= {"fingerprint": self._prints, "sources": self._directory.sources}
                 before, run, changed = self._directory.before, self._directory.run, self._directory.changed
                 write_json(self.dir / "config.json", attempts.extend(before, about, run, self.done, changed))
-            self._records = Records(self.dir, self.done, self.num_steps, self.writes)
+            self._logger = RunLogger(self.dir, self.done, self.num_steps, self.writes)
         words = f"{about['name'] or self.dir.name}  {self.parameters:,} parameters  {about['devices']}"
-        self._records.say(f"{words}  {self.dir}")
+        self._logger.say(f"{words}  {self.dir}")
         if self._per_launch > 1 and self.mesh.devices.flat[0].platform == "cpu":
-            self._records.say(
+            self._logger.say(
                 f"steps_per_launch = {self._per_launch} is for GPUs: a CPU gains little, and is many times slower at convolutions"
             )
         if over:
             kept = "; config.json still says what made it" if self._directory.changed else ""
-            self._records.say(f"finished at step {self.done:,}: nothing is left to do{kept}")
+            self._logger.say(f"finished at step {self.done:,}: nothing is left to do{kept}")
         elif self.done:
-            self._records.say(f"resumed at step {self.done:,} of {self.num_steps:,}")
+            self._logger.say(f"resumed at step {self.done:,} of {self.num_steps:,}")
             self._say_what_changed()
 
     def _say_what_changed(self) -> None:
         """A resume with another config or other code is not the run that was begun; the history keeps both."""
         directory = self._directory
         if directory.changed:
-            self._records.say(f"the config has changed since: {attempts.few(directory.changed)}")
+            self._logger.say(f"the config has changed since: {attempts.few(directory.changed)}")
         if directory.edited:
-            self._records.say(f"the code has changed since: {attempts.few(directory.edited)}")
+            self._logger.say(f"the code has changed since: {attempts.few(directory.edited)}")
         if "sources" not in directory.before:
-            self._records.say("this run was begun before code was recorded: whether that has changed is not known")
+            self._logger.say("this run was begun before code was recorded: whether that has changed is not known")
 
     # Loop
 
@@ -201,7 +203,7 @@ class Run:
             if self._seek is None:
                 break
             self.done, self._seek = self._seek, None
-        self._records.finish_bar()
+        self._logger.finish_bar()
 
     def _steps(self, stream: Any, first: int) -> Iterator[tuple[int, dict]]:
         for step, end, batch in self._launches(stream, first):
@@ -212,7 +214,7 @@ class Run:
             if not self._turned:
                 check_read(self.cfg)  # all that is read has been
                 self._turned = True
-                self._records.say(device.cache_report())
+                self._logger.say(device.cache_report())
             if self._tracker["stopped"] or self._seek is not None:
                 return
 
@@ -236,11 +238,11 @@ class Run:
             self._flush()
             if self._guard.fault:  # measured on a state that `save` will not go on with
                 return
-            self._records.write(self.done, split, values)
+            self._logger.write(self.done, split, values)
             self._track(split, values)
             return
         self._unread.append((self.done, values))
-        device.follow(self._unread)
+        device.throttle(self._unread)
         if self.due(self._every["log"]):
             self._clock.mark(self.done)
             # The interval before this one: by now the device is past it.
@@ -274,8 +276,8 @@ class Run:
             inside = [row for step, row in self._rows if step <= end]
             self._rows = self._rows[len(inside) :]
             values = metrics.reduce(inside)
-            self._records.write(end, "train", values)
-            self._records.time(end, self._clock.rates(end, self._units, self._flops), values)
+            self._logger.write(end, "train", values)
+            self._logger.time(end, self._clock.rates(end, self._units, self._flops), values)
 
     def _flush(self) -> None:
         self._read()
@@ -290,7 +292,9 @@ class Run:
     def measure(self, state: Any, split: str) -> Mapping[str, float]:
         """The metrics of a split; what its evaluator says besides is written under samples/ and noted."""
         e = self._experiment
-        return evaluation.measure(e, state, split, self.dir, self.mesh, self.alone, membership.beat, self._keep).values
+        return evaluation.measure(
+            e, state, split, self.dir, self.mesh, self.on_one_device, membership.beat, self._keep
+        ).values
 
     def _keep(self, found: Evaluated) -> None:
         for line in found.lines:
@@ -310,7 +314,7 @@ class Run:
             self._tracker |= {"value": value, "step": self.done}
         elif patience and best is not None and self.done - self._tracker["step"] >= patience:
             self._tracker["stopped"] = True
-            self._records.say(
+            self._logger.say(
                 f"stopped at step {self.done:,}: {metric} has not improved on {best:.4f} for {patience:,} steps"
             )
 
@@ -333,7 +337,7 @@ class Run:
             self._saved = True
         if due and self._preempted:
             self._checkpoints.wait()
-            self._records.say(f"preempted: saved step {self.done:,}; the same command goes on")
+            self._logger.say(f"preempted: saved step {self.done:,}; the same command goes on")
             raise SystemExit(PREEMPTED)
         return state
 
@@ -348,7 +352,7 @@ class Run:
     def _write(self, state: Any) -> None:
         membership.beat()
         self._directory.check()
-        self._records.flush()
+        self._logger.flush()
         self._best.wait()  # a checkpoint promises that the best before it is whole, too
         self._elapsed = self._clock.elapsed()
         meta = {"rows": self._rows, "tracker": self._tracker, "elapsed": self._elapsed, "report": self._report}
@@ -362,7 +366,7 @@ class Run:
         self._checkpoints.wait()
         last = max((step for step in self._checkpoints.steps() if step < bad), default=None)
         if self._guard.may_roll_back(last):
-            self._records.say(f"step {bad:,}: {what} is not finite; back to checkpoint {last:,}, on with batch {bad:,}")
+            self._logger.say(f"step {bad:,}: {what} is not finite; back to checkpoint {last:,}, on with batch {bad:,}")
             self._seek, state = bad, self._checkpoints.restore(self._target, last)[0]
             state = state.replace(step=jax.device_put(np.int32(bad), state.step.sharding))
             if bad == self.num_steps:  # the loop does not turn again
@@ -404,7 +408,7 @@ class Run:
         """A line for the terminal and the report."""
         if line not in self._report["lines"]:
             self._report["lines"].append(line)
-            self._records.say(line)
+            self._logger.say(line)
 
     def baseline(self, metric: str, values: Mapping[str, float], unit: str = "") -> None:
         """Simple predictors' values of a metric, shown beside the run's."""
@@ -413,7 +417,7 @@ class Run:
         self.note(f"{metric} to beat: {words}{' ' if unit else ''}{unit}")
 
     @contextlib.contextmanager
-    def alone(self, state: Any) -> Iterator[Any]:
+    def on_one_device(self, state: Any) -> Iterator[Any]:
         """The state without its optimiser's, for what is not one program over all hosts, such as drawing samples.
 
         Several hosts must come here together: each gets the whole on its first device.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from research.core import upgrade
 from research.core.config import flatten
 from research.run import object_store
 from research.util import run_files
@@ -21,9 +22,17 @@ _SEEDS = run_files.many(
 )
 RECORD = Shape(  # run.json beside the logs of a reproduction
     {"config": OBJECT, "seeds": _SEEDS},
-    {"name": TEXT, "parameters": run_files.maybe(COUNT), "machine": OBJECT, "commit": run_files.maybe(TEXT)},
+    {
+        "name": TEXT,
+        "parameters": run_files.maybe(COUNT),
+        "machine": OBJECT,
+        "commit": run_files.maybe(TEXT),
+        "config_version": COUNT,
+    },
 )
-BEGUN = Shape({"config": OBJECT}, {"machine": OBJECT})  # seed_<k>.json beside a run of a reproduction
+BEGUN = Shape(
+    {"config": OBJECT}, {"machine": OBJECT, "config_version": COUNT}
+)  # seed_<k>.json beside a run of a reproduction
 
 
 @dataclass(frozen=True)
@@ -81,7 +90,7 @@ def read(path: str | Path) -> RunDir:
     return RunDir(
         path=path,
         name=run.get("name") or path.resolve().name,
-        config=run["config"],
+        config=upgrade.of_file(run),
         versions=run.get("versions", {}),
         commit=run.get("commit") or "",
         devices=run.get("devices") or "",

@@ -94,7 +94,7 @@ CONFIG = Shape(
     {
         "name": maybe(TEXT), "parameters": maybe(COUNT), "devices": maybe(TEXT), "commit": maybe(TEXT),
         "versions": each(TEXT), "fingerprint": OBJECT, "run": maybe(TEXT), "sources": each(TEXT),
-        "attempts": many(Kind("an attempt", lambda v: not ATTEMPT.fault(v))),
+        "attempts": many(Kind("an attempt", lambda v: not ATTEMPT.fault(v))), "config_version": COUNT,
     },
 )  # fmt: skip
 METRICS = Shape({"step": COUNT, "split": TEXT, "values": each(maybe(NUMBER))})

@@ -9,7 +9,7 @@ import pytest
 from research.algorithms import finetune
 from research.algorithms.defaults import FINETUNE
 from research.core import config, optim
-from research.core.config import View
+from research.core.config import TrackedConfig
 from research.util.errors import UserError
 
 # Two layers: depth 0 the embeddings, 1 and 2 the layers, 3 the heads.
@@ -156,7 +156,7 @@ def test_frozen_stays_frozen():
 
 
 def test_durations_are_the_configs():
-    cfg = View(
+    cfg = TrackedConfig(
         {"finetune": {"layer_decay": 1.0, "unfreeze_every": "2 epochs"}, "optim": dict(config.OPTIM), "num_steps": 9}
     )
     cfg = cfg.in_steps(epoch=60, batch_size=20)

@@ -62,7 +62,7 @@ def losses(e, axes, rules, steps=4):
     devices = mesh.make_mesh(axes, jax.devices()[: int(np.prod(list(axes.values())))])
     train_step = type(e.train_step)(e.train_step.fn)
     with jax.set_mesh(devices):
-        now = state.create(e.init, e.tx, 0, devices, rules, bool(e.ema))
+        now = state.create(e.init_fn, e.tx, 0, devices, rules, bool(e.ema))
         rows = []
         for batch in e.train.on_device(devices, 0, steps):
             now, metrics = train_step(now, batch)
@@ -110,17 +110,17 @@ def test_a_step_that_is_not_finite_is_not_made(family):
     for policy, steps in (("stop", 0), ("skip", 1)):
         e = experiment(family, f"not_finite={policy}")
         with jax.set_mesh(one):
-            now = state.create(e.init, e.tx, 0, one, (), bool(e.ema))
+            now = state.create(e.init_fn, e.tx, 0, one, (), bool(e.ema))
             leaves, tree = jax.tree.flatten(now.params)
             leaves[0] = leaves[0].at[(0,) * leaves[0].ndim].set(np.nan)
             now = now.replace(params=jax.tree.unflatten(tree, leaves))
-            before = jax.device_get((now.params, now.opt, now.extra))
+            before = jax.device_get((now.params, now.opt, now.model_state))
             after, metrics = e.train_step(now, next(e.train.on_device(one, 0, 1)))
         guard = Guard("stop", after.params, e.tx)
         guard.row(1, jax.device_get(metrics))
         assert guard.fault and guard.fault.step == 1, f"{family}: a NaN among the parameters was not found"
         assert (int(after.step), int(after.skipped)) == (steps, 1), f"{family}: {policy}"
-        for a, b in zip(*map(jax.tree.leaves, (before, (after.params, after.opt, after.extra))), strict=True):
+        for a, b in zip(*map(jax.tree.leaves, (before, (after.params, after.opt, after.model_state))), strict=True):
             assert np.asarray(a).tobytes() == np.asarray(b).tobytes(), f"{family}: {policy}: the state was changed"
 
 
@@ -131,7 +131,7 @@ def test_it_overfits_one_batch(family):
     e = experiment(family, "num_steps=200", "optim.schedule=constant")
     one = mesh.make_mesh({"data": 1, "model": 1}, jax.devices()[:1])
     with jax.set_mesh(one):
-        now = state.create(e.init, e.tx, 0, one)
+        now = state.create(e.init_fn, e.tx, 0, one)
         batch = next(iter(e.train.on_device(one, 0, 1)))
         seen = []
         for _ in range(200):
@@ -143,7 +143,7 @@ def test_it_overfits_one_batch(family):
 
 def _first_metrics(family):
     e = experiment(family)
-    shapes, _ = state.abstract(e.init, e.tx, mesh.make_mesh({"data": 1}, jax.devices()[:1]))
+    shapes, _ = state.abstract(e.init_fn, e.tx, mesh.make_mesh({"data": 1}, jax.devices()[:1]))
     return jax.eval_shape(e.train_step.fn, shapes, e.train.spec)[1]
 
 
@@ -163,7 +163,7 @@ def test_keys_are_known_and_read(family, tmp_path):
 def test_the_export_is_the_model(family, tmp_path):
     """5. The exported function equals `apply`, for other batch sizes than any it was traced with."""
     e = experiment(family)
-    now = state.create(e.init, e.tx, 0, mesh.make_mesh({"data": 1}, jax.devices()[:1]))
+    now = state.create(e.init_fn, e.tx, 0, mesh.make_mesh({"data": 1}, jax.devices()[:1]))
     path = tmp_path / "predict.stablehlo"
     path.write_bytes(stablehlo.export(e.predictor, now.variables))
     assert export.compare(e.predictor, now.variables, path) < 1e-5
@@ -180,7 +180,7 @@ e = reopen.build(family, config.load(f"{family}/tiny"))
 devices = topologies.get_topology_desc("v5e:2x2", platform="tpu").devices
 grid = mesh.make_mesh({"data": 4, "model": 1}, devices)
 with jax.set_mesh(grid):
-    shapes, _ = state.abstract(e.init, e.tx, grid, e.sharding["fsdp"], bool(e.ema))
+    shapes, _ = state.abstract(e.init_fn, e.tx, grid, e.sharding["fsdp"], bool(e.ema))
     rows = mesh.batch_sharding(grid)
     batch = {k: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=rows) for k, s in e.train.spec.items()}
     compiled = e.train_step.lower(shapes, batch).compile()

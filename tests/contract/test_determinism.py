@@ -47,7 +47,7 @@ device.use_compilation_cache()
 e = reopen.build(name, config.load(name, [f"num_steps={steps}", "mesh.data=1", *overrides]))
 grid = mesh.make_mesh(e.cfg.mesh)
 with jax.set_mesh(grid):
-    now, losses = state.create(e.init, e.tx, 0, grid, (), bool(e.ema)), []
+    now, losses = state.create(e.init_fn, e.tx, 0, grid, (), bool(e.ema)), []
     for batch in e.train.on_device(grid, 0, int(steps)):
         now, metrics = e.train_step(now, batch)
         losses.append(metrics["loss"])
@@ -74,7 +74,7 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def alone(cache):
+def on_one_device(cache):
     """The process that the others are compared with: two threads, an empty compilation cache."""
     return child("language_model/tiny", STEPS, *TINY, **cache)
 
@@ -86,7 +86,7 @@ def bare_loop(axes, rules, steps, *overrides):
     )
     grid = mesh.make_mesh(axes, jax.devices()[: int(np.prod(list(axes.values())))])
     with jax.set_mesh(grid):
-        now, losses = state.create(e.init, e.tx, 0, grid, e.sharding[rules] if rules else (), bool(e.ema)), []
+        now, losses = state.create(e.init_fn, e.tx, 0, grid, e.sharding[rules] if rules else (), bool(e.ema)), []
         for batch in e.train.on_device(grid, 0, steps):
             now, metrics = e.train_step(now, batch)
             losses.append(metrics["loss"])

@@ -7,8 +7,8 @@ import pytest
 
 import research
 from research.core import config
-from research.core.config import View, check_read, track
-from research.nn.construct import construct
+from research.core.config import TrackedConfig, check_read, track_reads
+from research.nn.from_config import from_config
 from research.util.errors import UserError
 from research.util.nested import differences
 
@@ -111,7 +111,7 @@ def test_durations_become_steps_after_overrides(cfg):
         "path=3 steps",  # no duration by its name: text
     ):
         told(cfg, change)
-    view = track(cfg)
+    view = track_reads(cfg)
     assert view.data.batch_size == 100
     steps = view.in_steps(epoch=60_000, batch_size=100)
     assert steps.optim.boundaries == (90_000, 135_000, 7)
@@ -121,8 +121,8 @@ def test_durations_become_steps_after_overrides(cfg):
 
 
 def test_what_nothing_read_is_found(cfg):
-    view = track(cfg)
-    assert track(view) is view
+    view = track_reads(cfg)
+    assert track_reads(view) is view
     assert "path" not in view.unread()  # None is the absence of a value
     dict(**view.optim)
     assert view.unread()[4:] == ["sizes", "num_steps", "log_every", "save_every", "data.batch_size"]
@@ -136,7 +136,7 @@ def test_what_nothing_read_is_found(cfg):
 
 
 def test_a_view_cannot_be_changed(cfg):
-    view = track(cfg)
+    view = track_reads(cfg)
     with pytest.raises(AttributeError):
         view.seed = 1
     with pytest.raises(AttributeError):
@@ -229,9 +229,9 @@ def test_an_unknown_experiment_names_the_nearest():
 
 
 def test_construct_gives_a_module_its_group():
-    group = View(dict(name="dense", features=3, use_bias=None))
-    made = construct(nn.Dense, group, precision="high")
+    group = TrackedConfig(dict(name="dense", features=3, use_bias=None))
+    made = from_config(nn.Dense, group, precision="high")
     assert (made.features, made.use_bias, made.precision) == (3, True, "high")
     assert "features" not in group.unread()
     with pytest.raises(UserError, match="model.feature = 3 is no attribute of Dense; did you mean"):
-        construct(nn.Dense, dict(feature=3))
+        from_config(nn.Dense, dict(feature=3))

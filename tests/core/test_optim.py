@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from research.core import optim
-from research.core.config import OPTIM, View
+from research.core.config import OPTIM, TrackedConfig
 from research.util.errors import UserError
 
 LR, WD, STEPS = 0.03, 0.1, 5
@@ -191,7 +191,7 @@ def test_option_that_the_rule_does_not_take(name, key):
 
 def test_every_key_is_read():
     """`clip_norm`, `accumulate` and `ema` are the step's."""
-    cfg = View(config("adamw", b1=None))
+    cfg = TrackedConfig(config("adamw", b1=None))
     optim.make(cfg, 10)
     assert set(cfg.unread()) == {"clip_norm", "accumulate", "ema"}
 
@@ -242,7 +242,7 @@ def test_rate_is_the_schedules_at_the_steps_number():
 
 
 def test_boundaries_are_durations():
-    cfg = View(
+    cfg = TrackedConfig(
         {
             "optim": config(schedule="step", boundaries=("1 epoch", 5), warmup="1 step"),
             "num_steps": 10,

@@ -89,4 +89,4 @@ def test_count():
     shapes, _ = state_lib.abstract(init, TX, make_mesh({"data": 1}))
     assert state_lib.count(shapes.params) == dense + 2 * 64
     assert state_lib.count(shapes.opt) == 2 * (dense + 2 * 64) + 1  # two moments and a counter
-    assert state_lib.count(shapes.extra) == 2 * 64
+    assert state_lib.count(shapes.model_state) == 2 * 64

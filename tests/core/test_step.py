@@ -8,7 +8,7 @@ import pytest
 from research.core import mesh as mesh_lib
 from research.core import state as state_lib
 from research.core.metrics import mean, pair
-from research.core.step import advance, make_eval_step, make_train_step, streams, update
+from research.core.step import advance, make_eval_step, make_rngs, make_train_step, update
 from research.util.errors import UserError
 
 SGD = optax.sgd(0.1, momentum=0.9)
@@ -25,9 +25,9 @@ def forward(params, x):
     return (jnp.tanh(x @ params["w1"] + params["b"]) @ params["w2"])[:, 0]
 
 
-def loss(params, extra, batch, key):
+def loss(params, model_state, batch, key):
     metrics = {"loss": pair((forward(params, batch["x"]) - batch["y"]) ** 2, batch.get("mask"))}
-    return mean(metrics["loss"]), (metrics, extra)
+    return mean(metrics["loss"]), (metrics, model_state)
 
 
 def make_state(tx=SGD, init=init, mesh=1, rules=(), ema=False):
@@ -85,9 +85,9 @@ def test_clipping_is_by_the_global_norm(clip):
 def test_bfloat16_is_the_compute_dtype_alone():
     dtypes = {}
 
-    def spying_loss(params, extra, batch, key):
+    def spying_loss(params, model_state, batch, key):
         dtypes["compute"] = {x.dtype.name for x in jax.tree.leaves((params, batch))}
-        return loss(params, extra, batch, key)
+        return loss(params, model_state, batch, key)
 
     def spy(grads, state, params):
         dtypes["update"] = {x.dtype.name for x in jax.tree.leaves((grads, params))}
@@ -123,9 +123,9 @@ def test_the_state_is_donated_and_keeps_its_shardings_and_averages():
 
 
 def test_a_step_is_a_function_of_its_state_and_number():
-    def noisy(params, extra, batch, key):
-        noise = jax.random.normal(streams(key, "noise")["noise"], batch["x"].shape)
-        return loss(params, extra, {**batch, "x": batch["x"] + noise}, key)
+    def noisy(params, model_state, batch, key):
+        noise = jax.random.normal(make_rngs(key, "noise")["noise"], batch["x"].shape)
+        return loss(params, model_state, {**batch, "x": batch["x"] + noise}, key)
 
     step, same = make_train_step(noisy, optax.sgd(0.0)), BATCHES[:1] * 3
     (_, one), (_, two) = (run(step, make_state(optax.sgd(0.0)), same) for _ in range(2))
@@ -135,7 +135,7 @@ def test_a_step_is_a_function_of_its_state_and_number():
 
 def test_adding_a_stream_changes_no_other():
     key = jax.random.key(0)
-    one, two = streams(key, "dropout"), streams(key, "augment", "dropout")
+    one, two = make_rngs(key, "dropout"), make_rngs(key, "augment", "dropout")
     assert one["dropout"] == two["dropout"] != two["augment"]
 
 
@@ -143,23 +143,23 @@ def test_adding_a_stream_changes_no_other():
 def test_batch_statistics_are_threaded(parts):
     norm = nn.BatchNorm(momentum=0.9, use_scale=False, use_bias=False, use_running_average=False)
 
-    def loss(params, extra, batch, key):
-        y, extra = norm.apply(extra, batch["x"], mutable=list(extra))
+    def loss(params, model_state, batch, key):
+        y, model_state = norm.apply(model_state, batch["x"], mutable=list(model_state))
         metrics = {"loss": pair(y @ params["w"])}
-        return mean(metrics["loss"]), (metrics, extra)
+        return mean(metrics["loss"]), (metrics, model_state)
 
     state = make_state(init=lambda key: {"params": {"w": jnp.ones(4)}, **norm.init(key, W1.T)})
     state, _ = make_train_step(loss, SGD, accumulate=parts)(state, BATCHES[0])
     mu, var = np.zeros(4), np.ones(4)
     for x in (BATCHES[0]["x"][i::parts] for i in range(parts)):
         mu, var = 0.9 * mu + 0.1 * x.mean(0), 0.9 * var + 0.1 * x.var(0)
-    assert_close(state.extra["batch_stats"], {"mean": mu, "var": var})
+    assert_close(state.model_state["batch_stats"], {"mean": mu, "var": var})
 
 
 def test_an_update_of_a_group_leaves_the_others():
-    def loss(params, extra, batch, key):
+    def loss(params, model_state, batch, key):
         metrics = {"loss": pair((params["d"] * params["g"] - 3) ** 2)}
-        return mean(metrics["loss"]), ({**metrics, "noise": pair(jax.random.normal(key))}, extra)
+        return mean(metrics["loss"]), ({**metrics, "noise": pair(jax.random.normal(key))}, model_state)
 
     tx = {"g": optax.adam(0.1), "d": optax.adam(0.1)}
     state = make_state(tx, lambda key: {"params": dict.fromkeys(tx, jnp.ones(()))})
@@ -175,10 +175,10 @@ def test_an_update_of_a_group_leaves_the_others():
 
 @pytest.mark.parametrize(("where", "bad"), [("a", 0), ("c", 2), ("loss", 3), (None, -1)])
 def test_bad_is_the_first_leaf_that_is_not_finite(where, bad):
-    def loss(params, extra, batch, key):
+    def loss(params, model_state, batch, key):
         scalar = sum(jnp.mean(batch[k] * params[k]) for k in params)
         scalar += jax.lax.stop_gradient(jnp.mean(batch["loss"]))
-        return scalar, ({"loss": (scalar * 2.0, 2.0)}, extra)
+        return scalar, ({"loss": (scalar * 2.0, 2.0)}, model_state)
 
     state = make_state(init=lambda key: {"params": {k: jnp.ones(()) for k in "abc"}})
     for value, parts in ((np.nan, 1), (np.inf, 2)):

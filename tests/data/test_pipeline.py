@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from research.core.mesh import make_mesh
-from research.data.pipeline import Arrays, Stream, Sweep
+from research.data.pipeline import Arrays, EvalBatches, TrainBatches
 from research.util.errors import UserError
 
 
@@ -33,7 +33,7 @@ seeds = st.integers(0, 2**40)
 @settings(deadline=None)
 @given(n=sizes, batch_size=sizes, seed=seeds)
 def test_each_example_comes_exactly_once_an_epoch(n, batch_size, seed):
-    stream = Stream(Numbers(n), batch_size, seed)
+    stream = TrainBatches(Numbers(n), batch_size, seed)
     batches = [stream.batch(step) for step in range(-(-3 * n // batch_size))]
     assert all(len(b["x"]) == batch_size for b in batches)
     x, epoch = (np.concatenate([b[k] for b in batches])[: 3 * n] for k in ("x", "epoch"))
@@ -51,7 +51,7 @@ def test_each_example_comes_exactly_once_an_epoch(n, batch_size, seed):
     sweep=st.booleans(),
 )
 def test_the_hosts_slices_are_the_batch_in_order(n, rows, hosts, step, sweep):
-    batches = Sweep(Numbers(n), rows * hosts) if sweep else Stream(Numbers(n), rows * hosts, 0)
+    batches = EvalBatches(Numbers(n), rows * hosts) if sweep else TrainBatches(Numbers(n), rows * hosts, 0)
     whole = batches.batch(step)
     parts = [batches.batch(step, slice(h * rows, (h + 1) * rows)) for h in range(hosts)]
     assert {len(p["x"]) for p in parts} == {rows}
@@ -62,15 +62,15 @@ def test_the_hosts_slices_are_the_batch_in_order(n, rows, hosts, step, sweep):
 @settings(deadline=None)
 @given(n=sizes, batch_size=sizes, seed=seeds, steps=st.lists(st.integers(0, 30), max_size=5))
 def test_a_batch_does_not_depend_on_what_was_read_before(n, batch_size, seed, steps):
-    used = Stream(Numbers(n), batch_size, seed)
+    used = TrainBatches(Numbers(n), batch_size, seed)
     for step in steps:
-        fresh = Stream(Numbers(n), batch_size, seed).batch(step)
+        fresh = TrainBatches(Numbers(n), batch_size, seed).batch(step)
         np.testing.assert_array_equal(used.batch(step)["x"], fresh["x"])
 
 
 def test_the_order_changes_with_the_epoch_and_with_the_seed():
     def order(seed, epoch):
-        return tuple(Stream(Numbers(100), 100, seed).batch(epoch)["x"])
+        return tuple(TrainBatches(Numbers(100), 100, seed).batch(epoch)["x"])
 
     orders = {order(seed, epoch) for seed in range(5) for epoch in range(5)}
     assert len(orders) == 25
@@ -81,7 +81,7 @@ def test_the_order_changes_with_the_epoch_and_with_the_seed():
 @settings(deadline=None)
 @given(n=sizes, batch_size=sizes)
 def test_a_sweep_is_one_ordered_pass(n, batch_size):
-    sweep = Sweep(Numbers(n), batch_size)
+    sweep = EvalBatches(Numbers(n), batch_size)
     batches = [sweep.batch(step) for step in range(len(sweep))]
     assert len(sweep) == int(np.ceil(n / batch_size))
     x, mask = (np.concatenate([b[k] for b in batches]) for k in ("x", "mask"))
@@ -95,7 +95,7 @@ def test_a_sweep_is_one_ordered_pass(n, batch_size):
 @pytest.mark.parametrize("start", [0, 3, 11])
 def test_on_device_gives_the_same_batches_from_any_start(start, devices):
     mesh = make_mesh({"data": devices})
-    for batches in (Stream(Numbers(50), 16, 1), Sweep(Numbers(185), 16)):
+    for batches in (TrainBatches(Numbers(50), 16, 1), EvalBatches(Numbers(185), 16)):
         stop = 12
         seen = list(batches.on_device(mesh, start, stop))
         assert len(seen) == stop - start
@@ -109,8 +109,8 @@ def test_on_device_gives_the_same_batches_from_any_start(start, devices):
 
 def test_prefetching_cannot_change_what_a_step_sees():
     rng = np.random.default_rng(0)
-    stream = Stream(Numbers(37, delays=rng), 8, 1)
-    want = Stream(Numbers(37), 8, 1)
+    stream = TrainBatches(Numbers(37, delays=rng), 8, 1)
+    want = TrainBatches(Numbers(37), 8, 1)
     for step, batch in enumerate(stream.on_device(make_mesh({"data": 4}), 5, 45), 5):
         time.sleep(rng.choice([0, 0.01]))  # now the reader waits, now the step
         np.testing.assert_array_equal(batch["x"], want.batch(step)["x"])
@@ -121,24 +121,24 @@ def test_prefetching_cannot_change_what_a_step_sees():
 
 def test_a_spec_is_what_the_batches_are():
     data = Arrays({"image": np.zeros((10, 4, 4, 1), np.float32), "label": np.arange(10, dtype=np.int32)})
-    for batches in (Stream(data, 3, 0), Sweep(data, 3)):
+    for batches in (TrainBatches(data, 3, 0), EvalBatches(data, 3)):
         have = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in batches.batch(3).items()}
         assert batches.spec == have
-    assert Stream(data, 3, 0).epoch == 10
+    assert TrainBatches(data, 3, 0).epoch == 10
 
 
 def test_mistakes_are_named():
     with pytest.raises(UserError, match="differ in length: {'a': 2, 'b': 3}"):
         Arrays({"a": np.zeros(2), "b": np.zeros(3)})
     with pytest.raises(UserError, match="training data holds no example"):
-        Stream(Numbers(0), 1, 0)
+        TrainBatches(Numbers(0), 1, 0)
     with pytest.raises(UserError, match="evaluation data holds no example"):
-        Sweep(Numbers(0), 1)
+        EvalBatches(Numbers(0), 1)
     with pytest.raises(UserError, match="data.batch_size = 0"):
-        Stream(Numbers(1), 0, 0)
+        TrainBatches(Numbers(1), 0, 0)
     with pytest.raises(UserError, match="data.eval_batch_size = 0"):
-        Sweep(Numbers(1), 0)
+        EvalBatches(Numbers(1), 0)
     with pytest.raises(UserError, match="seed = -1"):
-        Stream(Numbers(1), 1, -1)
+        TrainBatches(Numbers(1), 1, -1)
     with pytest.raises(UserError, match="data.batch_size = 12 does not divide"):
-        next(Stream(Numbers(5), 12, 0).on_device(make_mesh({"data": 8}), 0, 1))
+        next(TrainBatches(Numbers(5), 12, 0).on_device(make_mesh({"data": 8}), 0, 1))

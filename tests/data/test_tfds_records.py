@@ -143,7 +143,7 @@ def toy(tmp_path):
 def test_any_prepared_data_set_is_random_access(toy, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(toy))
     source = tfds_records.load("toy", "train[50%:]")
-    rows = tfds_records.Records(source, lambda e: {"width": e["picture"].shape[1], "kind": e["kind"]})
+    rows = tfds_records.TfdsSource(source, lambda e: {"width": e["picture"].shape[1], "kind": e["kind"]})
     got = rows.gather(np.array([9, 0, 3]), 0)
     assert got["width"].tolist() == [25, 16, 19]
     assert got["kind"].tolist() == [1, 0, 1]

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from research.core.mesh import make_mesh
 from research.data import thread_pool
 from research.data.images import picture_files
-from research.data.pipeline import Stream, Sweep
+from research.data.pipeline import EvalBatches, TrainBatches
 from research.data.thread_pool import OrderedMap
 from research.util.errors import UserError
 
@@ -62,7 +62,7 @@ def working():
 def test_batches_are_those_of_a_plain_loop(paths, count):
     want, labels = np.stack([plainly(path) for path in paths]), np.arange(30)
     with thread_pool.threads(count):
-        stream = Stream(picture_files.Files(paths, labels, SHAPE), 7, seed=3)
+        stream = TrainBatches(picture_files.Files(paths, labels, SHAPE), 7, seed=3)
         for step in range(10):  # two epochs and more
             batch = stream.batch(step)
             assert batch["image"].dtype == np.uint8
@@ -85,7 +85,7 @@ def test_the_first_broken_picture_of_a_batch_is_named(paths, count):
                 assert str(caught.value).startswith(f"picture {first} cannot be read: ")
                 assert "\n" not in str(caught.value)
         with pytest.raises(UserError, match=f"picture {paths[12]} cannot be read"):
-            list(Sweep(files, 10).on_device(make_mesh({"data": 1}), 0, 3))
+            list(EvalBatches(files, 10).on_device(make_mesh({"data": 1}), 0, 3))
         assert len(files.gather(np.arange(12))["image"]) == 12  # nothing is left over from the failures
 
 
@@ -162,7 +162,7 @@ class Counted:
 
 def test_a_reader_that_leaves_early_has_no_further_batches_made():
     source = Counted()
-    batches = Stream(source, 4, 0).on_device(make_mesh({"data": 1}), 0, 1_000)
+    batches = TrainBatches(source, 4, 0).on_device(make_mesh({"data": 1}), 0, 1_000)
     next(batches)
     batches.close()
     time.sleep(0.05)  # the one under way

@@ -11,7 +11,7 @@ from scipy.special import log_softmax
 
 from experiments.bert import train as family
 from research.core import config, mesh, metrics, state
-from research.core.config import track
+from research.core.config import track_reads
 from research.data import tokenizers, user_files
 from research.run import reopen
 from research.util.errors import UserError
@@ -49,7 +49,7 @@ def test_the_loss_is_the_sum_of_both_tasks():
 
 
 def test_the_same_pairs_validate_every_seed():
-    cfg = track(config.load("bert/tiny"))
+    cfg = track_reads(config.load("bert/tiny"))
     one, two = (family.load(cfg.data, seed) for seed in (0, 1))
     at = np.arange(20)
     assert all(np.array_equal(one.valid.gather(at)[k], v) for k, v in two.valid.gather(at).items())
@@ -110,11 +110,16 @@ def test_a_pre_trained_encoder_moves_into_another_model_by_path(tmp_path):
     small = ["--config.num_steps=2", "--config.optim.warmup=1", "--config.eval_every=2"]
     assert cli.main(["train", "bert/tiny", f"--workdir={tmp_path / 'run'}", *small]) == 0
     _, theirs, _ = reopen.load(tmp_path / "run", "last")
-    words = [f"init.weights={tmp_path / 'run'}", "init.fresh=^head/", "init.resize=tokens", "data.vocab_size=320"]
+    words = [
+        f"pretrained.weights={tmp_path / 'run'}",
+        "pretrained.fresh=^head/",
+        "pretrained.resize=tokens",
+        "data.vocab_size=320",
+    ]
     e = reopen.build("token_labelling", config.load("token_labelling/tiny", words))
-    fresh = state.create(e.init, e.tx, 0, mesh.make_mesh({"data": 1}, jax.devices()[:1]))
+    fresh = state.create(e.init_fn, e.tx, 0, mesh.make_mesh({"data": 1}, jax.devices()[:1]))
     lines: list[str] = []
-    ours = e.initial(fresh, SimpleNamespace(note=lines.append, writes=False))
+    ours = e.load_pretrained(fresh, SimpleNamespace(note=lines.append, writes=False))
     jax.tree.map(np.testing.assert_array_equal, ours.params["encoder"], theirs.params["encoder"])
     jax.tree.map(np.testing.assert_array_equal, ours.params["head"], fresh.params["head"])
     report = "\n".join(lines)

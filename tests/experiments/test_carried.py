@@ -37,7 +37,7 @@ def run(e: Experiment, steps: int, axes: dict, rules: tuple = ()) -> tuple[list,
     grid = mesh.make_mesh(axes, jax.devices()[: int(np.prod(list(axes.values())))])
     step = type(e.train_step)(e.train_step.fn)
     with jax.set_mesh(grid):
-        now = state.create(e.init, e.tx, 0, grid, (*rules, *e.rules), False)
+        now = state.create(e.init_fn, e.tx, 0, grid, (*rules, *e.rules), False)
         losses = []
         for batch in e.train.on_device(grid, 0, steps):
             now, metrics = step(now, batch)
@@ -56,7 +56,7 @@ def test_the_state_is_carried_and_reset(small):
         _, now = run(e, steps, {"data": 1})
         tokens = np.concatenate([e.train.batch(k)["tokens"] for k in range(first, steps)], axis=1)
         _, cache = model.apply({"params": now.params}, tokens, cache=model.init_cache(8))
-        want, got = cache["layers"]["layer_0"], now.extra["carry"]["layer_0"]
+        want, got = cache["layers"]["layer_0"], now.model_state["carry"]["layer_0"]
         np.testing.assert_allclose(got["h"], want["h"], atol=1e-6)
         np.testing.assert_allclose(got["c"], want["c"], atol=1e-6)
 
@@ -65,7 +65,7 @@ def test_a_sweep_is_one_reading_of_the_text(small):
     """At one row the loss is that of a single pass over the whole text; a second sweep starts anew."""
     e = family.build(load(*small, "data.eval_batch_size=1", "data.length=7"))
     data, model = e.data, e.model
-    now = state.create(e.init, e.tx, 0, mesh.make_mesh({"data": 1}, jax.devices()[:1]))
+    now = state.create(e.init_fn, e.tx, 0, mesh.make_mesh({"data": 1}, jax.devices()[:1]))
     logits = model.apply({"params": now.params}, jnp.asarray(data.valid[None, :-1], jnp.int32))
     logp = jax.nn.log_softmax(logits[0])[np.arange(len(data.valid) - 1), data.valid[1:]]
     sweep = e.evals["valid"]
@@ -81,9 +81,9 @@ def test_the_mesh_changes_nothing(small):
     for rules in ((), e.sharding["fsdp"]):
         losses, other = run(e, 4, {"data": 8}, rules)
         np.testing.assert_allclose(losses, alone, rtol=1e-5)
-        for name, part in other.extra["carry"]["layer_0"].items():
+        for name, part in other.model_state["carry"]["layer_0"].items():
             assert tuple(part.sharding.spec) == ("data", None)
-            np.testing.assert_allclose(part, now.extra["carry"]["layer_0"][name], atol=1e-5)
+            np.testing.assert_allclose(part, now.model_state["carry"]["layer_0"][name], atol=1e-5)
 
 
 def test_a_run_that_broke_off_goes_on_to_the_bit(small, tmp_path, monkeypatch):
@@ -129,9 +129,9 @@ def test_it_overfits_one_batch(small):
 
 
 def test_perplexity_is_exp_of_the_mean(small):
-    cfg = config.track(load(*small, "data.tokenizer=word"))
+    cfg = config.track_reads(load(*small, "data.tokenizer=word"))
     assert family.perplexity(cfg, {"loss": 2.0}) == {"loss": 2.0, "perplexity": pytest.approx(7.389056, rel=1e-6)}
-    assert family.perplexity(config.track(load(*small)), {"loss": 2.0}) == {"loss": 2.0}
+    assert family.perplexity(config.track_reads(load(*small)), {"loss": 2.0}) == {"loss": 2.0}
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def run(case):
     e = reopen.build(family, config.load(f"{family}/{name}", more))
     one = mesh.make_mesh({"data": 1, "model": 1}, jax.devices()[:1])
     with jax.set_mesh(one):
-        now, rows = state.create(e.init, e.tx, 0, one), []
+        now, rows = state.create(e.init_fn, e.tx, 0, one), []
         for batch in e.train.on_device(one, 0, 3):
             now, metrics = e.train_step(now, batch)
             rows.append({k: v for k, v in metrics.items() if k != "bad"})

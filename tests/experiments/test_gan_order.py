@@ -13,7 +13,7 @@ def after_a_step(*changes):
     e = reopen.build("gan/tiny", config.load("gan/tiny", changes))
     one = mesh.make_mesh({"data": 1}, jax.devices()[:1])
     with jax.set_mesh(one):
-        now = state.create(e.init, e.tx, 0, one)
+        now = state.create(e.init_fn, e.tx, 0, one)
         batch = next(iter(e.train.on_device(one, 0, 1)))
         now, metrics = e.train_step(now, batch)
     return jax.device_get((now.params, now.opt, metrics))

@@ -43,7 +43,7 @@ def test_the_others_are_measured_without_the_noise(tiny):
 
 
 def test_the_curve_is_written(tiny, tmp_path):
-    state = SimpleNamespace(variables=jax.jit(tiny.init)(jax.random.key(0)))
+    state = SimpleNamespace(variables=jax.jit(tiny.init_fn)(jax.random.key(0)))
     train.write(tiny, state, tmp_path / "errors.json")
     curves = json.loads((tmp_path / "errors.json").read_text())
     rows = [tiny.eval_step(state, tiny.evals["valid"].batch(i)) for i in range(3)]
@@ -59,7 +59,7 @@ def test_a_file_of_examples(tiny, tmp_path):
     found = tiny.predictor.encode(tiny.predictor.read(file))
     np.testing.assert_array_equal(found["x"], [[[1, 0, 0], [0, 1, 0.5], [1, 1, 1]]])
     np.testing.assert_array_equal(found["y"], [[2, 3, 0]])
-    said = tiny.predictor.fn(jax.jit(tiny.init)(jax.random.key(0)), found)
+    said = tiny.predictor.fn(jax.jit(tiny.init_fn)(jax.random.key(0)), found)
     assert tiny.predictor.decode(said) == {"y": pytest.approx(float(said["y"][0, 2]), abs=1e-4)}
 
 

@@ -23,7 +23,7 @@ def log(folder):
 
 
 def arrays(state):
-    return [np.asarray(x) for x in jax.tree.leaves((state.params, state.extra))]
+    return [np.asarray(x) for x in jax.tree.leaves((state.params, state.model_state))]
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -23,7 +23,7 @@ def experiment(tmp_path, *overrides):
 def test_the_loss_is_that_of_the_documents_one_by_one(tmp_path):
     e = experiment(tmp_path, "data.batch_size=2", "model.dropout=0.0", "model.num_layers=1")
     data, model = e.data, e.model
-    params = e.init(jax.random.key(0))["params"]
+    params = e.init_fn(jax.random.key(0))["params"]
     loss = jax.jit(lambda batch: family.loss(model, params, {}, batch, jax.random.key(1))[1][0]["loss"])
     documents = list(packed.encode(data.corpus.train, data.tokenizer))
     assert [len(d) for d in documents] == [20] * 6 + [34] * 2 and e.train.epoch == 2

@@ -24,7 +24,7 @@ def two_steps(name, folder, changes):
 
 def parameters(name, changes):
     e = reopen.build(name, config.load(name, changes))
-    return state.count(jax.eval_shape(e.init, jax.random.key(0))["params"])
+    return state.count(jax.eval_shape(e.init_fn, jax.random.key(0))["params"])
 
 
 def test_gpt2_124m(tmp_path):

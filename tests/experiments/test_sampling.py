@@ -21,7 +21,7 @@ def model(tmp_path_factory):
     file = tmp_path_factory.mktemp("text") / "text.txt"
     file.write_text(("".join(map(chr, range(32, 127))) + "\n") * 20)
     e = reopen.build("language_model/tiny", config.load("language_model/tiny", [*SIZES, f"data.path={file}"]))
-    return e, SimpleNamespace(variables=jax.jit(e.init)(KEY))
+    return e, SimpleNamespace(variables=jax.jit(e.init_fn)(KEY))
 
 
 @pytest.fixture

@@ -43,14 +43,14 @@ def fresh(text, *changes):
     """-> the experiment, and its state as `Run.start` makes it."""
     e = reopen.build("language_model", config.load(TINY, [w.removeprefix("--config.") for w in words(text, *changes)]))
     one = mesh.make_mesh({"data": 1}, jax.devices()[:1])
-    return e, state.create(e.init, e.tx, 0, one, (), bool(e.ema))
+    return e, state.create(e.init_fn, e.tx, 0, one, (), bool(e.ema))
 
 
 def loaded(text, source, *changes):
     lines = []
-    e, before = fresh(text, f"init.weights={source}", *changes)
+    e, before = fresh(text, f"pretrained.weights={source}", *changes)
     run = SimpleNamespace(note=lines.append, writes=False)
-    return before, e.initial(before, run), lines
+    return before, e.load_pretrained(before, run), lines
 
 
 def test_a_run_begins_with_the_parameters_of_another(text, source):
@@ -82,7 +82,7 @@ def test_averaged_parameters_are_taken_where_there_are_any(text, tmp_path):
 
 
 def test_rows_of_a_longer_table_are_resized_when_told(text, source):
-    changes = ["data.length=24", "init.resize=position"]
+    changes = ["data.length=24", "pretrained.resize=position"]
     before, after, lines = loaded(text, source, *changes)
     _, theirs, _ = reopen.load(source, "best")
     table = np.asarray(after.params["position"]["embedding"])
@@ -92,7 +92,7 @@ def test_rows_of_a_longer_table_are_resized_when_told(text, source):
 
 
 def test_what_is_named_fresh_keeps_its_initial_values_and_the_rest_is_listed(text, source):
-    before, after, lines = loaded(text, source, "model.num_layers=1", "init.fresh=final_norm")
+    before, after, lines = loaded(text, source, "model.num_layers=1", "pretrained.fresh=final_norm")
     assert np.array_equal(after.params["final_norm"]["scale"], before.params["final_norm"]["scale"])
     assert "fresh    final_norm/scale" in lines
     left = next(line for line in lines if line.startswith("left out"))
@@ -104,10 +104,10 @@ def test_what_is_named_fresh_keeps_its_initial_values_and_the_rest_is_listed(tex
     [
         (["model.num_layers=3"], r"h_2/attention/out/kernel \[32, 32\] is not there \(and 5 more\)"),
         (["data.length=24"], r"position/embedding is \[16, 32\] there, \[24, 32\] here"),
-        (["model.mlp_width=64", "init.resize=feed_forward"], r"up/kernel is \[32, 128\] there, \[32, 64\] here"),
-        (["init.fresh=haed"], "init.fresh = 'haed' matches no parameter"),
-        (["init.resize=haed"], "init.resize = 'haed' matches no parameter"),
-        (["init.into=encoder"], "is not there"),
+        (["model.mlp_width=64", "pretrained.resize=feed_forward"], r"up/kernel is \[32, 128\] there, \[32, 64\] here"),
+        (["pretrained.fresh=haed"], "pretrained.fresh = 'haed' matches no parameter"),
+        (["pretrained.resize=haed"], "pretrained.resize = 'haed' matches no parameter"),
+        (["pretrained.into=encoder"], "is not there"),
     ],
 )
 def test_what_does_not_fit_is_one_line(text, source, changes, message):
@@ -119,8 +119,8 @@ def test_what_does_not_fit_is_one_line(text, source, changes, message):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        (["init.fresh=head"], "init.fresh = 'head' needs init.weights"),
-        (["init.weights=runs", "init.fresh=("], "init.fresh = '\\(' is no regular expression"),
+        (["pretrained.fresh=head"], "pretrained.fresh = 'head' needs pretrained.weights"),
+        (["pretrained.weights=runs", "pretrained.fresh=("], "pretrained.fresh = '\\(' is no regular expression"),
     ],
 )
 def test_settings_are_looked_at_before_anything_runs(text, changes, message):
@@ -134,11 +134,11 @@ def test_a_vocabulary_of_the_same_size_and_another_meaning_is_not_mixed_in(text,
     assert (source / "vocabulary.json").exists()
     with pytest.raises(UserError, match=r"has another vocabulary \(its vocabulary.json\)"):
         loaded(other, source)
-    before, after, _ = loaded(other, source, "init.fresh=tokens")
+    before, after, _ = loaded(other, source, "pretrained.fresh=tokens")
     assert np.array_equal(after.params["tokens"]["embedding"], before.params["tokens"]["embedding"])
     assert not np.array_equal(after.params["position"]["embedding"], before.params["position"]["embedding"])
     _, theirs, _ = reopen.load(source, "best")
-    _, after, _ = loaded(other, source, "init.resize=tokens")
+    _, after, _ = loaded(other, source, "pretrained.resize=tokens")
     assert np.array_equal(after.params["tokens"]["embedding"], theirs.params["tokens"]["embedding"])
 
 
@@ -215,7 +215,7 @@ def test_weights_of_hugging_face_that_do_not_fit(text, tmp_path, there, changes,
 
 def test_rows_of_a_vocabulary_are_resized_when_told(text, tmp_path):
     where, params = folder(tmp_path, bias=True, vocab_size=30)
-    _, after, lines = loaded(text, where, "model.bias=True", "init.resize=tokens")
+    _, after, lines = loaded(text, where, "model.bias=True", "pretrained.resize=tokens")
     assert np.array_equal(after.params["tokens"]["embedding"], params["tokens"]["embedding"][:28])
     assert "resized  tokens/embedding 30 -> 28 rows" in lines
 
@@ -236,8 +236,8 @@ def test_from_the_command_line(text, source, tmp_path, capsys):
     run = tmp_path / "run"
     assert cli.main(["train", TINY, f"--workdir={run}", f"--init-from={source}", *words(text)]) == 0
     assert f"arrays from {source}" in capsys.readouterr().out
-    assert json.loads((run / "config.json").read_text())["config"]["init"]["weights"] == str(source)
+    assert json.loads((run / "config.json").read_text())["config"]["pretrained"]["weights"] == str(source)
     other = tmp_path / "other"
     assert cli.main(["train", TINY, f"--workdir={other}", "--init-from=nowhere", *words(text)]) == 2
-    assert capsys.readouterr().err == "almanac: init.weights = nowhere: no such run or folder\n"
+    assert capsys.readouterr().err == "almanac: pretrained.weights = nowhere: no such run or folder\n"
     assert not list(other.glob("[!.]*"))

@@ -17,6 +17,7 @@ from research.core import config, mesh, optim, state
 from research.run import integrity
 from research.run.checkpoint import DELETED, Checkpoints, NoWholeCheckpoint
 from research.run.identity import Identity
+from research.run.saved_state import to_disk
 from research.util.errors import UserError
 
 # Reads that Orbax leaves behind when another read fails.
@@ -115,7 +116,7 @@ def steps(folder):
 def test_round_trip_is_bitwise(states, two):
     found, meta = restore(two)
     same(found, states[2])
-    assert found.extra["empty"] == {} and found.ema == {}
+    assert found.model_state["empty"] == {} and found.ema == {}
     assert type(found.opt[0]).__name__ == "ScaleByAdamState"
     assert meta == META
     drawn = [jax.random.bits(s.key) for s in (found, states[2])]
@@ -397,7 +398,7 @@ def test_a_step_under_another_number_is_refused(copy):
 def test_checksums_of_version_1_are_still_read(states, copy):
     """As the first edition wrote them: one number a leaf, no identity; and damage is still found."""
     path, meta = copy / "2" / "checksums" / "metadata", copy / "2" / "meta" / "metadata"
-    sums = jax.tree_util.tree_leaves_with_path(jax.device_get(integrity.inspect(states[2], 1)[0]))
+    sums = jax.tree_util.tree_leaves_with_path(jax.device_get(integrity.inspect(to_disk(states[2]), 1)[0]))
     checks = {"state": {mesh.path_name(p): int(x) for p, x in sums}, "meta": zlib.crc32(json.dumps(META).encode())}
     path.write_text(json.dumps(checks))
     meta.write_text(json.dumps(META))

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from research.run import metric_log
-from research.run.metric_log import Records
+from research.run.metric_log import RunLogger
 from research.util.errors import UserError
 
 
@@ -17,7 +17,7 @@ def lines(path):
 
 
 def log(folder, steps, begin=0, writes=True):
-    logs = Records(folder, begin, 10, writes)
+    logs = RunLogger(folder, begin, 10, writes)
     for step in steps:
         logs.write(step, "train", {"loss": step / 2})
         logs.time(step, {"seconds": 0.5, "examples_per_s": 100.0}, {"loss": step / 2})
@@ -34,14 +34,14 @@ def test_an_object_a_line(tmp_path):
 
 
 def test_a_double_comes_back_exactly(tmp_path):
-    logs = Records(tmp_path, 0, 10, True)
+    logs = RunLogger(tmp_path, 0, 10, True)
     logs.write(1, "valid", {"loss": 0.1 + 0.2})
     logs.close()
     assert lines(tmp_path / "metrics.jsonl")[0]["values"]["loss"] == 0.1 + 0.2
 
 
 def test_what_is_not_finite_is_null(tmp_path):
-    logs = Records(tmp_path, 0, 10, True)
+    logs = RunLogger(tmp_path, 0, 10, True)
     logs.write(1, "valid", {"a": float("nan"), "b": float("inf"), "c": 1})
     logs.close()
     text = (tmp_path / "metrics.jsonl").read_text()
@@ -128,14 +128,14 @@ def test_nothing_logged_leaves_no_tensorboard_file(tmp_path):
 
 def test_only_one_process_writes(tmp_path, capsys):
     log(tmp_path, [1, 2], writes=False)
-    logs = Records(tmp_path, 0, 10, False)
+    logs = RunLogger(tmp_path, 0, 10, False)
     logs.say("hello")
     logs.close()
     assert not list(tmp_path.iterdir()) and capsys.readouterr().out == ""
 
 
 def test_evaluations_are_told_on_the_terminal(tmp_path, capsys):
-    logs = Records(tmp_path, 0, 10, True)
+    logs = RunLogger(tmp_path, 0, 10, True)
     logs.write(5, "train", {"loss": 1.0})
     logs.write(5, "valid", {"loss": 2.0, "accuracy": 0.25})
     logs.close()
@@ -166,7 +166,7 @@ def test_tensorboard_has_the_same_scalars_and_forgets_lost_steps(tmp_path):
 
 
 def test_a_checkpoint_finds_the_events_on_the_disk(tmp_path):
-    logs = Records(tmp_path, 0, 10, True)
+    logs = RunLogger(tmp_path, 0, 10, True)
     logs.write(1, "valid", {"loss": 0.5})
     logs.flush()
     assert [v.tag for e in events(tmp_path) for v in e.summary.value] == ["valid/loss"]
@@ -175,14 +175,14 @@ def test_a_checkpoint_finds_the_events_on_the_disk(tmp_path):
 
 def test_events_need_no_thread(tmp_path):
     before = threading.active_count()
-    logs = Records(tmp_path, 0, 10, True)
+    logs = RunLogger(tmp_path, 0, 10, True)
     logs.write(1, "valid", {"loss": 0.5})
     assert threading.active_count() == before
     logs.close()
 
 
 def test_a_disk_that_fills_up_is_told_once_and_loses_no_line(small_disk):
-    logs, steps = Records(small_disk, 0, 10**6, True), range(1, 10**4)
+    logs, steps = RunLogger(small_disk, 0, 10**6, True), range(1, 10**4)
     with pytest.raises(UserError) as error:
         for step in steps:
             logs.write(step, "train", {"loss": step / 2})
@@ -198,7 +198,7 @@ def test_a_disk_that_fills_up_is_told_once_and_loses_no_line(small_disk):
 
 def test_a_clock_that_goes_back_changes_nothing(tmp_path, monkeypatch):
     """By an hour, in the middle of the run."""
-    now, logs = iter([1e9, 1e9 + 1]), Records(tmp_path, 0, 10, True)
+    now, logs = iter([1e9, 1e9 + 1]), RunLogger(tmp_path, 0, 10, True)
     monkeypatch.setattr(metric_log.time, "time", lambda: next(now, 1e9 - 3600))
     for step in range(1, 9):
         logs.write(step, "train", {"loss": step / 2})

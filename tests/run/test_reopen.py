@@ -29,8 +29,8 @@ def old(tmp_path):
 
 def test_what_the_family_has_come_to_know_since_is_none(old):
     now = config.load("language_model/tiny")
-    assert now.data.path is None and now.init.weights is None
-    found = reopen.load_config(old("data.path", "init"))
+    assert now.data.path is None and now.pretrained.weights is None
+    found = reopen.load_config(old("data.path", "pretrained"))
     assert flatten(found) == flatten(now)
     assert reopen.build(found.name, found).cfg.to_dict() == reopen.build(now.name, now).cfg.to_dict()
 

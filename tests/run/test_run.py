@@ -17,10 +17,10 @@ from orbax.checkpoint import CheckpointManager
 
 from research.cluster import determinism, device
 from research.core import mesh, metrics, optim, state
-from research.core.config import OPTIM, track
+from research.core.config import OPTIM, track_reads
 from research.core.experiment import Experiment
 from research.core.step import Step, advance, make_eval_step, update
-from research.data.pipeline import Arrays, Stream, Sweep
+from research.data.pipeline import Arrays, EvalBatches, TrainBatches
 from research.run import identity, sources
 from research.run import run as run_module
 from research.run.checkpoint import Checkpoints
@@ -62,7 +62,7 @@ def predict(variables, inputs):
     return {"y": inputs["x"] @ p["kernel"] + p["bias"]}
 
 
-def loss(poison, step, params, extra, batch, key):
+def loss(poison, step, params, model_state, batch, key):
     """Squares, of inputs with noise: the keys must come again, too."""
     noisy = {**batch, "x": batch["x"] + 0.1 * jax.random.normal(key, batch["x"].shape)}
     found = measure(predict({"params": params}, noisy), noisy)
@@ -72,11 +72,11 @@ def loss(poison, step, params, extra, batch, key):
         scalar += bad * params["dense"]["kernel"].sum() if poison[2] == "kernel" else 0.0
         if poison[2] == "loss":
             found = {"loss": (found["loss"][0] + bad, found["loss"][1])}
-    return scalar, (found, extra)
+    return scalar, (found, model_state)
 
 
 def experiment(cfg):
-    cfg = track(cfg)
+    cfg = track_reads(cfg)
     draw = np.random.default_rng(0).normal
     arrays = [{"x": draw(size=(n, 3)).astype("f"), "y": draw(size=n).astype("f")} for n in (40, 20)]
     tx = optim.make(cfg.optim, cfg.num_steps)
@@ -96,9 +96,9 @@ def experiment(cfg):
 
     return Experiment(
         cfg=cfg,
-        train=Stream(Arrays(arrays[0]), 8, cfg.seed),
-        evals={"valid": Sweep(Arrays(arrays[1]), 8)},
-        init=lambda key: {"params": {"dense": {"kernel": jax.random.normal(key, (3,)), "bias": jnp.zeros(())}}},
+        train=TrainBatches(Arrays(arrays[0]), 8, cfg.seed),
+        evals={"valid": EvalBatches(Arrays(arrays[1]), 8)},
+        init_fn=lambda key: {"params": {"dense": {"kernel": jax.random.normal(key, (3,)), "bias": jnp.zeros(())}}},
         tx=tx,
         train_step=Step(train_step, not_finite),
         eval_step=make_eval_step(predict, measure),
@@ -156,7 +156,7 @@ def same(a, b):
 
 def state_of(folder, cfg=BASE, name="checkpoints"):
     e = experiment(cfg)
-    target, _ = state.abstract(e.init, e.tx, mesh.make_mesh({"data": -1}))
+    target, _ = state.abstract(e.init_fn, e.tx, mesh.make_mesh({"data": -1}))
     return Checkpoints(folder / name).restore(target)[0]
 
 

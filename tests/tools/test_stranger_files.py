@@ -7,7 +7,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from research.run.metric_log import Records
+from research.run.metric_log import RunLogger
 from research.util.errors import UserError
 from tools import cli
 from tools.verbs import ask
@@ -233,7 +233,7 @@ def test_predictions_stay_json(run, tmp_path, capsys):
 
 
 def test_notes_and_names_of_a_run_are_shown(tmp_path, capsys):
-    records = Records(tmp_path, 0, 1, True)
+    records = RunLogger(tmp_path, 0, 1, True)
     records.say("a\x1b[2J\u202e")
     records.close()
     assert capsys.readouterr().out == "a\\x1b[2J\\u202e\n"

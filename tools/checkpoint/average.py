@@ -48,7 +48,7 @@ def write(run: str, last: int, out: str) -> str:
 
 
 def _of(state: Any) -> dict[str, Any]:
-    return {"params": state.params, "extra": state.extra, "ema": state.ema}
+    return {"params": state.params, "model_state": state.model_state, "ema": state.ema}
 
 
 def _variables(folder: Path, steps: list[int], state: Any) -> Iterator[Any]:

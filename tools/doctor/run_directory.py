@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from research.core import config
+from research.core import config, upgrade
 from research.run import attempts, lock, object_store
 from research.run import checkpoint_files as files
 from research.run.checkpoint_files import Checkpoint
@@ -29,7 +29,7 @@ def examine(workdir: str) -> Iterator[Row]:
     yield from (_checkpoint(one, lines, sound) for one, lines in faults.items() if one.path.exists())
     yield from _beside(found)
     newest = max(sound, key=lambda one: one.step, default=None)
-    run = about.get("config", {})
+    run = upgrade.of_file(about) if about else {}
     done, total = newest.step if newest else 0, run.get("num_steps")
     over = newest is not None and (done == total or _stopped(newest))
     if isinstance(total, int) and done > total:
@@ -70,7 +70,7 @@ def _about(folder: Path) -> tuple[dict[str, Any], str]:
 
 def configuration(about: dict[str, Any]) -> Row:
     """Whether today's code knows the run's config: the same keys, of an experiment that is still there."""
-    name, was, commit = about.get("name"), config.flatten(about["config"]), about.get("commit") or "-"
+    name, was, commit = about.get("name"), config.flatten(upgrade.of_file(about)), about.get("commit") or "-"
     value = f"{name}, {len(was)} keys, by commit {commit}"
     try:
         known = config.flatten(config.from_module(str(name)))

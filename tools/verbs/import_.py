@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
     if source.missing:
         raise UserError(
             f"{args.folder} lacks {source.theirs[source.missing[0]]}, {source.missing[0]} here: it is no whole model; begin "
-            f"with it by almanac train NAME --init-from={args.folder} --config.init.fresh=PATHS"
+            f"with it by almanac train NAME --init-from={args.folder} --config.pretrained.fresh=PATHS"
         )
     name = f"{source.architecture.family}/" + re.sub(r"[^\w.-]", "_", args.folder.resolve().name)
     out = args.out or Path(options.DEFAULT_ROOT) / name
@@ -65,7 +65,7 @@ def configure(source: Source, name: str, made: Path, changes: Sequence[str]) -> 
     groups = {
         "model": {key: value for key, value in source.attributes.items() if key in cfg.model},
         "data": {k: v for k, v in _sizes(source).items() if k in cfg.data} | ({} if own else _tokenizer(source, made)),
-        "init": {"weights": source.where},
+        "pretrained": {"weights": source.where},
     }
     with cfg.unlocked(), cfg.ignore_type():
         cfg.name = name

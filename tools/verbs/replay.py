@@ -101,8 +101,8 @@ def _begin(
     if wanted is not None and not 0 <= wanted < step:
         raise UserError(f"--checkpoint={wanted}: step {step} begins at one from 0 to {step - 1}")
     if wanted == 0:
-        return state_lib.create(e.init, e.tx, e.cfg.seed, mesh, rules, bool(e.ema)), 0
-    target, _ = state_lib.abstract(e.init, e.tx, mesh, rules, bool(e.ema))
+        return state_lib.create(e.init_fn, e.tx, e.cfg.seed, mesh, rules, bool(e.ema)), 0
+    target, _ = state_lib.abstract(e.init_fn, e.tx, mesh, rules, bool(e.ema))
     place = Checkpoints(folder / "checkpoints")
     kept, damaged = place.steps(), []
     try:

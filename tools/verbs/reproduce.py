@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from research.core import upgrade
 from research.run import run_logs
 from research.util import run_files
 from research.util.errors import UserError, nearest
@@ -72,9 +73,9 @@ def _record(path: Path, config: dict[str, Any]) -> dict[str, Any]:
                 f"{path} holds a run that almanac reproduce did not start; move it away or name another --workdir"
             )
         record.parent.mkdir(parents=True, exist_ok=True)
-        write_json(record, {"config": config})
+        write_json(record, {"config": config, "config_version": upgrade.VERSION})
     was = run_logs.read_json(record, run_logs.BEGUN)
-    for key, (now, then) in run_logs.differences([config, was["config"]]).items():
+    for key, (now, then) in run_logs.differences([config, upgrade.of_file(was)]).items():
         raise UserError(
             f"{path} began with {key} = {then!r}, the config now says {now!r}; "
             f"remove {path.name} and {path.name}.json or name another --workdir"
@@ -121,7 +122,8 @@ def keep(folder: Path, runs: list[Path]) -> None:
         folder / "run.json",
         {
             "name": last.name,
-            "config": record["config"],
+            "config": upgrade.of_file(record),
+            "config_version": upgrade.VERSION,
             "parameters": last.parameters,
             "versions": last.versions,
             "commit": last.commit,

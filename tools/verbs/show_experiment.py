@@ -14,7 +14,7 @@ def show(cfg: Any) -> None:
     e = reopen.build(cfg.name, cfg)
     devices = mesh.make_mesh(e.cfg.mesh)
     with jax.set_mesh(devices):
-        shapes, _ = state.abstract(e.init, e.tx, devices, e.rules, bool(e.ema))
+        shapes, _ = state.abstract(e.init_fn, e.tx, devices, e.rules, bool(e.ema))
         cost = flops.count(e.train_step.trace(shapes, e.train.spec))
     flat = config.flatten(e.cfg.to_dict())
     width = max(map(len, flat))
@@ -22,9 +22,9 @@ def show(cfg: Any) -> None:
     print("\n".join(f"  {visible(k):<{width}}  {visible(repr(v))}" for k, v in flat.items()))
     print("\nparameters")
     _table(shapes.params)
-    if shapes.extra:
+    if shapes.model_state:
         print("\nother variables")
-        _table(shapes.extra)
+        _table(shapes.model_state)
     print(f"\n  {state.count(shapes.params):,} parameters, {_bytes(shapes):,.1f} MB of state\n\nbatch")
     print("\n".join(f"  {k:<10}  {s.dtype} {list(s.shape)}" for k, s in e.train.spec.items()))
     epoch = e.train.epoch / e.train.batch_size

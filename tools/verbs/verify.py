@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from research.core import upgrade
 from research.run import run_logs
 from research.util.errors import UserError
 from research.util.escape import visible
@@ -42,7 +43,7 @@ def _log_problems(folder: Path, known: dict[str, dict[str, Any]]) -> list[str]:
         run = run_logs.read_json(folder / "run.json", run_logs.RECORD)
     except UserError as error:
         return [str(error)]
-    now, then = (ledger.same_experiment(config) for config in (known[name], run["config"]))
+    now, then = (ledger.same_experiment(config) for config in (known[name], upgrade.of_file(run)))
     found = [
         f"{key} is {today!r} in the config, {logged!r} in the logged runs"
         for key, (today, logged) in run_logs.differences([now, then]).items()

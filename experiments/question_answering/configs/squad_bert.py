@@ -1,7 +1,7 @@
 """BERT-base on SQuAD v1.1, ready to launch: it wants the published weights, which are yours to supply.
 
 Devlin 2019 (1810.04805), Table 2: development F1 88.5, EM 80.8; the README of google-research/bert has a run of 88.4, 81.2:
-    almanac train question_answering/squad_bert --init-from FOLDER --config.init.fresh=^span/
+    almanac train question_answering/squad_bert --init-from FOLDER --config.pretrained.fresh=^span/
 
 Cost        half an hour on one H200 (estimated); 109 M parameters. Never trained here
 Run         almanac show question_answering/squad_bert

@@ -12,15 +12,15 @@ from experiments.text_classification.configs.base import base
 PRETRAINED = dict(weights="runs/bert/wikitext2_tiny", fresh="^head/", resize="position/embedding")
 
 
-def recipe(source: str, length: int, cost: str, **init):
-    begins = "pre-trained on WikiText-2" if init else "from random values"
+def recipe(source: str, length: int, cost: str, **pretrained):
+    begins = "pre-trained on WikiText-2" if pretrained else "from random values"
     return base(
         data=dict(source=source, tokenizer="wordpiece", length=length, buckets=3, batch_size=32, eval_batch_size=200),
         model=dict(name="bert", num_layers=2, num_heads=2, width=128, dropout=0.1),
         optim=dict(peak_lr=3e-4, schedule="linear", warmup="0.5 epochs", weight_decay=0.01, clip_norm=1.0),
         num_steps="8 epochs",
         log_every=20,
-        init=init,
+        pretrained=pretrained,
         reproduces=dict(
             paper=f"no published number; {begins}", metric="test/accuracy", select="max:valid/accuracy", seeds=5,
             cost=f"{cost} a seed on a CPU core",

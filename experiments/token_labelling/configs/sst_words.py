@@ -1,7 +1,7 @@
 """The sentiment of each word of the Stanford Sentiment Treebank, five classes, by a BERT-Tiny from scratch.
 
 No published number is known to us. From a pre-trained encoder:
-    almanac train token_labelling/sst_words --init-from RUN --config.init.fresh=^head/ --config.init.resize=position
+    almanac train token_labelling/sst_words --init-from RUN --config.pretrained.fresh=^head/ --config.pretrained.resize=position
 
 Cost        4 minutes on one CPU core; 4.4 M parameters
 Run         almanac train token_labelling/sst_words

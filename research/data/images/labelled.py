@@ -245,7 +245,7 @@ def _tfds(name: str, cfg: Mapping[str, Any]) -> Images:
     sources: dict[str, Pictures] = {}
     for part, stored in where.items():
         encoded = tfds_records.load(name, stored, data_dir, [image])
-        source: Source = tfds_records.Records(encoded, element)
+        source: Source = tfds_records.TfdsSource(encoded, element)
         rows = np.arange(len(source))
         if len(source) * math.prod(shape) <= IN_MEMORY:
             source = Arrays(source.gather(rows, 0))

@@ -15,7 +15,7 @@ import numpy as np
 from research.data import tokenizers, user_files
 from research.data.buckets import Bucketed, bounds
 from research.data.images import labelled
-from research.data.pipeline import Batch, Stream, Sweep
+from research.data.pipeline import Batch, EvalBatches, TrainBatches
 from research.data.text import labelled_corpora, normalise
 from research.data.text.labelled_corpora import Corpus, Part
 from research.data.tokenizers.plain import Word
@@ -26,7 +26,7 @@ MOST_TOKENS = 1 << 16
 
 
 class Texts:
-    """Rows of tokens in memory, as `pipeline.Stream` wants a source and `buckets.Bucketed` one of many lengths."""
+    """Rows of tokens in memory, as `pipeline.TrainBatches` wants a source and `buckets.Bucketed` one of many lengths."""
 
     def __init__(self, rows: Sequence[np.ndarray], labels: np.ndarray, length: int):
         self.labels, self.length = labels.astype(np.int32), length
@@ -56,7 +56,7 @@ def batches(texts: Texts, buckets: int, batch_size: int, seed: int | None = None
     """
     if buckets:
         return Bucketed(texts, bounds(texts.lengths, buckets), 1, seed, batch_size)
-    return Sweep(texts, batch_size) if seed is None else Stream(texts, batch_size, seed)
+    return EvalBatches(texts, batch_size) if seed is None else TrainBatches(texts, batch_size, seed)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -83,7 +83,7 @@ def _special(tokenizer: Tokenizer, names: Iterable[str]) -> Iterator[int]:
         yield tokenizer.special[name]
 
 
-class Pairs:
+class SegmentPairs:
     """[CLS] A [SEP] B [SEP], of `length` tokens T at most, with true document boundaries.
 
     A document's sentences are taken in turns of as many as fill T; a turn is an example. It is parted at a

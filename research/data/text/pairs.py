@@ -31,7 +31,7 @@ class Encoded:
         return {"tokens": filled(rows, self.length, pad), "mask": mask}
 
 
-class Pairs:
+class QuestionPassagePairs:
     """A random-access source of {"question", "passage": i32, "question_mask", "passage_mask": f32, "number": i32[n]}.
 
     number is the passage's, by which rows of the same passage are known. `asked` and `told` are all questions and passages.

@@ -32,7 +32,7 @@ SHARDING = {
     ),
 }
 # The state that goes from batch to batch: its rows are where the batch's rows are.
-CARRY_SHARDING = ((r"^extra/carry/", ("data", None)),)
+CARRY_SHARDING = ((r"^model_state/carry/", ("data", None)),)
 DROPOUTS = ("embedding_dropout", "input_dropout", "recurrent_dropout", "output_dropout")
 
 

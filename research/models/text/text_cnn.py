@@ -1,6 +1,6 @@
 """Kim's convolutional network for sentences (2014, EMNLP, 1408.5882), with random embeddings: CNN-rand.
 
-Windows of 3, 4 and 5 words, 100 maps each, ReLU, the maximum over time, dropout, a linear layer. Initial values are those of
+Windows of 3, 4 and 5 words, 100 maps each, ReLU, the maximum over time, dropout, a linear layer. Pretrained values are those of
 the author's code: embeddings from U(-.25, .25), windows from U(-.01, .01), the rest 0. Its constraint on the norm of the last
 layer is the optimiser's: research/algorithms/max_norm.py.
 
@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from research.core.mesh import pin
-from research.nn.initial import uniform
+from research.nn.initializers import uniform
 from research.util.errors import UserError
 
 SHARDING = {"fsdp": ((r"(kernel|embedding)$", "fsdp"),)}

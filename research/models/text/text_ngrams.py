@@ -1,6 +1,6 @@
 """A bag of n-grams, fastText's classifier (Joulin et al. 2016, 1607.01759): the mean of embeddings, a linear layer.
 
-Words have an embedding each; longer n-grams share `buckets` of them by a hash. Initial values are the authors' code's.
+Words have an embedding each; longer n-grams share `buckets` of them by a hash. Pretrained values are the authors' code's.
 
     tokens/embedding [V + buckets, D]    head/kernel [D, N]
 """
@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from research.nn.initial import uniform
+from research.nn.initializers import uniform
 from research.util.errors import UserError
 
 SHARDING = {"fsdp": ((r"(kernel|embedding)$", "fsdp"),)}

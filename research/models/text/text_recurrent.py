@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from research.core.mesh import pin
-from research.nn.initial import uniform
+from research.nn.initializers import uniform
 from research.nn.linear import flat_dot
 from research.nn.recurrent import GRU, LSTM, Bidirectional
 from research.util.errors import UserError, nearest

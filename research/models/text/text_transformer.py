@@ -1,8 +1,8 @@
 """Transformers that classify a text: BERT by its first token (Devlin et al. 2019), GPT by its last (Radford et al. 2018).
 
 Their parameters keep the paths of what was trained before them, below `encoder/` and `pooler/` or below `gpt/`; new is
-head/{kernel [D, N], bias [N]}. So a BERT comes by `--init-from RUN --config.init.fresh=^head/`, and a GPT with
-`--config.init.into=gpt` beside it.
+head/{kernel [D, N], bias [N]}. So a BERT comes by `--init-from RUN --config.pretrained.fresh=^head/`, and a GPT with
+`--config.pretrained.into=gpt` beside it.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from research.models.text import bert, gpt
-from research.nn.construct import construct
+from research.nn.from_config import from_config
 
 
 class TextBert(nn.Module):
@@ -48,10 +48,10 @@ class TextGPT(nn.Module):
 
 def make_bert(group: Mapping[str, Any], vocab_size: int, num_classes: int, max_length: int) -> TextBert:
     """A group of the config, whose keys are `bert.Encoder`'s -> the classifier; None is an attribute's default."""
-    return TextBert(construct(bert.Encoder, group, vocab_size=vocab_size, max_length=max_length), num_classes)
+    return TextBert(from_config(bert.Encoder, group, vocab_size=vocab_size, max_length=max_length), num_classes)
 
 
 def make_gpt(group: Mapping[str, Any], vocab_size: int, num_classes: int, max_length: int) -> TextGPT:
     """A group of the config, whose keys are `gpt.GPT`'s -> the classifier; None is an attribute's default."""
-    trunk = construct(gpt.GPT, group, vocab_size=vocab_size, max_length=max_length, head=False)
+    trunk = from_config(gpt.GPT, group, vocab_size=vocab_size, max_length=max_length, head=False)
     return TextGPT(trunk, num_classes)

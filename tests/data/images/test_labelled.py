@@ -5,7 +5,7 @@ import pytest
 import sklearn.datasets
 from PIL import Image
 
-from research.core.config import track
+from research.core.config import track_reads
 from research.data import thread_pool
 from research.data.images import labelled, picture_files
 from research.util.errors import UserError
@@ -259,7 +259,7 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch, cfg, told):
     (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as caught:
-        labelled.load(track({"path": None, "size": None, "valid_fraction": None} | cfg))
+        labelled.load(track_reads({"path": None, "size": None, "valid_fraction": None} | cfg))
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
 

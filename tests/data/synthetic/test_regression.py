@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from research.data.pipeline import Stream
+from research.data.pipeline import TrainBatches
 from research.data.synthetic.regression import Prompts, Ramp, draw, held_out
 from research.util.errors import UserError
 
@@ -19,7 +19,7 @@ def test_the_curriculum_by_hand():
 
 
 def test_a_step_sees_what_the_curriculum_has_come_to():
-    stream = Stream(prompts(), 6, 0)
+    stream = TrainBatches(prompts(), 6, 0)
     for step, dims, points in ((0, 2, 3), (9, 2, 3), (10, 3, 5), (25, 4, 7), (30, 5, 8), (1_000, 5, 8)):
         batch = stream.batch(step)
         assert batch["x"].shape == (6, 8, 5) and batch["x"].dtype == np.float32
@@ -28,11 +28,11 @@ def test_a_step_sees_what_the_curriculum_has_come_to():
 
 
 def test_a_batch_is_a_function_of_seed_and_step():
-    stream = Stream(prompts(), 6, 0)
+    stream = TrainBatches(prompts(), 6, 0)
     whole = stream.batch(7)
-    for name, rows in Stream(prompts(), 6, 0).batch(7, slice(2, 5)).items():
+    for name, rows in TrainBatches(prompts(), 6, 0).batch(7, slice(2, 5)).items():
         np.testing.assert_array_equal(rows, whole[name][2:5])
-    others = [stream.batch(8), Stream(prompts(seed=1), 6, 1).batch(7), held_out(prompts(), 6)]
+    others = [stream.batch(8), TrainBatches(prompts(seed=1), 6, 1).batch(7), held_out(prompts(), 6)]
     assert not any(np.isin(other["y"], whole["y"]).any() for other in others)
     assert len(np.unique(whole["y"])) == whole["y"].size  # no prompt twice
 

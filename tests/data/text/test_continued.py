@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from research.data.pipeline import Ordered, Sweep
+from research.data.pipeline import EvalBatches, Ordered
 from research.data.text.continued import Rows
 from research.util.errors import UserError
 
@@ -33,7 +33,7 @@ def test_a_batch_is_a_function_of_its_number_and_rows():
 @pytest.mark.parametrize("rows", [1, 2, 4, 5, 16])
 @pytest.mark.parametrize("length", [1, 2, 7, 40])
 def test_every_token_but_the_first_is_a_target_exactly_once(rows, length):
-    sweep = Sweep(Rows(TOKENS, length, rows, every=True), rows)
+    sweep = EvalBatches(Rows(TOKENS, length, rows, every=True), rows)
     seen, before = [], None
     for k in range(len(sweep)):
         batch = sweep.batch(k)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from research.core.config import track
+from research.core.config import track_reads
 from research.data.text import language_modelling
 from research.util.errors import UserError
 
@@ -71,7 +71,7 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch, cfg, told):
     monkeypatch.chdir(tmp_path)
     defaults = {"tokenizer": "char", "path": None, "valid_fraction": None, "text_key": None}
     with pytest.raises(UserError) as caught:
-        language_modelling.load(track(defaults | cfg))
+        language_modelling.load(track_reads(defaults | cfg))
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
 

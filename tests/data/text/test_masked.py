@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from research.data import tokenizers
-from research.data.pipeline import Arrays, Stream, Sweep
+from research.data.pipeline import Arrays, EvalBatches, TrainBatches
 from research.data.text import corpora, masked
-from research.data.text.masked import Documents, Masked, Pairs
+from research.data.text.masked import Documents, Masked, SegmentPairs
 from research.data.tokenizers.wordpiece import WordPiece
 from research.util.errors import UserError
 
@@ -60,7 +60,7 @@ def test_documents_by_hand():
 )
 def test_pairs_keep_to_their_documents(sizes, length, seed, epoch):
     found = numbered(sizes)
-    pairs = Pairs(found, length, Numbered(1000), seed, short=0.3)
+    pairs = SegmentPairs(found, length, Numbered(1000), seed, short=0.3)
     batch = pairs.gather(np.arange(len(pairs)), epoch)
     assert batch["tokens"].shape == batch["segments"].shape == batch["token_mask"].shape == (len(pairs), length)
     token_document = np.repeat(np.arange(len(sizes)), [sum(d) for d in sizes])
@@ -81,7 +81,7 @@ def test_pairs_keep_to_their_documents(sizes, length, seed, epoch):
 
 def test_pairs_are_halves_and_cover_the_documents():
     found = numbered([[4] * 30] * 8)
-    pairs = Pairs(found, 23, Numbered(2000), seed=1, short=0.0)  # 5 sentences of 4 fill 20
+    pairs = SegmentPairs(found, 23, Numbered(2000), seed=1, short=0.0)  # 5 sentences of 4 fill 20
     assert len(pairs) == 8 * 6
     batches = [pairs.gather(np.arange(len(pairs)), epoch) for epoch in range(40)]
     share = np.mean([b["next"].mean() for b in batches])
@@ -92,7 +92,9 @@ def test_pairs_are_halves_and_cover_the_documents():
         assert len(a) + len(b) == 20 and len(a) % 4 == 0 and b[0] == a[-1] + 1
     seen = np.unique(np.concatenate([b["tokens"].ravel() for b in batches]))
     assert len(seen[seen >= 5]) == 8 * 30 * 4
-    lengths = [b["token_mask"].sum(1) for b in [Pairs(found, 23, Numbered(2000), 1, 1.0).gather(np.arange(48), 0)]]
+    lengths = [
+        b["token_mask"].sum(1) for b in [SegmentPairs(found, 23, Numbered(2000), 1, 1.0).gather(np.arange(48), 0)]
+    ]
     assert lengths[0].min() < 12 <= lengths[0].max()
 
 
@@ -104,7 +106,7 @@ def test_a_draw_is_a_function_of_seed_epoch_and_example(whole_word):
     how = {"whole_word": whole_word}
 
     def source(seed):
-        return Masked(Pairs(found, 24, tokenizer, seed), tokenizer, seed, **how)
+        return Masked(SegmentPairs(found, 24, tokenizer, seed), tokenizer, seed, **how)
 
     whole = source(3).gather(np.arange(12), 2)
     some = source(3).gather(np.array([7, 2]), 2)
@@ -115,7 +117,7 @@ def test_a_draw_is_a_function_of_seed_epoch_and_example(whole_word):
     fixed = [source(None).gather(np.arange(12), epoch) for epoch in (0, 5)]
     for name in fixed[0]:
         np.testing.assert_array_equal(fixed[0][name], fixed[1][name])
-    stream, sweep = Stream(source(3), 8, 3), Sweep(source(None), 8)
+    stream, sweep = TrainBatches(source(3), 8, 3), EvalBatches(source(None), 8)
     assert stream.spec["positions"].shape == stream.spec["targets"].shape == (8, round(0.15 * 24))
     assert sweep.batch(0)["mask"].shape == (8,) and sweep.batch(0)["token_mask"].shape == (8, 24)
 
@@ -177,10 +179,10 @@ def test_whole_words_are_drawn_together():
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (lambda: Pairs(numbered([[3]] * 2), 4, Numbered(9)), "data.length = 4: at least 5"),
-        (lambda: Pairs(numbered([[3, 4]]), 9, Numbered(9)), r"1 document\(s\)"),
-        (lambda: Pairs(numbered([[3]] * 2), 9, tokenizers.make("char", "a")), "'char' has no token 'pad'"),
-        (lambda: Pairs(numbered([[3]] * 2), 9, Numbered(9), short=2), "data.short = 2"),
+        (lambda: SegmentPairs(numbered([[3]] * 2), 4, Numbered(9)), "data.length = 4: at least 5"),
+        (lambda: SegmentPairs(numbered([[3, 4]]), 9, Numbered(9)), r"1 document\(s\)"),
+        (lambda: SegmentPairs(numbered([[3]] * 2), 9, tokenizers.make("char", "a")), "'char' has no token 'pad'"),
+        (lambda: SegmentPairs(numbered([[3]] * 2), 9, Numbered(9), short=2), "data.short = 2"),
         (lambda: Masked(Arrays({"tokens": np.zeros((1, 4), int)}), tokenizers.make("byte", "")), "no token 'mask'"),
         (lambda: Masked(Arrays({"tokens": np.zeros((1, 4), int)}), Numbered(9), rate=0), "data.mask_rate = 0"),
         (lambda: Masked(Arrays({"tokens": np.zeros((1, 4), int)}), Numbered(9), predictions=0), "data.predictions = 0"),
@@ -204,7 +206,7 @@ def test_wikitext2_as_bert_sees_it():
         == "= homarus gammarus = homarus gammarus , known as the european lobster or common lobster , is a "
         + ("species of [UNK] lobster from the eastern atlantic ocean , mediterranean sea and parts of the black sea .")
     )
-    data = Masked(Pairs(found, 128, wordpiece, 0), wordpiece, 0, whole_word=True)
+    data = Masked(SegmentPairs(found, 128, wordpiece, 0), wordpiece, 0, whole_word=True)
     batch = data.gather(np.arange(32), 0)
     assert batch["tokens"].shape == (32, 128) and batch["positions"].shape == (32, 19)
     hidden = (batch["tokens"] == 103).sum(1)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from research.data import tokenizers
-from research.data.pipeline import Stream, Sweep
+from research.data.pipeline import EvalBatches, TrainBatches
 from research.data.text import packed
 from research.data.text.packed import Packed
 from research.util.errors import UserError
@@ -62,8 +62,8 @@ def test_windows_are_nearly_full():
 
 def test_streams_of_windows():
     data = Packed(numbered([5, 9, 3, 3, 7]), 8)
-    assert Stream(data, 2, 0).units == {"examples": 2, "tokens": 16}
-    assert Sweep(data, 4).batch(0)["mask"].sum() == len(data) == 3
+    assert TrainBatches(data, 2, 0).units == {"examples": 2, "tokens": 16}
+    assert EvalBatches(data, 4).batch(0)["mask"].sum() == len(data) == 3
 
 
 def test_documents_have_their_ends():

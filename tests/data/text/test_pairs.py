@@ -14,7 +14,7 @@ def test_pairs_by_hand():
     ]
     data = questions.collect(rows)
     tokenizer = tokenizers.make("word", "aa bb cc")
-    source = pairs.Pairs(
+    source = pairs.QuestionPassagePairs(
         data, pairs.Encoded(tokenizer, 3, "data.question_length"), pairs.Encoded(tokenizer, 2, "data.length")
     )
     batch = source.gather(np.array([2, 1, 0]))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from research.core.config import track
+from research.core.config import track_reads
 from research.data.text import parallel, parallel_corpora
 from research.data.text.parallel_corpora import in_words
 from research.evals.bleu import bleu
@@ -20,7 +20,7 @@ DEFAULTS = {
 
 
 def load(joint=True, **cfg):
-    return parallel.load(track(DEFAULTS | cfg), joint)
+    return parallel.load(track_reads(DEFAULTS | cfg), joint)
 
 
 def write(folder, **files):
@@ -146,7 +146,7 @@ def test_multi30k_is_as_published(tmp_path, monkeypatch):
     test = data.corpus.parts["test"]
     words = [data.corpus.words(line) for line in test.target]
     assert bleu(words, words).reference_words == 12_103
-    raw = parallel_corpora.load(track(DEFAULTS | {"source": "multi30k", "pair": "en-de"})).parts["test"]
+    raw = parallel_corpora.load(track_reads(DEFAULTS | {"source": "multi30k", "pair": "en-de"})).parts["test"]
     prepared = [data.corpus.prepare(line) for line in raw.source]
     assert prepared == test.source  # raw English becomes the published pieces, all 1,000 lines
     back = bleu([data.corpus.restore(line) for line in words], test.raw, "13a", lowercase=True)
@@ -155,7 +155,7 @@ def test_multi30k_is_as_published(tmp_path, monkeypatch):
 
 @pytest.mark.data
 def test_news_titles():
-    cfg = track(DEFAULTS | {"source": "ag_news_titles", "pair": "description-title"})
+    cfg = track_reads(DEFAULTS | {"source": "ag_news_titles", "pair": "description-title"})
     parts = parallel_corpora.load(cfg).parts
     assert {name: len(part) for name, part in parts.items()} == {"train": 9_000, "valid": 999, "test": 1_000}
     assert parts["test"].target[0] == "Fears for T N pension after talks"

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from research.core.config import track
+from research.core.config import track_reads
 from research.data import download
 from research.data.builders import squad
 from research.data.text import facts, questions
@@ -41,7 +41,7 @@ def numbered(count):
 
 
 def load(path, **more):
-    return questions.load(track({**OPTIONS, "source": "files", "path": str(path), **more}))
+    return questions.load(track_reads({**OPTIONS, "source": "files", "path": str(path), **more}))
 
 
 def test_files_are_split_by_document_whatever_their_order(tmp_path):
@@ -93,7 +93,7 @@ def test_files_of_another_kind(tmp_path, text, told):
     with pytest.raises(UserError, match=told):
         load(tmp_path / "a.json")
     with pytest.raises(UserError, match="no source of questions 'squat'; did you mean 'squad'"):
-        questions.load(track({**OPTIONS, "source": "squat"}))
+        questions.load(track_reads({**OPTIONS, "source": "squat"}))
 
 
 def test_generated_parts_share_no_name_and_tell_no_fact_twice():
@@ -110,10 +110,10 @@ def test_generated_parts_share_no_name_and_tell_no_fact_twice():
             for q in asked:
                 assert passage[q.start : q.start + len(q.answer)] == q.answer
     assert not names["train"] & names["valid"] and not names["train"] & names["test"]
-    found = questions.load(track({**OPTIONS, "source": "generated", "passages": 40}))
+    found = questions.load(track_reads({**OPTIONS, "source": "generated", "passages": 40}))
     assert [len(part.passages) for part in (found.train, found.valid, found.test)] == [40, 20, 20]
     with pytest.raises(UserError, match="data.passages = 3"):
-        questions.load(track({**OPTIONS, "source": "generated", "passages": 3}))
+        questions.load(track_reads({**OPTIONS, "source": "generated", "passages": 3}))
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def upstream(tmp_path, monkeypatch):
 
 
 def test_squad_says_which_training_file_it_read(upstream):
-    cfg = track({**OPTIONS, "source": "squad", "valid_fraction": 0.1})
+    cfg = track_reads({**OPTIONS, "source": "squad", "valid_fraction": 0.1})
     published = questions.load(cfg)
     assert (len(published.train), len(published.valid), len(published.test)) == (27, 3, 1)
     assert "the published training file" in published.report[0]

@@ -11,7 +11,7 @@ import pytest
 
 from research.core import mesh
 from research.data.buckets import Bucketed, Ragged
-from research.data.pipeline import Arrays, Stream
+from research.data.pipeline import Arrays, TrainBatches
 from research.util.errors import UserError
 from tools.dev import stress
 from tools.dev.stress_cases import stress_child, stress_damage, stress_elastic, stress_flat, stress_kills
@@ -121,7 +121,7 @@ def test_every_ordered_pair_is_walked():
 
 
 def stream(batch_size=8, n=20):
-    return Stream(Arrays({"x": np.arange(n, dtype=np.float32)}), batch_size, 0)
+    return TrainBatches(Arrays({"x": np.arange(n, dtype=np.float32)}), batch_size, 0)
 
 
 def test_rows_are_the_same_on_any_mesh():

@@ -67,7 +67,7 @@ def test_a_gpt2_becomes_a_run_and_the_run_the_same_gpt2(here, capsys):
     assert ".part" not in said and [p.name for p in run.parent.iterdir()] == ["gpt2"]
     e, state, step = reopen.load(run)
     assert step == 0 and e.cfg.data.length == 16 and e.cfg.data.tokenizer == str(run / "tokenizer.json")
-    assert e.initial.model == MODELS["gpt2"]
+    assert e.load_pretrained.model == MODELS["gpt2"]
 
     assert cli.main(["export", str(run), "--to", "huggingface", "--out", "back"]) == 0
     assert "back  GPT2LMHeadModel, step 0; read back, equal to the bit" in capsys.readouterr().out
@@ -94,8 +94,8 @@ def test_a_llama_keeps_its_positions_and_takes_fewer(here, capsys):
     make(here / "llama", MODELS["llama"])
     assert cli.main(["import", "llama", "--out=run", BYTES, *QUICK, "--config.data.length=16"]) == 0
     e, state, _ = reopen.load(here / "run")
-    assert e.initial.model == MODELS["llama"].clone(max_length=16)
-    assert json.loads((here / "run/config.json").read_text())["config"]["init"]["weights"] == "llama"
+    assert e.load_pretrained.model == MODELS["llama"].clone(max_length=16)
+    assert json.loads((here / "run/config.json").read_text())["config"]["pretrained"]["weights"] == "llama"
     capsys.readouterr()
     assert cli.main(["export", "run", "--to=huggingface"]) == 0
     said = capsys.readouterr().out
@@ -113,7 +113,7 @@ def test_a_bert_becomes_a_run_of_its_family(here, capsys):
     own = ["--config.data.source=files", "--config.data.path=rows.jsonl"]
     assert cli.main(["import", "bert", "--out=run", *own]) == 0
     e, state, _ = reopen.load(here / "run")
-    assert e.cfg.name == "bert/bert" and e.initial.model == MODELS["bert"]
+    assert e.cfg.name == "bert/bert" and e.load_pretrained.model == MODELS["bert"]
     capsys.readouterr()
     assert cli.main(["export", "run", "--to=huggingface", "--out=back"]) == 0
     assert capsys.readouterr().out.startswith("back  BertForPreTraining, step 0")
@@ -128,7 +128,7 @@ def test_a_marian_becomes_a_run_of_translation(here, capsys):
     assert cli.main(["import", "marian", "--out=run"]) == 0
     e, _, _ = reopen.load(here / "run")
     assert e.cfg.name == "translation/marian" and e.cfg.data.length == 64
-    assert e.initial.model.clone(max_length=64, source_vocab_size=None) == MODELS["marian"]
+    assert e.load_pretrained.model.clone(max_length=64, source_vocab_size=None) == MODELS["marian"]
     assert cli.main(["export", "run", "--to=huggingface", "--out=back"]) == 0
     assert "back  MarianMTModel, step 0" in capsys.readouterr().out
     for name in ("model.safetensors", "tokenizer.json"):

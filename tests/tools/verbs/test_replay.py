@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from research.core import config, mesh, metrics, optim, state
-from research.core.config import track
+from research.core.config import track_reads
 from research.core.experiment import Experiment
 from research.core.step import Step, advance, update
-from research.data.pipeline import Arrays, Stream
+from research.data.pipeline import Arrays, TrainBatches
 from research.run import reopen, run
 from research.run.checkpoint import Checkpoints
 from research.util.errors import UserError
@@ -38,17 +38,17 @@ BASE = {
 }
 
 
-def loss(poison, step, params, extra, batch, key):
+def loss(poison, step, params, model_state, batch, key):
     """Squares, of inputs with noise: the keys must come again, too."""
     p = params["dense"]
     x = batch["x"] + 0.1 * jax.random.normal(key, batch["x"].shape)
     found = metrics.pair(jnp.square(x @ p["kernel"] + p["bias"] - batch["y"]))
     wrong = jnp.log(jnp.where(step + 1 == poison, -1.0, 1.0)) if poison else 0.0  # the line that is to be found
-    return metrics.mean(found) + wrong * p["bias"], ({"loss": found}, extra)
+    return metrics.mean(found) + wrong * p["bias"], ({"loss": found}, model_state)
 
 
 def experiment(cfg):
-    cfg = track(cfg)
+    cfg = track_reads(cfg)
     draw = np.random.default_rng(0).normal
     data = {"x": draw(size=(24, 3)).astype("f"), "y": draw(size=24).astype("f")}
     if cfg.spoilt is not None:
@@ -64,9 +64,9 @@ def experiment(cfg):
 
     return Experiment(
         cfg=cfg,
-        train=Stream(Arrays(data), 8, cfg.seed),
+        train=TrainBatches(Arrays(data), 8, cfg.seed),
         evals={},
-        init=lambda key: {"params": {"dense": {"kernel": jax.random.normal(key, (3,)), "bias": jnp.ones(())}}},
+        init_fn=lambda key: {"params": {"dense": {"kernel": jax.random.normal(key, (3,)), "bias": jnp.ones(())}}},
         tx=tx,
         train_step=Step(train_step, cfg.not_finite),
         eval_step=None,
@@ -90,7 +90,7 @@ def train(folder, **changes):
 def saved(folder, step):
     """A checkpoint's state."""
     e = experiment(reopen.load_config(folder))
-    target, _ = state.abstract(e.init, e.tx, mesh.make_mesh({"data": 1}, jax.devices()[:1]))
+    target, _ = state.abstract(e.init_fn, e.tx, mesh.make_mesh({"data": 1}, jax.devices()[:1]))
     place = Checkpoints(folder / "checkpoints")
     found, _ = place.restore(target, step)
     place.close()

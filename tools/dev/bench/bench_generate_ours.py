@@ -32,7 +32,7 @@ class OurGenerator:
         self._data, self._model = self._e.data, self._e.model
         self._devices = mesh.make_mesh(dict.fromkeys(self._e.cfg.mesh, 1), jax.devices()[:1])
         jax.set_mesh(self._devices)
-        self._params = state.create(self._e.init, self._e.tx, cfg.seed, self._devices).params
+        self._params = state.create(self._e.init_fn, self._e.tx, cfg.seed, self._devices).params
 
     def export(self, batch: int, prompt: int, length: int) -> dict:
         """Leaves the weights for transformers in FOLDER/weights, and `batch` prompts of the validation text."""

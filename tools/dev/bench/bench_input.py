@@ -23,7 +23,7 @@ from research.core import config, mesh, state
 from research.data import thread_pool
 from research.data.images import picture_files
 from research.data.images.labelled import Pictures
-from research.data.pipeline import Stream
+from research.data.pipeline import TrainBatches
 from research.run import reopen
 from research.util.errors import UserError, nearest
 from research.util.files import write_json
@@ -97,7 +97,7 @@ def measure(
 
         def batches() -> Iterator[dict[str, jax.Array]]:
             source = Pictures(picture_files.Files(paths, labels, shape), np.arange(len(paths)), lambda: labels)
-            return Stream(source, case.batch_size, 0).on_device(devices, 0, ENDLESS)
+            return TrainBatches(source, case.batch_size, 0).on_device(devices, 0, ENDLESS)
 
         with jax.set_mesh(devices):
             step = _step(experiment, devices)
@@ -130,7 +130,7 @@ def build(case: Case, folder: Path) -> Any:
 
 def _step(experiment: Any, devices: Any) -> Callable[[Mapping], Any]:
     """batch -> metrics of one step, on the device; it keeps the training state."""
-    held = [state.create(experiment.init, experiment.tx, 0, devices)]
+    held = [state.create(experiment.init_fn, experiment.tx, 0, devices)]
 
     def step(batch: Mapping) -> Any:
         held[0], metrics = experiment.train_step(held[0], batch)

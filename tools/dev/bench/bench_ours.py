@@ -40,13 +40,13 @@ class Ours:
         return e, mesh.make_mesh(dict.fromkeys(e.cfg.mesh, 1), jax.devices()[:1])
 
     def _create(self, e: Any, devices: Any) -> Any:
-        return state.create(e.init, e.tx, e.cfg.seed, devices, (), bool(e.ema))
+        return state.create(e.init_fn, e.tx, e.cfg.seed, devices, (), bool(e.ema))
 
     def check(self) -> dict:
         """The first losses in float32 without dropout. Leaves what the PyTorch processes need in the folder."""
         e, devices = self._build()
         config, spec = e.cfg.to_dict(), e.train.spec
-        shapes, _ = state.abstract(e.init, e.tx, devices, (), bool(e.ema))
+        shapes, _ = state.abstract(e.init_fn, e.tx, devices, (), bool(e.ema))
         with jax.set_mesh(devices):
             count = flops.count(e.train_step.trace(shapes, spec))
         plain = [f"model.{key}={value}" for key, value in without_dropout(config["model"]).items()]
@@ -125,7 +125,9 @@ class Ours:
             after.append(elapsed(self._dispatch, self._wait, steps) - usual)
             checkpoints.wait()
         checkpoints.close()
-        size = sum(leaf.nbytes for leaf in jax.tree.leaves((self._state.params, self._state.opt, self._state.extra)))
+        size = sum(
+            leaf.nbytes for leaf in jax.tree.leaves((self._state.params, self._state.opt, self._state.model_state))
+        )
         return {"call_ms": calls[1:], "after_ms": after[1:], "steps": steps, "bytes": size}
 
 

@@ -132,7 +132,7 @@ class Times:
 
     def __init__(self, path: Path, bare: int | None):
         from research.core.step import Step
-        from research.data.pipeline import Stream
+        from research.data.pipeline import TrainBatches
         from research.run.run import Run
 
         self._path, self._bare = path, bare
@@ -142,7 +142,7 @@ class Times:
         _replace(Step, "__call__", self._step)
         _replace(Run, "log", lambda old: self._part("log", old))
         _replace(Run, "save", lambda old: self._part("save", old))
-        _replace(Stream, "on_device", self._batches)
+        _replace(TrainBatches, "on_device", self._batches)
         _replace(Run, "finish", self._finish)
         atexit.register(self._write)
 

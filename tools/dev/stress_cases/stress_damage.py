@@ -73,7 +73,7 @@ class Good:
         self._folder, self._copy = folder / "run" / "checkpoints", folder / "copy"
         e = reopen.build(family, config.load(f"{family}/tiny"))
         one = mesh.make_mesh({"data": 1, "model": 1}, jax.devices()[:1])
-        self._target = state.abstract(e.init, e.tx, one, (), bool(e.ema))[0]
+        self._target = state.abstract(e.init_fn, e.tx, one, (), bool(e.ema))[0]
         place = Checkpoints(self._folder)
         self._wanted = {step: _all(*place.restore(self._target, step)) for step in (BEFORE, NEWEST)}
         place.close()

@@ -19,7 +19,7 @@ import numpy as np
 
 from research.core import config, mesh
 from research.data.buckets import Bucketed
-from research.data.pipeline import Stream
+from research.data.pipeline import TrainBatches
 from research.run import reopen
 from research.util.errors import UserError
 from tools.dev.stress_cases.stress_child import rows
@@ -232,7 +232,7 @@ def wrong_examples(seen: dict[int, dict[int, int]], stream: Any) -> list[str]:
         wanted = rows(mesh.to_device(stream.batch(step), one, stream.size(step)))
         if got != wanted:
             problems.append(f"step {step}: {sum(got.get(row) != crc for row, crc in wanted.items())} rows are others")
-    whole = isinstance(stream, Stream) and STEPS * stream.batch_size >= stream.epoch  # else rows may be filled up
+    whole = isinstance(stream, TrainBatches) and STEPS * stream.batch_size >= stream.epoch  # else rows may be filled up
     if sorted(seen) == list(range(STEPS)) and whole:
         every = mesh.to_device(stream.source.gather(np.arange(stream.epoch), 0), one, stream.epoch)
         came = [seen[step][row] for step in sorted(seen) for row in sorted(seen[step])][: stream.epoch]

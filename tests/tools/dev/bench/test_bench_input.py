@@ -48,7 +48,7 @@ def test_the_cases_are_the_models_they_name(tmp_path, name, parameters):
     case = bench_input.CASES[name]
     experiment = bench_input.build(case, tmp_path)
     assert experiment.train.spec["image"].shape == (case.batch_size, case.size, case.size, 3)
-    shapes, _ = state.abstract(experiment.init, experiment.tx, make_mesh({"data": 1}, jax.devices()[:1]))
+    shapes, _ = state.abstract(experiment.init_fn, experiment.tx, make_mesh({"data": 1}, jax.devices()[:1]))
     assert state.count(shapes.params) == pytest.approx(parameters, rel=0 if name == "224" else 0.02)
 
 

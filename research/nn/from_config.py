@@ -6,7 +6,7 @@ from typing import Any
 from research.util.errors import UserError, nearest
 
 
-def construct(cls: Any, group: Mapping, **fixed: Any) -> Any:
+def from_config(cls: Any, group: Mapping, **fixed: Any) -> Any:
     """A module from a group of the config and `fixed` attributes: None is the module's default, a key it lacks an error."""
     given = {k: v for k, v in group.items() if v is not None and k != "name"}
     fields = [f for f in cls.__dataclass_fields__ if f not in ("parent", "name")]

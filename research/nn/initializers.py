@@ -1,4 +1,4 @@
-"""Initial values that Flax has no name for."""
+"""Pretrained values that Flax has no name for."""
 
 from collections.abc import Callable
 

@@ -1,0 +1,36 @@
+"""Configs of earlier versions."""
+
+import pytest
+
+from research.core import config, upgrade
+from research.util.errors import UserError
+
+
+def test_a_renamed_group_keeps_its_values():
+    old = {"seed": 3, "init": {"weights": "gpt2", "into": None}}
+    assert upgrade.upgrade(old, 0) == {"seed": 3, "pretrained": {"weights": "gpt2", "into": None}}
+    assert old == {"seed": 3, "init": {"weights": "gpt2", "into": None}}
+    assert upgrade.of_file({"config": old, "config_version": 1}) == old  # of today: nothing is renamed
+    assert upgrade.of_file({"config": old})["pretrained"]["weights"] == "gpt2"
+
+
+def test_a_key_is_moved_into_another_group(monkeypatch):
+    monkeypatch.setattr(upgrade, "VERSION", 2)
+    monkeypatch.setattr(upgrade, "RENAMED", {1: {"init": "pretrained"}, 2: {"pretrained.into": "load.path", "a": "b"}})
+    assert upgrade.upgrade({"init": {"into": "x"}, "a": 1}, 0) == {"pretrained": {}, "load": {"path": "x"}, "b": 1}
+    assert upgrade.upgrade({"a": 1, "load": {"path": 1}}, 1) == {"b": 1, "load": {"path": 1}}
+    assert upgrade.upgrade_key("init.into") == "load.path" and upgrade.upgrade_key("initial") == "initial"
+
+
+def test_a_newer_version_is_refused():
+    with pytest.raises(UserError, match="of version 99, this Almanac knows"):
+        upgrade.upgrade({}, 99)
+
+
+def test_an_override_and_a_config_of_yesterday_are_mapped_and_say_so(capsys):
+    cfg = config.load("gan/tiny", ["init.weights=there"])
+    assert cfg.pretrained.weights == "there" and "init" not in cfg
+    assert capsys.readouterr().err == "almanac: config key init.weights is pretrained.weights now\n"
+    merged = config.merge({"pretrained": {"weights": None}}, init={"weights": "there"})
+    assert merged.pretrained.weights == "there"
+    assert capsys.readouterr().err == "almanac: config key init is pretrained now\n"
