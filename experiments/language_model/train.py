@@ -17,7 +17,7 @@ from research.core.experiment import Experiment, Predictor
 from research.core.metrics import MetricSums
 from research.core.step import make_eval_step, make_rngs, make_train_step, options
 from research.data import user_files
-from research.data.pipeline import EvalBatches, Ordered, TrainBatches
+from research.data.pipeline import EvalBatches, TrainBatches
 from research.data.text import continued, language_modelling
 from research.data.text.packed import Packed
 from research.data.text.packed import encode as encode_documents
@@ -112,7 +112,7 @@ def batches(data: language_modelling.Text, cfg: Any) -> tuple[TrainBatches, dict
             f"data.carry = True wants the rows together; set optim.accumulate = {cfg.optim.accumulate} to 1"
         )
     rows = partial(continued.Rows, length=how.length)
-    train = Ordered(rows(data.train, rows=how.batch_size), how.batch_size, cfg.seed)
+    train = TrainBatches(rows(data.train, rows=how.batch_size), how.batch_size, cfg.seed, shuffle=False)
     rows = partial(rows, rows=how.eval_batch_size, every=True, key="data.eval_batch_size")
     return train, {k: EvalBatches(rows(v), how.eval_batch_size) for k, v in parts.items()}
 

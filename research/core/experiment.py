@@ -3,10 +3,52 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from research.core.config import TrackedConfig
 from research.core.state import TrainState
+
+
+class Dataset(Protocol):
+    """Data to train and evaluate on, and the way between raw values and arrays: what a loader in research/data returns.
+
+    train       numbered batches without end: research/data/pipeline.py
+    evals       {split: batches}, one ordered pass each
+    report      lines for the log and the report: sources, sizes, what was left out
+    inputs      what inference reads, {name: (shape, dtype)}; strings in a shape are symbolic sizes, "b" the batch
+    limits      what symbolic sizes must obey, as `jax.export` reads it: "t <= 64"
+    tokenizers  of the token ids in its batches
+    """
+
+    train: Any
+    evals: Mapping[str, Any]
+    report: Sequence[str]
+    inputs: Mapping[str, tuple[tuple, str]]
+    limits: Sequence[str] = ()
+    tokenizers: tuple = ()
+
+    def baselines(self) -> Mapping[str, "Baseline"]:
+        """{metric as `split/name`: what simple predictors reach}. Computed once, when a run starts."""
+        return {}
+
+    def encode(self, value: Any) -> Mapping[str, Any]:
+        """A value (a text, an image, an array) -> inputs of one row, {name: numpy [1, ...]}. Raises UserError if it is none."""
+        raise NotImplementedError
+
+    def decode(self, outputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Outputs of one row -> what a person reads, {name: value}."""
+        raise NotImplementedError
+
+    def read(self, file: Path) -> Any:
+        """A file -> a value that `encode` takes: for the command line alone."""
+        raise NotImplementedError
+
+
+class Baseline(NamedTuple):
+    """What simple predictors reach in one metric."""
+
+    values: Mapping[str, float]  # by predictor
+    unit: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,9 +58,7 @@ class Predictor:
     fn       pure: (variables, {name: array}) -> {name: array}
     inputs   {name: (shape, dtype)}; strings in a shape are symbolic sizes, "b" the batch
     limits   what symbolic sizes must obey, as `jax.export` reads it: "t <= 64"
-    encode   a value (a text, a picture, an array) -> inputs of one row, {name: numpy [1, ...]}
-    decode   outputs of one row -> what a person reads, {name: value}
-    read     a file -> such a value: for the command line alone
+    encode   as `Dataset.encode`; decode and read likewise
     """
 
     fn: Callable[[Mapping, Mapping], Mapping]
@@ -46,7 +86,7 @@ class Experiment:
     """What `build` makes of a config. Nothing has been computed yet.
 
     cfg            the config, read through a view that counts what is read, with durations in steps
-    train, evals   numbered batches to train on, and {split: batches} to evaluate on (research/data/pipeline.py)
+    train, evals   those of `data`
     init_fn        key -> {"params": ..., and mutable collections}
     tx             an Optax transformation, or {group of params: one}
     train_step     (state, batch) -> (state, {name: (sum, weight)})
@@ -60,8 +100,7 @@ class Experiment:
     ema            decay of averaged parameters; 0: none
     load_pretrained (fresh state, run) -> a state with parameters from elsewhere; None: those of `init_fn`
     model          the Linen module; None for several networks
-    data           what the family's loader returned: its report, baselines, classes
-    tokenizer      of texts with one vocabulary; None: there is none
+    data           the `Dataset`
     sample         (experiment, state, key, out, **options) -> pieces of text; None: the family does not generate
     ask            of a reader or a retriever: the object that `almanac ask` calls
     """
@@ -84,7 +123,6 @@ class Experiment:
     load_pretrained: Callable | None = None
     model: Any = None
     data: Any = None
-    tokenizer: Any = None
     sample: Callable | None = None
     ask: Any = None
 
@@ -92,3 +130,9 @@ class Experiment:
     def splits(self) -> list[str]:
         """The splits that are measured in training."""
         return list(self.evals if self.measured is None else self.measured)
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer of the texts, if they have one vocabulary, else None."""
+        known = self.data.tokenizers if self.data else ()
+        return known[0] if known and all(each is known[0] for each in known) else None

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 MetricSums = Mapping[str, tuple[Any, Any]]  # {name: (sum f32[], weight f32[])}
+Terms = Mapping[str, tuple[Any, Any, Any]]  # of an objective: {name: (sum f32[], weight f32[], coefficient)}
 
 
 def pair(values: jax.Array, weights: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
@@ -20,6 +21,18 @@ def pair(values: jax.Array, weights: jax.Array | None = None) -> tuple[jax.Array
 def mean(pair: tuple) -> jax.Array:
     """(sum, weight) -> sum / weight, and 0 where nothing was weighed."""
     return pair[0] / jnp.maximum(pair[1], 1e-9)
+
+
+def objective(terms: Terms, weights: Mapping[str, Any] | None = None) -> jax.Array:
+    """The scalar that `terms` stand for: the sum of coefficient * sum / weight, f32[].
+
+    `weights` {name: f32[]} take the place of the terms' own: those of the whole batch, if `terms` are a part's.
+    """
+    parts = [
+        coefficient * mean((total, weight if weights is None else weights[name]))
+        for name, (total, weight, coefficient) in terms.items()
+    ]
+    return sum(parts[1:], parts[0])
 
 
 def reduce(rows: Iterable[MetricSums]) -> dict[str, float]:

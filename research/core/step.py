@@ -1,7 +1,8 @@
 """loss -> jitted, donated step: accumulation, clipping, mixed precision, EMA, mutable collections, named randomness.
 
-A loss is `loss(params, model_state, batch, key) -> (scalar, (metrics, model_state))`, metrics `{name: (sum, weight)}` with the
-scalar's own pair called "loss". Keys are folded with the step, so step k is the same computation whenever it is run.
+A loss is `loss(params, model_state, batch, key) -> (terms, (metrics, model_state))`: terms `{name: (sum, weight, coefficient)}`,
+whose objective is the sum of coefficient * sum / weight, and metrics `{name: (sum, weight)}`, among them "loss". Keys are
+folded with the step, so step k is the same computation whenever it is run.
 """
 
 import zlib
@@ -15,11 +16,12 @@ import optax
 from jax.ad_checkpoint import checkpoint_name
 
 from research.core import mesh as mesh_lib
+from research.core.metrics import Terms, objective
 from research.core.state import TrainState
 from research.util.errors import UserError, nearest
 
 POLICIES = ("stop", "skip", "rollback")  # for an update that is not finite
-Loss = Callable[[Any, Any, Mapping, jax.Array], tuple[jax.Array, tuple[dict, Any]]]
+Loss = Callable[[Any, Any, Mapping, jax.Array], tuple[Terms, tuple[dict, Any]]]
 
 
 def make_rngs(key: jax.Array, *names: str) -> dict[str, jax.Array]:
@@ -34,15 +36,25 @@ def cast(tree: Any, dtype: str) -> Any:
     return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
 
 
-def value_and_grad(loss: Loss, params: Any, model_state: Any, batch: Mapping, key: jax.Array) -> tuple[Any, dict, Any]:
-    """-> gradients, metrics, model_state. The seam that other gradient estimators (per-example clipping, say) replace."""
-    (_, (metrics, model_state)), grads = jax.value_and_grad(loss, has_aux=True)(params, model_state, batch, key)
+def gradients(
+    loss: Loss, params: Any, model_state: Any, batch: Mapping, key: jax.Array, weights: Mapping | None = None
+) -> tuple[Any, dict, Any]:
+    """-> gradients of the objective, metrics, model_state. Other gradient estimators (per-example clipping, say) replace it.
+
+    `weights`: of the terms over a whole batch of which `batch` is a microbatch (see `metrics.objective`).
+    """
+
+    def scalar(params):
+        terms, aux = loss(params, model_state, batch, key)
+        return objective(terms, weights), aux
+
+    grads, (metrics, model_state) = jax.grad(scalar, has_aux=True)(params)
     return grads, metrics, model_state
 
 
 def update(
     state: TrainState, batch: Mapping, loss: Loss, tx: optax.GradientTransformation, *, group: str = "",
-    accumulate: int = 1, clip_norm: float = 0.0, dtype: str = "float32", grad: Callable = value_and_grad, part: int = 0,
+    accumulate: int = 1, clip_norm: float = 0.0, dtype: str = "float32", grad: Callable = gradients, part: int = 0,
 ) -> tuple[TrainState, dict]:  # fmt: skip
     """One optimiser update of `state.params` (or of its `group`); does not count as a step.
 
@@ -85,7 +97,7 @@ def advance(state: TrainState, ema: float = 0.0) -> TrainState:
 
 
 def _accumulated(loss, params, model_state, batch, key, parts: int, grad: Callable):
-    """Gradients of `parts` microbatches, weighted by their losses' weights: equal to the gradient of the whole batch."""
+    """Gradients summed over `parts` microbatches, equal to those of the whole batch whatever the terms' weights."""
     if parts == 1:
         return grad(loss, params, model_state, batch, key)
     rows = len(jax.tree.leaves(batch)[0])
@@ -93,24 +105,28 @@ def _accumulated(loss, params, model_state, batch, key, parts: int, grad: Callab
         raise UserError(f"data.batch_size = {rows} does not divide into optim.accumulate = {parts} parts")
     # Every parts-th row, so that each device's rows stay on that device.
     batch = jax.tree.map(lambda x: x.reshape(rows // parts, parts, *x.shape[1:]).swapaxes(0, 1), batch)
+    numbered = (jnp.arange(parts), batch)
 
-    def one(carry, inputs):
-        model_state, (i, micro) = carry, inputs
-        grads, metrics, model_state = grad(loss, params, model_state, micro, jax.random.fold_in(key, i))
-        weight = metrics["loss"][1]
-        return model_state, (jax.tree.map(lambda g: g * weight, grads), metrics)
+    def weigh(_, inputs):  # the compiler drops what the weights do not need: the forward pass of most losses
+        i, micro = inputs
+        terms, _ = loss(params, model_state, micro, jax.random.fold_in(key, i))
+        return None, {name: weight for name, (_, weight, _) in terms.items()}
 
-    first = jax.tree.map(lambda x: x[0], batch)
-    total = one(model_state, (0, first))
-    rest = (jnp.arange(1, parts), jax.tree.map(lambda x: x[1:], batch))
+    weights = jax.tree.map(lambda w: w.sum(0), jax.lax.scan(weigh, None, numbered)[1])
+
+    def one(model_state, inputs):
+        i, micro = inputs
+        grads, metrics, model_state = grad(loss, params, model_state, micro, jax.random.fold_in(key, i), weights)
+        return model_state, (grads, metrics)
+
+    first, rest = (jax.tree.map(lambda x, of=of: x[of], numbered) for of in (0, slice(1, None)))
 
     def add(carry, inputs):
         model_state, out = one(carry[0], inputs)
         return (model_state, jax.tree.map(jnp.add, carry[1], out)), None
 
-    (model_state, (grads, metrics)), _ = jax.lax.scan(add, total, rest)
-    weight = jnp.maximum(metrics["loss"][1], 1e-9)
-    return jax.tree.map(lambda g: g / weight, grads), metrics, model_state
+    (model_state, (grads, metrics)), _ = jax.lax.scan(add, one(model_state, first), rest)
+    return grads, metrics, model_state
 
 
 def _first_bad(squares: list[jax.Array], loss: jax.Array, params: Any) -> jax.Array:
@@ -189,7 +205,7 @@ def options(cfg: Any) -> dict:
 
 def make_train_step(
     loss: Loss, tx: optax.GradientTransformation, *, dtype: str = "float32", accumulate: int = 1, clip_norm: float = 0.0,
-    ema: float = 0.0, grad: Callable = value_and_grad, not_finite: str = "stop",
+    ema: float = 0.0, grad: Callable = gradients, not_finite: str = "stop",
 ) -> Step:  # fmt: skip
     """A loss and an optimiser -> the step of a family with one network."""
 

@@ -90,8 +90,7 @@ class Bucketed:
     every batch), and the order of the batches, and of the examples in a bucket, is the epoch's own.
 
     As `pipeline.TrainBatches` or, with `len`, as `pipeline.EvalBatches`, except that the batches' shapes differ: `spec`
-    is the largest, `shapes` are all. `steps` is the batches an epoch, so a config's durations become steps by
-    `cfg.in_steps(train.epoch, train.epoch / train.steps)`; `batch_size` divides the rows of every batch.
+    is the largest, `shapes` are all. `steps` is the batches an epoch; `batch_size` divides the rows of every batch.
     """
 
     def __init__(
@@ -113,6 +112,11 @@ class Bucketed:
 
     def __len__(self) -> int:
         return self.steps
+
+    @property
+    def examples_per_step(self) -> float:
+        """On average: by which durations in epochs and examples become steps."""
+        return self.epoch / self.steps
 
     def _find(self, step: int) -> tuple[int, int, int]:
         """Batch number `step` -> its epoch, its bucket, and which of the bucket's batches it is."""

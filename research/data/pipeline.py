@@ -49,9 +49,9 @@ def _permutation(n: int, seed: int, epoch: int) -> np.ndarray:
 
 
 class TrainBatches:
-    """Endless shuffled batches of a source. `epoch` is its examples an epoch."""
+    """Endless batches of a source, shuffled or in its own order. `epoch` is its examples an epoch."""
 
-    def __init__(self, source: Source, batch_size: int, seed: int):
+    def __init__(self, source: Source, batch_size: int, seed: int, shuffle: bool = True):
         if not len(source):
             raise UserError("the training data holds no example")
         if batch_size < 1:
@@ -59,11 +59,14 @@ class TrainBatches:
         if seed < 0:
             raise UserError(f"seed = {seed}: at least 0")
         self.source, self.batch_size, self.seed, self.epoch = source, batch_size, seed, len(source)
+        self.shuffle = shuffle
 
     def numbers(self, step: int, rows: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
         """Rows of batch number `step` -> their examples' places in the source, and their epochs: i64[rows] each."""
         places = step * self.batch_size + np.arange(self.batch_size)[rows]
         epochs, places = np.divmod(places, self.epoch)
+        if not self.shuffle:
+            return places, epochs
         indices = np.empty_like(places)
         for e in np.unique(epochs):
             indices[epochs == e] = _permutation(self.epoch, self.seed, int(e))[places[epochs == e]]
@@ -74,6 +77,11 @@ class TrainBatches:
         indices, epochs = self.numbers(step, rows)
         parts = [self.source.gather(indices[epochs == e], int(e)) for e in np.unique(epochs)]
         return parts[0] if len(parts) == 1 else {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
+
+    @property
+    def examples_per_step(self) -> float:
+        """By which durations in epochs and examples become steps."""
+        return self.batch_size
 
     @functools.cached_property
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
@@ -101,14 +109,6 @@ class TrainBatches:
     def launches(self, mesh: Mesh, bounds: Sequence[int]) -> Iterator[Launch]:
         """For each two neighbours a, b of `bounds` the batches a..b-1, stacked: arrays [b - a, B, ...]."""
         return map(Launch, on_device(_Stacked(self, bounds), mesh, 0, len(bounds) - 1, stacked=True))
-
-
-class Ordered(TrainBatches):
-    """Endless batches of a source in its own order: example number p is place p mod n, in every epoch."""
-
-    def numbers(self, step: int, rows: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
-        epochs, indices = np.divmod(step * self.batch_size + np.arange(self.batch_size)[rows], self.epoch)
-        return indices, epochs
 
 
 class EvalBatches:

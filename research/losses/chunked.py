@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from research.core.mesh import data_parts, pin
-from research.core.metrics import MetricSums, mean
+from research.core.metrics import MetricSums, Terms
 from research.nn.logits import DeferredLogits
 
 CHUNK_BYTES = 2**29  # of one device's f32 logits: more than this are computed in chunks of at most this size
@@ -26,11 +26,11 @@ def cross_entropy(
     mask: jax.Array | None = None,
     smoothing: float = 0.0,
     chunk_bytes: int | None = None,
-) -> tuple[jax.Array, MetricSums]:
+) -> tuple[Terms, MetricSums]:
     """`research.losses.language.cross_entropy` of logits that are not multiplied out.
 
     logits of hidden f[B, T, D], a matrix f[V, D] or f[D, V] and perhaps a bias f[V]; targets i32[B, T]; mask f32[B, T] or f32[B]
-    (None: ones). Returns (scalar, {"loss", "accuracy": (sum, weight)}), equal to the plain form's up to the order of sums: 1e-6
+    (None: ones). Returns (terms, {"loss", "accuracy": (sum, weight)}), equal to the plain form's up to the order of sums: 1e-6
     of the value and of the gradients' largest element in f32. In bf16 the logits' gradient is rounded to bf16 before it
     enters its two products. The gradient of the matrix is summed in f32. No gradient goes to the mask or from the metrics.
     One device's chunk of logits takes at most `chunk_bytes` (None: CHUNK_BYTES); each device keeps its rows.
@@ -54,7 +54,7 @@ def cross_entropy(
     objective, loss, correct = _sums(smoothing, logits.axis, *pieces, matrix, logits.bias)
     weight = weights.sum()
     metrics = {"loss": (loss, weight), "accuracy": (correct, weight)}
-    return mean((objective, weight)), jax.lax.stop_gradient(metrics)
+    return {"loss": (objective, weight, 1.0)}, jax.lax.stop_gradient(metrics)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))

@@ -1,9 +1,18 @@
 """Modules from config."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from research.util.errors import UserError, nearest
+
+T = TypeVar("T")
+
+
+def choose(known: Mapping[str, T], name: str, key: str = "model.name") -> T:
+    """`known[name]`. Raises UserError that names the config key, and the nearest name, if there is none."""
+    if name not in known:
+        raise UserError(f"{key} = {name!r}{nearest(name, known)}")
+    return known[name]
 
 
 def from_config(cls: Any, group: Mapping, **fixed: Any) -> Any:

@@ -7,7 +7,7 @@ import pytest
 
 from research.core import mesh as mesh_lib
 from research.core import state as state_lib
-from research.core.metrics import mean, pair
+from research.core.metrics import objective, pair
 from research.core.step import advance, make_eval_step, make_rngs, make_train_step, update
 from research.util.errors import UserError
 
@@ -25,9 +25,13 @@ def forward(params, x):
     return (jnp.tanh(x @ params["w1"] + params["b"]) @ params["w2"])[:, 0]
 
 
+def as_terms(metrics):
+    return {"loss": (*metrics["loss"], 1.0)}
+
+
 def loss(params, model_state, batch, key):
     metrics = {"loss": pair((forward(params, batch["x"]) - batch["y"]) ** 2, batch.get("mask"))}
-    return mean(metrics["loss"]), (metrics, model_state)
+    return as_terms(metrics), (metrics, model_state)
 
 
 def make_state(tx=SGD, init=init, mesh=1, rules=(), ema=False):
@@ -49,7 +53,7 @@ def assert_close(a, b, rtol=1e-5, atol=1e-6):
 
 def exact_grads(params=None):
     params = init(None)["params"] if params is None else params
-    return jax.jit(jax.grad(lambda p: loss(p, {}, BATCHES[0], None)[0]))(params)
+    return jax.jit(jax.grad(lambda p: objective(loss(p, {}, BATCHES[0], None)[0])))(params)
 
 
 WHOLE, PARTS = make_train_step(loss, SGD), make_train_step(loss, SGD, accumulate=4)
@@ -70,6 +74,25 @@ def test_accumulating_is_the_gradient_of_the_whole_batch(mask):
     assert_close(run(WHOLE, make_state(), batches)[1], run(PARTS, make_state(), batches)[1])
     with pytest.raises(UserError, match="batch_size = 16 does not .* optim.accumulate = 3 parts"):
         make_train_step(loss, SGD, accumulate=3)(make_state(), batches[0])
+
+
+def test_terms_of_different_weights_accumulate():
+    """0.5 * sum(m (wx)^2) / sum(m) + 2 * sum(n w) / sum(n): by hand, whatever the parts' own weights are."""
+
+    def loss(params, model_state, batch, key):
+        squares, line = (
+            pair(v, batch[k]) for k, v in (("m", (params["w"] * batch["x"]) ** 2), ("n", params["w"] * batch["x"]))
+        )
+        return {"squares": (*squares, 0.5), "line": (*line, 2.0)}, ({"loss": squares}, model_state)
+
+    x, m, n = np.arange(1.0, 9), np.array([1, 0, 0, 0, 1, 1, 0, 1.0]), np.array([0, 3, 0, 1, 0, 0, 2, 0.0])
+    batch = {k: v.astype(np.float32) for k, v in {"x": x, "m": m, "n": n}.items()}
+    want = 3.0 * (m * x**2).sum() / m.sum() + 2 * (n * x).sum() / n.sum()
+    for parts in (1, 2, 4, 8):
+        state = make_state(init=lambda key: {"params": {"w": jnp.float32(3)}})
+        new, _ = make_train_step(loss, SGD, accumulate=parts)(state, batch)
+        rate = 3.0 - float(new.params["w"])
+        assert rate == pytest.approx(0.1 * want, rel=1e-5), parts
 
 
 @pytest.mark.parametrize("clip", [1e-2, 1e3])
@@ -146,7 +169,7 @@ def test_batch_statistics_are_threaded(parts):
     def loss(params, model_state, batch, key):
         y, model_state = norm.apply(model_state, batch["x"], mutable=list(model_state))
         metrics = {"loss": pair(y @ params["w"])}
-        return mean(metrics["loss"]), (metrics, model_state)
+        return as_terms(metrics), (metrics, model_state)
 
     state = make_state(init=lambda key: {"params": {"w": jnp.ones(4)}, **norm.init(key, W1.T)})
     state, _ = make_train_step(loss, SGD, accumulate=parts)(state, BATCHES[0])
@@ -159,7 +182,7 @@ def test_batch_statistics_are_threaded(parts):
 def test_an_update_of_a_group_leaves_the_others():
     def loss(params, model_state, batch, key):
         metrics = {"loss": pair((params["d"] * params["g"] - 3) ** 2)}
-        return mean(metrics["loss"]), ({**metrics, "noise": pair(jax.random.normal(key))}, model_state)
+        return as_terms(metrics), ({**metrics, "noise": pair(jax.random.normal(key))}, model_state)
 
     tx = {"g": optax.adam(0.1), "d": optax.adam(0.1)}
     state = make_state(tx, lambda key: {"params": dict.fromkeys(tx, jnp.ones(()))})
@@ -178,7 +201,8 @@ def test_bad_is_the_first_leaf_that_is_not_finite(where, bad):
     def loss(params, model_state, batch, key):
         scalar = sum(jnp.mean(batch[k] * params[k]) for k in params)
         scalar += jax.lax.stop_gradient(jnp.mean(batch["loss"]))
-        return scalar, ({"loss": (scalar * 2.0, 2.0)}, model_state)
+        metrics = {"loss": (scalar * 2.0, 2.0)}
+        return as_terms(metrics), (metrics, model_state)
 
     state = make_state(init=lambda key: {"params": {k: jnp.ones(()) for k in "abc"}})
     for value, parts in ((np.nan, 1), (np.inf, 2)):

@@ -66,13 +66,15 @@ def loss(poison, step, params, model_state, batch, key):
     """Squares, of inputs with noise: the keys must come again, too."""
     noisy = {**batch, "x": batch["x"] + 0.1 * jax.random.normal(key, batch["x"].shape)}
     found = measure(predict({"params": params}, noisy), noisy)
-    scalar = metrics.mean(found["loss"])
+    total, weight = found["loss"]
+    terms = {"loss": (total, weight, 1.0)}
     if poison:
         bad = jnp.where((step + 1 >= poison[0]) & (step + 1 <= poison[1]), jnp.nan, 0.0)
-        scalar += bad * params["dense"]["kernel"].sum() if poison[2] == "kernel" else 0.0
+        if poison[2] == "kernel":
+            terms["poison"] = (bad * params["dense"]["kernel"].sum(), 1.0, 1.0)
         if poison[2] == "loss":
             found = {"loss": (found["loss"][0] + bad, found["loss"][1])}
-    return scalar, (found, model_state)
+    return terms, (found, model_state)
 
 
 def experiment(cfg):
@@ -112,10 +114,10 @@ class Killed(BaseException):
 
 def train(folder, cfg=BASE, before_save=lambda run, state, metrics: None, valid=None, **how):
     e = experiment(cfg)
-    with Run(e.cfg, folder, **how) as run:
-        state = run.start(e)
+    with Run(e, folder, **how) as run:
+        state = run.start()
         run.note("a note")
-        for _, batch in run.steps(e.train):
+        for batch in run.batches():
             state, found = e.train_step(state, batch)
             run.log("train", found)
             for split, values in run.evaluate(state):
@@ -254,10 +256,10 @@ class Pending:
 def test_the_device_never_waits_for_the_log(tmp_path, log_every, read, waited):
     """A step's values are read when an interval has passed, or something else needs them; the host keeps four steps before."""
     e, reads, waits = experiment(config(log_every=log_every, save_every=0, eval_every=0)), [], []
-    with Run(e.cfg, tmp_path / "run") as run:
-        made = run.start(e)
+    with Run(e, tmp_path / "run") as run:
+        made = run.start()
         e.cfg.mark("eval_every")
-        for _ in run.steps(e.train):
+        for _ in run.batches():
             run.log("train", {"loss": tuple(Pending(run.done, run, reads, waits) for _ in range(2))})
             if run.done == 17:
                 assert {s for s, _ in reads} == set(range(1, read + 1))
@@ -507,10 +509,11 @@ LAUNCHED = dict(steps_per_launch=4, log_every=10, eval_every=10, save_every=10) 
 def in_launches(folder, cfg, until=99, then=None, **how):
     """Trains; returns the final state, the steps at which launches ended and the metrics of each of their steps."""
     e, ends, rows = experiment(cfg), [], {}
-    with Run(e.cfg, folder, **how) as run:
-        state = run.start(e)
-        for first, batch in run.steps(e.train):
-            assert {len(x) for x in batch.values()} == {run.done - first}
+    with Run(e, folder, **how) as run:
+        state = run.start()
+        for batch in run.batches():
+            (size,) = {len(x) for x in batch.values()}
+            first = run.done - size
             state, found = e.train_step(state, batch)
             ends.append(run.done)
             rows |= {first + 1 + i: jax.tree.map(lambda x, i=i: x[i], found) for i in range(run.done - first)}

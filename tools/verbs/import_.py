@@ -99,10 +99,10 @@ def _tokenizer(source: Source, made: Path) -> dict[str, Any]:
 def begin(cfg: Any, folder: Path) -> Experiment:
     """A run directory with the checkpoint of step 0; its experiment."""
     e = reopen.build(cfg.name, cfg)
-    with Run(e.cfg, folder) as run:
-        state = run.start(e, trains=False)
+    with Run(e, folder) as run:
+        state = run.start(trains=False)
         run.num_steps = 0  # in this life
-        for _ in run.steps(e.train):
+        for _ in run.batches():
             pass
         run.finish(run.save(state))
     return e

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from research.data.pipeline import EvalBatches, Ordered
+from research.data.pipeline import EvalBatches, TrainBatches
 from research.data.text.continued import Rows
 from research.util.errors import UserError
 
@@ -10,7 +10,7 @@ TOKENS = np.arange(100, 134, dtype=np.uint8)  # 33 targets
 
 def test_a_row_goes_on_where_it_ended_and_an_epoch_starts_anew():
     # 3 parts of 11 targets: 5 windows of 2 a part, one target of each part left out.
-    stream = Ordered(Rows(TOKENS, 2, 3), 3, seed=0)
+    stream = TrainBatches(Rows(TOKENS, 2, 3), 3, seed=0, shuffle=False)
     assert stream.epoch == 15
     batches = [stream.batch(k) for k in range(11)]
     for k in (0, 5, 10):
@@ -24,7 +24,7 @@ def test_a_row_goes_on_where_it_ended_and_an_epoch_starts_anew():
 
 
 def test_a_batch_is_a_function_of_its_number_and_rows():
-    stream = Ordered(Rows(TOKENS, 2, 4), 4, seed=0)
+    stream = TrainBatches(Rows(TOKENS, 2, 4), 4, seed=0, shuffle=False)
     whole, part = stream.batch(7), stream.batch(7, slice(1, 3))
     for name, value in part.items():
         np.testing.assert_array_equal(value, whole[name][1:3])

@@ -44,7 +44,7 @@ def loss(poison, step, params, model_state, batch, key):
     x = batch["x"] + 0.1 * jax.random.normal(key, batch["x"].shape)
     found = metrics.pair(jnp.square(x @ p["kernel"] + p["bias"] - batch["y"]))
     wrong = jnp.log(jnp.where(step + 1 == poison, -1.0, 1.0)) if poison else 0.0  # the line that is to be found
-    return metrics.mean(found) + wrong * p["bias"], ({"loss": found}, model_state)
+    return {"loss": (*found, 1.0), "wrong": (wrong * p["bias"], 1.0, 1.0)}, ({"loss": found}, model_state)
 
 
 def experiment(cfg):
@@ -77,9 +77,9 @@ def experiment(cfg):
 def train(folder, **changes):
     """Trains the toy with another config -> the run's directory."""
     e = experiment({**BASE, **changes, "optim": {**BASE["optim"], **changes.get("optim", {})}})
-    with run.Run(e.cfg, folder) as r:
-        now = r.start(e)
-        for _, batch in r.steps(e.train):
+    with run.Run(e, folder) as r:
+        now = r.start()
+        for batch in r.batches():
             now, found = e.train_step(now, batch)
             r.log("train", found)
             now = r.save(now)

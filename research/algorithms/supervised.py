@@ -1,0 +1,66 @@
+"""Supervised learning: a data set, one module and three functions make an `Experiment`."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from research.algorithms import finetune, max_norm
+from research.algorithms.defaults import FINETUNE, MAX_NORM
+from research.core import mesh
+from research.core.config import TrackedConfig
+from research.core.experiment import Dataset, Experiment, Predictor
+from research.core.step import make_eval_step, make_train_step, options
+from research.interop import weights
+
+
+def supervised(
+    cfg: TrackedConfig,
+    data: Dataset,
+    model: Any,
+    *,
+    example: Any,
+    loss: Callable,
+    predict: Callable,
+    batch_metrics: Callable,
+    rule_sets: Mapping[str, Any],
+    eval_predict: Callable | None = None,
+    **more: Any,
+) -> Experiment:
+    """The experiment of one network that learns from examples, as `cfg` says.
+
+    data           a `Dataset`: batches, and the way between raw values and arrays
+    model          a Linen module
+    example        arguments of one example that the parameters are initialised with, {name: array} or a tuple of arrays
+    loss           (model, params, model_state, batch, key) -> (terms, (metrics, model_state)), as research/core/step.py has it
+    predict        (model, variables, inputs) -> {name: array}: inference
+    batch_metrics  (outputs of `eval_predict`, batch) -> {name: (sum, weight)}
+    rule_sets      {name: sharding rules} of this model, from which `cfg.rules` chooses
+    eval_predict   `predict` for evaluation, if it differs
+    more           further fields of the `Experiment`, which also replace those made here
+
+    Durations of `cfg` become steps here. Groups `finetune` and `max_norm` are used if the config has them.
+    """
+    train = data.train
+    cfg = cfg.in_steps(train.epoch, train.examples_per_step)
+    tx = finetune.make(cfg.optim, cfg.get("finetune", FINETUNE), cfg.num_steps)
+    bound = cfg.get("max_norm", MAX_NORM)
+    tx = max_norm.wrap(tx, bound["limit"], bound["match"])
+    fn = partial(predict, model)
+    given, named = ((), example) if isinstance(example, Mapping) else (example, {})
+    made = dict(
+        cfg=cfg,
+        train=train,
+        evals=data.evals,
+        init_fn=lambda key: model.init(key, *given, **named),
+        load_pretrained=weights.pretrained(cfg.pretrained, model, *data.tokenizers),
+        tx=tx,
+        train_step=make_train_step(partial(loss, model), tx, **options(cfg)),
+        eval_step=make_eval_step(partial(eval_predict or predict, model), batch_metrics, cfg.dtype),
+        predictor=Predictor(fn, data.inputs, data.encode, data.decode, data.read, data.limits),
+        rules=mesh.resolve(cfg.rules, rule_sets),
+        sharding=rule_sets,
+        ema=cfg.optim.ema,
+        model=model,
+        data=data,
+    )
+    return Experiment(**(made | more))
