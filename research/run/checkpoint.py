@@ -64,6 +64,8 @@ class Checkpoints:
             cleanup_tmp_directories=not self._reads,
             todelete_subdir=None if self._reads else DELETED,
             create=False,
+            # Several hosts meet at barriers, in threads: two folders saved at once must not meet at each other's.
+            multiprocessing_options=ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=self.folder.name),
         )
         self._manager: Any = None
         self._sealer = threading.Thread()
