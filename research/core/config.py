@@ -51,6 +51,20 @@ OPTIM = dict(  # the optimiser: research/core/optim.py
     eps=None,
     momentum=None,
 )
+SHARED = dict(  # the keys of every family, with defaults that a family may replace: see `family_defaults`
+    seed=0,  # of initialisation, order of examples and all randomness
+    optim=OPTIM,
+    mesh=dict(data=-1, model=1),  # devices by axis; -1: all that are left
+    rules="",  # how parameters lie on the mesh: "" on each device whole, a name of the model's sets, or ((regex, axes), ...)
+    dtype="float32",  # compute; parameters are float32
+    num_steps="10 epochs",
+    log_every=50,
+    eval_every="1 epoch",
+    save_every="1 epoch",
+    **RUN,
+    best=dict(metric=None, mode="min", patience=None),  # the checkpoint that is kept; patience: a duration
+    reproduces=None,  # the published number: paper, metric, value, range, seeds
+)
 _IS_DURATION = re.compile(r"(steps|every|warmup|boundaries|patience)$")  # keys whose values may be durations
 _DURATION = re.compile(r"(\d[\d_]*(?:\.\d+)?) ?(steps?|epochs?|examples?)")
 
@@ -146,6 +160,14 @@ def _fits(key: str, value: Any, like: Any) -> bool:
     if key == "rules":  # a set's name, or the rules themselves
         return isinstance(value, (str, tuple))
     return type(value) is type(like)
+
+
+def family_defaults(**own: Any) -> dict[str, Any]:
+    """A family's own keys and values, and SHARED for the rest: the base of its configs."""
+    before = ("seed",)
+    groups = [key for key in own if key not in SHARED]
+    order = [*before, *groups, *(key for key in SHARED if key not in before)]
+    return {key: own.get(key, SHARED.get(key)) for key in order}
 
 
 def merge(base: Mapping, **groups: Any) -> ConfigDict:

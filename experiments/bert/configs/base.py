@@ -9,8 +9,7 @@ from research.core import config
 
 def base(**changes: Any) -> ConfigDict:
     return config.merge(
-        dict(
-            seed=0,
+        config.family_defaults(
             data=dict(
                 source="pydoc",  # pydoc, tiny_shakespeare, wikitext2, files
                 path=None,  # files: a UTF-8 file, or a folder of .txt, .md, .jsonl; a file or a row is a document
@@ -40,17 +39,11 @@ def base(**changes: Any) -> ConfigDict:
                 scan=False,  # layers in a scan: compiles once, for deep models
                 remat=False,  # recompute activations: less memory, more time
             ),
-            optim=config.OPTIM,
-            mesh=dict(data=-1, model=1),
-            rules="",  # "", fsdp, tensor, fsdp_tensor, or ((regex, axes), ...)
-            dtype="float32",  # compute; parameters are float32
             num_steps=2_000,
             log_every=20,
             eval_every=250,
             save_every=250,
-            **config.RUN,
             best=dict(metric="valid/loss", mode="min", patience=None),  # patience: a duration
-            reproduces=None,
         ),
         **changes,
     )

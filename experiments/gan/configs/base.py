@@ -9,8 +9,7 @@ from research.core import config
 
 def base(**changes: Any) -> ConfigDict:
     return config.merge(
-        dict(
-            seed=0,
+        config.family_defaults(
             data=dict(
                 source="digits",  # grid, or any source of image_classification
                 path=None,
@@ -36,18 +35,10 @@ def base(**changes: Any) -> ConfigDict:
                 penalty=10.0,  # wgan_gp: weight of the gradient penalty
                 smoothing=0.0,  # gan: of the real label, one-sided
             ),
-            optim=config.OPTIM,  # of both players
             discriminator_lr=None,  # None is optim.peak_lr
-            mesh=dict(data=-1, model=1),
-            rules="",  # "", fsdp, or ((regex, axes), ...)
-            dtype="float32",  # compute; parameters are float32
             num_steps=5_000,
-            log_every=50,
             eval_every=500,
             save_every=500,
-            **config.RUN,
-            best=dict(metric=None, mode="min", patience=None),
-            reproduces=None,
         ),
         **changes,
     )

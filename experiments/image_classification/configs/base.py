@@ -10,8 +10,7 @@ from research.data.defaults import AUGMENT
 
 def base(**changes: Any) -> ConfigDict:
     return config.merge(
-        dict(
-            seed=0,
+        config.family_defaults(
             data=dict(
                 source="digits",  # digits, mnist, fashion_mnist, tfds:NAME, files, arrays
                 path=None,  # files: a folder a class or a CSV; arrays: a .npz or a folder of .npy
@@ -38,17 +37,7 @@ def base(**changes: Any) -> ConfigDict:
                 zero_init=None,
             ),
             augment=AUGMENT,
-            optim=config.OPTIM,
-            mesh=dict(data=-1, model=1),
-            rules="",  # "", fsdp, tensor, or ((regex, axes), ...)
-            dtype="float32",  # compute; parameters are float32
-            num_steps="10 epochs",
-            log_every=50,
-            eval_every="1 epoch",
-            save_every="1 epoch",
-            **config.RUN,
             best=dict(metric="valid/accuracy", mode="max", patience=None),  # patience: a duration
-            reproduces=None,
         ),
         **changes,
     )

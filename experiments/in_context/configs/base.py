@@ -9,8 +9,7 @@ from research.core import config
 
 def base(**changes: Any) -> ConfigDict:
     return config.merge(
-        dict(
-            seed=0,
+        config.family_defaults(
             data=dict(
                 dims=5,  # of x, d; the curriculum starts with dims_start and adds dims_by after each dims_every
                 dims_start=5,
@@ -31,17 +30,11 @@ def base(**changes: Any) -> ConfigDict:
                 width=64,  # D
                 dropout=0.0,
             ),
-            optim=config.OPTIM,
-            mesh=dict(data=-1, model=1),
-            rules="",  # "", fsdp, or ((regex, axes), ...)
-            dtype="float32",  # compute; parameters are float32
             num_steps=20_000,
             log_every=100,
             eval_every=1_000,
             save_every=1_000,
-            **config.RUN,
             best=dict(metric=None, mode="min", patience=None),  # every prompt is new: the last is the best
-            reproduces=None,
         ),
         **changes,
     )

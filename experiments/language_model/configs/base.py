@@ -47,8 +47,7 @@ RECURRENT = {  # model.name -> its keys
 
 def base(**changes: Any) -> ConfigDict:
     return config.merge(
-        dict(
-            seed=0,
+        config.family_defaults(
             data=dict(
                 source="pydoc",  # pydoc, tiny_shakespeare, wikitext2, files
                 path=None,  # files: a UTF-8 file, or a folder of .txt, .md, .jsonl
@@ -67,20 +66,14 @@ def base(**changes: Any) -> ConfigDict:
                 eval_batch_size=64,
             ),
             model=RECURRENT.get(changes.get("model", {}).get("name"), GPT),
-            optim=config.OPTIM,
-            mesh=dict(data=-1, model=1),
-            rules="",  # "", fsdp, tensor, fsdp_tensor, expert, or ((regex, axes), ...)
-            dtype="float32",  # compute; parameters are float32
             num_steps=2_000,
             log_every=20,
             eval_every=250,
             save_every=250,
-            **config.RUN,
             best=dict(metric="valid/loss", mode="min", patience=None),  # patience: a duration
             sample=dict(
                 prompt="\n", length=500, temperature=0.8, top_k=None, top_p=None, min_p=None, repetition_penalty=None
             ),
-            reproduces=None,
         ),
         **changes,
     )

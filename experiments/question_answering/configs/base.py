@@ -9,8 +9,7 @@ from research.core import config
 
 def base(**changes: Any) -> ConfigDict:
     return config.merge(
-        dict(
-            seed=0,
+        config.family_defaults(
             data=dict(
                 source="generated",  # generated, squad, files
                 path=None,  # files: a .json in SQuAD's form
@@ -51,17 +50,11 @@ def base(**changes: Any) -> ConfigDict:
                 n_best=20,  # spans of a window that are weighed against each other
                 accuracy=0.9,  # of the answers that `almanac ask` gives: its threshold is chosen for it
             ),
-            optim=config.OPTIM,
-            mesh=dict(data=-1, model=1),
-            rules="",  # "", fsdp, for bert tensor, fsdp_tensor, or ((regex, axes), ...)
-            dtype="float32",  # compute; parameters are float32
             num_steps=1_000,
             log_every=20,
             eval_every=200,
             save_every=200,
-            **config.RUN,
             best=dict(metric="valid/f1", mode="max", patience=None),
-            reproduces=None,
         ),
         **changes,
     )

@@ -9,8 +9,7 @@ from research.core import config
 
 def base(**changes: Any) -> ConfigDict:
     return config.merge(
-        dict(
-            seed=0,
+        config.family_defaults(
             data=dict(
                 source="generated",  # generated, squad, files
                 path=None,  # files: a .json in SQuAD's form
@@ -37,17 +36,11 @@ def base(**changes: Any) -> ConfigDict:
                 scan=None,
                 remat=None,
             ),
-            optim=config.OPTIM,
-            mesh=dict(data=-1, model=1),
-            rules="",  # "", fsdp, or ((regex, axes), ...)
-            dtype="float32",  # compute; parameters are float32
             num_steps=1_000,
             log_every=20,
             eval_every=200,
             save_every=200,
-            **config.RUN,
             best=dict(metric="valid/mrr", mode="max", patience=None),
-            reproduces=None,
         ),
         **changes,
     )

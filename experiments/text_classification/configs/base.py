@@ -10,8 +10,7 @@ from research.core import config
 
 def base(**changes: Any) -> ConfigDict:
     return config.merge(
-        dict(
-            seed=0,
+        config.family_defaults(
             data=dict(
                 source="pydoc",  # pydoc, sst2, imdb, trec, ag_news, ag_news_part, files
                 path=None,  # files: a folder a class, or a .csv, .tsv or .jsonl of text and label
@@ -59,20 +58,10 @@ def base(**changes: Any) -> ConfigDict:
                 norm=None,
                 bias=None,
             ),
-            optim=config.OPTIM,
             max_norm=MAX_NORM,
             finetune=FINETUNE,
-            mesh=dict(data=-1, model=1),
-            rules="",  # "", fsdp, for bert and gpt tensor and fsdp_tensor, too, or ((regex, axes), ...)
-            dtype="float32",  # compute; parameters are float32
-            num_steps="10 epochs",
-            log_every=50,
-            eval_every="1 epoch",
-            save_every="1 epoch",
-            **config.RUN,
             best=dict(metric="valid/accuracy", mode="max", patience=None),  # patience: a duration
             threshold="accuracy",  # two classes: what the threshold of the report maximises on validation; or f1
-            reproduces=None,
         ),
         **changes,
     )

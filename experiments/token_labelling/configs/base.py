@@ -10,8 +10,7 @@ from research.core import config
 
 def base(**changes: Any) -> ConfigDict:
     return config.merge(
-        dict(
-            seed=0,
+        config.family_defaults(
             data=dict(
                 source="punctuation",  # punctuation, sst_words
                 tokenizer="bpe",  # wordpiece, word, bpe, unigram
@@ -34,18 +33,12 @@ def base(**changes: Any) -> ConfigDict:
                 scan=False,  # layers in a scan: compiles once, for deep models
                 remat=False,  # recompute activations: less memory, more time
             ),
-            optim=config.OPTIM,
             finetune=FINETUNE,
-            mesh=dict(data=-1, model=1),
-            rules="",  # "", fsdp, tensor, fsdp_tensor, or ((regex, axes), ...)
-            dtype="float32",  # compute; parameters are float32
             num_steps=1_000,
             log_every=20,
             eval_every=100,
             save_every=100,
-            **config.RUN,
             best=dict(metric="valid/macro_f1", mode="max", patience=None),  # patience: a duration
-            reproduces=None,
         ),
         **changes,
     )

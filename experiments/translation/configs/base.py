@@ -9,8 +9,7 @@ from research.core import config
 
 def base(**changes: Any) -> ConfigDict:
     return config.merge(
-        dict(
-            seed=0,
+        config.family_defaults(
             data=dict(
                 source="numbers",  # numbers, multi30k_bpe, multi30k, ag_news_titles, files
                 pair="digits-words",  # source-target, as the data names them; files: the endings of their names
@@ -45,14 +44,10 @@ def base(**changes: Any) -> ConfigDict:
             ),
             loss=dict(smoothing=0.1),  # share of a target spread over all V tokens, as fairseq does
             optim=dict(config.OPTIM, name="adam", schedule="rsqrt", b2=0.98),
-            mesh=dict(data=-1, model=1),
-            rules="",  # "", fsdp, tensor, fsdp_tensor, or ((regex, axes), ...)
-            dtype="float32",  # compute; parameters are float32
             num_steps=2_000,
             log_every=20,
             eval_every=250,
             save_every=250,
-            **config.RUN,
             best=dict(metric="valid/loss", mode="min", patience=None),  # patience: a duration
             scores=(
                 "bleu",
@@ -68,7 +63,6 @@ def base(**changes: Any) -> ConfigDict:
                 more=10,
             ),
             average=dict(last=1),  # newest checkpoints, one a save_every, whose mean is scored at the end
-            reproduces=None,
         ),
         **changes,
     )
