@@ -29,7 +29,7 @@ _SCANNED = re.compile(r"(^|/)h/")
 _EMBEDDINGS = re.compile(r"(^|/)(tokens|position|segment|embedding_norm)/")
 
 
-def make(cfg: Mapping, how: Mapping, num_steps: int) -> optim.Optimizer:
+def make(cfg: Mapping, how: Mapping, num_steps: int, own: optim.Own | None = None) -> optim.Optimizer:
     """The `optim` and `finetune` groups of a config (durations in steps) -> an Optimizer; its schedule is the heads'.
 
     The rule sees every gradient from the first step on. A layer that begins to train late thus has moments of as many
@@ -41,7 +41,7 @@ def make(cfg: Mapping, how: Mapping, num_steps: int) -> optim.Optimizer:
         raise UserError(f"finetune.layer_decay = {decay}: above 0 and at most 1")
     if every < 0:
         raise UserError(f"finetune.unfreeze_every = {every}: at least 0")
-    tx = optim.make(cfg, num_steps)
+    tx = optim.make(cfg, num_steps, own=own)
     if decay == 1 and not every:
         return tx
     by_layer = optax.chain(optax.GradientTransformation(tx.init, tx.update), _by_layer(decay, every))

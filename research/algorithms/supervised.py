@@ -6,7 +6,7 @@ from typing import Any
 
 from research.algorithms import finetune, max_norm
 from research.algorithms.defaults import FINETUNE, MAX_NORM
-from research.core import mesh
+from research.core import mesh, optim
 from research.core.config import TrackedConfig
 from research.core.experiment import Dataset, Experiment, Predictor
 from research.core.step import make_eval_step, make_train_step, options
@@ -24,6 +24,7 @@ def supervised(
     batch_metrics: Callable,
     rule_sets: Mapping[str, Any],
     eval_predict: Callable | None = None,
+    own: optim.Own | None = None,
     **more: Any,
 ) -> Experiment:
     """The experiment of one network that learns from examples, as `cfg` says.
@@ -36,13 +37,14 @@ def supervised(
     batch_metrics  (outputs of `eval_predict`, batch) -> {name: (sum, weight)}
     rule_sets      {name: sharding rules} of this model, from which `cfg.rules` chooses
     eval_predict   `predict` for evaluation, if it differs
+    own            transformations and schedules of the family's own, by the names that a config gives
     more           further fields of the `Experiment`, which also replace those made here
 
     Durations of `cfg` become steps here. Groups `finetune` and `max_norm` are used if the config has them.
     """
     train = data.train
     cfg = cfg.in_steps(train.epoch, train.examples_per_step)
-    tx = finetune.make(cfg.optim, cfg.get("finetune", FINETUNE), cfg.num_steps)
+    tx = finetune.make(cfg.optim, cfg.get("finetune", FINETUNE), cfg.num_steps, own)
     bound = cfg.get("max_norm", MAX_NORM)
     tx = max_norm.wrap(tx, bound["limit"], bound["match"])
     fn = partial(predict, model)

@@ -5,6 +5,7 @@ values. Overrides are typed by the value they replace. A key that does not exist
 Durations may be said in steps, epochs or examples ("10 epochs"); they become steps once, after overrides.
 """
 
+import contextlib
 import importlib
 import importlib.util
 import re
@@ -18,7 +19,7 @@ from ml_collections import ConfigDict
 from research.core import upgrade
 from research.util import run_files
 from research.util.errors import UserError, nearest
-from research.util.nested import Counted, flatten, plain, tuples, typed
+from research.util.nested import Counted, flatten, nest, plain, tuples, typed
 
 EXPERIMENTS = "experiments"
 RUN = dict(  # how a run is kept: the same keys in every family
@@ -33,7 +34,7 @@ RUN = dict(  # how a run is kept: the same keys in every family
     ),  # begins as others end: research/interop/weights.py
 )
 OPTIM = dict(  # the optimiser: research/core/optim.py
-    name="adamw",  # one of optim.RULES or optim.WHOLE
+    name="adamw",  # one of optim.RULES or optim.WHOLE, or any constructor of Optax's, such as adabelief
     peak_lr=1e-3,
     end_lr=0.0,  # where linear and cosine end
     schedule="cosine",  # constant, linear, cosine, step, rsqrt
@@ -50,6 +51,7 @@ OPTIM = dict(  # the optimiser: research/core/optim.py
     b2=None,
     eps=None,
     momentum=None,
+    options={},  # of a constructor of Optax's, by its own names
 )
 SHARED = dict(  # the keys of every family, with defaults that a family may replace: see `family_defaults`
     seed=0,  # of initialisation, order of examples and all randomness
@@ -66,6 +68,7 @@ SHARED = dict(  # the keys of every family, with defaults that a family may repl
     reproduces=None,  # the published number: paper, metric, value, range, seeds
 )
 _IS_DURATION = re.compile(r"(steps|every|warmup|boundaries|patience)$")  # keys whose values may be durations
+OPEN = ("optim.options",)  # groups that take any key
 _DURATION = re.compile(r"(\d[\d_]*(?:\.\d+)?) ?(steps?|epochs?|examples?)")
 
 
@@ -180,6 +183,8 @@ def merge(base: Mapping, **groups: Any) -> ConfigDict:
 def _merge(cfg: ConfigDict, changes: Mapping, prefix: str) -> None:
     for key, value in changes.items():
         if key in cfg and isinstance(cfg[key], ConfigDict) and isinstance(value, Mapping):
+            with cfg[key].unlocked() if prefix + key in OPEN else contextlib.nullcontext():
+                cfg[key].update({k: None for k in value if prefix + key in OPEN})
             _merge(cfg[key], value, f"{prefix}{key}.")
         elif key not in cfg:
             raise UserError(f"there is no config key {prefix + key!r}{nearest(key, cfg)}")
@@ -193,6 +198,9 @@ def override(cfg: ConfigDict, key: str, text: str) -> None:
     """Sets `key` to `text`, read as the type of the value it replaces."""
     flat = flatten(cfg)
     key = _now(key) if key not in flat else key
+    if key not in flat and key.rpartition(".")[0] in OPEN:
+        _merge(cfg, nest(key, _parse(key, text, None)), "")
+        return
     if key not in flat:
         if inside := [k for k in flat if k.startswith(f"{key}.")]:
             raise UserError(f"config key {key!r} is a group; set one of its keys: {', '.join(inside)}")

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import optax
 
+from research.core import optax_by_name as by_name
 from research.core.mesh import path_name
 from research.util.errors import UserError, nearest
 
@@ -60,15 +62,28 @@ WHOLE = {
 }
 
 
-def make(cfg: Mapping, num_steps: int, updates: int = 1) -> Optimizer:
+class Own(NamedTuple):
+    """What a family adds to the names that a config may use.
+
+    transformations  {optim.name: constructor}, as Optax has them: with a `learning_rate` (a schedule), or without
+    schedules        {optim.schedule: (peak_lr, end_lr, steps after the warm-up) -> an Optax schedule}
+    """
+
+    transformations: Mapping[str, Callable] = {}
+    schedules: Mapping[str, Callable[[float, float, int], Callable]] = {}
+
+
+def make(cfg: Mapping, num_steps: int, updates: int = 1, own: Own | None = None) -> Optimizer:
     """The `optim` group of a config (keys as config.OPTIM, durations in steps) -> an Optimizer for `num_steps` steps.
 
-    `updates` is how often a step calls it: Optax counts updates, schedules are in steps.
+    `optim.name` is one of RULES or WHOLE, one of `own.transformations`, or a constructor of Optax's (`optax.NAME`), which
+    takes `optim.options`. `updates` is how often a step calls it: Optax counts updates, schedules are in steps.
     """
-    by_step = schedule(cfg, num_steps)
+    own = own or Own()
+    by_step = schedule(cfg, num_steps, own.schedules)
     rate = by_step if updates == 1 else lambda count: by_step(count // updates)
     frozen, decay = (_pattern(cfg, key) for key in ("freeze", "decay"))
-    tx = _transform(cfg, rate, lambda params: _matching(params, decay))
+    tx = _transform(cfg, rate, lambda params: _matching(params, decay), own.transformations)
     if frozen:
         tx = optax.multi_transform({True: optax.set_to_zero(), False: tx}, lambda params: _matching(params, frozen))
 
@@ -81,14 +96,20 @@ def make(cfg: Mapping, num_steps: int, updates: int = 1) -> Optimizer:
     return Optimizer(init, tx.update, by_step)
 
 
-def _transform(cfg: Mapping, rate: Callable, mask: Callable) -> optax.GradientTransformation:
+def _transform(cfg: Mapping, rate: Callable, mask: Callable, own: Mapping) -> optax.GradientTransformation:
     name, wd = cfg["name"], cfg["weight_decay"]
     known = RULES | WHOLE
-    if name not in known:
-        raise UserError(f"there is no optimiser {name!r}{nearest(name, known)}")
     given = {k: cfg[k] for k in ("b1", "b2", "eps", "momentum") if cfg[k] is not None}
+    options = dict(cfg.get("options") or {})
+    if name not in known or name in own:
+        _only(name, given, ())
+        return by_name.make(name, options, rate, wd, mask, own, known)
     rule = known[name]
     _only(name, given, rule.options)
+    if options:
+        raise UserError(
+            f"optim.options = {options} is for Optax's own names; {name} takes optim.b1, b2, eps and momentum"
+        )
     if name in WHOLE:  # their own decay knows no mask (Muon's Adam), or no rate (Adafactor)
         tx = rule.make(rate, **given)
         return optax.chain(tx, optax.add_decayed_weights(lambda t: -wd * rate(t), mask)) if wd else tx
@@ -107,8 +128,11 @@ def _only(name: str, given: Mapping, options: tuple[str, ...]) -> None:
             raise UserError(f"optim.{key} = {given[key]!r} is no option of {name}; it takes {takes}")
 
 
-def schedule(cfg: Mapping, num_steps: int) -> Callable:
-    """Step i32[] -> learning rate f32[]: a linear warm-up from 0, then the named schedule to the last step."""
+def schedule(cfg: Mapping, num_steps: int, own: Mapping[str, Callable] | None = None) -> Callable:
+    """Step i32[] -> learning rate f32[]: a linear warm-up from 0, then the named schedule to the last step.
+
+    `own` has further schedules by name, as `Own` says.
+    """
     kind, peak, end, warm = cfg["schedule"], cfg["peak_lr"], cfg["end_lr"], cfg["warmup"]
     boundaries, drop = cfg["boundaries"], cfg["drop"]
     if warm >= num_steps > 0:
@@ -122,9 +146,10 @@ def schedule(cfg: Mapping, num_steps: int) -> Callable:
         # Vaswani 2017, eq. 3, scaled so that the peak stands at the end of the warm-up.
         "rsqrt": lambda: lambda t: peak * (max(warm, 1) / (t + max(warm, 1))) ** 0.5,
     }
+    kinds |= {name: partial(make_own, peak, end, rest) for name, make_own in (own or {}).items()}
     if kind not in kinds:
         raise UserError(f"there is no schedule {kind!r}{nearest(kind, kinds)}")
-    if end and kind not in ("linear", "cosine"):
+    if end and kind not in ("linear", "cosine", *(own or {})):
         raise UserError(f"optim.end_lr = {end} is no option of the schedule {kind}; set it to 0")
     if bool(boundaries) != (kind == "step"):
         raise UserError(

@@ -18,6 +18,7 @@ from research.util.errors import UserError
 from research.util.escape import visible
 from research.util.files import write_bytes, write_errors
 
+PROGRESS_SECONDS = 60  # between lines of progress where there is no terminal, and so no bar
 EVENTS_SECONDS = 30  # TensorBoard sees events at the latest so long after they were written
 
 
@@ -27,6 +28,7 @@ class RunLogger:
     def __init__(self, folder: Path, step: int, num_steps: int, writes: bool):
         self._folder, self._writes, self._failed = folder, writes, False
         self._files: dict[str, Any] = {}
+        self._num_steps, self._progress = num_steps, time.perf_counter()
         self._bar = tqdm(
             total=num_steps, initial=step, unit=" steps", disable=not (writes and sys.stderr.isatty()),
             dynamic_ncols=True, bar_format="{percentage:3.0f}% {bar} {n:,}/{total:,} {elapsed}<{remaining}{postfix}",
@@ -65,6 +67,9 @@ class RunLogger:
         words.append(f"{rates[f'{unit}_per_s']:,.0f} {unit}/s")
         if "mfu" in rates:
             words.append(f"MFU {rates['mfu']:.1%}")
+        if self._bar.disable and time.perf_counter() - self._progress >= PROGRESS_SECONDS:
+            self._progress = time.perf_counter()
+            self.say(f"step {step:>7,} of {self._num_steps:,}  train  {'  '.join(words)}")
         self._bar.set_postfix_str("  ".join(words), refresh=False)
         self._bar.update(step - self._bar.n)
 

@@ -20,6 +20,13 @@ def flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:
     return out
 
 
+def nest(key: str, value: Any) -> dict[str, Any]:
+    """ "a.b", 1 -> {"a": {"b": 1}}."""
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return value
+
+
 def plain(tree: Any) -> Any:
     """ConfigDicts and views -> dicts, without counting reads."""
     if isinstance(tree, Counted):

@@ -302,7 +302,7 @@ def _flat(tree):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"name": "adanw"}, "there is no optimiser 'adanw'; did you mean 'adamw'?"),
+        ({"name": "adamww"}, "there is no optimiser 'adamww'; did you mean 'adamw'?"),
         ({"name": "mon"}, "did you mean 'muon'?"),
         ({"schedule": "cosin"}, "there is no schedule 'cosin'; did you mean 'cosine'?"),
         ({"warmup": 10}, "optim.warmup = 10 steps leaves none of num_steps = 10"),

@@ -218,3 +218,17 @@ def test_rates_are_between_marks_and_not_between_readings(monkeypatch):
     units = {"examples": 4}
     assert clock.rates(10, units, None) == {"seconds": 102.0, "examples_per_s": 20.0}
     assert clock.rates(20, units, 0.1) == {"seconds": 106.0, "examples_per_s": 10.0, "mfu": 0.25}
+
+
+def test_progress_is_told_once_a_minute_where_there_is_no_terminal(tmp_path, capsys, monkeypatch):
+    now = iter([0.0, 59.0, 60.0, 60.0, 61.0, 121.0, 121.0])
+    logs = RunLogger(tmp_path, 0, 10_000, True)
+    logs._progress = next(now)
+    monkeypatch.setattr(metric_log.time, "perf_counter", lambda: next(now))
+    for step in (1_000, 2_000, 3_000, 4_000):
+        logs.time(step, {"seconds": 0.5, "tokens_per_s": 1234.0}, {"loss": 0.5, "accuracy": 0.1})
+    assert capsys.readouterr().out.splitlines() == [
+        f"step   {step} of 10,000  train  loss 0.500  1,234 tokens/s" for step in ("2,000", "4,000")
+    ]
+    monkeypatch.undo()
+    logs.close()
