@@ -221,14 +221,12 @@ def test_rates_are_between_marks_and_not_between_readings(monkeypatch):
 
 
 def test_progress_is_told_once_a_minute_where_there_is_no_terminal(tmp_path, capsys, monkeypatch):
-    now = iter([0.0, 59.0, 60.0, 60.0, 61.0, 121.0, 121.0])
+    clock = [0.0]
+    monkeypatch.setattr(metric_log.time, "perf_counter", lambda: clock[0])
     logs = RunLogger(tmp_path, 0, 10_000, True)
-    logs._progress = next(now)
-    monkeypatch.setattr(metric_log.time, "perf_counter", lambda: next(now))
-    for step in (1_000, 2_000, 3_000, 4_000):
+    for step, clock[0] in ((1_000, 59.0), (2_000, 60.0), (3_000, 119.0), (4_000, 121.0)):
         logs.time(step, {"seconds": 0.5, "tokens_per_s": 1234.0}, {"loss": 0.5, "accuracy": 0.1})
+    logs.close()
     assert capsys.readouterr().out.splitlines() == [
         f"step   {step} of 10,000  train  loss 0.500  1,234 tokens/s" for step in ("2,000", "4,000")
     ]
-    monkeypatch.undo()
-    logs.close()
