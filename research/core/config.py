@@ -5,7 +5,6 @@ values. Overrides are typed by the value they replace. A key that does not exist
 Durations may be said in steps, epochs or examples ("10 epochs"); they become steps once, after overrides.
 """
 
-import contextlib
 import importlib
 import importlib.util
 import re
@@ -62,13 +61,14 @@ SHARED = dict(  # the keys of every family, with defaults that a family may repl
     num_steps="10 epochs",
     log_every=50,
     eval_every="1 epoch",
+    evals={},  # {split: dict(every=...)}, where a split has an interval of its own; None: by command alone
     save_every="1 epoch",
     **RUN,
     best=dict(metric=None, mode="min", patience=None),  # the checkpoint that is kept; patience: a duration
     reproduces=None,  # the published number: paper, metric, value, range, seeds
 )
 _IS_DURATION = re.compile(r"(steps|every|warmup|boundaries|patience)$")  # keys whose values may be durations
-OPEN = ("optim.options",)  # groups that take any key
+OPEN = ("evals", "optim.options")  # groups that take any key
 _DURATION = re.compile(r"(\d[\d_]*(?:\.\d+)?) ?(steps?|epochs?|examples?)")
 
 
@@ -183,9 +183,10 @@ def merge(base: Mapping, **groups: Any) -> ConfigDict:
 def _merge(cfg: ConfigDict, changes: Mapping, prefix: str) -> None:
     for key, value in changes.items():
         if key in cfg and isinstance(cfg[key], ConfigDict) and isinstance(value, Mapping):
-            with cfg[key].unlocked() if prefix + key in OPEN else contextlib.nullcontext():
-                cfg[key].update({k: None for k in value if prefix + key in OPEN})
             _merge(cfg[key], value, f"{prefix}{key}.")
+        elif key not in cfg and _is_open(prefix):
+            with cfg.unlocked():
+                cfg[key] = ConfigDict(dict(value)) if isinstance(value, Mapping) else value
         elif key not in cfg:
             raise UserError(f"there is no config key {prefix + key!r}{nearest(key, cfg)}")
         elif isinstance(cfg[key], ConfigDict):
@@ -198,7 +199,7 @@ def override(cfg: ConfigDict, key: str, text: str) -> None:
     """Sets `key` to `text`, read as the type of the value it replaces."""
     flat = flatten(cfg)
     key = _now(key) if key not in flat else key
-    if key not in flat and key.rpartition(".")[0] in OPEN:
+    if key not in flat and _is_open(key):
         _merge(cfg, nest(key, _parse(key, text, None)), "")
         return
     if key not in flat:
@@ -206,6 +207,11 @@ def override(cfg: ConfigDict, key: str, text: str) -> None:
             raise UserError(f"config key {key!r} is a group; set one of its keys: {', '.join(inside)}")
         raise UserError(f"there is no config key {key!r}{nearest(key, flat)}")
     _set(cfg, key, _parse(key, text, flat[key]))
+
+
+def _is_open(key: str) -> bool:
+    """Whether a key lies in a group that takes any."""
+    return any(key.startswith(f"{group}.") for group in OPEN)
 
 
 def _now(key: str) -> str:

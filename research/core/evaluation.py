@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from research.core import metrics
 from research.core.experiment import Evaluated, Experiment
 from research.core.state import TrainState
+from research.util.errors import UserError, nearest
 
 # TrainState -> a context with that state on one local device: see `Run.on_one_device`.
 Local = Callable[[TrainState], contextlib.AbstractContextManager[TrainState]]
@@ -19,6 +20,19 @@ Local = Callable[[TrainState], contextlib.AbstractContextManager[TrainState]]
 def measurable(e: Experiment) -> list[str]:
     """Every split that `measure` knows, those of training first."""
     return list(dict.fromkeys([*e.splits, *e.evals, *e.at_end]))
+
+
+def intervals(e: Experiment) -> dict[str, int]:
+    """{split: steps between its evaluations in training}, in order: `cfg.eval_every`, or a split's own `cfg.evals[split].every`.
+
+    A split whose `every` is None is measured by command alone. Raises UserError for a split that there is not.
+    """
+    own, known = e.cfg.get("evals", {}), measurable(e)
+    for split in own:
+        if split not in known:
+            raise UserError(f"evals.{split}: there is no such split{nearest(split, known)}")
+    every = dict.fromkeys(e.splits, e.cfg.eval_every) | {split: own[split].every for split in own}
+    return {split: steps for split, steps in every.items() if steps is not None}
 
 
 def measure(

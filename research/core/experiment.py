@@ -94,7 +94,7 @@ class Experiment:
     predictor      inference, and the way to it from raw values
     split_metrics  {name: mean over a split} -> the same with what derives from means (perplexity, macro F1)
     evaluator      what needs whole outputs and not means over batches (BLEU, ranks, samples)
-    measured       splits that are measured every `eval_every` steps; None: those of `evals`
+    measured       splits that are measured in training; None: those of `evals`. `cfg.evals` may add to them and leave some out
     at_end         splits that the evaluator alone measures, once
     rules          (regex on a parameter's path, mesh axes) of this config; `sharding`: the model's named sets of them
     ema            decay of averaged parameters; 0: none

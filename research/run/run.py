@@ -55,7 +55,8 @@ class Run:
         self._experiment, self.cfg = e, e.cfg
         cfg = e.cfg
         cfg.mark("name", "reproduces")  # read by the tools
-        self._every = {k: cfg[f"{k}_every"] for k in ("log", "eval", "save")}
+        self._every = {k: cfg[f"{k}_every"] for k in ("log", "save")}
+        self._evals = evaluation.intervals(e)
         self._save_seconds, self._policy = cfg.save_seconds, cfg.not_finite
         self.num_steps, self._seed, self._per_launch = cfg.num_steps, cfg.seed, cfg.get("steps_per_launch") or 1
         _check_numbers(cfg)
@@ -164,9 +165,9 @@ class Run:
             self._write_train()
 
     def evaluate(self, state: Any) -> Iterator[tuple[str, Mapping[str, float]]]:
-        """(split, its metrics) of each split, if evaluation is due at this step."""
-        if self.due(self._every["eval"]):
-            for split in self._experiment.splits:
+        """(split, its metrics) of each split that is due at this step."""
+        for split, every in self._evals.items():
+            if self.due(every):
                 yield split, self.measure(state, split)
 
     def save(self, state: Any) -> Any:
@@ -257,7 +258,7 @@ class Run:
                 f"steps_per_launch = {self._per_launch}: the batches of this data have {kinds} shapes, and only batches of one "
                 "shape can share a launch; set it to None"
             )
-        self._best.check(e.splits)
+        self._best.check(list(self._evals))
 
     def _compile(self, e: Experiment, target: state_lib.TrainState, trains: bool) -> None:
         """Compiles the step, whose first call finds the program. Not where several hosts have to do it in one order."""
@@ -320,7 +321,7 @@ class Run:
                 yield step, step + 1, batch
             return
         cuts = self._profiler.cuts(first)
-        ends = bounds(first, self.num_steps, self._per_launch, list(self._every.values()), cuts)
+        ends = bounds(first, self.num_steps, self._per_launch, [*self._every.values(), *self._evals.values()], cuts)
         yield from zip(ends, ends[1:], train.launches(self.mesh, ends), strict=False)
 
     def _flush(self) -> None:
