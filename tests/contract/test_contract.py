@@ -16,6 +16,7 @@ import jax
 import numpy as np
 import pytest
 
+import experiments
 from research.core import config, mesh, state
 from research.core.guard import Guard
 from research.interop import stablehlo
@@ -25,7 +26,7 @@ from tools.dev.stress_cases import stress_kills
 from tools.verbs import export, verify
 
 ROOT = Path(__file__).resolve().parents[2]
-FAMILIES = sorted(p.parent.name for p in (ROOT / "experiments").glob("*/train.py"))
+FAMILIES = sorted(p.parent.name for root in experiments.__path__ for p in Path(root).glob("*/train.py"))
 pytestmark = pytest.mark.parametrize("family", FAMILIES)
 
 
@@ -173,6 +174,7 @@ AOT = """
 import sys, jax
 jax.config.update("jax_platforms", "cpu")
 from jax.experimental import topologies
+import experiments
 from research.core import config, mesh, state
 from research.run import reopen
 family = sys.argv[1]
