@@ -60,7 +60,8 @@ class Run:
         self._save_seconds, self._policy = cfg.save_seconds, cfg.not_finite
         self.num_steps, self._seed, self._per_launch = cfg.num_steps, cfg.seed, cfg.get("steps_per_launch") or 1
         _check_numbers(cfg)
-        cpu.tune()  # in a notebook nothing has
+        cpu.tune()  # in a notebook nothing has, nor
+        device.use_compilation_cache()
         if cfg.deterministic:
             determinism.switch_on()
         self.mesh = mesh_lib.make_mesh(cfg.mesh)

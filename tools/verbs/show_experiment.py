@@ -1,5 +1,6 @@
 """An experiment as `almanac show` prints it."""
 
+import textwrap
 from typing import Any
 
 import jax
@@ -10,16 +11,14 @@ from research.util.escape import visible
 
 
 def show(cfg: Any) -> None:
-    """Prints the config with durations in steps, the parameters, the batch, and a step's FLOPs; builds all, computes nothing."""
+    """Prints the config, its recipe first, the parameters, the batch, and a step's FLOPs; builds all, computes nothing."""
     e = reopen.build(cfg.name, cfg)
     devices = mesh.make_mesh(e.cfg.mesh)
     with jax.set_mesh(devices):
         shapes, _ = state.abstract(e.init_fn, e.tx, devices, e.rules, bool(e.ema))
         cost = flops.count(e.train_step.trace(shapes, e.train.spec))
-    flat = config.flatten(e.cfg.to_dict())
-    width = max(map(len, flat))
-    print(f"{visible(cfg.name)}\n\nconfig (durations in steps)")
-    print("\n".join(f"  {visible(k):<{width}}  {visible(repr(v))}" for k, v in flat.items()))
+    print(visible(cfg.name))
+    _config(config.flatten(cfg), config.flatten(e.cfg.to_dict()), config.flatten(reopen.defaults(config.family(cfg.name))))
     print("\nparameters")
     _table(shapes.params)
     if shapes.model_state:
@@ -30,6 +29,21 @@ def show(cfg: Any) -> None:
     epoch = e.train.epoch / e.train.batch_size
     print(f"\n  {e.train.epoch:,} examples an epoch: {epoch:,.1f} steps; {e.cfg.num_steps:,} steps in all")
     print(f"  {cost / 1e9:,.3f} GFLOP a step; {cost * e.cfg.num_steps:.1e} FLOP in all")
+
+
+def _config(given: dict[str, Any], resolved: dict[str, Any], defaults: dict[str, Any]) -> None:
+    """The recipe, what differs from the family's defaults; then the rest; then the keys that have no value."""
+    missing = object()
+    recipe = [key for key in given if key != "name" and given[key] != defaults.get(key, missing)]
+    unset = [key for key in given if given[key] is None and key not in recipe]
+    rest = [key for key in given if key not in {*recipe, *unset, "name"}]
+    width = max(map(len, given))
+    for title, keys in (("recipe (durations in steps)", recipe), ("defaults", rest)):
+        print(f"\n{title}")
+        print("\n".join(f"  {visible(key):<{width}}  {visible(repr(resolved[key]))}" for key in keys))
+    if unset:
+        print("\nnot set")
+        print(textwrap.fill(visible(", ".join(unset)), 100, initial_indent="  ", subsequent_indent="  "))
 
 
 def _table(tree) -> None:
