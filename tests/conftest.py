@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from research.cluster import cpu
+from tests.contract import tiers
 
 # JAX reads these when it is imported, which no conftest or plugin has done yet.
 # XLA aborts the process when eight devices of a crowded machine take 40 s to meet at a sum.
@@ -38,9 +39,12 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skips, under plain `pytest` too, what cannot run here. Workers share out files, and of the contract families."""
+    quick = tiers.quick()
     for item in items:
         family = getattr(item, "callspec", None) and item.callspec.params.get("family")
         item.add_marker(pytest.mark.xdist_group(family or item.path.relative_to(item.config.rootpath).as_posix()))
+        if item.get_closest_marker("contract") and family in quick:
+            item.add_marker(pytest.mark.quick)
         if item.get_closest_marker("data") and not MIRROR:
             item.add_marker(pytest.mark.skip(reason="needs real data: ALMANAC_MIRROR is not set"))
         if item.get_closest_marker("gpu") and os.environ["JAX_PLATFORMS"] == "cpu":

@@ -20,12 +20,13 @@ RANKS = {
     **dict.fromkeys(["research.run", "research.data", "research.nn"], 3),
     **dict.fromkeys(["research.generation"], 4),
     **dict.fromkeys(["research.models", "research.losses", "research.evals"], 5),
-    **dict.fromkeys(["research.algorithms", "research.interop", "research.interpret", "research.serving"], 6),
-    **dict.fromkeys(["research"], 7),  # its __init__: what is at hand in a notebook
-    **dict.fromkeys(["experiments.options"], 7),  # what families and tools share
-    **dict.fromkeys(["experiments.launch"], 8),
-    **dict.fromkeys(["experiments"], 9),
-    **dict.fromkeys(["tools"], 10),
+    **dict.fromkeys(["research.interop", "research.interpret", "research.serving"], 6),
+    **dict.fromkeys(["research.algorithms"], 7),  # any of them may begin with weights from elsewhere
+    **dict.fromkeys(["research"], 8),  # its __init__: what is at hand in a notebook
+    **dict.fromkeys(["experiments.options"], 8),  # what families and tools share
+    **dict.fromkeys(["experiments.launch"], 9),
+    **dict.fromkeys(["experiments"], 10),
+    **dict.fromkeys(["tools"], 11),
 }
 OTHER_FRAMEWORKS = {"keras", "tensorflow", "torch", "torchvision", "transformers"}
 _TORCH = "peak torch torch_images torch_language torch_layers torch_models torch_step torch_transformers generate_torch"

@@ -20,13 +20,14 @@ from research.util.errors import UserError
 from tools.root import ROOT
 
 KINDS = {
+    "contract": "what each family promises in real processes, of all families; the quick run has three",
     "slow": "those over thirty seconds",
     "gpu": "those that need a GPU",
     "docs": "the commands and the code in the documents and notebooks",
     "data": "those on real data: ALMANAC_MIRROR names its folder",
     "parity": "against PyTorch and Transformers, installed first if they are missing",
 }
-ONLY_ON_REQUEST = ("slow", "gpu", "docs")
+ONLY_ON_REQUEST = {"contract": "(not contract or quick)", "slow": "not slow", "gpu": "not gpu", "docs": "not docs"}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -63,9 +64,9 @@ def main(argv: Sequence[str]) -> int:
 
 def selection(chosen: Sequence[str], missing: Sequence[str]) -> str:
     """The pytest marker expression for the chosen kinds, without those that cannot run here."""
-    left_out = [kind for kind in (*ONLY_ON_REQUEST, *missing) if kind not in chosen]
     terms = [f"({' or '.join(chosen)})"] if chosen else []
-    return " and ".join(terms + [f"not {kind}" for kind in left_out])
+    terms += [term for kind, term in ONLY_ON_REQUEST.items() if kind not in chosen]
+    return " and ".join(terms + [f"not {kind}" for kind in missing if kind not in chosen])
 
 
 def _parser() -> argparse.ArgumentParser:

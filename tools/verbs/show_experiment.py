@@ -18,7 +18,9 @@ def show(cfg: Any) -> None:
         shapes, _ = state.abstract(e.init_fn, e.tx, devices, e.rules, bool(e.ema))
         cost = flops.count(e.train_step.trace(shapes, e.train.spec))
     print(visible(cfg.name))
-    _config(config.flatten(cfg), config.flatten(e.cfg.to_dict()), config.flatten(reopen.defaults(config.family(cfg.name))))
+    _config(
+        config.flatten(cfg), config.flatten(e.cfg.to_dict()), config.flatten(reopen.defaults(config.family(cfg.name)))
+    )
     print("\nparameters")
     _table(shapes.params)
     if shapes.model_state:

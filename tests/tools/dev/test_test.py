@@ -9,10 +9,15 @@ from tools.dev import test as tool
 
 
 def test_selection():
-    assert tool.selection([], []) == "not slow and not gpu and not docs"
-    assert tool.selection([], ["data", "parity"]) == ("not slow and not gpu and not docs and not data and not parity")
-    assert tool.selection(["slow"], ["data"]) == "(slow) and not gpu and not docs and not data"
-    assert tool.selection(["data", "docs"], []) == "(data or docs) and not slow and not gpu"
+    quick = "(not contract or quick)"
+    assert tool.selection([], []) == f"{quick} and not slow and not gpu and not docs"
+    assert (
+        tool.selection([], ["data", "parity"])
+        == f"{quick} and not slow and not gpu and not docs and not data and not parity"
+    )
+    assert tool.selection(["slow"], ["data"]) == f"(slow) and {quick} and not gpu and not docs and not data"
+    assert tool.selection(["data", "docs"], []) == f"(data or docs) and {quick} and not slow and not gpu"
+    assert tool.selection(["contract"], []) == "(contract) and not slow and not gpu and not docs"
 
 
 def test_data_without_a_mirror_fails_at_once(monkeypatch):

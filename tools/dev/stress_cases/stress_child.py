@@ -71,15 +71,15 @@ def _tell_phases(tell: Callable[[str], Any]) -> None:
         return make
 
     def loop(old: Callable) -> Callable:
-        def told(self: Any, stream: Any) -> Iterator:
-            for step, batch in old(self, stream):
-                tell(f"step {step}")
-                yield step, batch
+        def told(self: Any) -> Iterator:
+            for batch in old(self):
+                tell(f"step {self.done - 1}")
+                yield batch
             tell("end")
 
         return told
 
-    _replace(Run, "steps", loop)
+    _replace(Run, "batches", loop)
     _replace(Run, "measure", around("evaluate"))
     _replace(Checkpoints, "save", around("save"))
 
@@ -88,20 +88,21 @@ def _at_each_step(term: int | None, pause: float, batches: str | None) -> None:
     from research.run.run import Run
 
     def make(old: Callable) -> Callable:
-        def told(self: Any, stream: Any) -> Iterator:
+        def told(self: Any) -> Iterator:
             with open(batches or os.devnull, "w", encoding="utf-8") as file:
-                for step, batch in old(self, stream):
+                for batch in old(self):
+                    step = self.done - 1
                     if batches:
                         file.write(json.dumps({"step": step, "rows": rows(batch)}) + "\n")
                         file.flush()
                     if step == term:
                         os.kill(os.getpid(), signal.SIGTERM)
                         time.sleep(pause)
-                    yield step, batch
+                    yield batch
 
         return told
 
-    _replace(Run, "steps", make)
+    _replace(Run, "batches", make)
 
 
 def rows(batch: Any) -> dict[int, int]:

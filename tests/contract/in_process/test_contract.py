@@ -1,61 +1,25 @@
-"""The contract: what every family promises, on its `tiny` config. A family is any folder of experiments/ with a train.py.
+"""The contract in one process: what every family promises, on its `tiny` config, always tested.
 
 Each failure says which promise was broken; see "The contract" in CONTRIBUTING.md.
 """
 
 import importlib
-import json
-import os
-import random
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-import experiments
 from research.core import config, mesh, state
 from research.core.guard import Guard
 from research.interop import stablehlo
-from research.run import reopen
 from research.util.errors import UserError
-from tools.dev.stress_cases import stress_kills
+from tests.contract.families import FAMILIES, experiment
 from tools.verbs import export, verify
 
-ROOT = Path(__file__).resolve().parents[2]
-FAMILIES = sorted(p.parent.name for root in experiments.__path__ for p in Path(root).glob("*/train.py"))
+ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.parametrize("family", FAMILIES)
-
-
-def experiment(family, *overrides):
-    return reopen.build(family, config.load(f"{family}/tiny", overrides))
-
-
-def child(family, workdir, steps=30, **environ):
-    """A real process that trains `steps` steps, with an odd save interval, on one device."""
-    words = ["train", f"{family}/tiny", "--workdir", str(workdir), f"--config.num_steps={steps}"]
-    words += ["--config.save_every=7", "--config.eval_every=10"]
-    env = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), **environ}
-    return subprocess.Popen(
-        [sys.executable, "-m", "tools.cli", *words], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-
-
-def finish(process):
-    out, _ = process.communicate(timeout=600)
-    assert process.returncode == 0, out.decode()
-    return out.decode()
-
-
-def test_a_killed_run_resumes_to_the_bit(family, tmp_path):
-    """1. SIGKILL in two phases of a run, resumed: its arrays, randomness and metric log are the undisturbed run's."""
-    seed = random.SystemRandom().randrange(10**6)
-    found = stress_kills.measure([family], 2, seed, tmp_path)
-    assert stress_kills.faults(found) == [], f"{family} (seed {seed})"
-    assert found["cases"][-1]["kept"] > 0, f"{family} (seed {seed}): no life was resumed"
 
 
 def losses(e, axes, rules, steps=4):
@@ -88,21 +52,6 @@ def test_the_mesh_changes_nothing(family):
                 assert b[name] == pytest.approx(a[name], rel=2e-4, abs=2e-5), f"{family}: {plan}, step {step}, {name}"
         worst = max(jax.tree.leaves(jax.tree.map(lambda a, b: np.abs(a - b).max(), params, other)))
         assert worst < 5e-3, f"{family}: {plan}: parameters differ by {worst:.1e}"
-
-
-def test_two_hosts_are_one(family, tmp_path):
-    """2. Two processes with a device each train what one with two devices does: the metric log is the same, to the bit."""
-    words = [sys.executable, "-m", "tools.cli", "train", f"{family}/tiny", "--workdir"]
-    env = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
-    lives = {"two": (["--local-hosts=2"], 1), "one": ([], 2)}
-    for name, (more, devices) in lives.items():
-        env["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
-        command = [*words, str(tmp_path / name), *more]
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
-        assert done.returncode == 0, f"{family}: {name}: {done.stdout[-1000:]}{done.stderr[-2000:]}"
-        assert "2 x cpu, mesh data 2" in done.stdout
-    two, one = ((tmp_path / name / "metrics.jsonl").read_bytes() for name in lives)
-    assert two == one, f"{family}: two hosts and one differ"
 
 
 def test_a_step_that_is_not_finite_is_not_made(family):
@@ -170,52 +119,8 @@ def test_the_export_is_the_model(family, tmp_path):
     assert export.compare(e.predictor, now.variables, path) < 1e-5
 
 
-AOT = """
-import sys, jax
-jax.config.update("jax_platforms", "cpu")
-from jax.experimental import topologies
-import experiments
-from research.core import config, mesh, state
-from research.run import reopen
-family = sys.argv[1]
-e = reopen.build(family, config.load(f"{family}/tiny"))
-devices = topologies.get_topology_desc("v5e:2x2", platform="tpu").devices
-grid = mesh.make_mesh({"data": 4, "model": 1}, devices)
-with jax.set_mesh(grid):
-    shapes, _ = state.abstract(e.init_fn, e.tx, grid, e.sharding["fsdp"], bool(e.ema))
-    rows = mesh.batch_sharding(grid)
-    batch = {k: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=rows) for k, s in e.train.spec.items()}
-    compiled = e.train_step.lower(shapes, batch).compile()
-print("TPU", len(compiled.as_text()))
-"""
-
-
-def test_the_step_compiles_for_a_tpu(family):
-    """6. Ahead of time for a v5e 2x2, with no TPU."""
-    pytest.importorskip("libtpu", reason="needs libtpu: Linux on x86-64 only")
-    env = {
-        **os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "PYTHONPATH": str(ROOT), "TPU_SKIP_MDS_QUERY": "1",
-        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-        "TPU_ACCELERATOR_TYPE": "v5litepod-4", "TPU_WORKER_HOSTNAMES": "localhost", "TPU_WORKER_ID": "0",
-    }  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", AOT, family], env=env, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0 and "TPU" in done.stdout, f"{family}: {done.stderr[-2000:]}"
-
-
 def test_the_tables_are_what_the_logs_say(family):
     """7. Its README's table is what its committed logs say."""
     assert [p for p in verify.problems() if family in p] == []
     readme = (ROOT / "experiments" / family / "README.md").read_text()
     assert len(readme.splitlines()) > 10, f"{family}: its README says nothing"
-
-
-def test_metric_log_is_whole(family, tmp_path):
-    """Every logging step stands once, in order. The step was compiled once for each shape of a batch, and not again."""
-    said = finish(child(family, tmp_path / "run", steps=12, JAX_LOG_COMPILES="1"))
-    train = experiment(family).train
-    batches = [train.spec, *(train.batch(step) for step in range(12))]
-    assert said.count("Finished XLA compilation of jit(step)") == len({str(jax.tree.map(np.shape, b)) for b in batches})
-    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    steps = [row["step"] for row in rows if row["split"] == "train"]
-    assert steps == [4, 8, 12]
-    assert [row["step"] for row in rows] == sorted(row["step"] for row in rows)

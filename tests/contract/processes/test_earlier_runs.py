@@ -8,15 +8,18 @@ import sys
 import warnings
 import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
+import jax
+import numpy as np
 import pytest
 
+from tests.contract.families import ROOT, experiment
 from tools import cli
 
-ROOT = Path(__file__).resolve().parents[2]
 EARLIER = ROOT / "tests" / "fixtures" / "earlier"
 FAMILIES = sorted(path.stem for path in EARLIER.glob("*.zip"))
-pytestmark = pytest.mark.parametrize("family", FAMILIES, scope="module")
+pytestmark = [pytest.mark.contract, pytest.mark.parametrize("family", FAMILIES, scope="module")]
 
 
 @pytest.fixture
@@ -64,26 +67,26 @@ def test_it_trains_further(run, capsys):
     assert (first["step"], second["step"]) == (None, 12) and second["changed"] == ["num_steps: 12 -> 16"]
 
 
-def command(*words):
-    """What the command line prints, in a process with one device."""
-    env = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
-    words = [sys.executable, "-m", "tools.cli", *map(str, words)]
-    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+class Trained(NamedTuple):
+    folder: Path
+    said: str  # on stdout and stderr, every compilation too
 
 
 @pytest.fixture(scope="module")
 def trained(family, tmp_path_factory):
+    """`tiny`, trained now by the command line in a process with one device."""
     folder = tmp_path_factory.mktemp(family) / "now"
-    command("train", f"{family}/tiny", f"--workdir={folder}")
-    return folder
+    env = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "JAX_LOG_COMPILES": "1"}
+    words = [sys.executable, "-m", "tools.cli", "train", f"{family}/tiny", f"--workdir={folder}"]
+    done = subprocess.run(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout
+    return Trained(folder, done.stdout)
 
 
 def test_the_same_config_trains_to_the_same_log(family, run, trained):
     """The same bytes on a machine whose fingerprint is the same; elsewhere the same but for last digits."""
-    earlier, now = EARLIER / f"{family}.jsonl", trained / "metrics.jsonl"
-    if config(run)["fingerprint"] == config(trained)["fingerprint"]:
+    earlier, now = EARLIER / f"{family}.jsonl", trained.folder / "metrics.jsonl"
+    if config(run)["fingerprint"] == config(trained.folder)["fingerprint"]:
         assert now.read_bytes() == earlier.read_bytes()
         return
     for a, b in zip(rows(earlier), rows(now), strict=True):
@@ -92,10 +95,22 @@ def test_the_same_config_trains_to_the_same_log(family, run, trained):
             assert b["values"][name] == (value and pytest.approx(value, rel=0.02, abs=0.02)), (a["step"], name)
 
 
-def test_evaluate_prints_what_was_logged_last(trained):
+def test_evaluate_prints_what_was_logged_last(trained, capsys):
     """Split for split, to the last bit: the loop and the command measure in one way."""
-    last = {row["split"]: row for row in rows(trained / "metrics.jsonl") if row["split"] != "train"}
+    last = {row["split"]: row for row in rows(trained.folder / "metrics.jsonl") if row["split"] != "train"}
     assert last
     for split, row in last.items():
-        said = json.loads(command("evaluate", trained, "--checkpoint=last", f"--split={split}", "--json"))
-        assert said == row
+        capsys.readouterr()
+        assert cli.main(["evaluate", str(trained.folder), "--checkpoint=last", f"--split={split}", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == row
+
+
+def test_the_log_is_whole(family, trained):
+    """Every logging step stands once, in order. The step was compiled once for each shape of a batch, and not again."""
+    train = experiment(family).train
+    batches = [train.spec, *(train.batch(step) for step in range(12))]
+    shapes = {str(jax.tree.map(np.shape, batch)) for batch in batches}
+    assert trained.said.count("Finished XLA compilation of jit(step)") == len(shapes)
+    logged = rows(trained.folder / "metrics.jsonl")
+    assert [row["step"] for row in logged if row["split"] == "train"] == [4, 8, 12]
+    assert [row["step"] for row in logged] == sorted(row["step"] for row in logged)
