@@ -44,6 +44,7 @@ def build(cfg: Any) -> Experiment:
         predict=partial(predict, normalise=augment.make(changes, len(data.classes), train=False)),
         batch_metrics=batch_metrics,
         rule_sets=rule_sets,
+        whole_batch="a resnet's batch statistics are of the whole batch" if cfg.model.name == "resnet" else "",
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from research.core.config import TrackedConfig
 from research.core.state import TrainState
+from research.util.errors import UserError
 
 
 class Dataset(Protocol):
@@ -98,6 +99,7 @@ class Experiment:
     at_end         splits that the evaluator alone measures, once
     rules          (regex on a parameter's path, mesh axes) of this config; `sharding`: the model's named sets of them
     ema            decay of averaged parameters; 0: none
+    whole_batch    why a step needs its batch at once (batch statistics, in-batch negatives); `optim.accumulate` is then 1
     load_pretrained (fresh state, run) -> a state with parameters from elsewhere; None: those of `init_fn`
     model          the Linen module; None for several networks
     data           the `Dataset`
@@ -120,11 +122,16 @@ class Experiment:
     rules: Sequence = ()
     sharding: Mapping[str, Sequence] = dataclasses.field(default_factory=dict)
     ema: float = 0.0
+    whole_batch: str = ""
     load_pretrained: Callable | None = None
     model: Any = None
     data: Any = None
     sample: Callable | None = None
     ask: Any = None
+
+    def __post_init__(self) -> None:
+        if self.whole_batch and self.cfg.optim.accumulate > 1:
+            raise UserError(f"optim.accumulate = {self.cfg.optim.accumulate}: {self.whole_batch}; set it to 1")
 
     @property
     def splits(self) -> list[str]:

@@ -36,7 +36,7 @@ def losses(e, axes, rules, steps=4):
 
 
 def test_the_mesh_changes_nothing(family):
-    """2. One device, eight data-parallel, FSDP and, where the family states it, tensor-parallel agree."""
+    """One device, eight data-parallel, FSDP and, where the family states it, tensor-parallel agree."""
     e = experiment(family)
     alone, params = losses(e, {"data": 1, "model": 1}, ())
     plans = {"data": ({"data": 8, "model": 1}, ())}
@@ -74,8 +74,30 @@ def test_a_step_that_is_not_finite_is_not_made(family):
             assert np.asarray(a).tobytes() == np.asarray(b).tobytes(), f"{family}: {policy}: the state was changed"
 
 
+def quiet(family):
+    """Overrides without dropout: each microbatch draws its own."""
+    keys = config.flatten(config.load(f"{family}/tiny"))
+    return [f"{key}=0.0" for key, value in keys.items() if "dropout" in key and value]
+
+
+def test_microbatches_are_the_batch(family):
+    """Accumulating over microbatches makes the step of the whole batch, or is refused with the reason."""
+    if reason := experiment(family).whole_batch:
+        with pytest.raises(UserError, match=re.escape(f"optim.accumulate = 2: {reason}; set it to 1")):
+            experiment(family, "optim.accumulate=2")
+        return
+    one = {"data": 1, "model": 1}
+    (rows, whole), (parts, other) = (
+        losses(experiment(family, *quiet(family), *more), one, (), 1) for more in ([], ["optim.accumulate=2"])
+    )
+    for name, value in rows[0].items():
+        assert parts[0][name] == pytest.approx(value, rel=1e-4, abs=1e-6), f"{family}: {name}"
+    worst = max(jax.tree.leaves(jax.tree.map(lambda a, b: np.abs(a - b).max(), whole, other)))
+    assert worst < 1e-4, f"{family}: parameters differ by {worst:.1e}"
+
+
 def test_it_overfits_one_batch(family):
-    """3. A single batch is learnt by heart."""
+    """A single batch is learnt by heart."""
     if "loss" not in _first_metrics(family):
         pytest.skip(f"{family}: a game of several losses has no batch to overfit")
     e = experiment(family, "num_steps=200", "optim.schedule=constant")
@@ -98,7 +120,7 @@ def _first_metrics(family):
 
 
 def test_keys_are_known_and_read(family, tmp_path):
-    """4. An unknown key, and a key that nothing reads, are errors that name the key."""
+    """An unknown key, and a key that nothing reads, are errors that name the key."""
     with pytest.raises(UserError, match=re.escape("num_step'")):
         config.load(f"{family}/tiny", ["num_step=3"])
     cfg = config.load(f"{family}/tiny")
@@ -111,7 +133,7 @@ def test_keys_are_known_and_read(family, tmp_path):
 
 
 def test_the_export_is_the_model(family, tmp_path):
-    """5. The exported function equals `apply`, for other batch sizes than any it was traced with."""
+    """The exported function equals `apply`, for other batch sizes than any it was traced with."""
     e = experiment(family)
     now = state.create(e.init_fn, e.tx, 0, mesh.make_mesh({"data": 1}, jax.devices()[:1]))
     path = tmp_path / "predict.stablehlo"
@@ -120,7 +142,7 @@ def test_the_export_is_the_model(family, tmp_path):
 
 
 def test_the_tables_are_what_the_logs_say(family):
-    """7. Its README's table is what its committed logs say."""
+    """Its README's table is what its committed logs say."""
     assert [p for p in verify.problems() if family in p] == []
     readme = (ROOT / "experiments" / family / "README.md").read_text()
     assert len(readme.splitlines()) > 10, f"{family}: its README says nothing"

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.contract, pytest.mark.parametrize("family", FAMILIES)]
 
 
 def test_a_killed_run_resumes_to_the_bit(family, tmp_path):
-    """1. SIGKILL in two phases of a run, resumed: its arrays, randomness and metric log are the undisturbed run's."""
+    """SIGKILL in two phases of a run, resumed: its arrays, randomness and metric log are the undisturbed run's."""
     seed = random.SystemRandom().randrange(10**6)
     found = stress_kills.measure([family], 2, seed, tmp_path)
     assert stress_kills.faults(found) == [], f"{family} (seed {seed})"
@@ -22,7 +22,7 @@ def test_a_killed_run_resumes_to_the_bit(family, tmp_path):
 
 
 def test_two_hosts_are_one(family, tmp_path):
-    """2. Two processes with a device each train what one with two devices does: the metric log is the same, to the bit."""
+    """Two processes with a device each train what one with two devices does: the metric log is the same, to the bit."""
     words = [sys.executable, "-m", "tools.cli", "train", f"{family}/tiny", "--workdir"]
     env = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
     lives = {"two": (["--local-hosts=2"], 1), "one": ([], 2)}
@@ -57,7 +57,7 @@ print("TPU", len(compiled.as_text()))
 
 
 def test_the_step_compiles_for_a_tpu(family):
-    """6. Ahead of time for a v5e 2x2, with no TPU."""
+    """Ahead of time for a v5e 2x2, with no TPU."""
     pytest.importorskip("libtpu", reason="needs libtpu: Linux on x86-64 only")
     env = {
         **os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "PYTHONPATH": str(ROOT), "TPU_SKIP_MDS_QUERY": "1",
