@@ -60,6 +60,13 @@ def test_the_page_of_commands_has_every_verb():
     assert set(re.findall(r"`almanac (\w+)`", (ROOT / "docs/commands.md").read_text("utf-8"))) == set(cli.VERBS)
 
 
+def test_every_test_that_the_page_on_determinism_names_exists():
+    sources = "\n".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    named = re.findall(r"`(test_\w+)(\*?)`", (ROOT / "docs/determinism.md").read_text("utf-8"))
+    assert named
+    assert [name for name, star in named if f"def {name}{'' if star else '('}" not in sources] == []
+
+
 def test_a_dead_link_is_found(tmp_path):
     page = tmp_path / "page.md"
     text = "# A page, of `two`\n[here](#a-page-of-two) [there](#nowhere) ![one](no.png) [web](https://x.org)\n```\n[x](y)\n```\n"
