@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -154,3 +155,14 @@ def test_no_verb_needs_what_is_for_work_on_almanac():
     others = [path for path in FILES if path.relative_to(ROOT).parts[:2] != ("tools", "dev")]
     names = {path: [*imported(ast.parse(path.read_text("utf-8")), module_name(path))] for path in others}
     assert [str(path) for path, found in names.items() if any(name.startswith("tools.dev") for name in found)] == []
+
+
+def test_the_page_has_these_ranks():
+    text = (ROOT / "docs" / "house.md").read_text("utf-8")
+    rows = re.findall(r"^\| (\d+) \| (.*) \|$", text, re.M)
+    said = {name: int(number) for number, names in rows for name in re.findall(r"`([^`]+)`", names)}
+    room = lambda name: name.removesuffix(".py").replace("/FAMILY", "").replace("/", ".")  # noqa: E731
+    planned = {name for name in RANKS if not list(ROOT.glob(name.replace(".", "/") + "*"))}
+    assert {room(name): rank for name, rank in said.items()} == {
+        name: rank for name, rank in RANKS.items() if name not in planned | {"research"}
+    }

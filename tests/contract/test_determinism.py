@@ -1,4 +1,4 @@
-"""The README's table of what is equal to the bit and what within which tolerance: each row a test.
+"""The table in docs/determinism.md of what is equal to the bit and what within which tolerance: each row a test.
 
 What is said of threads, caches and processors is tested in processes of their own. That a run which was killed and resumed is
 the undisturbed one is the contract's first promise (tests/contract), for every family.

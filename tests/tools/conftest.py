@@ -1,4 +1,4 @@
-"""A small house on disk, with READMEs and configs, and run directories as training leaves them."""
+"""A small house on disk, with documents and configs, and run directories as training leaves them."""
 
 import json
 import shutil
@@ -8,6 +8,7 @@ import pytest
 
 from tools import cli
 from tools.results import ledger
+from tools.root import README, RESULTS_PAGE
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 60
 
@@ -40,7 +41,7 @@ def make_run():
 
 
 class House:
-    """`root` with markers in its READMEs; `configs` is what the ledger finds."""
+    """`root` with markers in its documents; `configs` is what the ledger finds."""
 
     def __init__(self, root: Path):
         self.root, self.results = root, root / "experiments" / "toy" / "results" / "small"
@@ -57,8 +58,8 @@ class House:
         }
         config = {"seed": 0, "optim": {"peak_lr": 0.1}, "reproduces": self.target}
         self.configs = {"toy/small": config, "toy/tiny": {"seed": 0, "reproduces": None}}
-        self.readme.parent.mkdir(parents=True)
-        for path in (self.readme, root / "README.md"):
+        for path in (self.readme, root / README, root / RESULTS_PAGE):
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"# Title\n\n{ledger.BEGIN}\n{ledger.END}\n\nThe end.\n")
 
 

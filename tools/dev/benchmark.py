@@ -36,6 +36,7 @@ from tools.dev.bench import (
 )
 from tools.dev.bench.bench_tables import RESULTS
 from tools.dev.bench.bench_workers import AGAINST, ROOT
+from tools.root import BENCHMARKS_PAGE
 from tools.verbs.reproduce import machine
 
 NAMES = (*bench_cases.DEFAULT, bench_generate.NAME)
@@ -48,8 +49,8 @@ def main(argv: Sequence[str]) -> int:
 
         return bench_input.main(argv[1:])
     args, changes = options.overrides(argv, _parser())
-    if args.readme:
-        bench_tables.write_readme(ROOT / "README.md")
+    if args.tables:
+        bench_tables.write_page(ROOT / BENCHMARKS_PAGE)
         return 0
     for option in ("rounds", "steps", "threads"):
         if (value := getattr(args, option)) is not None and value < 1:
@@ -102,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--against", default=columns, metavar="COLUMN,...|none", help=f"default: {columns}")
     parser.add_argument("--crowded", action="store_true", help="measure although other processes use the machine")
     parser.add_argument("--out", nargs="?", const="", metavar="FILE.json", help=OUT_HELP)
-    parser.add_argument("--readme", action="store_true", help="only write README.md's tables anew")
+    parser.add_argument("--tables", action="store_true", help=f"only write the tables of {BENCHMARKS_PAGE} anew")
     return parser
 
 

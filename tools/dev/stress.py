@@ -25,7 +25,8 @@ from research.util.files import write_json
 from tools.dev.stress_cases import stress_damage, stress_elastic, stress_flat, stress_kills
 from tools.dev.stress_cases.stress_process import families
 from tools.results import stress_table
-from tools.results.stress_table import RESULTS, ROOT
+from tools.results.stress_table import RESULTS
+from tools.root import RELIABILITY_PAGE, ROOT
 from tools.verbs.reproduce import machine
 
 
@@ -68,7 +69,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--family", action="append", default=[], metavar="F", help="once or more; default: all")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of what is random; default: 0")
     parser.add_argument(
-        "--write", action="store_true", help=f"keep {RESULTS.relative_to(ROOT)}/WHAT.json, and the README's table"
+        "--write",
+        action="store_true",
+        help=f"keep {RESULTS.relative_to(ROOT)}/WHAT.json, and the table of {RELIABILITY_PAGE}",
     )
     args = parser.parse_args(argv)
     for what in args.what:
@@ -78,7 +81,7 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(f"--count={args.count}: at least 1")
     names = families(args.family)
     if args.write:
-        stress_table.split(ROOT / "README.md")  # a missing marker should not cost the hours
+        stress_table.split(ROOT / RELIABILITY_PAGE)  # a missing marker should not cost the hours
     with contextlib.suppress(RuntimeError):  # JAX runs already, with its number
         jax.config.update("jax_num_cpu_devices", 8)  # batch boundaries are looked at from up to eight
     device.choose("cpu")
@@ -89,7 +92,7 @@ def main(argv: Sequence[str]) -> int:
         if args.write:
             RESULTS.mkdir(exist_ok=True)
             write_json(RESULTS / f"{what}.json", found)
-            stress_table.write_readme(ROOT / "README.md")
+            stress_table.write_page(ROOT / RELIABILITY_PAGE)
         print(stress_table.table({what: found}), end="\n\n", flush=True)
     print("\n".join(failed) or "everything held")
     return int(bool(failed))

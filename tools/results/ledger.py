@@ -14,17 +14,19 @@ Logs lie in experiments/<family>/results/<name>/: seed_<k>.jsonl and run.json.
 """
 
 import hashlib
+import os
 import re
 import statistics
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from research.run import run_logs
 from research.util import run_files
 from research.util.errors import UserError, nearest
 from research.util.files import write_text
+from tools.root import README, RESULTS_PAGE
 
 BEGIN, END = "<!-- ledger -->", "<!-- /ledger -->"
 COLUMNS = (
@@ -37,6 +39,7 @@ COLUMNS = (
     "cost",
     "command",
 )
+BRIEF = (*COLUMNS[:3], "ours, mean ± sd", COLUMNS[4])  # of README.md
 REQUIRED, PUBLISHED = {"paper", "metric", "seeds"}, {"value", "low", "high"}
 OPTIONAL = {"table", "cost", "note", "select", "best_on_test"}
 OPEN = {"seed", "reproduces", "steps_per_launch"}  # keys that may differ in the runs of one experiment
@@ -149,18 +152,18 @@ def decimals(target: dict[str, Any]) -> int:
     return 1 + max(-min(e, 0) for e in exponents if isinstance(e, int))
 
 
-def summary(values: list[float], places: int) -> str:
-    """`1.907 ± 0.007 (3 seeds: 1.915, 1.902, 1.904)`; sd is the sample's (n - 1)."""
+def summary(values: list[float], places: int, brief: bool = False) -> str:
+    """`1.907 ± 0.007 (3 seeds: 1.915, 1.902, 1.904)`, or without each seed's; sd is the sample's (n - 1)."""
     if not values:
         return "-"
     spread = f" ± {statistics.stdev(values):.{places}f}" if len(values) > 1 else ""
     every = ", ".join(f"{value:.{places}f}" for value in values)
-    seeds = f"{len(values)} seeds: {every}" if len(values) > 1 else "1 seed"
+    seeds = f"{len(values)} seeds" + (f": {every}" if not brief else "") if len(values) > 1 else "1 seed"
     return f"{statistics.fmean(values):.{places}f}{spread} ({seeds})"
 
 
-def _ours(root: Path, name: str, target: dict[str, Any], values: list[float]) -> str:
-    places, text = decimals(target), summary(values, decimals(target))
+def _ours(root: Path, name: str, target: dict[str, Any], values: list[float], brief: bool) -> str:
+    places, text = decimals(target), summary(values, decimals(target), brief)
     if (way := target.get("best_on_test")) and values:
         logs = [run_logs.series(log) for log in seed_logs(results(root, name))]
         best = [_best(log[target["metric"]], way)[1] for log in logs]
@@ -168,8 +171,8 @@ def _ours(root: Path, name: str, target: dict[str, Any], values: list[float]) ->
     return text
 
 
-def cells(root: Path, name: str, target: dict[str, Any], link: str) -> list[str]:
-    """One row of a table. `link` is what leads from the README to the folder of logs."""
+def cells(root: Path, name: str, target: dict[str, Any], link: str, brief: bool = False) -> list[str]:
+    """One row of a table. `link` leads from the document to the folder of logs."""
     folder, values = results(root, name), measured(root, name, target)
     run = run_logs.read_json(folder / "run.json", run_logs.RECORD) if values else {}
     word, cost = verdict(target, values), target.get("cost", "-")
@@ -179,19 +182,20 @@ def cells(root: Path, name: str, target: dict[str, Any], link: str) -> list[str]
         cost += f" (took {duration(statistics.fmean(known))} a seed)"
     source = ", ".join(filter(None, (target["paper"], target.get("table"))))
     parameters = run.get("parameters")
-    return [
+    row = [
         _cell(text)
         for text in (
             f"[{name}]({link})" if values else name,
             f"{source}: {target['metric']}",
             f"{target['value']:g}" if "value" in target else "-",
-            _ours(root, name, target, values),
+            _ours(root, name, target, values, brief),
             word,
             f"{parameters:,}" if parameters else "-",
             cost,
             f"`almanac reproduce {name}`",
         )
     ]
+    return row[: len(BRIEF)] if brief else row
 
 
 def duration(seconds: float) -> str:
@@ -208,39 +212,57 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def table(root: Path, stated: dict[str, list[dict[str, Any]]], family: str | None) -> str:
-    """The Markdown table of one family's numbers, or of all (`family` None), with its notes."""
+class Block(NamedTuple):
+    """A table in a document: of one family's numbers or of all (`family` None).
+
+    A brief one has the first columns of the published numbers whose seeds have all been run, and no notes.
+    """
+
+    path: Path
+    family: str | None = None
+    brief: bool = False
+
+
+def table(root: Path, stated: dict[str, list[dict[str, Any]]], block: Block) -> str:
+    """The Markdown table of a block, with its notes."""
+    columns = BRIEF if block.brief else COLUMNS
     rows, notes = [], []
     for name, found in stated.items():
-        if family not in (None, name.partition("/")[0]):
+        if block.family not in (None, name.partition("/")[0]):
             continue
-        short = name.partition("/")[2]
-        folder = results(root, name).relative_to(root)
-        link = f"results/{short}" if family else folder.as_posix()
-        rows += [cells(root, name, target, link) for target in found]
-        notes += [f"- {name}, {t['metric']}: {_cell(t['note'])}" for t in found if t.get("note")]
+        if block.brief:
+            found = [t for t in found if verdict(t, measured(root, name, t)) in ("met", "MISSED")]
+        link = Path(os.path.relpath(results(root, name), block.path.parent)).as_posix()
+        rows += [cells(root, name, target, link, block.brief) for target in found]
+        if not block.brief:
+            notes += [f"- {name}, {t['metric']}: {_cell(t['note'])}" for t in found if t.get("note")]
     if not rows:
-        return "No experiment here states a published number."
-    lines = [COLUMNS, ["---"] * len(COLUMNS), *rows]
+        return (
+            "No published number has been repeated yet."
+            if block.brief
+            else "No experiment here states a published number."
+        )
+    lines = [columns, ["---"] * len(columns), *rows]
     text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return "\n\n".join([text, "\n".join(notes)]) if notes else text
 
 
-# ---- READMEs
+# ---- Documents
 
 
-def blocks(root: Path, known: dict[str, dict[str, Any]]) -> Iterator[tuple[Path, str | None]]:
-    """(README, family) of each file that a table belongs in; family None is the whole house's."""
-    yield root / "README.md", None
+def blocks(root: Path, known: dict[str, dict[str, Any]]) -> Iterator[Block]:
+    """The tables of README.md, of docs/results.md and of each family that states a number or has the markers."""
+    yield Block(root / README, brief=True)
+    yield Block(root / RESULTS_PAGE)
     for family in sorted({name.partition("/")[0] for name in known}):
         path = root / "experiments" / family / "README.md"
         states = any(targets(n, c) for n, c in known.items() if n.partition("/")[0] == family)
         if states or (path.exists() and BEGIN in path.read_text()):
-            yield path, family
+            yield Block(path, family)
 
 
 def split(path: Path) -> tuple[str, str, str]:
-    """A README as (up to and with the first marker, what stands between, from the second on)."""
+    """A document as (up to and with the first marker, what stands between, from the second on)."""
     text = path.read_text() if path.exists() else ""
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(END) < text.index(BEGIN):
         raise UserError(
@@ -257,15 +279,15 @@ def stated(known: dict[str, dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
 
 
 def refresh(root: Path, known: dict[str, dict[str, Any]], families: set[str | None]) -> list[Path]:
-    """Write the tables of these families (None: the top README) anew; the files that changed."""
+    """Writes the tables of these families anew (None: those of all families); returns the files that changed."""
     changed = []
-    for path, family in blocks(root, known):
-        if family in families:
-            head, _, tail = split(path)
-            text = f"{head}\n{table(root, stated(known), family)}\n{tail}"
-            if text != path.read_text():
-                write_text(path, text)
-                changed.append(path)
+    for block in blocks(root, known):
+        if block.family in families:
+            head, _, tail = split(block.path)
+            text = f"{head}\n{table(root, stated(known), block)}\n{tail}"
+            if text != block.path.read_text():
+                write_text(block.path, text)
+                changed.append(block.path)
     return changed
 
 

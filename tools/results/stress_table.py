@@ -1,4 +1,4 @@
-"""What `almanac stress` has found, as the README's table, from the committed results alone: `verify` makes it anew."""
+"""The table of docs/reliability.md: what `almanac stress` has found, from the committed results alone; `verify` makes it anew."""
 
 import itertools
 from collections import Counter
@@ -9,13 +9,13 @@ from typing import Any
 
 from research.util.errors import UserError
 from research.util.files import read_json, write_text
-from tools.root import ROOT
+from tools.root import RELIABILITY_PAGE, ROOT
 
 RESULTS = ROOT / "tools" / "stress_results"
 BEGIN, END = "<!-- stress -->", "<!-- /stress -->"
 COLUMNS = ("what was done", "how often", "what failed", "measured")
 PHASES = ("start", "step", "evaluate", "save", "end")  # of a run, in which it is killed
-HARMLESS, FOUND, WRONG = "harmless", "found", "wrong"  # what a restore makes of an injury
+HARMLESS, FOUND, WRONG = "harmless", "found", "wrong"  # what a restore makes of a corrupted file
 
 
 # ---- A row for each part
@@ -30,7 +30,7 @@ def _kills(results: Mapping[str, Any]) -> list[str]:
         "SIGKILL at a random moment, then resumed",
         f"{len(cases)} kills in {len(results['runs'])} runs of {len(families)} families ({died}; "
         f"{sum(c['writing'] for c in cases)} while a checkpoint was being written)",
-        f"{bad} runs that differ in a bit of parameters, optimiser, randomness or log",
+        f"{bad} runs that differ in any bit of parameters, optimiser state, randomness or log",
         f"at most {lost} steps lost, with a checkpoint every {results['save_every']}",
     ]
 
@@ -40,11 +40,11 @@ def _damage(results: Mapping[str, Any]) -> list[str]:
     of = Counter(case["outcome"] for case in cases)
     kinds = ", ".join(f"{kind} {sum(n.values())}" for kind, n in results["by_kind"].items())
     return [
-        "one injury to one file of a checkpoint, then restored",
-        f"{len(cases)} injuries to {len({(c['family'], c['file']) for c in cases})} files ({kinds})",
+        "one file of a checkpoint corrupted, then restored",
+        f"{len(cases)} corruptions of {len({(c['family'], c['file']) for c in cases})} files ({kinds})",
         f"{of[WRONG]} restored wrong",
-        f"{of[FOUND]} found, and the one before used; {of[HARMLESS]} of bytes that no restore reads; "
-        f"{sum(case['offline'] for case in cases)} seen in the files' own checksums",
+        f"{of[FOUND]} detected, and the checkpoint before it used; {of[HARMLESS]} in bytes that no restore reads; "
+        f"{sum(case['offline'] for case in cases)} detected by the files' own checksums",
     ]
 
 
@@ -58,9 +58,9 @@ def _elastic(results: Mapping[str, Any]) -> list[str]:
         "resumed on other devices, meshes, rules and processes",
         f"{len(pairs)} ordered pairs of {len(plans)} plans in {len(cases)} runs of {len({c['family'] for c in cases})} "
         f"families; {boundaries:,} batch boundaries",
-        f"{sum(bool(case['problems']) for case in cases)} runs with an example missed or doubled, or a loss further away "
+        f"{sum(bool(case['problems']) for case in cases)} runs with an example missed or repeated, or a loss further away "
         f"than {results['tolerance']:g}",
-        f"losses at most {worst:.1e} from one device's; {same:.1e} without a change, on eight devices",
+        f"losses at most {worst:.1e} from those of one device; {same:.1e} without a change, on eight devices",
     ]
 
 
@@ -90,7 +90,7 @@ ROWS = {
 }
 
 
-# ---- The README's table
+# ---- The page's table
 
 
 def table(results: Mapping[str, Mapping[str, Any]]) -> str:
@@ -104,7 +104,7 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
 def _note(what: str, found: Mapping[str, Any]) -> str:
     where, versions = found["machine"], found["versions"]
     return (
-        f"{what}: {where['cpu']}, {where['cores']} cores; JAX {versions['jax']}, Orbax {versions['orbax-checkpoint']}; "
+        f"- {what}: {where['cpu']}, {where['cores']} cores; JAX {versions['jax']}, Orbax {versions['orbax-checkpoint']}; "
         f"{found['measured']}, commit {found['commit']}, seed {found['seed']}."
     )
 
@@ -115,7 +115,7 @@ def kept(folder: Path = RESULTS) -> dict[str, Any]:
 
 
 def split(path: Path) -> tuple[str, str, str]:
-    """A README as (to the first marker with it, what stands between, from the second marker on)."""
+    """A document as (to the first marker with it, what stands between, from the second marker on)."""
     text = path.read_text(encoding="utf-8")
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(END) < text.index(BEGIN):
         raise UserError(f"{path}: wants one line {BEGIN} and, after it, one line {END}")
@@ -124,19 +124,19 @@ def split(path: Path) -> tuple[str, str, str]:
     return head + BEGIN, between.strip("\n"), END + tail
 
 
-def write_readme(path: Path, folder: Path = RESULTS) -> None:
-    """The table of the committed results between the README's markers."""
+def write_page(path: Path, folder: Path = RESULTS) -> None:
+    """Writes the table of the committed results between the page's markers."""
     head, _, tail = split(path)
     write_text(path, f"{head}\n\n{table(kept(folder))}\n\n{tail}")
 
 
 def problems(root: Path = ROOT) -> list[str]:
-    """A line for each way in which the README's table is not what the committed results say."""
+    """A line for each way in which the page's table is not what the committed results say."""
     try:
         found = kept(root / "tools" / "stress_results")
         if not found:
             return []
-        between = split(root / "README.md")[1]
+        between = split(root / RELIABILITY_PAGE)[1]
     except UserError as e:
         return [str(e)]
     try:
@@ -144,6 +144,8 @@ def problems(root: Path = ROOT) -> list[str]:
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as e:
         return [f"{RESULTS.name}: not as almanac stress writes it: {type(e).__name__}: {e}"]
     says = between.splitlines()
-    lines = [f"README.md, stress: no line {line!r}" for line in wants if line not in says]
-    lines += [f"README.md, stress: no result says {line!r}" for line in says if line not in wants]
-    return lines or ([] if says == wants else ["README.md, stress: the lines are right but their order is not"])
+    lines = [f"{RELIABILITY_PAGE}, stress: no line {line!r}" for line in wants if line not in says]
+    lines += [f"{RELIABILITY_PAGE}, stress: no result says {line!r}" for line in says if line not in wants]
+    return lines or (
+        [] if says == wants else [f"{RELIABILITY_PAGE}, stress: the lines are right but their order is not"]
+    )

@@ -45,9 +45,9 @@ def reproduce(
     if not targets:
         raise UserError(f"{name} states no published number (cfg.reproduces); train it with: almanac train {name}")
     family = name.partition("/")[0]
-    for path, owner in ledger.blocks(root, known):
-        if owner in (None, family):
-            ledger.split(path)  # a missing marker should not cost a training
+    for block in ledger.blocks(root, known):
+        if block.family in (None, family):
+            ledger.split(block.path)  # a missing marker should not cost a training
 
     seeds = seeds or max(target["seeds"] for target in targets)
     workdir = workdir or Path("runs") / "reproduce" / name

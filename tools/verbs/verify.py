@@ -17,19 +17,19 @@ def problems(root: Path | None = None) -> list[str]:
     """One line for each thing in which tables, logs and configs disagree; empty when all agree."""
     root, known = root or ROOT, ledger.configs()
     try:
-        stated, places = ledger.stated(known), list(ledger.blocks(root, known))
+        stated, blocks = ledger.stated(known), list(ledger.blocks(root, known))
     except UserError as error:
         return [str(error)]
     found = []
     for folder in sorted(root.glob("experiments/*/results/*/")):
         found += [f"{folder.relative_to(root)}: {text}" for text in _log_problems(folder, known)]
-    for path, family in places:
+    for block in blocks:
         try:
-            has, wants = ledger.split(path)[1], ledger.table(root, stated, family)
+            has, wants = ledger.split(block.path)[1], ledger.table(root, stated, block)
         except UserError as error:
             found.append(str(error))
         else:
-            found += [f"{path.relative_to(root)}: {text}" for text in _table_problems(has, wants)]
+            found += [f"{block.path.relative_to(root)}: {text}" for text in _table_problems(has, wants)]
     found += stress_table.problems(root)
     return list(dict.fromkeys(found))
 
@@ -62,7 +62,7 @@ def _log_problems(folder: Path, known: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def _table_problems(has: str, wants: str) -> list[str]:
-    """Cell by cell, where a README's table is not what logs and configs say."""
+    """Cell by cell, where a document's table is not what logs and configs say."""
     if has == wants:
         return []
     old, new = ledger.parse(has), ledger.parse(wants)
@@ -94,7 +94,7 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     if args.write:
         known = ledger.configs()
-        families = {family for _, family in ledger.blocks(ROOT, known)}
+        families = {block.family for block in ledger.blocks(ROOT, known)}
         for path in ledger.refresh(ROOT, known, families):
             print(f"wrote {path.relative_to(ROOT)}")
     for text in (found := problems()):

@@ -1,6 +1,6 @@
 """The contract in one process: what every family promises, on its `tiny` config, always tested.
 
-Each failure says which promise was broken; see "The contract" in CONTRIBUTING.md.
+Each failure says which promise was broken; see "The contract" in docs/new-family.md.
 """
 
 import importlib

@@ -17,6 +17,7 @@ from tools.dev import stress
 from tools.dev.stress_cases import stress_child, stress_damage, stress_elastic, stress_flat, stress_kills
 from tools.dev.stress_cases.stress_process import families
 from tools.results import stress_table
+from tools.root import RELIABILITY_PAGE
 
 FAMILY = "gan"  # the quickest
 
@@ -240,7 +241,7 @@ def test_a_long_run_in_small(tmp_path):
 
 @pytest.fixture
 def kept(tmp_path):
-    """A house with a result of two kills in its README."""
+    """A house with a result of two kills in its page."""
     run = {"family": "gan", "run": 0, "kills": 2, "problems": []}
     case = {"family": "gan", "run": 0, "wished": "step", "died": "step", "writing": True, "step": 9, "kept": 7}
     found = {
@@ -251,13 +252,15 @@ def kept(tmp_path):
     folder = tmp_path / "tools" / "stress_results"
     folder.mkdir(parents=True)
     (folder / "kills.json").write_text(json.dumps(found))
-    (tmp_path / "README.md").write_text(f"# Title\n\n{stress_table.BEGIN}\n{stress_table.END}\n\nThe end.\n")
-    stress_table.write_readme(tmp_path / "README.md", folder)
+    page = tmp_path / RELIABILITY_PAGE
+    page.parent.mkdir()
+    page.write_text(f"# Title\n\n{stress_table.BEGIN}\n{stress_table.END}\n\nThe end.\n")
+    stress_table.write_page(page, folder)
     return tmp_path
 
 
-def test_the_readme_has_what_the_results_say(kept):
-    text = (kept / "README.md").read_text()
+def test_the_page_has_what_the_results_say(kept):
+    text = (kept / RELIABILITY_PAGE).read_text()
     assert "2 kills in 1 runs of 1 families (start 0, step 1, evaluate 0, save 1, end 0; 2 while" in text
     assert "at most 4 steps lost, with a checkpoint every 7" in text
     assert "kills: a cpu, 2 cores; JAX 1, Orbax 2; 2026-01-01 00:00 UTC, commit abc, seed 3." in text
@@ -266,11 +269,11 @@ def test_the_readme_has_what_the_results_say(kept):
 
 
 def test_a_number_that_was_typed_is_found(kept):
-    readme = kept / "README.md"
-    readme.write_text(readme.read_text().replace("2 kills", "200 kills"))
+    page = kept / RELIABILITY_PAGE
+    page.write_text(page.read_text().replace("2 kills", "200 kills"))
     found = stress_table.problems(kept)
     assert len(found) == 2 and "200 kills" in found[1]
-    readme.write_text("# Title\n")
+    page.write_text("# Title\n")
     assert "wants one line" in stress_table.problems(kept)[0]
 
 

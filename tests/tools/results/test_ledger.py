@@ -5,6 +5,7 @@ import pytest
 
 from research.util.errors import UserError
 from tools.results import ledger
+from tools.root import README, RESULTS_PAGE
 from tools.verbs import reproduce, verify
 
 ERRORS = (1.5, 1.25, 1.6)  # mean 1.45; squared deviations .0025 + .04 + .0225; sd sqrt(.0325)
@@ -45,6 +46,7 @@ def test_summary_has_mean_sample_sd_and_every_seed():
     sd = math.sqrt((0.05**2 + 0.2**2 + 0.15**2) / 2)
     assert f"{sd:.2f}" == "0.18"
     assert ledger.summary(list(ERRORS), 2) == "1.45 ± 0.18 (3 seeds: 1.50, 1.25, 1.60)"
+    assert ledger.summary(list(ERRORS), 2, brief=True) == "1.45 ± 0.18 (3 seeds)"
     assert ledger.summary([2.0], 1) == "2.0 (1 seed)"
     assert ledger.summary([], 1) == "-"
 
@@ -71,7 +73,8 @@ def test_verdict_is_two_sided_and_counts_seeds():
 def test_where_nothing_is_published_ours_is_measured_and_not_judged(done):
     for key in ("value", "low", "high"):
         del done.target[key]
-    row = next(line for line in ledger.table(done.root, ledger.stated(ledger.configs()), "toy").splitlines()[2:])
+    stated = ledger.stated(ledger.configs())
+    row = ledger.table(done.root, stated, ledger.Block(done.readme, "toy")).splitlines()[2]
     assert row.split(" | ")[2:5] == ["-", "1.4500 ± 0.1803 (3 seeds: 1.5000, 1.2500, 1.6000)", "measured"]
     done.target["low"] = 1.4
     with pytest.raises(UserError, match="reproduces lacks high, value"):
@@ -128,15 +131,33 @@ def test_table(done):
         "1 min on 1 core (took 1 min 30 s a seed)",
         "`almanac reproduce toy/small` |",
     ]
-    top = (done.root / "README.md").read_text()
-    assert "[toy/small](experiments/toy/results/small)" in top
-    assert top.startswith("# Title\n\n<!-- ledger -->\n|") and top.endswith("ledger -->\n\nThe end.\n")
+    page = (done.root / RESULTS_PAGE).read_text()
+    assert "[toy/small](../experiments/toy/results/small)" in page
+    assert page.startswith("# Title\n\n<!-- ledger -->\n|") and page.endswith("ledger -->\n\nThe end.\n")
+
+
+def test_the_readme_has_the_published_numbers_that_were_run_in_five_columns(done):
+    says = (done.root / README).read_text().splitlines()
+    assert says[2:6] == [
+        "<!-- ledger -->",
+        "| experiment | paper, metric | published | ours, mean ± sd | within tolerance? |",
+        "| --- | --- | --- | --- | --- |",
+        "| [toy/small](experiments/toy/results/small) | Doe 2020, Table 1: test/error | 1.5 "
+        "| 1.45 ± 0.18 (3 seeds) | met (1.4 to 1.6) |",
+    ]
+    assert says[6] == "<!-- /ledger -->"
+    brief = ledger.Block(done.root / README, brief=True)
+    for key, value in (("seeds", 4), ("value", None)):  # a seed is not yet run; nothing was published
+        target = {k: v for k, v in (done.target | {key: value}).items() if v is not None}
+        assert ledger.table(done.root, {"toy/small": [target]}, brief) == "No published number has been repeated yet."
+    done.target |= {"low": 2, "high": 3}  # a number that was missed stays
+    assert "| MISSED (2 to 3) |" in ledger.table(done.root, {"toy/small": [done.target]}, brief)
 
 
 def test_best_on_test_and_notes_are_told_but_not_judged(done):
     done.target |= {"best_on_test": "max", "note": "best | worst"}
     known = ledger.configs()
-    text = ledger.table(done.root, ledger.stated(known), "toy")
+    text = ledger.table(done.root, ledger.stated(known), ledger.Block(done.readme, "toy"))
     assert "1.60); best on test 5.00 | met" in text
     assert text.endswith("\n\n- toy/small, test/error: best \\| worst")
 
@@ -174,8 +195,8 @@ def test_changed_log(done):
     log.write_text(log.read_text().replace("1.25", "1.55"))
     found = "\n".join(verify.problems(done.root))
     assert "seed_1.jsonl is not the file that run.json has the checksum of" in found
-    assert "1.55 ± 0.05 (3 seeds: 1.50, 1.55, 1.60)" in found  # both READMEs
-    assert found.count("1.55 ± 0.05") == 2
+    assert "1.55 ± 0.05 (3 seeds: 1.50, 1.55, 1.60)" in found
+    assert found.count("1.55 ± 0.05") == 3  # docs/results.md and the family's, and README.md
 
 
 def test_change_that_no_table_shows(done):

@@ -1,4 +1,4 @@
-"""The results of `almanac benchmark` as the README's Markdown tables."""
+"""The results of `almanac benchmark` as the Markdown tables of docs/benchmarks.md."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -170,8 +170,8 @@ def _percent(share: float | None) -> str:
     return "an unknown share" if share is None else f"{share:.0%}"
 
 
-def write_readme(path: Path, folder: Path = RESULTS) -> None:
-    """The tables of every committed JSON between the README's markers."""
+def write_page(path: Path, folder: Path = RESULTS) -> None:
+    """Writes the tables of every committed JSON between the page's markers."""
     text, files = path.read_text(encoding="utf-8"), sorted(folder.glob("*.json"))
     if not files:
         raise UserError(f"{folder} holds no results: almanac benchmark --out writes them")

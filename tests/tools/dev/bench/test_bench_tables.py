@@ -151,24 +151,24 @@ def test_generation_on_a_terminal():
     assert "768 (384 to 1,536)" in lines[2] and "1.50 (1.50 to 3.00)" in lines[3]
 
 
-def test_the_readme_holds_the_tables_of_all_results(tmp_path):
-    readme, folder = tmp_path / "README.md", tmp_path / "results"
+def test_the_page_holds_the_tables_of_all_results(tmp_path):
+    page, folder = tmp_path / "benchmarks.md", tmp_path / "results"
     folder.mkdir()
-    readme.write_text(f"# A\n\n{bench_tables.BEGIN}\nold\n{bench_tables.END}\n\nB\n")
+    page.write_text(f"# A\n\n{bench_tables.BEGIN}\nold\n{bench_tables.END}\n\nB\n")
     with pytest.raises(UserError, match="holds no results"):
-        bench_tables.write_readme(readme, folder)
+        bench_tables.write_page(page, folder)
     one, other = copy.deepcopy(RESULT), copy.deepcopy(RESULT)
     one["threads"] = 1
     other["machine"]["accelerator"], other["tf32"] = "NVIDIA X1", True
     for name, result in {"a": RESULT, "b": other, "c": one}.items():
         (folder / f"{name}.json").write_text(json.dumps(result))
-    bench_tables.write_readme(readme, folder)
-    text = readme.read_text()
+    bench_tables.write_page(page, folder)
+    text = page.read_text()
     assert text.startswith("# A\n\n") and text.endswith(f"{bench_tables.END}\n\nB\n")
     assert "\nold\n" not in text
     assert text.count(bench_tables.tables([one, RESULT])) == 1
     assert text.count(bench_tables.tables([other])) == 1
     assert "NVIDIA X1, Abacus 3" in text and "TF32 is on" in text
-    readme.write_text("# A\n")
+    page.write_text("# A\n")
     with pytest.raises(UserError, match="wants one line <!-- benchmark -->"):
-        bench_tables.write_readme(readme, folder)
+        bench_tables.write_page(page, folder)
