@@ -38,7 +38,7 @@ def build(cfg: Any) -> Experiment:
         cfg,
         data,
         model,
-        example=jnp.ones((3, 1, 1), jnp.int32),
+        example=tuple(jnp.ones((3, 1, 1), jnp.int32)),
         loss=partial(loss, smoothing=cfg.loss.smoothing),
         predict=partial(search, width=cfg.translate.beam, length=data.max_length),
         eval_predict=next_token_logits,
@@ -63,7 +63,7 @@ def train(cfg: Any, workdir: str | Path, **options: Any) -> Any:
             for split, values in run.evaluate(state):
                 run.log(split, values)
             state = run.save(state)
-        # None is missing if a run was killed after this and resumed.
+        # A run that was killed here, and resumed, has logged some of them.
         for split in average_checkpoints.missing(run.dir, run.done, e.at_end):
             run.log(split, run.measure(state, split))
         return run.finish(state)
