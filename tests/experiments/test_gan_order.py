@@ -37,4 +37,5 @@ def test_critic_steps_are_the_critics():
     _, opt, metrics = after_a_step(*change)
     assert [int(optax.tree_utils.tree_get(opt[p][0], "count")) for p in ("discriminator", "generator")] == [3, 1]
     assert metrics["discriminator/learning_rate"][0] == metrics["generator/learning_rate"][0]
-    assert {"discriminator/penalty", "discriminator/wasserstein"} <= set(metrics)
+    loss, penalty, wasserstein = (metrics[f"discriminator/{name}"][0] for name in ("loss", "penalty", "wasserstein"))
+    assert loss == pytest.approx(10 * penalty - wasserstein, rel=1e-6)  # loss.penalty = 10

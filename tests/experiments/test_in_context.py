@@ -1,4 +1,4 @@
-"""The in-context family: what it compares itself with, its inputs from a file, and its curve."""
+"""The in-context family: its metrics, its inputs from a file, and its curves."""
 
 import json
 from types import SimpleNamespace
@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.in_context import train
+from experiments.in_context import plot, train
 from research.core import config, metrics
 from research.run import reopen
 from research.util.errors import UserError
@@ -23,33 +23,33 @@ def test_errors_by_number_of_examples():
     clean = np.array([[1.0, 2.0], [3.0, 4.0], [9.0, 9.0]])
     outputs = {"y": clean + np.array([[1.0, 2.0], [-1.0, 0.0], [5.0, 5.0]])}
     batch = {"clean": clean, "y": clean + 1, "mask": np.array([1.0, 1.0, 0.0])}
-    found = metrics.reduce([jax.device_get(train.measure(outputs, batch))])
-    assert found == pytest.approx({"error_00": 1, "error_01": 2, "error": 1.5, "loss": (0 + 1 + 4 + 1) / 4})
+    means = metrics.reduce([jax.device_get(train.batch_metrics(outputs, batch))])
+    assert means == pytest.approx({"error_00": 1, "error_01": 2, "error": 1.5, "loss": (0 + 1 + 4 + 1) / 4})
 
 
 def test_the_worst_ratio_is_past_d():
-    exact, data = np.array([4.0, 9.0, 9.0, 2.0, 1.0]), SimpleNamespace(dims=2, noise=1.0)
+    errors = {"least squares": np.array([4.0, 9.0, 9.0, 2.0, 1.0])}
+    data = SimpleNamespace(dims=2, points=5, noise=1.0, errors=errors)
     values = {f"error_{i:02d}": v for i, v in enumerate([8.0, 99.0, 99.0, 3.0, 1.1])}
     # After 3 examples 3 / 2, after 4 1.1.
-    assert train.compare(exact, data, values) == values | {"worst_ratio": pytest.approx(1.5)}
-    data.noise = 0.0  # least squares does not err at all
-    assert train.compare(exact, data, values) == values
+    assert train.worst_ratio(data, values) == values | {"worst_ratio": pytest.approx(1.5)}
+    data.dims = 4  # no number of examples is above d
+    assert train.worst_ratio(data, values) == values
+    data.dims, data.noise = 2, 0.0  # least squares does not err at all
+    assert train.worst_ratio(data, values) == values
 
 
-def test_the_others_are_measured_without_the_noise(tiny):
-    assert list(tiny.data) == ["least squares", "ridge", "averaging", "3 nearest", "always 0"]
-    assert all(errors.shape == (8,) for errors in tiny.data.values())
-    assert tiny.data["ridge"][7] < 0.02 < tiny.data["averaging"][7]  # noise 0.1: its square is 0.01
-
-
-def test_the_curve_is_written(tiny, tmp_path):
+def test_the_curves_are_written(tiny, tmp_path):
     state = SimpleNamespace(variables=jax.jit(tiny.init_fn)(jax.random.key(0)))
-    train.write(tiny, state, tmp_path / "errors.json")
-    curves = json.loads((tmp_path / "errors.json").read_text())
+    curves = train.error_curves(tiny, state)
+    assert list(curves) == ["transformer", *tiny.data.errors]
+    train.write_curves(curves, tmp_path / "errors.json")
     rows = [tiny.eval_step(state, tiny.evals["valid"].batch(i)) for i in range(3)]
     values = metrics.reduce(jax.device_get(rows))
-    assert curves["transformer"] == pytest.approx([values[f"error_{i:02d}"] for i in range(8)], rel=1e-5)
-    train.write(tiny, state, tmp_path / "errors.png")
+    written = json.loads((tmp_path / "errors.json").read_text())
+    assert written["transformer"] == pytest.approx([values[f"error_{i:02d}"] for i in range(8)], rel=1e-5)
+    assert written["ridge"] == pytest.approx(tiny.data.errors["ridge"], rel=1e-5)
+    plot.draw(curves, tiny.data.dims, tmp_path / "errors.png")
     assert (tmp_path / "errors.png").read_bytes().startswith(b"\x89PNG")
 
 

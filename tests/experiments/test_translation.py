@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.translation import final
+from experiments.translation import average_checkpoints
 from research.core import config
 from research.run import checkpoint_files, reopen
 from research.util.errors import UserError
@@ -34,18 +34,19 @@ def test_the_end_is_scored_once_on_the_mean_of_the_last_checkpoints(trained):
     ]  # fmt: skip
     assert {"loss", "perplexity", "bleu", "exact"} <= rows[-3]["values"].keys()
     e, state, _ = reopen.load(trained, "last")
-    mean, told = final.averaged(trained, state, 9, e.cfg)
-    assert told == "final    mean of 2 checkpoints, of step 6, 9"
+    mean, line = average_checkpoints.averaged(trained, state, 9, e.cfg)
+    assert line == "final    mean of 2 checkpoints, of step 6, 9"
     six, nine = leaves(trained, 6), leaves(trained, 9)
     got = {f"params/{k}": v for k, v in _flat(mean.params).items()}
     assert got.keys() == six.keys()
     for name, x in got.items():
         np.testing.assert_allclose(x, (six[name].astype(np.float64) + nine[name]) / 2, rtol=1e-6, atol=1e-9)
-    scores = e.evaluator.say(mean, "test").scores
+    scores = e.evaluator.translate(mean, "test").scores
     assert rows[-1]["values"] == pytest.approx(scores)
     lines = (trained / "samples" / "step_00000009_test.hypotheses").read_text().split("\n")
     assert len(lines) == 501 and "tok:none" in (trained / "samples" / "step_00000009_test.txt").read_text()
-    assert final.missing(trained, 9, ["final_valid", "test"]) == [] and final.missing(trained, 12, ["test"]) == ["test"]
+    assert average_checkpoints.missing(trained, 9, ["final_valid", "test"]) == []
+    assert average_checkpoints.missing(trained, 12, ["test"]) == ["test"]
 
 
 def _flat(params):
@@ -57,15 +58,14 @@ def _flat(params):
 def test_one_line_is_translated_as_in_its_part(trained):
     """The batch, its bucket's length and the room for the answer change nothing of what a line becomes."""
     e, state, _ = reopen.load(trained, "last")
-    data, judge = e.data, e.evaluator
-    said = judge.say(state, "valid")
-    alone = jax.jit(e.predictor.fn)(state.variables, data.encode(said.sources[:3]))
-    most = min(len(line.split()) for line in said.hypotheses[:3])
-    for row, line in zip(np.asarray(alone["tokens"]), said.hypotheses[:3], strict=True):
-        assert data.text(row).split()[:most] == line.split()[:most]
+    translated = e.evaluator.translate(state, "valid")
+    alone = jax.jit(e.predictor.fn)(state.variables, e.data.encode_lines(translated.sources[:3]))
+    shortest = min(len(line.split()) for line in translated.hypotheses[:3])
+    for row, line in zip(np.asarray(alone["tokens"]), translated.hypotheses[:3], strict=True):
+        assert e.data.text(row).split()[:shortest] == line.split()[:shortest]
 
 
-def test_the_lead_that_a_summary_has_to_beat(tmp_path):
+def test_the_baseline_of_summaries(tmp_path):
     """Targets of two and of four words: three words of each source. By hand: 2 of 3 and 2, and 1 of 3 and 4, are common."""
     (tmp_path / "train.en").write_text("a b c d e\nf g h i\n")
     (tmp_path / "train.de").write_text("a b\nx y f z\n")
@@ -73,8 +73,10 @@ def test_the_lead_that_a_summary_has_to_beat(tmp_path):
         (tmp_path / f"valid.{end}").write_text((tmp_path / f"train.{end}").read_text())
     data = ("source=files", f"path={tmp_path}", "pair=en-de", "tokenizer=word", "length=8", "buckets=1", "tokens=64")
     cfg = config.load("translation/tiny", [*(f"data.{key}" for key in data), "scores=('rouge',)"])
-    found = reopen.build("translation/tiny", cfg).evaluator.lead("valid")
-    assert found["rougeL"] == pytest.approx(100 * (4 / 5 + 2 / 7) / 2)
+    baselines = reopen.build("translation/tiny", cfg).data.baselines()
+    assert list(baselines) == ["valid/loss", "valid/rougeL"]
+    by_predictor = {"the source's first words": pytest.approx(100 * (4 / 5 + 2 / 7) / 2)}
+    assert baselines["valid/rougeL"].values == by_predictor
 
 
 def test_lines_of_a_file_and_of_a_prompt(trained, tmp_path, capsys):
@@ -120,4 +122,5 @@ def test_fewer_checkpoints_than_wanted(trained):
     """Where others came between, it is the mean of what is kept, and says so."""
     e, state, _ = reopen.load(trained, "last")
     cfg = SimpleNamespace(average=SimpleNamespace(last=3), save_every=6)
-    assert final.averaged(trained, state, 9, cfg)[1] == "final    mean of 2 checkpoints, of step 6, 9"
+    line = average_checkpoints.averaged(trained, state, 9, cfg)[1]
+    assert line == "final    mean of 2 checkpoints, of step 6, 9"

@@ -1,15 +1,85 @@
-"""Prompts of linear functions: x_1, y_1, ..., x_n, y_n, drawn anew at every step (Garg et al. 2022, 2208.01066).
+"""In-context regression: prompts of linear functions, and the way between a table of examples and a prediction.
 
-x ~ N(0, I_d), one w ~ N(0, I_d) a prompt, y = w x + noise. Early steps see fewer dimensions (the other
-coordinates of x are 0) and fewer pairs: the paper's curriculum (appendix A.2), here a function of the step.
+A prompt is x_1, y_1, ..., x_n, y_n, drawn anew at every step (Garg et al. 2022, 2208.01066): x ~ N(0, I_d), one
+w ~ N(0, I_d) a prompt, y = w x + noise. Early steps see fewer dimensions (the other coordinates of x are 0) and fewer
+pairs: the paper's curriculum (appendix A.2), here a function of the step.
 """
 
 import dataclasses
-from typing import NamedTuple
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from research.core.experiment import Baseline, Dataset
+from research.data.pipeline import Arrays, EvalBatches, TrainBatches
+from research.data.synthetic import regression_baselines
 from research.util.errors import UserError
+
+CURRICULUM = ("dims", "points")  # what grows with the steps
+
+
+class InContextRegression(Dataset):
+    """Batches {"x": f32[B, n, d], "y": f32[B, n]}; to train on also "point_mask", to evaluate "clean", y without its noise.
+
+    cfg     a config's `data` group, durations in steps
+    dims    d of a full prompt; points: its n; noise: the standard deviation of the noise in y
+    """
+
+    def __init__(self, cfg: Mapping[str, Any], seed: int):
+        self.dims, self.points, self.noise = cfg["dims"], cfg["points"], cfg["noise"]
+        ramps = {k: Ramp(cfg[f"{k}_start"], cfg[k], cfg[f"{k}_by"], cfg[f"{k}_every"]) for k in CURRICULUM}
+        prompts = Prompts(**ramps, noise=self.noise, batch_size=cfg["batch_size"], seed=seed)
+        self.held_out = held_out(prompts, cfg["eval_size"])
+        self.train = TrainBatches(prompts, cfg["batch_size"], seed)
+        self.evals = {"valid": EvalBatches(Arrays(self.held_out), cfg["eval_batch_size"])}
+        self.report: list[str] = []
+        self.inputs = {"x": (("b", "n", self.dims), "float32"), "y": (("b", "n"), "float32")}
+        self.limits = [f"n <= {self.points}"]
+
+    @functools.cached_property
+    def errors(self) -> dict[str, np.ndarray]:
+        """Squared error against the noiseless y after 0..n-1 examples, f64[n], of predictors that know the task.
+
+        Solves n systems for each held-out prompt: computed when it is first read.
+        """
+        x, y = self.held_out["x"], self.held_out["y"]
+        predictions = {
+            "least squares": regression_baselines.least_squares(x, y),
+            "ridge": regression_baselines.ridge(x, y, self.noise**2) if self.noise else None,
+            "averaging": regression_baselines.averaging(x, y),
+            "3 nearest": regression_baselines.nearest_neighbours(x, y),
+            "always 0": np.zeros(y.shape),
+        }
+        return {k: np.square(v - self.held_out["clean"]).mean(0) for k, v in predictions.items() if v is not None}
+
+    def baselines(self) -> Mapping[str, Baseline]:
+        """Not least squares: after as many noisy examples as there are dimensions its expected error is infinite."""
+        means = {name: float(np.mean(errors)) for name, errors in self.errors.items() if name != "least squares"}
+        return {"valid/error": Baseline(means)}
+
+    def encode(self, value: Any) -> dict[str, np.ndarray]:
+        """Examples f32[n, d + 1], each d numbers and y, the last y NaN -> x f32[1, n, d], y f32[1, n]."""
+        table = np.asarray(value, np.float32)
+        if table.ndim != 2 or table.shape[1] != self.dims + 1 or not 1 <= len(table) <= self.points:
+            shape = " x ".join(map(str, table.shape))
+            raise UserError(f"the table is {shape}: want 1 to {self.points} lines of {self.dims} numbers and y")
+        if np.isnan(table[:-1]).any() or np.isnan(table[-1, :-1]).any():
+            raise UserError("a number is missing; only the last line's y may be")
+        return {"x": table[None, :, :-1], "y": np.nan_to_num(table[None, :, -1])}
+
+    def decode(self, outputs: Mapping[str, Any]) -> dict[str, float]:
+        """-> the last line's y."""
+        return {"y": round(float(outputs["y"][0, -1]), 4)}
+
+    def read(self, file: Path) -> np.ndarray:
+        """A CSV of examples, d numbers and y a line, y left empty on the last -> f32[n, d + 1]."""
+        try:
+            return np.genfromtxt(file, delimiter=",", dtype=np.float32, ndmin=2)
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot read {file} as a CSV: {' '.join(str(error).split())}") from None
 
 
 class Ramp(NamedTuple):

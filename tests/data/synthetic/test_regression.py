@@ -2,13 +2,58 @@ import numpy as np
 import pytest
 
 from research.data.pipeline import TrainBatches
-from research.data.synthetic.regression import Prompts, Ramp, draw, held_out
+from research.data.synthetic import regression_baselines
+from research.data.synthetic.regression import InContextRegression, Prompts, Ramp, draw, held_out
 from research.util.errors import UserError
 
 
 def prompts(**changes):
     how = {"dims": Ramp(2, 5, 1, 10), "points": Ramp(3, 8, 2, 10), "noise": 0.5, "batch_size": 6, "seed": 0}
     return Prompts(**how | changes)
+
+
+CONFIG = {
+    "dims": 3, "dims_start": 2, "dims_by": 1, "dims_every": 2, "points": 8, "points_start": 4, "points_by": 1,
+    "points_every": 3, "noise": 0.1, "batch_size": 8, "eval_size": 40, "eval_batch_size": 16,
+}  # fmt: skip
+
+
+def test_the_data_set():
+    data = InContextRegression(CONFIG, 0)
+    assert {k: s.shape for k, s in data.train.spec.items()} == {"x": (8, 8, 3), "y": (8, 8), "point_mask": (8, 8)}
+    assert [int(data.train.batch(step)["point_mask"].sum()) for step in (0, 2, 3)] == [32, 32, 40]
+    assert data.evals["valid"].batch(2)["mask"].sum() == 8  # 40 prompts in batches of 16
+    assert (data.inputs["x"], data.limits) == ((("b", "n", 3), "float32"), ["n <= 8"])
+    assert data.inputs.keys() == {"x", "y"} and not data.report
+
+
+def test_the_errors_of_the_baselines_are_against_y_without_its_noise():
+    data = InContextRegression(CONFIG, 0)
+    assert "errors" not in vars(data)  # not computed before they are wanted
+    assert list(data.errors) == ["least squares", "ridge", "averaging", "3 nearest", "always 0"]
+    assert all(errors.shape == (8,) for errors in data.errors.values())
+    assert data.errors["ridge"][7] < 0.02 < data.errors["averaging"][7]  # noise 0.1: its square is 0.01
+    clean = data.held_out["clean"].astype(np.float64)
+    np.testing.assert_allclose(data.errors["always 0"], (clean**2).mean(0), rtol=1e-6)
+    predicted = regression_baselines.averaging(data.held_out["x"], data.held_out["y"])
+    np.testing.assert_allclose(data.errors["averaging"], ((predicted - clean) ** 2).mean(0), rtol=1e-6)
+    means = data.baselines()["valid/error"].values
+    assert list(means) == ["ridge", "averaging", "3 nearest", "always 0"]
+    assert means["always 0"] == pytest.approx((clean**2).mean(), rel=1e-6)
+    assert "ridge" not in InContextRegression(CONFIG | {"noise": 0.0}, 0).errors  # its penalty would be 0
+
+
+def test_a_table_and_a_prediction(tmp_path):
+    data = InContextRegression(CONFIG, 0)
+    (tmp_path / "examples.csv").write_text("1,0,0,2\n0,1,0.5,\n")
+    inputs = data.encode(data.read(tmp_path / "examples.csv"))
+    np.testing.assert_array_equal(inputs["x"], [[[1, 0, 0], [0, 1, 0.5]]])
+    np.testing.assert_array_equal(inputs["y"], [[2, 0]])
+    assert data.decode({"y": np.array([[7.0, 1.23456]])}) == {"y": 1.2346}
+    with pytest.raises(UserError, match="the table is 1 x 3: want 1 to 8 lines of 3 numbers and y"):
+        data.encode([[1, 2, 3]])
+    with pytest.raises(UserError, match="only the last line's y"):
+        data.encode([[1, 2, 3, np.nan], [1, 2, 3, 4]])
 
 
 def test_the_curriculum_by_hand():

@@ -94,12 +94,12 @@ def test_a_case_from_end_to_end_without_pytorch(tmp_path, monkeypatch, capsys):
 
 def test_made_up_text_has_exactly_the_vocabulary_asked_for(tmp_path):
     from research.core import config
-    from research.data.text import language_modelling, parallel
+    from research.data.text import language_modelling, translation
 
     cfg = config.load("language_model/tiny", bench_cases.words(300, 4000, tmp_path))
     assert language_modelling.load(cfg.data).tokenizer.size == 300
     cfg = config.load("translation/tiny", bench_cases.sentences(200, 400, (5, 9), tmp_path))
-    data = parallel.load(cfg.data, True)
+    data = translation.load(cfg.data, True, 0)
     assert data.target.size == 200
     assert data.parts["train"].lengths.max() == 10  # nine words and the end
 

@@ -1,4 +1,4 @@
-"""What a learner of linear functions is measured against: predictors of y_i from the pairs before it, in numpy.
+"""Baselines of a learner of linear functions: predictors of y_i from the pairs before it, in numpy.
 
 Each takes x f[B, n, d] and y f[B, n] and gives f64[B, n], column i from the first i pairs alone; 0 from none.
 """

@@ -1,4 +1,4 @@
-"""How good the samples are: mode coverage of the grid; for pictures, what a classifier trained here makes of them.
+"""How good samples are: mode coverage of the grid; of pictures, the predictions of a classifier that is trained here.
 
 The classifier is a small convolutional network, trained on the same training pictures from a fixed seed; its own accuracy on
 validation pictures stands beside every number that it gives. The Fréchet distance is between its hidden features of
@@ -18,6 +18,7 @@ from research.core import config, mesh, optim, state
 from research.core.experiment import Evaluated
 from research.core.step import make_train_step
 from research.data.images import labelled
+from research.data.latents import Latents
 from research.data.pipeline import TrainBatches
 from research.data.synthetic import mixtures
 from research.evals import generative, pictures
@@ -28,30 +29,34 @@ NUM_SAMPLES = 2_500  # as PacGAN's evaluation
 JUDGE_STEPS, JUDGE_BATCH = 800, 64
 
 
-class Quality:
-    """An evaluator of samples. `draw(state, path)` writes a picture of them; `report` says what measures."""
+class SampleMetrics:
+    """The evaluator. `measure` and `plot` are of NUM_SAMPLES samples, those of `measure` always from the same latent vectors."""
 
-    def __init__(self, fn: Callable, latent: int, seed: int, measure: Callable, draw: Callable, report: list[str]):
+    def __init__(self, fn: Callable, latent: int, seed: int, measure: Callable, plot: Callable):
         self._key, self._latent = jax.random.fold_in(jax.random.key(seed), 1), latent
-        self._fn, self._measure, self._draw, self.report = jax.jit(fn), measure, draw, report
+        self._fn, self._measure, self._plot = jax.jit(fn), measure, plot
 
     def __call__(self, state: Any, split: str, folder: Path) -> Evaluated:
         return Evaluated(self._measure(self._samples(state, self._key)), {"samples.png": partial(self.draw, state)})
 
     def draw(self, state: Any, path: Path, key: jax.Array | None = None) -> None:
-        self._draw(path, self._samples(state, self._key if key is None else key))
+        """Writes a picture of samples, of those that are measured unless there is a key."""
+        self._plot(path, self._samples(state, self._key if key is None else key))
 
     def _samples(self, state: Any, key: jax.Array) -> np.ndarray:
         z = jax.random.normal(key, (NUM_SAMPLES, self._latent))
         return np.asarray(self._fn(state.variables, {"z": z})["x"], np.float32)
 
 
-def make(fn: Callable, latent: int, seed: int, data: labelled.Images | None) -> Quality:
-    if data is None:
-        return Quality(fn, latent, seed, _modes, _scatter, [f"measured by {NUM_SAMPLES:,} samples: modes of 25"])
-    return Quality(
-        fn, latent, seed, Judge(data), _grid, [f"measured by {NUM_SAMPLES:,} samples and a classifier trained here"]
-    )
+def make(fn: Callable, data: Latents, seed: int) -> SampleMetrics:
+    """`fn`: (variables, {"z": f32[B, Z]}) -> {"x": f32[B, ...]}."""
+    measure, plot = (_modes, _scatter) if data.images is None else (ClassifierMetrics(data.images), _grid)
+    return SampleMetrics(fn, data.latent, seed, measure, plot)
+
+
+def describe(source: str) -> str:
+    """A line for the report: by what the samples of such data are measured."""
+    return f"measured by {NUM_SAMPLES:,} samples{': modes of 25' if source == 'grid' else ' and a classifier trained here'}"
 
 
 def _modes(samples: np.ndarray) -> dict[str, float]:
@@ -67,20 +72,20 @@ def _grid(path: Path, samples: np.ndarray) -> None:
     pictures.save_png(path, tiles, scale=max(1, 400 // len(tiles)))
 
 
-class Judge:
-    """A digit classifier's opinion of samples: inception-style score, Fréchet distance, share of each class."""
+class ClassifierMetrics:
+    """Metrics of samples by a classifier: inception-style score, Fréchet distance, number of classes."""
 
     def __init__(self, data: labelled.Images):
         self._data, self._params = data, None
         self._model = ConvNet(num_classes=len(data.classes), hidden=128)
-        self._look = jax.jit(self._features)
+        self._jitted_features = jax.jit(self._features)
 
     def _prepare(self) -> None:
-        """Trains at the first question: showing or exporting an experiment needs no judge."""
+        """Trains the classifier when it is first used: showing or exporting an experiment needs none."""
         data = self._data
         self._params = _train(self._model, data)
         held_out = data.valid.gather(np.arange(min(len(data.valid), NUM_SAMPLES)), 0)
-        features, probabilities = self._look(self._params, held_out["image"])
+        features, probabilities = self._jitted_features(self._params, held_out["image"])
         self._accuracy = float((probabilities.argmax(-1) == held_out["label"]).mean())
         self._moments = generative.moments(features)
         self._real_score, _ = generative.inception_score(probabilities)
@@ -94,7 +99,7 @@ class Judge:
     def __call__(self, samples: np.ndarray) -> dict[str, float]:
         if self._params is None:
             self._prepare()
-        features, probabilities = self._look(self._params, samples)
+        features, probabilities = self._jitted_features(self._params, samples)
         score, _ = generative.inception_score(probabilities)
         counts = np.bincount(np.asarray(probabilities).argmax(-1), minlength=probabilities.shape[-1])
         return {
@@ -113,8 +118,8 @@ def _train(model: ConvNet, data: labelled.Images) -> Any:
     one = mesh.make_mesh({"data": 1}, jax.local_devices()[:1])
 
     def loss(params, model_state, batch, key):
-        scalar, metrics = cross_entropy(model.apply({"params": params}, batch["image"]), batch["label"])
-        return scalar, (metrics, model_state)
+        terms, metrics = cross_entropy(model.apply({"params": params}, batch["image"]), batch["label"])
+        return terms, (metrics, model_state)
 
     with jax.set_mesh(one):
         train_step = make_train_step(loss, tx)

@@ -1,10 +1,10 @@
-"""Parallel text: sources, tokens, and the user's own files."""
+"""Translation: sources, tokens, batches, the user's own files, and what a text becomes."""
 
 import numpy as np
 import pytest
 
 from research.core.config import track_reads
-from research.data.text import parallel, parallel_corpora
+from research.data.text import language_modelling, parallel_corpora, translation
 from research.data.text.parallel_corpora import in_words
 from research.evals.bleu import bleu
 from research.util.errors import UserError
@@ -16,11 +16,16 @@ DEFAULTS = {
     "vocab_size": None,
     "min_count": None,
     "length": 16,
+    "tokens": 64,
+    "eval_tokens": 64,
+    "buckets": 2,
+    "bucket_step": 4,
+    "row_multiple": 1,
 }
 
 
-def load(joint=True, **cfg):
-    return parallel.load(track_reads(DEFAULTS | cfg), joint)
+def load(joint=True, rouge=None, **cfg):
+    return translation.load(track_reads(DEFAULTS | cfg), joint, 0, rouge)
 
 
 def write(folder, **files):
@@ -61,7 +66,7 @@ def test_tokens_by_hand(tmp_path):
     np.testing.assert_array_equal(batch["targets_mask"], [[1, 1, 0, 0, 0], [1, 1, 1, 0, 0]])
     valid = data.parts["valid"].gather(np.arange(1), length=3)
     np.testing.assert_array_equal(valid["source"], [[4, 1, 3]])
-    np.testing.assert_array_equal(data.encode(["b", "a a"])["source"], [[5, 3, 0], [4, 4, 3]])
+    np.testing.assert_array_equal(data.encode_lines(["b", "a a"])["source"], [[5, 3, 0], [4, 4, 3]])
     assert data.text(np.array([6, 7, 3, 4])) == "x y" and data.text(np.array([6, 1])) == "x <unk>"
     apart = load(False, source="files", pair="en-de", path=str(tmp_path))
     assert (apart.source.size, apart.target.size) == (6, 6)
@@ -77,6 +82,48 @@ def test_long_and_empty_lines(tmp_path):
     report = "\n".join(data.report)
     assert "left out 1 lines of train longer than 3 tokens, 1 with an empty side" in report
     assert "cut      1 lines of valid" in report
+
+
+def test_batches_by_hand(tmp_path):
+    """Lines of 2, 3 and 4 tokens with their ends; buckets of 4 and of what the held-out line of 6 needs."""
+    write(tmp_path, train_en="a\na b\na b c\n", train_de="x\nx\ny\n", valid_en="a b c a b\n", valid_de="x\n")
+    data = load(source="files", pair="en-de", path=str(tmp_path), buckets=1, tokens=8)
+    assert (data.max_length, data.limits) == (8, ["s <= 8"])
+    assert [shapes["source"].shape for shapes in data.train.shapes] == [(2, 4)] and data.train.steps == 2
+    rows = [data.train.batch(step) for step in range(2)]
+    assert sorted(n for batch in rows for n in batch["source_mask"].sum(1)[batch["mask"] == 1]) == [2, 3, 4]
+    np.testing.assert_array_equal(data.evals["valid"].batch(0)["source"][0, 5:], [data.eos, 0, 0])
+    assert data.report[-1].startswith("buckets  length x rows: 4 x 2; 2 batches an epoch")
+    assert data.inputs.keys() == {"source", "source_mask"}
+
+
+def test_a_text_and_its_translation(tmp_path):
+    write(tmp_path, train_en="a b a\nb\n", train_de="x\ny x\n", valid_en="a q\n", valid_de="x z\n")
+    data = load(source="files", pair="en-de", path=str(tmp_path))
+    assert data.tokenizers == (data.source, data.target)
+    np.testing.assert_array_equal(data.encode("b\n\n  \na a\n")["source"], [[5, 3, 0], [4, 4, 3]])
+    assert data.decode({"tokens": np.array([[6, 7, 3], [3, 6, 7]])}) == {"lines": ["x y", ""]}
+    (tmp_path / "lines.txt").write_text("b\n\na a\n")
+    assert data.read(tmp_path / "lines.txt") == "b\n\na a\n"
+    with pytest.raises(UserError, match="the text has no line to translate"):
+        data.encode("\n \n")
+
+
+def test_baselines(tmp_path):
+    """Targets x, y x in training, of validation x z with the end: the counts of all tokens one after the other."""
+    write(tmp_path, train_en="a b a\nb\n", train_de="x\ny x\n", valid_en="a q\nb\n", valid_de="x z\ny\n")
+    scored = []
+    data = load(
+        rouge=lambda *lines: scored.append(lines) or {"rougeL": 12.5}, source="files", pair="en-de", path=str(tmp_path)
+    )
+    assert scored == []  # not before they are wanted
+    baselines = data.baselines()
+    counts = language_modelling.baselines(np.array([6, 3, 7, 6, 3]), np.array([6, 1, 3, 7, 3]), 8)
+    assert baselines["valid/loss"] == (pytest.approx(counts), "nats/token")
+    # A training target has 1.5 words on average, which round to 2.
+    assert scored == [(["a q", "b"], ["x z", "y"])]
+    assert baselines["valid/rougeL"].values == {"the source's first words": 12.5}
+    assert list(load(source="files", pair="en-de", path=str(tmp_path)).baselines()) == ["valid/loss"]
 
 
 @pytest.mark.parametrize("name", ["two files", "a .tsv"])

@@ -1,0 +1,117 @@
+"""Translations of a whole split, and their scores."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from experiments.translation import average_checkpoints
+from research.core.config import TrackedConfig
+from research.core.experiment import Evaluated
+from research.data.text.translation import Translation
+from research.evals.bleu import bleu
+from research.evals.lines import exact
+from research.evals.rouge import rouge
+from research.generation import beam
+from research.util.errors import UserError, nearest
+from research.util.files import write_text
+
+SCORES = ("bleu", "exact", "rouge")
+SHOWN = 20  # lines of a sample
+
+
+class Translated(NamedTuple):
+    """A part line by line in words, with `scores` by name and the `signature` that says how they were computed."""
+
+    sources: list[str]
+    references: list[str]
+    hypotheses: list[str]
+    scores: dict[str, float]
+    signature: str
+
+    def write(self, file: Path) -> None:
+        """The first SHOWN lines beside their references."""
+        rows = list(zip(self.sources, self.references, self.hypotheses, strict=True))[:SHOWN]
+        text = "\n".join(f"source     {a}\nreference  {b}\nmodel      {c}\n" for a, b, c in rows)
+        write_text(file, f"{text}\n{self.signature}\n")
+
+    def write_all(self, file: Path) -> None:
+        """Every hypothesis, one a line."""
+        write_text(file, "".join(f"{line}\n" for line in self.hypotheses))
+
+
+class Translations:
+    """The evaluator: the scores of `cfg.scores`. "valid" is translated greedily; the splits that are measured at the end by the
+    beam of `cfg.translate`, with the mean of the run's last checkpoints.
+
+    search  (variables, inputs, width=, length=) -> {"tokens": i32[B, length]}
+
+    `bleu` is of words as the data splits them if it is tokenised (tokenizer "word"), else of text by sacreBLEU's 13a;
+    `bleu_raw`, if the data is tokenised and its lines are at hand as they were written, of text against those, by 13a in
+    lower case.
+    """
+
+    def __init__(self, search: Callable, data: Translation, cfg: TrackedConfig):
+        if unknown := [name for name in cfg.scores if name not in SCORES]:
+            raise UserError(f"scores: there is none called {unknown[0]!r}{nearest(unknown[0], SCORES)}")
+        self._data, self._cfg, self._scores = data, cfg, cfg.scores
+        self._width, self._ratio, self._more = (cfg.translate[key] for key in ("beam", "ratio", "more"))
+        self._tokenize = "none" if cfg.data.tokenizer == "word" else "13a"
+        shortest = min(batches.shapes[0]["source"].shape[1] for batches in data.evals.values())
+        penalty, min_length = cfg.translate.penalty, cfg.translate.min_length
+        beam.check(self._length(shortest), self._width, data.eos, penalty, min_length)
+        self._search = jax.jit(search, static_argnames=("width", "length"))
+
+    def __call__(self, state: Any, split: str, folder: Path) -> Evaluated:
+        if split == "valid":
+            translated = self.translate(state, "valid", width=1)
+            return Evaluated(translated.scores, {"greedy.txt": translated.write})
+        part = average_checkpoints.SPLITS[split]
+        averaged, line = average_checkpoints.averaged(folder, state, int(state.step), self._cfg)
+        translated = self.translate(averaged, part)
+        files = {f"{part}.txt": translated.write, f"{part}.hypotheses": translated.write_all}
+        return Evaluated(translated.scores, files, [line, f"{part:<8} scores: {translated.signature}"])
+
+    def translate(self, state: Any, part: str, width: int | None = None) -> Translated:
+        """Every line of a part, in its order; `width` of the beam, None: that of the config."""
+        batches, lines, words = self._data.evals[part], self._data.corpus.parts[part], self._data.corpus.words
+        tokens: dict[int, np.ndarray] = {}  # by line
+        for number in range(len(batches)):
+            batch = batches.batch(number)
+            inputs = {k: batch[k] for k in ("source", "source_mask")}
+            length = self._length(batch["source"].shape[1])
+            outputs = self._search(state.variables, inputs, width=width or self._width, length=length)
+            tokens |= dict(zip(batches.numbers(number)[0].tolist(), np.asarray(outputs["tokens"]), strict=False))
+        sources, references = ([words(line) for line in side] for side in (lines.source, lines.target))
+        hypotheses = [self._data.text(tokens[i]) for i in range(len(tokens))]
+        return Translated(sources, references, hypotheses, *self._score(hypotheses, references, lines.raw))
+
+    def _length(self, source: int) -> int:
+        """The most tokens that a source of so many may become."""
+        return min(self._data.max_length, int(self._ratio * source) + self._more)
+
+    def _score(self, hypotheses: list[str], references: list[str], raw: list[str] | None) -> tuple[dict, str]:
+        scores, signatures = {}, []
+        if "bleu" in self._scores:
+            by_name = {"bleu": bleu(hypotheses, references, self._tokenize)}
+            if raw is not None:
+                written = [self._data.corpus.restore(line) for line in hypotheses]
+                by_name["bleu_raw"] = bleu(written, raw, "13a", lowercase=True)
+            scores = {name: score.value for name, score in by_name.items()}
+            signatures = [f"{name} {score.signature}" for name, score in by_name.items()]
+        if "exact" in self._scores:
+            scores["exact"] = exact(hypotheses, references)
+            signatures.append("exact: share of lines")
+        if "rouge" in self._scores:
+            scores |= rouge(hypotheses, references)
+            signatures.append("rouge: F1, no stemming")
+        return scores, "; ".join(signatures)
+
+
+def search_options(cfg: Mapping[str, Any], data: Translation) -> dict[str, Any]:
+    """A config's `translate` group -> arguments of `beam.search`. No special token is generated but the end and the unknown."""
+    options = {key: cfg[key] for key in ("penalty", "alpha", "early", "min_length")}
+    banned = [i for name, i in data.target.special.items() if name not in ("eos", "unk")]
+    return {**options, "eos": data.eos, "banned": banned}

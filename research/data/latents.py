@@ -1,0 +1,66 @@
+"""Data for a generator: samples to learn from, and the latent vectors that it makes samples of.
+
+Config: source, "grid" (points of `synthetic/mixtures.GRID_CENTRES`, with num_examples) or any of `images/labelled.SOURCES`.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from research.core.experiment import Dataset
+from research.data.images import labelled
+from research.data.pipeline import Arrays, Source, TrainBatches
+from research.data.synthetic import mixtures
+from research.util.errors import UserError
+
+
+class Latents(Dataset):
+    """Batches {"x": f32[B, 2]} of the grid, or {"image": f32[B, Y, X, C] in 0..1, "label": i32[B]}; inputs {"z": f32[B, Z]}.
+
+    images  those of the batches, in parts; None for the grid
+    latent  Z
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        images: labelled.Images | None,
+        batch_size: int,
+        seed: int,
+        latent: int,
+        report: Sequence[str],
+    ):
+        self.images, self.latent, self.report = images, latent, report
+        self.train = TrainBatches(source, batch_size, seed)
+        self.evals: dict[str, Any] = {}
+        self.inputs = {"z": (("b", latent), "float32")}
+
+    def encode(self, value: Any) -> dict[str, np.ndarray]:
+        """A latent vector f32[Z] -> f32[1, Z]. Raises UserError if it has another size."""
+        z = np.asarray(value, np.float32).reshape(-1)
+        if z.size != self.latent:
+            raise UserError(f"{z.size} numbers; the generator takes {self.latent}")
+        return {"z": z[None]}
+
+    def decode(self, outputs: Mapping[str, Any]) -> dict[str, list]:
+        """-> the sample as nested lists, to four digits."""
+        return {"x": np.round(np.asarray(outputs["x"])[0], 4).tolist()}
+
+    def read(self, file: Path) -> np.ndarray:
+        """A .npy file of a latent vector -> f32[Z]."""
+        try:
+            return np.load(file, allow_pickle=False).astype(np.float32)
+        except (OSError, ValueError) as e:
+            raise UserError(f"cannot read {file} as a .npy latent vector: {e}") from None
+
+
+def load(cfg: Mapping[str, Any], seed: int, *, batch_size: int, latent: int, report: Sequence[str] = ()) -> Latents:
+    """The data set that a config's `data` group names. `batch_size` rows in a step's batch; `latent` Z."""
+    if cfg["source"] == "grid":
+        count = cfg.get("num_examples", 100_000)
+        points = mixtures.mixture(mixtures.GRID_CENTRES, mixtures.GRID_STD, count, seed)
+        return Latents(Arrays(points), None, batch_size, seed, latent, report)
+    images = labelled.load(cfg)
+    return Latents(images.train, images, batch_size, seed, latent, report)

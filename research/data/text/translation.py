@@ -1,0 +1,189 @@
+"""Translation and summaries: pairs of lines in batches of tokens, and the way between a text and its translation.
+
+Config, besides that of `parallel_corpora`: tokenizer with its options (vocab_size, min_count), learnt from the training part;
+length, the most tokens of a line with its end; tokens, eval_tokens, buckets, bucket_step and row_multiple, of which the batches
+are made (see `buckets`). A source reads `tokens <eos>`, a target is generated after `<bos>` and ends in `<eos>`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from research.core.experiment import Baseline, Dataset
+from research.data import tokenizers, user_files
+from research.data.buckets import Bucketed, Ragged, bounds
+from research.data.text import language_modelling, parallel_corpora
+from research.data.text.parallel_corpora import Corpus, Lines
+from research.util.errors import UserError
+
+OPTIONS = ("vocab_size", "min_count")
+Rouge = Callable[
+    [Sequence[str], Sequence[str]], Mapping[str, float]
+]  # (hypotheses, references) -> {"rougeL", ...} in 0..100
+
+
+class Translation(Dataset):
+    """Batches {"source", "tokens", "targets": i32[B, L], a mask f32[B, L] of each, "mask": f32[B]}, of lines of similar length.
+
+    corpus          the lines as text, in parts
+    parts           {part: the same in tokens}: of train the lines that fit, of the others all, cut to `length` tokens
+    source, target  their tokenizers, one object if the vocabulary is joint
+    max_length      tokens of the longest batch
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        source: tokenizers.Tokenizer,
+        target: tokenizers.Tokenizer,
+        cfg: Mapping[str, Any],
+        seed: int,
+        rouge: Rouge | None = None,
+    ):
+        self.corpus, self.source, self.target, self.length = corpus, source, target, cfg["length"]
+        self.tokenizers, self._rouge = (source, target), rouge
+        self.parts: dict[str, Ragged] = {}
+        self.report = [*corpus.report, _vocabularies(cfg["tokenizer"], source, target)]
+        for name, lines in corpus.parts.items():
+            self.parts[name], about = _tokens(name, lines, source, target, self.length)
+            self.report += about
+        lengths, multiple = _bucket_lengths(self.parts, cfg), cfg["row_multiple"]
+        self.train = Bucketed(self.parts["train"], lengths, cfg["tokens"], seed, multiple)
+        held_out = {name: part for name, part in self.parts.items() if name != "train"}
+        self.evals = {k: Bucketed(v, lengths, cfg["eval_tokens"], multiple=multiple) for k, v in held_out.items()}
+        self.report += self.train.report
+        self.max_length = lengths[-1]
+        self.inputs = {"source": (("b", "s"), "int32"), "source_mask": (("b", "s"), "float32")}
+        self.limits = [f"s <= {self.max_length}"]
+
+    @property
+    def eos(self) -> int:
+        return self.target.special["eos"]
+
+    @property
+    def bos(self) -> int:
+        return self.target.special["bos"]
+
+    def baselines(self) -> Mapping[str, Baseline]:
+        """Counts of the training targets; of summaries, also the source's first words."""
+        train, valid = (self._targets(part) for part in ("train", "valid"))
+        counts = language_modelling.baselines(train, valid, self.target.size)
+        baselines = {"valid/loss": Baseline(counts, "nats/token")}
+        if self._rouge:
+            references = [self.corpus.words(line) for line in self.corpus.parts["valid"].target]
+            scores = self._rouge(self._first_words("valid"), references)
+            baselines["valid/rougeL"] = Baseline({"the source's first words": scores["rougeL"]})
+        return baselines
+
+    def encode(self, value: str) -> dict[str, np.ndarray]:
+        """A text -> a row for each of its lines that is not empty. Raises UserError if all are."""
+        lines = [line for line in value.splitlines() if line.strip()]
+        if not lines:
+            raise UserError("the text has no line to translate")
+        return self.encode_lines([self.corpus.prepare(line) for line in lines])
+
+    def encode_lines(self, lines: Sequence[str]) -> dict[str, np.ndarray]:
+        """Lines as the corpus's `source` has them -> {"source": i32[n, L], "source_mask": f32[n, L]}, cut to `length` tokens."""
+        eos = np.int32(self.source.special["eos"])
+        ids = [np.append(self.source.encode(line)[: self.length - 1], eos) for line in lines]
+        return Ragged({"source": ids}).gather(np.arange(len(ids)))
+
+    def decode(self, outputs: Mapping[str, Any]) -> dict[str, list[str]]:
+        """{"tokens": i32[n, T]} -> each line's translation, as it is written."""
+        return {"lines": [self.corpus.restore(self.text(row)) for row in np.asarray(outputs["tokens"])]}
+
+    def text(self, ids: np.ndarray) -> str:
+        """Target tokens i32[T] up to the first end -> words."""
+        ends = np.flatnonzero(ids == self.eos)
+        return self.corpus.words(self.target.decode(ids[: ends[0]] if len(ends) else ids))
+
+    def read(self, file: Path) -> str:
+        return user_files.read(file)
+
+    def _targets(self, part: str) -> np.ndarray:
+        """The target tokens of a part, line after line: i32[n]."""
+        rows = self.parts[part].gather(np.arange(len(self.parts[part])))
+        return rows["targets"][rows["targets_mask"] == 1]
+
+    def _first_words(self, part: str) -> list[str]:
+        """The first words of each source, as many as a training target has on average.
+
+        The PREFIX baseline of Rush et al. 2015 (1509.00685), which takes 75 bytes.
+        """
+        words = self.corpus.words
+        count = round(np.mean([len(words(line).split()) for line in self.corpus.parts["train"].target]))
+        return [" ".join(words(line).split()[:count]) for line in self.corpus.parts[part].source]
+
+
+def load(cfg: Mapping[str, Any], joint: bool, seed: int, rouge: Rouge | None = None) -> Translation:
+    """The corpus that a config's `data` group names, in tokens.
+
+    joint  one vocabulary, learnt from both sides
+    rouge  scores the baseline of summaries; None: the lines are no summaries
+    """
+    if cfg["length"] < 2:
+        raise UserError(f"data.length = {cfg['length']}: at least 2, a token and the end")
+    corpus = parallel_corpora.load(cfg)
+    return Translation(corpus, *_tokenizers(cfg, corpus.parts["train"], joint), cfg, seed, rouge)
+
+
+def _tokenizers(cfg: Mapping[str, Any], train: Lines, joint: bool) -> tuple[tokenizers.Tokenizer, tokenizers.Tokenizer]:
+    options: dict[str, Any] = {key: cfg[key] for key in OPTIONS}
+    if cfg["tokenizer"] == "word":
+        options["special"] = ("bos", "eos")
+    sides = [train.source, train.target]
+    texts = ["\n".join([*train.source, *train.target])] if joint else ["\n".join(side) for side in sides]
+    learnt = [tokenizers.make(cfg["tokenizer"], text, **options) for text in texts]
+    for tokenizer in learnt:
+        if not {"bos", "eos"} <= tokenizer.special.keys():
+            raise UserError(f"data.tokenizer = {cfg['tokenizer']!r} has no <bos> and <eos>; take word, bpe or unigram")
+    return learnt[0], learnt[-1]
+
+
+def _vocabularies(name: str, source: tokenizers.Tokenizer, target: tokenizers.Tokenizer) -> str:
+    apart = f"vocabularies {source.size:,}, {target.size:,}"
+    return f"tokens   {name}, {f'joint vocabulary {source.size:,}' if source is target else apart}"
+
+
+def _bucket_lengths(parts: Mapping[str, Ragged], cfg: Mapping[str, Any]) -> list[int]:
+    """Of the training part's lines; one more if other parts have longer ones."""
+    step = cfg["bucket_step"]
+    lengths = bounds(parts["train"].lengths, cfg["buckets"], step)
+    longest = max(int(part.lengths.max()) for part in parts.values())
+    return lengths if longest <= lengths[-1] else [*lengths, -(-longest // step) * step]
+
+
+def _tokens(
+    part: str, lines: Lines, source: tokenizers.Tokenizer, target: tokenizers.Tokenizer, length: int
+) -> tuple[Ragged, list[str]]:
+    """-> a part in tokens, and lines for the report."""
+    pairs = [(source.encode(a), target.encode(b)) for a, b in zip(lines.source, lines.target, strict=True)]
+    long = sum(max(map(len, pair)) >= length for pair in pairs)
+    empty = sum(min(map(len, pair)) == 0 for pair in pairs)
+    if part == "train":
+        pairs = [pair for pair in pairs if 0 < min(map(len, pair)) and max(map(len, pair)) < length]
+        if not pairs:
+            raise UserError(
+                f"no line of train has 1 to {length - 1} tokens on both sides; raise data.length = {length}"
+            )
+        report = [f"left out {long:,} lines of train longer than {length - 1} tokens, {empty:,} with an empty side"]
+    else:
+        report = [f"cut      {long:,} lines of {part} to {length - 1} tokens"]
+    unknown = ""
+    if (unk := target.special.get("unk")) is not None:
+        share = np.mean(np.concatenate([b for _, b in pairs]) == unk)
+        unknown = f", {share:.2%} of them unknown"
+    count = sum(min(len(b), length - 1) + 1 for _, b in pairs)
+    report += [f"{part:<8} {len(pairs):,} lines, {count:,} target tokens{unknown}"]
+    source_end, end, start = (
+        np.array([t.special[name]], np.int32) for t, name in ((source, "eos"), (target, "eos"), (target, "bos"))
+    )
+    heads = [(a[: length - 1], b[: length - 1]) for a, b in pairs]
+    sequences = {
+        "source": [np.concatenate([a, source_end]) for a, _ in heads],
+        "tokens": [np.concatenate([start, b]) for _, b in heads],
+        "targets": [np.concatenate([b, end]) for _, b in heads],
+    }
+    return Ragged(sequences), report if long or empty else report[1:]
