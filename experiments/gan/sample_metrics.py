@@ -24,6 +24,7 @@ from research.data.synthetic import mixtures
 from research.evals import generative, pictures
 from research.losses.classification import cross_entropy
 from research.models.vision.convnet import ConvNet
+from research.util.errors import UserError
 
 NUM_SAMPLES = 2_500  # as PacGAN's evaluation
 JUDGE_STEPS, JUDGE_BATCH = 800, 64
@@ -76,6 +77,10 @@ class ClassifierMetrics:
     """Metrics of samples by a classifier: inception-style score, Fréchet distance, number of classes."""
 
     def __init__(self, data: labelled.Images):
+        if data.valid is None:
+            raise UserError(
+                "samples are compared with the validation images, and there are none; set data.valid_fraction above 0"
+            )
         self._data, self._params = data, None
         self._model = ConvNet(num_classes=len(data.classes), hidden=128)
         self._jitted_features = jax.jit(self._features)

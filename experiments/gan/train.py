@@ -75,6 +75,7 @@ def build(cfg: Any) -> Experiment:
         rules=mesh.resolve(cfg.rules, RULES),
         sharding=RULES,
         ema=cfg.optim.ema,
+        whole_batch="each microbatch would have latent vectors and batch statistics of its own",
         data=data,
         sample=sample,
     )

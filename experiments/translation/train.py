@@ -29,7 +29,7 @@ def build(cfg: Any) -> Experiment:
     """Config -> data, model, optimiser and steps."""
     cfg = track_reads(cfg)
     data = translation.load(cfg.data, cfg.model.shared, cfg.seed, rouge if "rouge" in cfg.scores else None)
-    cfg = cfg.in_steps(data.train.epoch, data.train.examples_per_step)  # type: ignore[arg-type]  # a mean, thus a float
+    cfg = cfg.in_steps(data.train.epoch, data.train.examples_per_step)
     average_checkpoints.check(cfg)
     sizes = {"vocab_size": data.target.size, "source_vocab_size": data.source.size, "max_length": data.max_length}
     model = from_config(transformer.Transformer, cfg.model, **sizes)

@@ -47,7 +47,7 @@ def supervised(
     tx = finetune.make(cfg.optim, cfg.get("finetune", FINETUNE), cfg.num_steps, own)
     bound = cfg.get("max_norm", MAX_NORM)
     tx = max_norm.wrap(tx, bound["limit"], bound["match"])
-    fn = partial(predict, model)
+    fn, evaluated = partial(predict, model), partial(eval_predict if eval_predict else predict, model)
     given, named = ((), example) if isinstance(example, Mapping) else (example, {})
     made = dict(
         cfg=cfg,
@@ -57,7 +57,7 @@ def supervised(
         load_pretrained=weights.pretrained(cfg.pretrained, model, *data.tokenizers),
         tx=tx,
         train_step=make_train_step(partial(loss, model), tx, **options(cfg)),
-        eval_step=make_eval_step(partial(eval_predict or predict, model), batch_metrics, cfg.dtype),
+        eval_step=make_eval_step(evaluated, batch_metrics, cfg.dtype),
         predictor=Predictor(fn, data.inputs, data.encode, data.decode, data.read, data.limits),
         rules=mesh.resolve(cfg.rules, rule_sets),
         sharding=rule_sets,

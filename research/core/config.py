@@ -252,7 +252,7 @@ class TrackedConfig(Counted):
 
     __slots__ = ()
 
-    def in_steps(self, epoch: int, batch_size: int) -> "TrackedConfig":
+    def in_steps(self, epoch: int, batch_size: float) -> "TrackedConfig":
         """The same config with every duration in steps; `epoch` and `batch_size` are in examples."""
         steps_per = {"step": 1.0, "epoch": epoch / batch_size, "example": 1 / batch_size}
 
