@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from research.data.text.classification import TextClassification
 from research.interpret import attention, attributions, pages
 from research.run import reopen
 from research.util import run_files
@@ -48,7 +49,7 @@ def main(argv: list[str]) -> int:
     if args.method not in METHODS:
         raise UserError(f"--method={args.method}{nearest(args.method, METHODS)}")
     e, state, step = reopen.load(args.run, args.checkpoint)
-    if not {"tokens", "length"} <= e.predictor.inputs.keys():
+    if not isinstance(e.data, TextClassification):
         raise UserError(f"{e.cfg.name} does not classify texts: there is no token to explain it by")
     if args.agreement:
         return _agreement(e, state, args.split)

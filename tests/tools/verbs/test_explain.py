@@ -1,12 +1,15 @@
 """`almanac explain` on a run of a few steps, and on what it cannot explain."""
 
 import re
+import zipfile
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from tools import cli
 
+EARLIER = Path(__file__).resolve().parents[2] / "fixtures" / "earlier"
 TEXT = "the statement is evaluated before the loop ends"
 
 
@@ -76,3 +79,11 @@ def test_mistakes(run, tmp_path, monkeypatch, capsys, words, message):
     err = capsys.readouterr().err
     assert message in err and err.count("\n") == 1
     assert sorted(run.rglob("*")) == before
+
+
+def test_a_run_that_labels_words_is_refused(tmp_path, capsys):
+    """It has tokens and their number as a classifier has, and no class of a text."""
+    with zipfile.ZipFile(EARLIER / "token_labelling.zip") as archive:
+        archive.extractall(tmp_path / "run")
+    assert cli.main(["explain", str(tmp_path / "run"), f"--text={TEXT}"]) == 2
+    assert "token_labelling/tiny does not classify texts" in capsys.readouterr().err

@@ -1,18 +1,20 @@
-"""Labelled texts in tokens, as random-access sources and as batches: {"tokens": i32[n, T], "length": i32[n], "label": i32[n]}.
+"""Text classification: labelled texts in batches of tokens, and the way between a text and a class.
 
-Config: source (`SOURCES`), normalise (`normalise.NORMALISERS`), tokenizer and its options (vocab_size, min_count, special),
-length (tokens kept of a text, T) and keep (head or tail, of a longer one); fold of folds for cross-validation; where a part
-is to be cut from train, valid_fraction and test_fraction (0.1).
+Config: source (`labelled_corpora.SOURCES`), normalise (`normalise.NORMALISERS`), tokenizer and its options (vocab_size,
+min_count, special), length (tokens kept of a text, T) and keep (head or tail, of a longer one); fold of folds for
+cross-validation; where a part is to be cut from train, valid_fraction and test_fraction (0.1); buckets (batches by length, in
+so many; 0: none), batch_size and eval_batch_size.
 """
 
-import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from research.data import tokenizers, user_files
+from research.core.experiment import Baseline, Dataset
+from research.data import tokenizers, top, user_files
 from research.data.buckets import Bucketed, bounds
 from research.data.images import labelled
 from research.data.pipeline import Batch, EvalBatches, TrainBatches
@@ -43,10 +45,10 @@ class Texts:
 
     def gather(self, indices: np.ndarray, epoch: int = 0, length: int | None = None) -> Batch:
         """{"tokens": i32[n, T], "length": i32[n], "label": i32[n]}; T is `length`, by default the config's."""
-        places, indices = np.arange(length or self.length), np.asarray(indices, np.int64)
+        columns, indices = np.arange(length or self.length), np.asarray(indices, np.int64)
         lengths = self.lengths[indices]
-        at = np.where(places < lengths[:, None], self._starts[indices, None] + places, len(self._flat) - 1)
-        return {"tokens": self._flat[at], "length": lengths.astype(np.int32), "label": self.labels[indices]}
+        positions = np.where(columns < lengths[:, None], self._starts[indices, None] + columns, len(self._flat) - 1)
+        return {"tokens": self._flat[positions], "length": lengths.astype(np.int32), "label": self.labels[indices]}
 
 
 def batches(texts: Texts, buckets: int, batch_size: int, seed: int | None = None) -> Any:
@@ -57,19 +59,6 @@ def batches(texts: Texts, buckets: int, batch_size: int, seed: int | None = None
     if buckets:
         return Bucketed(texts, bounds(texts.lengths, buckets), 1, seed, batch_size)
     return EvalBatches(texts, batch_size) if seed is None else TrainBatches(texts, batch_size, seed)
-
-
-@dataclasses.dataclass(frozen=True)
-class Labelled:
-    """A data set in tokens. `valid` and `test` are None where there is none; `baselines` are accuracies to beat."""
-
-    train: Texts
-    valid: Texts | None
-    test: Texts | None
-    classes: tuple[str, ...]
-    encoder: "Encoder"
-    report: list[str]
-    baselines: dict[str, float]
 
 
 class Encoder:
@@ -86,31 +75,18 @@ class Encoder:
         if length <= len(self._around):
             raise UserError(f"data.length = {length}: at least {len(self._around) + 1}")
 
-    @property
-    def size(self) -> int:
-        return self.tokenizer.size
-
-    def ids(self, text: str) -> np.ndarray:
-        """The whole text, i32[t], not yet cut."""
-        return self.tokenizer.encode(self.clean(text))
-
     def encode(self, text: str) -> np.ndarray:
         """i32[t], t in 1..length."""
-        return self.fit(self.ids(text))
+        return self.fit(self.tokenizer.encode(self.clean(text)))
 
     def fit(self, ids: np.ndarray) -> np.ndarray:
-        """Ids of a whole text as `encode` gives them."""
+        """Token ids of a whole text, i[t] -> those that `encode` gives, i32[t], t in 1..length."""
         ids = self._cut(ids) if len(ids) else np.array([self._nothing])
         return np.array([*self._around[:1], *ids, *self._around[1:]], np.int32)
 
-    def _cut(self, whole: Any) -> Any:
+    def _cut(self, tokens: Any) -> Any:
         room = self.length - len(self._around)
-        return whole[:room] if self.keep == "head" else whole[max(0, len(whole) - room) :]
-
-    def row(self, text: str) -> dict[str, np.ndarray]:
-        """A text as a model's inputs: {"tokens": i32[1, t], "length": i32[1]}."""
-        ids = self.encode(text)
-        return {"tokens": ids[None], "length": np.array([len(ids)], np.int32)}
+        return tokens[:room] if self.keep == "head" else tokens[max(0, len(tokens) - room) :]
 
     def words(self, text: str) -> tuple[np.ndarray, list[str]]:
         """A text's tokens as the model gets them, i32[t], and what each reads; of a word that is unknown, the word."""
@@ -122,8 +98,51 @@ class Encoder:
         return ids, shown
 
 
-def load(cfg: Mapping[str, Any]) -> Labelled:
-    """The data set `cfg["source"]` in tokens; what a tokenizer learns it learns from the training texts alone."""
+class TextClassification(Dataset):
+    """Batches {"tokens": i32[B, T], "length": i32[B], "label": i32[B]}; `classes` are names, `encoder` makes tokens of a text."""
+
+    def __init__(
+        self, parts: Mapping[str, Texts], classes: Sequence[str], encoder: Encoder, report: Sequence[str], *,
+        buckets: int, batch_size: int, eval_batch_size: int, seed: int,
+    ):  # fmt: skip
+        """`parts` are "train", and "valid", "test" or both. Raises UserError if nothing is held out."""
+        self.train = batches(parts["train"], buckets, batch_size, seed)
+        held_out = [name for name in ("valid", "test") if name in parts]
+        self.evals = {name: batches(parts[name], buckets, eval_batch_size) for name in held_out}
+        if not self.evals:
+            raise UserError("the data has neither a validation nor a test part; set data.valid_fraction above 0")
+        self.classes, self.encoder, self.report = tuple(classes), encoder, report
+        self.inputs = {"tokens": (("b", "t"), "int32"), "length": (("b",), "int32")}
+        self.limits, self.tokenizers = (f"t <= {encoder.length}",), (encoder.tokenizer,)
+
+    def baselines(self) -> Mapping[str, Baseline]:
+        split = next(iter(self.evals))
+        train, held_out = self.train.source, self.evals[split].source
+        predictions = {
+            "most frequent class": np.bincount(train.labels).argmax(),
+            "naive Bayes": naive_bayes(train, held_out, len(self.classes), self.encoder.tokenizer.size),
+        }
+        return {
+            f"{split}/accuracy": Baseline({k: float(np.mean(held_out.labels == p)) for k, p in predictions.items()})
+        }
+
+    def encode(self, value: str) -> dict[str, np.ndarray]:
+        """A text -> {"tokens": i32[1, t], "length": i32[1]}. Raises UserError if it is empty."""
+        if not value.strip():
+            raise UserError("the text is empty: there is nothing to classify")
+        ids = self.encoder.encode(value)
+        return {"tokens": ids[None], "length": np.array([len(ids)], np.int32)}
+
+    def decode(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
+        """-> the top-1 class, and the top five with their probabilities."""
+        return top.classes(self.classes, outputs["probabilities"][0])
+
+    def read(self, file: Path) -> str:
+        return user_files.read(file)
+
+
+def load(cfg: Mapping[str, Any], seed: int) -> TextClassification:
+    """The data set that a config's `data` group names; what a tokenizer learns it learns from the training texts alone."""
     if cfg["keep"] not in ENDS:
         raise UserError(f"data.keep = {cfg['keep']!r}: 'head' or 'tail', the end of a longer text that is kept")
     if not isinstance(cfg["length"], int) or not 1 <= cfg["length"] <= MOST_TOKENS:
@@ -133,14 +152,13 @@ def load(cfg: Mapping[str, Any]) -> Labelled:
     corpus = _cleaned(_folded(corpus, cfg) if cfg["folds"] else _held_out(corpus, cfg), clean)
     encoder = Encoder(_tokenizer(corpus, cfg), clean, cfg["length"], cfg["keep"])
     ids = {name: [encoder.tokenizer.encode(text) for text in part.texts] for name, part in corpus.parts.items()}
-    texts = {
-        name: Texts([encoder.fit(row) for row in ids[name]], part.labels, encoder.length)
+    parts = {
+        name: Texts([encoder.fit(text) for text in ids[name]], part.labels, encoder.length)
         for name, part in corpus.parts.items()
     }
-    train, valid, test = (texts.get(name) for name in ("train", "valid", "test"))
-    held = valid or test
-    known = baselines(train, held, len(corpus.classes), encoder.size) if held else {}
-    return Labelled(train, valid, test, corpus.classes, encoder, corpus.report + _report(corpus, ids, encoder), known)
+    report = corpus.report + _report(corpus, ids, encoder)
+    sizes = {key: cfg[key] for key in ("buckets", "batch_size", "eval_batch_size")}
+    return TextClassification(parts, corpus.classes, encoder, report, **sizes, seed=seed)
 
 
 def _tokenizer(corpus: Corpus, cfg: Mapping[str, Any]) -> tokenizers.Tokenizer:
@@ -224,29 +242,25 @@ def _cut(part: Part, rows: Mapping[str, np.ndarray]) -> dict[str, Part]:
     return {name: Part([part.texts[i] for i in at], part.labels[at]) for name, at in rows.items()}
 
 
-def baselines(train: Texts, held: Texts, num_classes: int, vocab_size: int) -> dict[str, float]:
-    """Accuracies on `held`: of the commonest class of training, and of multinomial naive Bayes on counts of tokens.
+def naive_bayes(train: Texts, texts: Texts, num_classes: int, vocab_size: int) -> np.ndarray:
+    """The classes i64[n] that multinomial naive Bayes on counts of tokens, learnt from `train`, predicts for `texts`.
 
     One is added to every count (McCallum and Nigam 1998); tokens beyond a row's length do not count.
     """
 
-    def counted(part: Texts):
+    def tokens_and_rows(part: Texts) -> tuple[np.ndarray, np.ndarray]:
         batch = part.gather(np.arange(len(part)))
         inside = np.arange(part.length) < batch["length"][:, None]
-        return np.repeat(np.arange(len(part)), batch["length"]), batch["tokens"][inside]
+        return batch["tokens"][inside], np.repeat(np.arange(len(part)), batch["length"])
 
-    prior = np.bincount(train.labels, minlength=num_classes)
-    rows, tokens = counted(train)
+    tokens, rows = tokens_and_rows(train)
     counts = np.ones((num_classes, vocab_size))
     np.add.at(counts, (train.labels[rows], tokens), 1)
-    weights = np.log(counts / counts.sum(1, keepdims=True))
-    rows, tokens = counted(held)
-    scores = np.stack([np.bincount(rows, w[tokens], len(held)) for w in weights], 1)
-    bayes = (scores + np.log(np.maximum(prior, 1e-9))).argmax(1)
-    return {
-        "most frequent class": float(np.mean(held.labels == prior.argmax())),
-        "naive Bayes": float(np.mean(held.labels == bayes)),
-    }
+    log_likelihoods = np.log(counts / counts.sum(1, keepdims=True))
+    prior = np.bincount(train.labels, minlength=num_classes)
+    tokens, rows = tokens_and_rows(texts)
+    scores = np.stack([np.bincount(rows, per_token[tokens], len(texts)) for per_token in log_likelihoods], 1)
+    return (scores + np.log(np.maximum(prior, 1e-9))).argmax(1)
 
 
 def _report(corpus: Corpus, ids: Mapping[str, list[np.ndarray]], encoder: Encoder) -> list[str]:
@@ -255,15 +269,15 @@ def _report(corpus: Corpus, ids: Mapping[str, list[np.ndarray]], encoder: Encode
     each = ", ".join(f"{name} {n:,}" for name, n in list(zip(corpus.classes, counts, strict=True))[:12])
     more = f" and {len(corpus.classes) - 12} more" if len(corpus.classes) > 12 else ""
     sizes = ", ".join(f"{len(part.texts):,} {name}" for name, part in corpus.parts.items())
-    lengths = np.concatenate([[len(one) for one in found] for found in ids.values()])
+    lengths = np.array([len(text) for part in ids.values() for text in part])
     lines = [f"classes  {each}{more} to train", f"split    {sizes}"]
     missing = [name for name, n in zip(corpus.classes, counts, strict=True) if not n]
     lines += user_files.listed("warning  classes with nothing to train on:", missing)
     unk = encoder.tokenizer.special.get("unk")
-    unknown = [np.mean(np.concatenate(found) == unk) if unk is not None else 0 for found in ids.values()]
+    unknown = [np.mean(np.concatenate(part) == unk) if unk is not None else 0 for part in ids.values()]
     shares = ", ".join(f"{share:.1%} of {name}" for name, share in zip(ids, unknown, strict=True))
     cut = np.mean(lengths > encoder.length)
-    lines.append(f"tokens   vocabulary {encoder.size:,}; unknown {shares}")
+    lines.append(f"tokens   vocabulary {encoder.tokenizer.size:,}; unknown {shares}")
     lines.append(
         f"length   {np.median(lengths):.0f} tokens in the middle, {lengths.max():,} at most; {encoder.length} are kept, "
         f"of {cut:.1%} the {encoder.keep}"

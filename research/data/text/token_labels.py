@@ -1,9 +1,10 @@
-"""Texts with a label for each word, as random-access sources: {"tokens", "labels": i32[n, T], "length": i32[n]}.
+"""Token labelling: texts with a label for each word in batches, and the way between a text and its labels.
 
-Config: source (`SOURCES`), tokenizer and its options (vocab_size, min_count, lowercase), length (tokens of a row, T).
+Config: source (`SOURCES`), tokenizer and its options (vocab_size, min_count, lowercase), length (tokens of a row, T),
+batch_size and eval_batch_size.
 
 A word is what its source says, in one piece or several: its first piece carries its label, all else `NONE`. A text that
-does not fit into one row goes on in the next, so that every word is labelled once.
+does not fit into one row continues in the next, so that every word is labelled once.
 """
 
 import collections
@@ -11,14 +12,16 @@ import dataclasses
 import platform
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
 
 import numpy as np
 
+from research.core.experiment import Baseline, Dataset
 from research.data import tfds_records, tokenizers, user_files
 from research.data.builders import sst_trees as treebank
-from research.data.pipeline import Arrays
+from research.data.pipeline import Arrays, EvalBatches, TrainBatches
 from research.util.errors import UserError, nearest
 
 NONE = -1
@@ -33,17 +36,6 @@ class Corpus:
     parts: dict[str, list[Words]]
     classes: tuple[str, ...]
     report: list[str]
-
-
-@dataclasses.dataclass(frozen=True)
-class Labelled:
-    """The corpus in tokens: a source for each part, accuracies to beat, and the way from words to a row."""
-
-    parts: dict[str, Arrays]
-    classes: tuple[str, ...]
-    rows: "Rows"
-    report: list[str]
-    baselines: dict[str, dict[str, float]]
 
 
 SOURCES: dict[str, Callable[[Mapping[str, Any]], Corpus]] = {}
@@ -67,8 +59,8 @@ def punctuation(cfg: Mapping[str, Any]) -> Corpus:
     """
     texts = []
     for name in sorted(topics):
-        found = (_MARKED.fullmatch(word) for word in topics[name].split())
-        texts.append([(m[1], next((MARKS[c] for c in m[0][m.end(1) :] if c in MARKS), 0)) for m in found if m])
+        matches = (_MARKED.fullmatch(word) for word in topics[name].split())
+        texts.append([(m[1], next((MARKS[c] for c in m[0][m.end(1) :] if c in MARKS), 0)) for m in matches if m])
     texts = [words for words in texts if words]
     cut = len(texts) - max(1, len(texts) // 10)
     report = [f"source   pydoc: {len(texts)} topics of Python {platform.python_version()}"]
@@ -89,7 +81,7 @@ def sst_words(cfg: Mapping[str, Any]) -> Corpus:
         part: [row["tree"].decode("utf-8") for row in tfds_records.examples("sst_trees", s)]
         for part, s in splits.items()
     }
-    parts = {part: [leaves(tree) for tree in found] for part, found in trees.items()}
+    parts = {part: [leaves(tree) for tree in sentences] for part, sentences in trees.items()}
     return Corpus(parts, treebank.CLASSES, ["source   sst_trees: the words of every sentence"])
 
 
@@ -113,8 +105,8 @@ class Rows:
     def pieces(self, word: str) -> list[int]:
         """A word's tokens, as they stand after another word: at least one, and no more than a row holds."""
         if word not in self._known:
-            found = self.tokenizer.encode(f" {word}").tolist() or [self.tokenizer.special.get("unk", self._last[0])]
-            self._known[word] = found[: self.length - 2]
+            ids = self.tokenizer.encode(f" {word}").tolist() or [self.tokenizer.special.get("unk", self._last[0])]
+            self._known[word] = ids[: self.length - 2]
         return self._known[word]
 
     def of_text(self, words: Words) -> list[tuple[list[int], list[int]]]:
@@ -123,11 +115,11 @@ class Rows:
         tokens: list[int] = []
         labels: list[int] = []
         for word, label in words:
-            found = self.pieces(word)
-            if tokens and len(tokens) + len(found) > self.length - 2:
+            pieces = self.pieces(word)
+            if tokens and len(tokens) + len(pieces) > self.length - 2:
                 rows.append((tokens, labels))
                 tokens, labels = [], []
-            tokens, labels = tokens + found, labels + [label] + [NONE] * (len(found) - 1)
+            tokens, labels = tokens + pieces, labels + [label] + [NONE] * (len(pieces) - 1)
         rows += [(tokens, labels)] if tokens else []
         return [(self._first + t + self._last, [NONE, *ls, NONE]) for t, ls in rows]
 
@@ -145,8 +137,55 @@ class Rows:
         return Arrays(out)
 
 
-def load(cfg: Mapping[str, Any]) -> Labelled:
-    """The corpus `cfg["source"]` in tokens; what a tokenizer learns it learns from the training words alone."""
+class TokenLabels(Dataset):
+    """Batches {"tokens", "labels": i32[B, T], "length": i32[B]}, label `NONE` where there is none; `classes` are names."""
+
+    def __init__(
+        self, corpus: Corpus, rows: Rows, parts: Mapping[str, Arrays], report: Sequence[str], *,
+        batch_size: int, eval_batch_size: int, seed: int,
+    ):  # fmt: skip
+        """`parts` are those of `corpus` in `rows`."""
+        self.train = TrainBatches(parts["train"], batch_size, seed)
+        self.evals = {name: EvalBatches(part, eval_batch_size) for name, part in parts.items() if name != "train"}
+        self.classes, self.rows, self.report, self._texts = corpus.classes, rows, report, corpus.parts
+        self.inputs = {"tokens": (("b", "t"), "int32"), "length": (("b",), "int32"), "starts": (("b", "t"), "int32")}
+        self.limits, self.tokenizers = (f"t <= {rows.length}",), (rows.tokenizer,)
+
+    def baselines(self) -> Mapping[str, Baseline]:
+        scores = rule_scores(self._texts["train"], self._texts["valid"], len(self.classes))
+        return {f"valid/{metric}": Baseline(values) for metric, values in scores.items()}
+
+    def encode(self, value: str) -> dict[str, np.ndarray]:
+        """A text -> its words as one row, as many as it holds: {"tokens", "starts": i32[1, t], "length": i32[1]}.
+
+        "starts" is 1 at the first piece of each word. Raises UserError if the text is empty.
+        """
+        if not (words := value.split()):
+            raise UserError("the text is empty: there is no word to label")
+        tokens, labels = self.rows.of_text([(word, 0) for word in words])[0]
+        starts = np.array([labels]) != NONE
+        return {
+            "tokens": np.array([tokens], np.int32),
+            "starts": starts.astype(np.int32),
+            "length": np.array([len(tokens)], np.int32),
+        }
+
+    def decode(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
+        """-> "words": each with its top-1 class and that one's probability."""
+        tokens, p = outputs["tokens"][0], np.asarray(outputs["probabilities"])[0]
+        starts = np.flatnonzero(outputs["starts"][0])
+        ends = [*starts[1:], int(outputs["length"][0]) - 1]
+        words = [self.rows.tokenizer.decode(tokens[a:b]).strip() for a, b in zip(starts, ends, strict=True)]
+        best, probability = p[starts].argmax(-1), p[starts].max(-1)
+        rows = zip(words, best, probability, strict=True)
+        return {"words": [[word, self.classes[k], round(float(q), 4)] for word, k, q in rows]}
+
+    def read(self, file: Path) -> str:
+        return user_files.read(file)
+
+
+def load(cfg: Mapping[str, Any], seed: int) -> TokenLabels:
+    """The data set that a config's `data` group names; what a tokenizer learns it learns from the training words alone."""
     source = cfg["source"]
     if source not in SOURCES:
         raise UserError(f"no source of labelled words {source!r}{nearest(source, SOURCES)}")
@@ -168,30 +207,29 @@ def load(cfg: Mapping[str, Any]) -> Labelled:
         f"words    {sizes}",
         f"tokens   {cfg['tokenizer']}, vocabulary {rows.tokenizer.size:,}",
     ]
-    known = baselines(corpus.parts["train"], corpus.parts["valid"], len(corpus.classes))
-    return Labelled(parts, corpus.classes, rows, report, known)
+    batch_sizes = {key: cfg[key] for key in ("batch_size", "eval_batch_size")}
+    return TokenLabels(corpus, rows, parts, report, **batch_sizes, seed=seed)
 
 
-def baselines(train: Sequence[Words], valid: Sequence[Words], num_classes: int) -> dict[str, dict[str, float]]:
-    """What simple rules reach by word: always the commonest label, and each word's own commonest in training.
+def rule_scores(train: Sequence[Words], texts: Sequence[Words], num_classes: int) -> dict[str, dict[str, float]]:
+    """What simple rules reach on `texts`, by word: always the commonest label, and each word's own commonest in `train`.
 
-    {"accuracy", "macro_f1": {rule: value}}; a word that training lacks has the commonest label.
+    {"accuracy", "macro_f1": {rule: value}}; a word that `train` lacks has the commonest label.
     """
     commonest = collections.Counter(label for words in train for _, label in words).most_common(1)[0][0]
     own: dict[str, int] = {}
     for (word, label), _ in collections.Counter(pair for words in train for pair in words).most_common():
         own.setdefault(word, label)
-    pairs = [pair for words in valid for pair in words]
+    pairs = [pair for words in texts for pair in words]
     labels = np.array([label for _, label in pairs])
-    called = {
+    predictions = {
         "most frequent class": np.full(len(pairs), commonest),
         "each word's own": np.array([own.get(word, commonest) for word, _ in pairs]),
     }
-    out: dict[str, dict[str, float]] = {"accuracy": {}, "macro_f1": {}}
-    for name, predictions in called.items():
-        true, said, hits = (
-            np.bincount(x, minlength=num_classes) for x in (labels, predictions, labels[labels == predictions])
-        )
-        out["accuracy"][name] = float(hits.sum() / len(pairs))
-        out["macro_f1"][name] = float(np.mean(2 * hits / np.maximum(true + said, 1)))
-    return out
+    scores: dict[str, dict[str, float]] = {"accuracy": {}, "macro_f1": {}}
+    for rule, predicted in predictions.items():
+        columns = (labels, predicted, labels[labels == predicted])
+        true, positive, hits = (np.bincount(column, minlength=num_classes) for column in columns)
+        scores["accuracy"][rule] = float(hits.sum() / len(pairs))
+        scores["macro_f1"][rule] = float(np.mean(2 * hits / np.maximum(true + positive, 1)))
+    return scores

@@ -8,22 +8,27 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.naive_bayes import MultinomialNB
 
 from research.data.builders import sst_trees
-from research.data.text import labelled_corpora, labelled_text, normalise
+from research.data.text import classification, labelled_corpora, normalise
 from research.util.errors import UserError
 
 KEYS = dict(
     source="pydoc", path=None, text_key=None, label_key=None, phrases=None, labels=None, valid_fraction=None,
     test_fraction=None, folds=0, fold=0, normalise="none", tokenizer="word", vocab_size=None, min_count=None,
-    special=None, length=32, keep="head",
+    special=None, length=32, keep="head", buckets=0, batch_size=16, eval_batch_size=16,
 )  # fmt: skip
 
 
 def load(**changes):
-    return labelled_text.load({**KEYS, **changes})
+    return classification.load({**KEYS, **changes}, seed=0)
 
 
-def says(part, data, i):
-    return data.encoder.tokenizer.decode(part.row(i))
+def sources(data):
+    """{part: its texts in tokens}, train first."""
+    return {"train": data.train.source} | {split: batches.source for split, batches in data.evals.items()}
+
+
+def texts_of(part, data):
+    return [data.encoder.tokenizer.decode(part.row(i)) for i in range(len(part))]
 
 
 def write_table(path, n=60, separator=","):
@@ -37,16 +42,14 @@ def write_table(path, n=60, separator=","):
 
 def test_pydoc_needs_nothing():
     data = load(normalise="joulin", length=2000)
-    assert len(data.classes) == 6 and len(data.train) > 800
-    assert len(data.valid) == pytest.approx(len(data.test), abs=6) and len(data.test) > 100
-    train, valid, test = (
-        {says(getattr(data, part), data, i) for i in range(len(getattr(data, part)))} for part in PARTS
-    )
+    parts = sources(data)
+    assert list(parts) == ["train", "valid", "test"]
+    assert len(data.classes) == 6 and len(parts["train"]) > 800
+    assert len(parts["valid"]) == pytest.approx(len(parts["test"]), abs=6) and len(parts["test"]) > 100
+    train, valid, test = (set(texts_of(part, data)) for part in parts.values())
     assert not train & test and not train & valid and not valid & test
-    assert data.baselines["naive Bayes"] > data.baselines["most frequent class"] + 0.2
-
-
-PARTS = ("train", "valid", "test")
+    values, _ = data.baselines()["valid/accuracy"]
+    assert values["naive Bayes"] > values["most frequent class"] + 0.2
 
 
 def test_every_topic_belongs_to_one_chapter():
@@ -56,13 +59,25 @@ def test_every_topic_belongs_to_one_chapter():
 
 def test_naive_bayes_is_scikit_learns():
     data = load(length=2000)
-    texts = {
-        name: [says(part, data, i) for i in range(len(part))] for name, part in vars(data).items() if name in PARTS
-    }
+    parts = sources(data)
+    texts = {name: texts_of(part, data) for name, part in parts.items()}
     counts = CountVectorizer(analyzer=str.split, vocabulary=list(data.encoder.tokenizer.words))
-    model = MultinomialNB(alpha=1.0).fit(counts.transform(texts["train"]), data.train.labels)
-    expected = model.score(counts.transform(texts["valid"]), data.valid.labels)
-    assert data.baselines["naive Bayes"] == pytest.approx(expected)
+    model = MultinomialNB(alpha=1.0).fit(counts.transform(texts["train"]), parts["train"].labels)
+    expected = model.score(counts.transform(texts["valid"]), parts["valid"].labels)
+    assert data.baselines()["valid/accuracy"].values["naive Bayes"] == pytest.approx(expected)
+
+
+def test_baselines_by_hand(tmp_path):
+    """Without a validation part they are of the test part. With V tokens, P(b | x) = 2 / (3 + V), P(b | y) = 3 / (2 + V)."""
+    path = tmp_path / "a.tsv"
+    path.write_text(
+        "text\tlabel\tsplit\na\tx\ttrain\na b\tx\ttrain\nb b\ty\ttrain\nb b b\ty\ttest\na\tx\ttest\na a\ty\ttest\n"
+    )
+    data = load(source="files", path=str(path), valid_fraction=0.0)
+    assert list(data.evals) == ["test"]
+    ((metric, (values, unit)),) = data.baselines().items()
+    assert (metric, unit) == ("test/accuracy", "")
+    assert values == pytest.approx({"most frequent class": 1 / 3, "naive Bayes": 2 / 3})
 
 
 # Published corpora
@@ -84,11 +99,12 @@ def test_sst2_has_the_published_sizes(tmp_path, monkeypatch):
     """Socher et al. 2013: 6,920 / 872 / 1,821 sentences that are not neutral."""
     monkeypatch.setenv("ALMANAC_DATA", str(tmp_path))
     data = load(source="sst2", length=64)
-    assert [len(part) for part in (data.train, data.valid, data.test)] == [6920, 872, 1821]
-    assert np.bincount(data.test.labels).tolist() == [912, 909] and data.classes == ("negative", "positive")
-    phrases = load(source="sst2", phrases=True, normalise="kim", length=64)
-    assert len(phrases.train) == 77_625  # Kim's list has 76,961
-    assert [len(part) for part in (phrases.valid, phrases.test)] == [872, 1821]
+    parts = sources(data)
+    assert [len(part) for part in parts.values()] == [6920, 872, 1821]
+    assert np.bincount(parts["test"].labels).tolist() == [912, 909] and data.classes == ("negative", "positive")
+    phrases = sources(load(source="sst2", phrases=True, normalise="kim", length=64))
+    assert len(phrases["train"]) == 77_625  # Kim's list has 76,961
+    assert [len(phrases[name]) for name in ("valid", "test")] == [872, 1821]
     with pytest.raises(UserError, match="data.phrases with data.folds"):
         load(source="sst2", phrases=True, folds=3)
 
@@ -98,7 +114,8 @@ def test_trec_has_the_published_sizes_and_classes(tmp_path, monkeypatch):
     """Li and Roth 2002: 5,452 / 500 questions, 6 and 50 classes."""
     monkeypatch.setenv("ALMANAC_DATA", str(tmp_path))
     data = load(source="trec")
-    assert len(data.train) + len(data.valid) == 5452 and len(data.test) == 500
+    sizes = {name: len(part) for name, part in sources(data).items()}
+    assert sizes["train"] + sizes["valid"] == 5452 and sizes["test"] == 500
     assert data.classes == ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
     assert len(load(source="trec", labels="fine").classes) == 50
     with pytest.raises(UserError, match="data.labels = 'middle'"):
@@ -109,9 +126,9 @@ def test_trec_has_the_published_sizes_and_classes(tmp_path, monkeypatch):
 def test_ag_news_part_is_no_substitute(tmp_path, monkeypatch):
     monkeypatch.setenv("ALMANAC_DATA", str(tmp_path))
     monkeypatch.setenv("ALMANAC_OFFLINE", "1")
-    data = load(source="ag_news_part", normalise="joulin")
-    assert len(data.train) + len(data.valid) == 9999 and len(data.test) == 7600
-    assert np.bincount(data.test.labels).tolist() == [1900] * 4
+    parts = sources(load(source="ag_news_part", normalise="joulin"))
+    assert len(parts["train"]) + len(parts["valid"]) == 9999 and len(parts["test"]) == 7600
+    assert np.bincount(parts["test"].labels).tolist() == [1900] * 4
     with pytest.raises(UserError, match="ag_news: no copy of train.csv"):
         load(source="ag_news")
 
@@ -140,29 +157,50 @@ def test_tokens_and_what_is_beyond_them(tmp_path):
     path.write_text("text\tlabel\tsplit\na b c d e\tx\ttrain\nb b\ty\ttrain\nc q\tx\tvalid\n")
     for keep, left in (("head", "a b c"), ("tail", "c d e")):
         data = load(source="files", path=str(path), length=3, keep=keep)
-        rows = data.train.gather(np.array([0, 1]))
+        rows = data.train.source.gather(np.array([0, 1]))
         assert rows["length"].tolist() == [3, 2] and rows["label"].tolist() == [0, 1]
         assert [data.encoder.tokenizer.decode(rows["tokens"][0])] == [left]
         assert rows["tokens"][1].tolist()[2] == 0 and rows["tokens"].dtype == np.int32
-        assert says(data.valid, data, 0) == "c <unk>"  # the vocabulary is the training texts'
-    assert data.test is None and data.classes == ("x", "y")
+        assert texts_of(data.evals["valid"].source, data) == ["c <unk>"]  # the vocabulary is the training texts'
+    assert list(data.evals) == ["valid"] and data.classes == ("x", "y")
     ids, words = data.encoder.words("b z")
     assert words == ["b", "z"] and ids.tolist()[1] == data.encoder.tokenizer.special["unk"]
-    assert data.encoder.row("")["tokens"].tolist() == [[data.encoder.tokenizer.special["unk"]]]
+    assert data.encoder.encode("").tolist() == [data.encoder.tokenizer.special["unk"]]
 
 
 def test_class_tokens_stand_around(tmp_path):
     data = load(source="files", path=str(write_table(tmp_path / "a.csv")), special=("cls", "sep"), length=5)
-    assert says(data.train, data, 0).split()[0] == "<cls>" and says(data.train, data, 0).split()[4] == "<sep>"
-    assert data.train.lengths.max() == 5
+    first = texts_of(data.train.source, data)[0].split()
+    assert first[0] == "<cls>" and first[4] == "<sep>"
+    assert data.train.source.lengths.max() == 5
     with pytest.raises(UserError, match="data.length = 2: at least 3"):
         load(source="files", path=str(tmp_path / "a.csv"), special=("cls", "sep"), length=2)
 
 
+def test_a_text_and_a_class(tmp_path):
+    data = load(source="files", path=str(write_table(tmp_path / "a.csv")))
+    (tokenizer,) = data.tokenizers
+    (tmp_path / "text.txt").write_text("the good text\n")
+    inputs = data.encode(data.read(tmp_path / "text.txt"))
+    assert {name: value.dtype for name, value in inputs.items()} == {
+        name: dtype for name, (_, dtype) in data.inputs.items()
+    }
+    assert tokenizer.decode(inputs["tokens"][0]) == "the good text" and inputs["length"].tolist() == [3]
+    assert data.limits == ("t <= 32",)
+    said = data.decode({"probabilities": np.array([[0.25, 0.75]], np.float32)})
+    assert said == {"class": "yes", "probabilities": {"yes": 0.75, "no": 0.25}}
+    with pytest.raises(UserError, match="the text is empty: there is nothing to classify"):
+        data.encode(" \n")
+
+
+def test_something_is_held_out(tmp_path):
+    path = str(write_table(tmp_path / "a.csv"))
+    with pytest.raises(UserError, match=r"neither a validation nor a test part; set data\.valid_fraction above 0"):
+        load(source="files", path=path, valid_fraction=0.0, test_fraction=0.0)
+
+
 def test_batches_by_length_hold_the_same_rows():
-    data = load(length=120)
-    plain = labelled_text.batches(data.valid, 0, 16)
-    bucketed = labelled_text.batches(data.valid, 3, 16)
+    plain, bucketed = (load(length=120, buckets=buckets).evals["valid"] for buckets in (0, 3))
 
     def rows(batches):
         found = []
@@ -175,7 +213,7 @@ def test_batches_by_length_hold_the_same_rows():
                 assert not batch["tokens"][row, n:].any()
         return sorted(found)
 
-    assert rows(plain) == rows(bucketed) and len(rows(plain)) == len(data.valid)
+    assert rows(plain) == rows(bucketed) and len(rows(plain)) == len(plain.source)
     widths = {bucketed.batch(i)["tokens"].shape[1] for i in range(len(bucketed))}
     assert len(widths) == 3 and max(widths) == 120 and {width % 8 for width in widths} == {0}
 
@@ -186,13 +224,13 @@ def test_batches_by_length_hold_the_same_rows():
 def test_folds_are_stratified_and_each_example_is_in_one():
     rng = np.random.default_rng(0)
     texts, labels = [f"text {i}" for i in range(103)], np.sort(rng.integers(3, size=103))
-    folds = labelled_text.folds(texts, labels, 5)
+    folds = classification.folds(texts, labels, 5)
     for label in range(3):
         sizes = np.bincount(folds[labels == label], minlength=5)
         assert sizes.max() - sizes.min() <= 1
     order = rng.permutation(103)  # another order of the same texts
-    np.testing.assert_array_equal(labelled_text.folds([texts[i] for i in order], labels[order], 5), folds[order])
-    twice = labelled_text.folds(texts + texts, np.r_[labels, labels], 5)
+    np.testing.assert_array_equal(classification.folds([texts[i] for i in order], labels[order], 5), folds[order])
+    twice = classification.folds(texts + texts, np.r_[labels, labels], 5)
     assert np.mean(twice[:103] == twice[103:]) > 0.9  # equal texts share a fold, but where one is cut
 
 
@@ -201,11 +239,11 @@ def test_folds_of_a_source(tmp_path):
     seen = []
     for fold in range(4):
         data = load(source="files", path=path, folds=4, fold=fold)
-        parts = [{says(part, data, i) for i in range(len(part))} for part in (data.train, data.valid)]
-        assert len(data.train) + len(data.valid) + len(data.test) == 60 and 14 <= len(data.test) <= 16
-        assert np.bincount(data.test.labels).tolist() in ([5, 10], [5, 9], [5, 11])
-        assert not parts[0] & parts[1]
-        seen += data.test.labels.tolist()
+        parts = sources(data)
+        assert sum(map(len, parts.values())) == 60 and 14 <= len(parts["test"]) <= 16
+        assert np.bincount(parts["test"].labels).tolist() in ([5, 10], [5, 9], [5, 11])
+        assert not {*texts_of(parts["train"], data)} & {*texts_of(parts["valid"], data)}
+        seen += parts["test"].labels.tolist()
     assert np.bincount(seen).tolist() == [20, 40]
 
 
@@ -244,8 +282,8 @@ def test_a_folder_a_class(tmp_path):
     (tmp_path / "train" / "ham" / "empty.txt").write_text(" \n")
     (tmp_path / "loose.txt").write_text("in no class")
     data = load(source="files", path=str(tmp_path), valid_fraction=0.2)
-    assert data.classes == ("ham", "spam") and len(data.test) == 4
-    assert (len(data.train), len(data.valid)) == (10, 2)
+    assert data.classes == ("ham", "spam")
+    assert {name: len(part) for name, part in sources(data).items()} == {"train": 10, "valid": 2, "test": 4}
     report = "\n".join(data.report)
     for fact in ("latin.txt: not UTF-8 (byte 0xe9 at 3)", "empty.txt: no text", "loose.txt: not in a class folder"):
         assert fact in report
@@ -257,7 +295,7 @@ def test_a_jsonl_with_other_keys(tmp_path):
     lines = [json.dumps(row) for row in rows] + ["{", '{"body": "a"}', '{"body": "\\ud800", "kind": 1}']
     path.write_text("\n".join(lines))
     data = load(source="files", path=str(path), text_key="body", label_key="kind")
-    assert data.classes == ("0", "1") and len(data.train) == 32
+    assert data.classes == ("0", "1") and len(data.train.source) == 32
     report = "\n".join(data.report)
     assert "line 41: not JSON" in report and "line 42: no text under 'body'" in report and "half a surrogate" in report
 
@@ -265,9 +303,8 @@ def test_a_jsonl_with_other_keys(tmp_path):
 def test_the_same_rows_in_a_csv_and_a_tsv(tmp_path):
     csv = load(source="files", path=str(write_table(tmp_path / "a.csv")))
     tsv = load(source="files", path=str(write_table(tmp_path / "a.tsv", separator="\t")))
-    for part in PARTS:
-        ours, theirs = getattr(csv, part), getattr(tsv, part)
-        assert [says(ours, csv, i) for i in range(len(ours))] == [says(theirs, tsv, i) for i in range(len(theirs))]
+    ours, theirs = ({name: texts_of(part, data) for name, part in sources(data).items()} for data in (csv, tsv))
+    assert ours == theirs and list(ours) == ["train", "valid", "test"]
 
 
 def test_chinese_by_character(tmp_path):
@@ -277,7 +314,7 @@ def test_chinese_by_character(tmp_path):
     )
     data = load(source="files", path=str(path), tokenizer="char")
     assert set(data.classes) == {"褒", "贬"}
-    assert set("".join(says(data.train, data, i) for i in range(len(data.train)))) == set("好坏书")
+    assert set("".join(texts_of(data.train.source, data))) == set("好坏书")
 
 
 @pytest.mark.parametrize(
