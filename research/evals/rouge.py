@@ -1,39 +1,30 @@
-"""ROUGE-1, ROUGE-2 and ROUGE-L (Lin 2004), F1, the mean over lines.
+"""ROUGE-1, ROUGE-2 and ROUGE-L (Lin 2004), F1, the mean over lines, by the library rouge-score.
 
 Words are lower-cased runs of letters and digits; no stemming, no stop words. ROUGE-L is of the whole line as one sequence.
 """
 
-import collections
 import re
 from collections.abc import Sequence
 
 from research.evals.lines import check_pairs
 
-_WORD = re.compile(r"[^\W_]+")
+_NAMES = ("rouge1", "rouge2", "rougeL")
 
 
 def rouge(hypotheses: Sequence[str], references: Sequence[str]) -> dict[str, float]:
     """{"rouge1", "rouge2", "rougeL"} in 0..100. UserError where the counts differ, or there is no line."""
     check_pairs("ROUGE", hypotheses, references)
-    totals = dict.fromkeys(("rouge1", "rouge2", "rougeL"), 0.0)
-    for hypothesis, reference in zip(hypotheses, references, strict=True):
-        a, b = (_WORD.findall(text.lower()) for text in (hypothesis, reference))
-        for name, n in {"rouge1": 1, "rouge2": 2}.items():
-            x, y = (collections.Counter(zip(*(words[i:] for i in range(n)), strict=False)) for words in (a, b))
-            totals[name] += _f1((x & y).total(), x.total(), y.total())
-        totals["rougeL"] += _f1(_common(a, b), len(a), len(b))
-    return {name: 100 * total / len(hypotheses) for name, total in totals.items()}
+    from rouge_score import rouge_scorer  # not at the top: it brings NLTK, which takes seconds
+
+    scorer = rouge_scorer.RougeScorer(_NAMES, tokenizer=_Words())
+    scores = [scorer.score(b, a) for a, b in zip(hypotheses, references, strict=True)]
+    return {name: 100 * sum(score[name].fmeasure for score in scores) / len(scores) for name in _NAMES}
 
 
-def _f1(hits: int, of_hypothesis: int, of_reference: int) -> float:
-    return 2 * hits / (of_hypothesis + of_reference) if hits else 0.0
+class _Words:
+    """The library's own tokenizer knows the letters a to z alone: it would part "grün" into "gr" and "n"."""
 
+    WORD = re.compile(r"[^\W_]+")
 
-def _common(a: Sequence[str], b: Sequence[str]) -> int:
-    """The length of the longest common subsequence."""
-    row = [0] * (len(b) + 1)
-    for word in a:
-        before, row = row, [0]
-        for j, other in enumerate(b):
-            row.append(before[j] + 1 if word == other else max(before[j + 1], row[j]))
-    return row[-1]
+    def tokenize(self, text: str) -> list[str]:
+        return self.WORD.findall(text.lower())

@@ -3,6 +3,11 @@
 On a local disk the kernel keeps the lock, and frees it however the process dies. Where the kernel has none (object stores,
 some network file systems) a lease does: its holder's thread moves a counter, and a newcomer takes over one that stands still.
 No two clocks are compared.
+
+The library filelock (4.2) lacks of that: its FileLock does not tell the refused who holds, nor the holder that the folder was
+removed or replaced (a second one may then hold, too), leaves its file and the folders that it made, and raises where a file
+system has no locks, but for ENOSYS. Its SoftFileLease needs a local path, and takes over a dead host's by exchanging two names
+in one step, which NFS and SMB refuse: there that one holds for ever.
 """
 
 import contextlib

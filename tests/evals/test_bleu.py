@@ -4,6 +4,7 @@ import math
 
 import pytest
 import sacrebleu
+from rouge_score import rouge_scorer
 
 from research.evals.bleu import bleu
 from research.evals.lines import exact
@@ -49,6 +50,18 @@ def test_rouge_by_hand():
     assert found == pytest.approx({"rouge1": 75, "rouge2": 100 / 3, "rougeL": 50})
     found = rouge(["a a a", ""], ["a b", "c"])  # counts are clipped: 2 x 1 / (3 + 2); nothing said is 0
     assert found == pytest.approx({"rouge1": 20, "rouge2": 0, "rougeL": 20})
+
+
+def test_rouge_knows_the_words_of_other_languages():
+    """A tokenizer of a to z parts "grüne" into two, and sees nothing in Greek."""
+    assert rouge(["Das grüne Haus"], ["das große haus"])["rouge1"] == pytest.approx(100 * 2 / 3)
+    assert rouge(["το σπίτι"], ["Το σπίτι"])["rougeL"] == pytest.approx(100)
+
+
+def test_rouge_of_ascii_is_the_librarys():
+    hypothesis, reference = "A company's 2nd U.S. plant_x won (AP)", "Ky. Company wins grant, the U.S. says - AP"
+    scores = rouge_scorer.RougeScorer(["rouge1", "rouge2", "rougeL"]).score(reference, hypothesis)
+    assert rouge([hypothesis], [reference]) == {name: 100 * score.fmeasure for name, score in scores.items()}
 
 
 def test_exact():

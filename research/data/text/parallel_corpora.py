@@ -124,9 +124,9 @@ def multi30k_bpe(cfg: Mapping[str, Any]) -> Corpus:
     return Corpus(
         parts,
         ["source   multi30k_bpe: tokenised, lower-cased, joint byte pairs; valid, and test of 2016"],
-        prepare=lambda line: merges.split(moses.tokenize(line, first).lower()),
+        prepare=lambda line: merges.split(moses.tokenize(line.lower(), first)),
         words=subwords.join,
-        restore=moses.detokenize,
+        restore=lambda line: moses.detokenize(line, second),
     )
 
 
