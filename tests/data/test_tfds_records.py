@@ -245,7 +245,7 @@ import sys
 from research.data.images import labelled
 from research.data import tfds_records, tokenizers
 from research.data.text import language_modelling
-language_modelling.load({"source": "pydoc", "tokenizer": "char"})
+language_modelling.load_text({"source": "pydoc", "tokenizer": "char"})
 labelled.load({"source": "digits"})
 assert not [m for m in sys.modules if m.split(".")[0] in ("tensorflow", "torch", "transformers")]
 """

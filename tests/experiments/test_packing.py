@@ -25,7 +25,7 @@ def test_the_loss_is_that_of_the_documents_one_by_one(tmp_path):
     data, model = e.data, e.model
     params = e.init_fn(jax.random.key(0))["params"]
     loss = jax.jit(lambda batch: family.loss(model, params, {}, batch, jax.random.key(1))[1][0]["loss"])
-    documents = list(packed.encode(data.corpus.train, data.tokenizer))
+    documents = list(packed.encode(data.text.corpus.train, data.tokenizer))
     assert [len(d) for d in documents] == [20] * 6 + [34] * 2 and e.train.epoch == 2
     alone = [loss({"tokens": d[None, :-1], "targets": d[None, 1:]}) for d in documents]
     together = loss(e.train.batch(0))

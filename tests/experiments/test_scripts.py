@@ -29,7 +29,7 @@ def test_from_a_file_to_a_sample(tmp_path, tokenizer, size):
     cfg = config.load("language_model/tiny", changes)
     e = family.build(cfg)
     data = e.data
-    assert data.tokenizer.decode(np.concatenate([data.train, data.valid])) == text
+    assert data.tokenizer.decode(np.concatenate([data.text.train, data.text.valid])) == text
     tokens = e.train.batch(0)["tokens"]
     assert tokens.max() < data.tokenizer.size and data.tokenizer.decode(tokens[0]).strip("\ufffd") in text
     family.train(cfg, tmp_path / "run")

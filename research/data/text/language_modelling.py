@@ -1,17 +1,21 @@
-"""Text as tokens: windows for training and evaluation, and what to beat.
+"""Language modelling: a corpus in tokens, in windows, contiguous rows or packed documents; baselines of counts.
 
 Config: what the corpus is made of (`corpora`), tokenizer (`tokenizers.TOKENIZERS`) and, where wanted,
-vocab_size, min_count and lowercase.
+vocab_size, min_count and lowercase; length (tokens of a window, T), packing, carry, batch_size, eval_batch_size.
 """
 
 import dataclasses
 from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from research.data import tokenizers, user_files
-from research.data.text import corpora
+from research.core.experiment import Baseline, Dataset
+from research.data import tokenizers, top, user_files
+from research.data.pipeline import EvalBatches, TrainBatches
+from research.data.text import contiguous, corpora, packed
 from research.util.errors import UserError
 
 
@@ -37,7 +41,61 @@ def make_tokenizer(cfg: Mapping[str, Any], found: corpora.Corpus) -> tokenizers.
     return tokenizers.make(cfg["tokenizer"], found.text("train"), found.text("valid") + found.text("test"), **options)
 
 
-def load(cfg: Mapping[str, Any]) -> Text:
+class LanguageModelling(Dataset):
+    """Batches {"tokens", "targets": i32[B, T]} of a text, and what its kind of window has besides (see `load`)."""
+
+    def __init__(
+        self, text: Text, train: TrainBatches, evals: Mapping[str, EvalBatches], length: int, report: list[str]
+    ):
+        self.text, self.tokenizer, self.tokenizers = text, text.tokenizer, (text.tokenizer,)
+        self.train, self.evals, self.report, self.length = train, evals, report, length
+        self.inputs = {"tokens": (("b", "t"), "int32")}
+        self.limits = (f"t <= {length}",)
+
+    def baselines(self) -> Mapping[str, Baseline]:
+        values = baselines(self.text.train, self.text.valid, self.tokenizer.size)
+        return {"valid/loss": Baseline(values, "nats/token")}
+
+    def encode(self, value: str) -> dict[str, np.ndarray]:
+        """A text -> its last `length` tokens, i32[1, T]."""
+        tokens = self.tokenizer.encode(value)
+        if not len(tokens):
+            raise UserError("the text is empty: there is nothing to predict from")
+        return {"tokens": tokens[None, -self.length :].astype(np.int32)}
+
+    def decode(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Logits f32[1, T, V] -> the top five next tokens with their probabilities."""
+        return {"next": top.of_logits(outputs["logits"][0, -1], lambda i: self.tokenizer.decode(np.array([i])))}
+
+    def read(self, file: Path) -> str:
+        return user_files.read(file)
+
+
+def load(cfg: Mapping[str, Any], seed: int) -> LanguageModelling:
+    """The corpus that a config's `data` group names, in batches.
+
+    Windows of running text by default. With `packing`, windows of whole documents ("segments", "places": i32[B, T]); with
+    `carry`, row r of a batch is contiguous with row r of the batch before ("starts": bool[B]).
+    """
+    text, length, sizes = load_text(cfg), cfg["length"], (cfg["batch_size"], cfg["eval_batch_size"])
+    held_out = {name: part for name, part in (("valid", text.valid), ("test", text.test)) if part is not None}
+    report = [*text.report]
+    if cfg["packing"]:
+        documents = {name: packed.encode(getattr(text.corpus, name), text.tokenizer) for name in ("train", *held_out)}
+        sources: dict[str, Any] = {name: packed.Packed(part, length) for name, part in documents.items()}
+        report += [f"packing  {name}: {source.report}" for name, source in sources.items()]
+    elif cfg["carry"]:
+        sources = {"train": contiguous.Rows(text.train, length, sizes[0])}
+        rows = partial(contiguous.Rows, length=length, rows=sizes[1], every=True, key="data.eval_batch_size")
+        sources |= {name: rows(part) for name, part in held_out.items()}
+    else:
+        sources = {"train": Windows(text.train, length, seed)}
+        sources |= {name: Windows(part, length) for name, part in held_out.items()}
+    train = TrainBatches(sources.pop("train"), sizes[0], seed, shuffle=not cfg["carry"])
+    return LanguageModelling(text, train, {k: EvalBatches(v, sizes[1]) for k, v in sources.items()}, length, report)
+
+
+def load_text(cfg: Mapping[str, Any]) -> Text:
     """The corpus `cfg["source"]` in tokens of `cfg["tokenizer"]`."""
     found = corpora.load(cfg)
     tokenizer = make_tokenizer(cfg, found)

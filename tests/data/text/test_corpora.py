@@ -15,7 +15,7 @@ def files(path, **more):
 def test_wikitext2_is_merity_s(tmp_path, monkeypatch):
     """Merity et al. 2017, table 1: articles, tokens (with `<eos>`) and the vocabulary, which has no `<pad>`."""
     monkeypatch.setenv("ALMANAC_DATA", str(tmp_path))
-    data = language_modelling.load({"source": "wikitext2", "tokenizer": "word"})
+    data = language_modelling.load_text({"source": "wikitext2", "tokenizer": "word"})
     assert [len(part) for part in (data.train, data.valid, data.test)] == [2_088_628, 217_646, 245_569]
     assert data.tokenizer.size == 33_278 + 1 and data.tokenizer.special.keys() == {"pad", "unk", "eos"}
     assert not (data.train == data.tokenizer.special["pad"]).any()

@@ -11,7 +11,7 @@ from research.util.errors import UserError
 
 
 def chars(path, **more):
-    return language_modelling.load({"source": "files", "path": str(path), "tokenizer": "char", **more})
+    return language_modelling.load_text({"source": "files", "path": str(path), "tokenizer": "char", **more})
 
 
 def part(data, name):
@@ -21,7 +21,7 @@ def part(data, name):
 def test_pydoc_needs_nothing_and_is_split_ninety_to_ten():
     from pydoc_data.topics import topics
 
-    data = language_modelling.load({"source": "pydoc", "tokenizer": "char"})
+    data = language_modelling.load_text({"source": "pydoc", "tokenizer": "char"})
     whole = "\n\n".join(topics[name] for name in sorted(topics))
     assert part(data, "train") + part(data, "valid") == whole
     assert len(data.train) == int(len(whole) * 0.9) > 400_000
@@ -33,7 +33,7 @@ def test_pydoc_needs_nothing_and_is_split_ninety_to_ten():
 def test_tiny_shakespeare_is_nanogpts(tmp_path, monkeypatch):
     """nanoGPT, data/shakespeare_char/readme.md and prepare.py: the counts and the 65 characters."""
     monkeypatch.setenv("ALMANAC_DATA", str(tmp_path))
-    data = language_modelling.load({"source": "tiny_shakespeare", "tokenizer": "char"})
+    data = language_modelling.load_text({"source": "tiny_shakespeare", "tokenizer": "char"})
     assert (len(data.train), len(data.valid), data.tokenizer.size) == (1_003_854, 111_540, 65)
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
     assert data.tokenizer.chars == "\n !$&',-.3:;?" + letters + letters.lower()
@@ -71,7 +71,7 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch, cfg, told):
     monkeypatch.chdir(tmp_path)
     defaults = {"tokenizer": "char", "path": None, "valid_fraction": None, "text_key": None}
     with pytest.raises(UserError) as caught:
-        language_modelling.load(track_reads(defaults | cfg))
+        language_modelling.load_text(track_reads(defaults | cfg))
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -97,7 +97,7 @@ def test_made_up_text_has_exactly_the_vocabulary_asked_for(tmp_path):
     from research.data.text import language_modelling, translation
 
     cfg = config.load("language_model/tiny", bench_cases.words(300, 4000, tmp_path))
-    assert language_modelling.load(cfg.data).tokenizer.size == 300
+    assert language_modelling.load(cfg.data, 0).tokenizer.size == 300
     cfg = config.load("translation/tiny", bench_cases.sentences(200, 400, (5, 9), tmp_path))
     data = translation.load(cfg.data, True, 0)
     assert data.target.size == 200

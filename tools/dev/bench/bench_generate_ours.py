@@ -39,8 +39,8 @@ class OurGenerator:
         if prompt + length > self._model.max_length:
             length = self._model.max_length - prompt
         huggingface.write(self._folder / "weights", self._model, jax.device_get(self._params))
-        starts = np.arange(batch) * 997 % (len(self._data.valid) - prompt)
-        self._prompts = np.stack([self._data.valid[i : i + prompt] for i in starts]).astype(np.int32)
+        starts = np.arange(batch) * 997 % (len(self._data.text.valid) - prompt)
+        self._prompts = np.stack([self._data.text.valid[i : i + prompt] for i in starts]).astype(np.int32)
         np.save(self._folder / "prompts.npy", self._prompts)
         return {
             "parameters": state.count(self._params),

@@ -66,12 +66,12 @@ def test_a_sweep_is_one_reading_of_the_text(small):
     e = family.build(load(*small, "data.eval_batch_size=1", "data.length=7"))
     data, model = e.data, e.model
     now = state.create(e.init_fn, e.tx, 0, mesh.make_mesh({"data": 1}, jax.devices()[:1]))
-    logits = model.apply({"params": now.params}, jnp.asarray(data.valid[None, :-1], jnp.int32))
-    logp = jax.nn.log_softmax(logits[0])[np.arange(len(data.valid) - 1), data.valid[1:]]
+    logits = model.apply({"params": now.params}, jnp.asarray(data.text.valid[None, :-1], jnp.int32))
+    logp = jax.nn.log_softmax(logits[0])[np.arange(len(data.text.valid) - 1), data.text.valid[1:]]
     sweep = e.evals["valid"]
     for _ in range(2):
         pairs = [e.eval_step(now, sweep.batch(k))["loss"] for k in range(len(sweep))]
-        assert sum(float(w) for _, w in pairs) == len(data.valid) - 1
+        assert sum(float(w) for _, w in pairs) == len(data.text.valid) - 1
         assert sum(float(s) for s, _ in pairs) == pytest.approx(-float(logp.sum()), rel=1e-5)
 
 
@@ -88,17 +88,17 @@ def test_the_mesh_changes_nothing(small):
 
 def test_a_run_that_broke_off_goes_on_to_the_bit(small, tmp_path, monkeypatch):
     """It breaks off in the evaluation after step 6, so it goes on from the checkpoint of step 3, with that step's state."""
-    evaluate = family.perplexity
+    evaluate = family.split_metrics
 
-    def broken(cfg, values):
+    def broken(values, *, of_words):
         raise RuntimeError("the power is gone")
 
     small += ["mesh.data=1", "sample.length=2"]
     family.train(load(*small), tmp_path / "whole")
-    monkeypatch.setattr(family, "perplexity", broken)
+    monkeypatch.setattr(family, "split_metrics", broken)
     with pytest.raises(RuntimeError, match="power"):
         family.train(load(*small), tmp_path / "broken")
-    monkeypatch.setattr(family, "perplexity", evaluate)
+    monkeypatch.setattr(family, "split_metrics", evaluate)
     family.train(load(*small), tmp_path / "broken")
     whole, broken = (tmp_path / name / "metrics.jsonl" for name in ("whole", "broken"))
     assert whole.read_bytes() == broken.read_bytes()
@@ -129,16 +129,20 @@ def test_it_overfits_one_batch(small):
 
 
 def test_perplexity_is_exp_of_the_mean(small):
-    cfg = config.track_reads(load(*small, "data.tokenizer=word"))
-    assert family.perplexity(cfg, {"loss": 2.0}) == {"loss": 2.0, "perplexity": pytest.approx(7.389056, rel=1e-6)}
-    assert family.perplexity(config.track_reads(load(*small)), {"loss": 2.0}) == {"loss": 2.0}
+    of_words = family.build(load(*small, "data.tokenizer=word")).split_metrics
+    assert of_words({"loss": 2.0}) == {"loss": 2.0, "perplexity": pytest.approx(7.389056, rel=1e-6)}
+    assert family.build(load(*small)).split_metrics({"loss": 2.0}) == {"loss": 2.0}
 
 
 @pytest.mark.parametrize(
     "name, changes, words",
     [
         ("tiny", ["data.carry=True"], "data.carry = True: a gpt has no state to carry"),
-        ("tiny_lstm", ["optim.accumulate=2"], "set optim.accumulate = 2 to 1"),
+        (
+            "tiny_lstm",
+            ["optim.accumulate=2"],
+            "optim.accumulate = 2: a state is carried from batch to batch; set it to 1",
+        ),
         ("tiny_lstm", ["model.name=lstn"], "model.name = 'lstn'; did you mean 'lstm'?"),
         ("tiny_lstm", ["model.name=gru", "model.forget_bias=1.0"], "model.forget_bias = 1.0 is no attribute of GRULM"),
         ("tiny_lstm", ["data.batch_size=100000"], "data.batch_size = 100000"),

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from research.data.pipeline import EvalBatches, TrainBatches
-from research.data.text.continued import Rows
+from research.data.text.contiguous import Rows
 from research.util.errors import UserError
 
 TOKENS = np.arange(100, 134, dtype=np.uint8)  # 33 targets
