@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from experiments.question_answering import answering, train
+from experiments.question_answering import open_domain_qa, train
 from experiments.question_answering.configs.base import base
-from experiments.question_answering.reading import Found
+from experiments.question_answering.reader import Span
 from research.data.text import questions
 from research.util.errors import UserError
 from tools import cli
@@ -23,21 +23,20 @@ class Windows:
 class Reader:
     """Finds the word that the question names, sure of it by its length; without one, its first word at -1."""
 
-    null, accuracy = True, 0.9
+    no_answer, accuracy = True, 0.9
 
     def windows(self, data):
         return Windows(data)
 
     def read(self, variables, windows):
-        found = []
-        for question, place in zip(windows.data.asked, windows.data.where, strict=True):
+        spans = []
+        for question, place in zip(windows.data.questions, windows.data.passage_index, strict=True):
             passage = windows.data.passages[place]
             at = passage.find(question)
-            here = (
-                Found(float(len(question)), at, at + len(question)) if at >= 0 else Found(-1.0, 0, passage.index(" "))
-            )
-            found.append([here, Found(-5.0, 0, 1)])
-        return found
+            first_word = Span(-1.0, 0, passage.index(" "))
+            best = Span(float(len(question)), at, at + len(question)) if at >= 0 else first_word
+            spans.append([best, Span(-5.0, 0, 1)])
+        return spans
 
 
 def search(passages):
@@ -46,7 +45,7 @@ def search(passages):
 
 
 def test_candidates_are_of_the_best_passages_and_in_order():
-    answerer = answering.Answerer(Reader(), None, PASSAGES, search, 3)
+    answerer = open_domain_qa.Answerer(Reader(), None, PASSAGES, search, 3)
     (found,) = answerer.candidates(["bird"])
     assert answerer.text(found[0]) == "bird" and found[0] == (4.0, 2, 3, 7)
     assert [one.score for one in found] == [4, -1, -1, -5, -5, -5]
@@ -64,15 +63,15 @@ def test_calibration_asks_with_and_without_the_right_passage():
         for i, (passage, word) in enumerate(zip(PASSAGES, ("cat", "dog", "bird", "end"), strict=True))
     ]
     part = questions.collect(rows)
-    measured = answering.measure(Reader(), None, part, search, 4)
+    measured = open_domain_qa.measure(Reader(), None, part, search, 4)
     assert measured.right.tolist() == [True] * 4 + [False] * 4
     assert [max(s) for s in measured.scores] == [3, 3, 4, 3, -1, -1, -1, -1]
-    chosen = answering.calibrate(Reader(), measured, {"test": measured})
+    chosen = open_domain_qa.calibrate(Reader(), measured, {"test": measured})
     assert chosen["curves"]["valid"]["answered"] == 0.5 and chosen["curves"]["test"]["right"] == 1.0
     least = min(3.0 / chosen["temperature"], 99)
     assert 0.5 < chosen["threshold"] <= 1 / (1 + np.exp(-least)) + 1e-9  # between what is right and what is not
     with pytest.raises(UserError, match="one passage cannot tell"):
-        answering.measure(Reader(), None, questions.collect(rows[:1]), search, 4)
+        open_domain_qa.measure(Reader(), None, questions.collect(rows[:1]), search, 4)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.options import whole
-from experiments.question_answering import answering
+from experiments.question_answering import open_domain_qa
 from research.data.text import documents
 from research.evals import answers
 from research.models.text.bm25 import BM25
@@ -54,9 +54,9 @@ def main(argv: list[str]) -> int:
     chosen = _calibration(Path(args.run), of, e, state.variables, search)
     for line in skipped:
         print(f"left out {visible(line)}", file=sys.stderr)
-    answerer = answering.Answerer(reader, state.variables, [p.text for p in passages], search, count)
-    for question in [args.question] if args.question is not None else _asked():
-        print(visible(_answer(answerer, passages, chosen, reader.null, question), keep=TEXT))
+    answerer = open_domain_qa.Answerer(reader, state.variables, [p.text for p in passages], search, count)
+    for question in [args.question] if args.question is not None else _questions():
+        print(visible(_answer(answerer, passages, chosen, reader.no_answer, question), keep=TEXT))
     return 0
 
 
@@ -78,29 +78,32 @@ def _loaded(run: str, checkpoint: str, family: str) -> tuple:
     return reopen.load(run, checkpoint)
 
 
-def _search(retriever: str) -> tuple[answering.Search, str]:
+def _search(retriever: str) -> tuple[open_domain_qa.Search, str]:
     """-> how passages are searched, and a name for it."""
     if retriever == "bm25":
         return lambda passages: BM25(passages).scores, "bm25"
     e, state, step = _loaded(retriever, "best", "retrieval")
-    encoders = e.ask
 
     def search(passages: Sequence[str]):
-        told = encoders.embed(state.variables, "passages", list(passages))
-        return lambda question: told @ encoders.embed(state.variables, "questions", [question])[0]
+        vectors = e.ask.embed(state.variables, "passages", list(passages))
+        return lambda question: vectors @ e.ask.embed(state.variables, "questions", [question])[0]
 
     return search, f"{Path(retriever).resolve()}@{step}"
 
 
-def _calibration(run: Path, of: dict[str, Any], e: Any, variables: Any, search: answering.Search) -> dict[str, Any]:
-    """What was chosen for this checkpoint, retriever and number of passages; chosen now where it was not before."""
+def _calibration(
+    run: Path, of: dict[str, Any], e: Any, variables: Any, search: open_domain_qa.Search
+) -> dict[str, Any]:
+    """The temperature and threshold of this checkpoint, retriever and number of passages: from RUN/ask, or chosen now."""
     path = run_files.inside(run, f"ask/{hashlib.sha256(json.dumps(of).encode()).hexdigest()[:12]}.json")
     if path.is_file():
         return run_files.read_object(path, CHOSEN)
-    data, reader = e.data, e.ask
     print(f"choosing temperature and threshold on validation questions, once: {visible(path)}", file=sys.stderr)
-    parts = {k: answering.measure(reader, variables, v, search, of["passages"]) for k, v in data.parts.items()}
-    chosen = {"of": of, **answering.calibrate(reader, parts.pop("valid"), parts)}
+    outcomes = {
+        split: open_domain_qa.measure(e.ask, variables, part, search, of["passages"])
+        for split, part in e.data.corpus.held_out.items()
+    }
+    chosen = {"of": of, **open_domain_qa.calibrate(e.ask, outcomes.pop("valid"), outcomes)}
     path.parent.mkdir(exist_ok=True)
     write_json(path, chosen)
     _draw(chosen, path.with_suffix(".png"))
@@ -126,7 +129,7 @@ def _draw(chosen: dict[str, Any], path: Path) -> None:
     figures.save(figure, path, dpi=120)
 
 
-def _asked():
+def _questions():
     """Questions from the terminal, until an empty line or the end."""
     while True:
         try:
@@ -138,11 +141,11 @@ def _asked():
         yield question
 
 
-def _answer(answerer: Any, passages: list, chosen: dict[str, Any], null: bool, question: str) -> str:
-    (found,) = answerer.candidates([question])
-    best, source = found[0], passages[found[0].passage]
-    scores = np.array([one.score for one in found])
-    confidence = float(answers.confidence(scores, chosen["temperature"], null)[0])
+def _answer(answerer: Any, passages: list, chosen: dict[str, Any], no_answer: bool, question: str) -> str:
+    (candidates,) = answerer.candidates([question])
+    best, source = candidates[0], passages[candidates[0].passage]
+    scores = np.array([candidate.score for candidate in candidates])
+    confidence = float(answers.confidence(scores, chosen["temperature"], no_answer)[0])
     text, start = answerer.text(best), source.start + best.start
     place = f"{source.source}, characters {start:,} to {source.start + best.stop:,}"
     before = source.text[max(0, best.start - AROUND) : best.start]

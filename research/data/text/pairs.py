@@ -1,19 +1,25 @@
-"""Questions and passages as separate rows of tokens, for encoders that never see both: one pair a row, and all passages."""
+"""Retrieval: questions and passages as separate rows of tokens, for encoders that never see both, and all passages of a split."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from research.data.text.questions import Questions
-from research.data.text.spans import filled
+from research.core.experiment import Baseline, Dataset
+from research.data import tokenizers, user_files
+from research.data.pipeline import EvalBatches, TrainBatches
+from research.data.text import questions
+from research.data.text.questions import Corpus, Questions
+from research.data.text.spans import filled, vocabulary_text
 from research.data.tokenizers import Tokenizer
 from research.util.errors import UserError
 
 
-class Encoded:
+class TokenRows:
     """Texts -> {"tokens": i32[n, length], "mask": f32[n, length]}; a longer text is cut off.
 
-    Where the tokenizer has [CLS] and [SEP] they stand around each text.
+    If the tokenizer has [CLS] and [SEP], they stand around each text. `key` is the config's, for errors.
     """
 
     def __init__(self, tokenizer: Tokenizer, length: int, key: str):
@@ -34,22 +40,78 @@ class Encoded:
 class QuestionPassagePairs:
     """A random-access source of {"question", "passage": i32, "question_mask", "passage_mask": f32, "number": i32[n]}.
 
-    number is the passage's, by which rows of the same passage are known. `asked` and `told` are all questions and passages.
+    number is the passage's, by which rows of the same passage are known. `queries` and `passages` are the rows of tokens of
+    all questions and of all passages; query i belongs to passage number `data.passage_index[i]`.
     """
 
-    def __init__(self, data: Questions, question: Encoded, passage: Encoded):
-        self.data, self.asked, self.told = data, question(data.asked), passage(data.passages)
-        self._where = np.asarray(data.where, np.int32)
+    def __init__(self, data: Questions, question: TokenRows, passage: TokenRows):
+        self.data, self.queries, self.passages = data, question(data.questions), passage(data.passages)
+        self._passage_index = np.asarray(data.passage_index, np.int32)
 
     def __len__(self) -> int:
         return len(self.data)
 
     def gather(self, indices: np.ndarray, epoch: int = 0) -> dict[str, np.ndarray]:
-        where = self._where[indices]
+        numbers = self._passage_index[indices]
         return {
-            "question": self.asked["tokens"][indices],
-            "question_mask": self.asked["mask"][indices],
-            "passage": self.told["tokens"][where],
-            "passage_mask": self.told["mask"][where],
-            "number": where,
+            "question": self.queries["tokens"][indices],
+            "question_mask": self.queries["mask"][indices],
+            "passage": self.passages["tokens"][numbers],
+            "passage_mask": self.passages["mask"][numbers],
+            "number": numbers,
         }
+
+
+class Retrieval(Dataset):
+    """Batches of `QuestionPassagePairs`, the vocabulary learnt from the training part.
+
+    corpus       the questions and passages in words
+    token_rows   {"question", "passage": texts -> rows of tokens}
+    rank         questions -> {metric: what a search without learning reaches}, for the baselines
+    """
+
+    def __init__(
+        self, corpus: Corpus, cfg: Mapping[str, Any], seed: int, rank: Callable[[Questions], Mapping[str, float]]
+    ):
+        self.corpus, self._rank, self.report = corpus, rank, corpus.report
+        options = {key: cfg[key] for key in ("vocab_size", "min_count", "lowercase")}
+        tokenizer = tokenizers.make(cfg["tokenizer"], vocabulary_text(corpus.train), **options)
+        keys = {"question": "question_length", "passage": "length"}
+        self.token_rows = {name: TokenRows(tokenizer, cfg[key], f"data.{key}") for name, key in keys.items()}
+        self.train = TrainBatches(self._pairs(corpus.train), cfg["batch_size"], seed)
+        size = cfg["eval_batch_size"]
+        self.evals = {split: EvalBatches(self._pairs(part), size) for split, part in corpus.held_out.items()}
+        self.inputs = {name: (("b", rows.length), "int32") for name, rows in self.token_rows.items()}
+        self.inputs |= {f"{name}_mask": (("b", rows.length), "float32") for name, rows in self.token_rows.items()}
+        self.tokenizers = (tokenizer,)
+
+    def _pairs(self, part: Questions) -> QuestionPassagePairs:
+        return QuestionPassagePairs(part, **self.token_rows)
+
+    def baselines(self) -> Mapping[str, Baseline]:
+        return {
+            f"{split}/{name}": Baseline({"BM25": value})
+            for split, part in self.corpus.held_out.items()
+            for name, value in self._rank(part).items()
+        }
+
+    def encode(self, value: tuple[str, str]) -> dict[str, np.ndarray]:
+        """(question, passage) -> one row of `inputs`. Raises UserError if either is empty."""
+        if not all(text.strip() for text in value):
+            raise UserError("want a question in the first line, and after it the passage")
+        row: dict[str, np.ndarray] = {}
+        for (name, token_rows), text in zip(self.token_rows.items(), value, strict=True):
+            row |= {name if key == "tokens" else f"{name}_{key}": array for key, array in token_rows([text]).items()}
+        return row
+
+    def decode(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
+        """{"score": f32[1], ...} -> how well they fit: comparable with other passages' scores for the same question alone."""
+        return {"score": round(float(np.asarray(outputs["score"])[0]), 4)}
+
+    def read(self, file: Path) -> tuple[str, str]:
+        return user_files.read_pair(file)
+
+
+def load(cfg: Mapping[str, Any], seed: int, rank: Callable[[Questions], Mapping[str, float]]) -> Retrieval:
+    """The data set that a config's `data` group names; `rank` as `Retrieval` has it. Raises UserError if it is none."""
+    return Retrieval(questions.load(cfg), cfg, seed, rank)

@@ -20,7 +20,7 @@ Answer = tuple[str, int]  # its text, and where it begins in the passage, in cha
 
 @dataclasses.dataclass(frozen=True)
 class Questions:
-    """Question number i asks `asked[i]` of passage number `where[i]`, and each of `answers[i]` is right.
+    """Question i, `questions[i]`, is asked of passage number `passage_index[i]`; each of `answers[i]` is right.
 
     Every answer is a span of its passage: `passage[start : start + len(text)] == text`.
     """
@@ -28,17 +28,17 @@ class Questions:
     passages: list[str]
     titles: list[str]  # of the passages' documents
     ids: list[str]
-    asked: list[str]
-    where: list[int]
+    questions: list[str]
+    passage_index: list[int]
     answers: list[tuple[Answer, ...]]
 
     def __len__(self) -> int:
-        return len(self.asked)
+        return len(self.questions)
 
 
 @dataclasses.dataclass(frozen=True)
-class Data:
-    """The parts of a data set; `test` is None where none is set apart. `report` tells of them."""
+class Corpus:
+    """The parts of a data set; `test` is None if the source has none. `report`: lines on the source and its sizes."""
 
     train: Questions
     valid: Questions
@@ -46,44 +46,45 @@ class Data:
     report: list[str]
 
     @property
-    def parts(self) -> dict[str, Questions]:
-        """Those to measure on."""
+    def held_out(self) -> dict[str, Questions]:
+        """The parts to evaluate on, by split."""
         return {"valid": self.valid} | ({} if self.test is None else {"test": self.test})
 
 
-SOURCES: dict[str, Callable[[Mapping[str, Any]], Data]] = {}
+SOURCES: dict[str, Callable[[Mapping[str, Any]], Corpus]] = {}
 
 
-def load(cfg: Mapping[str, Any]) -> Data:
-    """The data set `cfg["source"]`."""
+def load(cfg: Mapping[str, Any]) -> Corpus:
+    """The corpus that `cfg["source"]` names. Raises UserError if there is none, or a part of it has no question."""
     source = cfg["source"]
     if source not in SOURCES:
         raise UserError(f"no source of questions {source!r}{nearest(source, SOURCES)}")
-    data = SOURCES[source](cfg)
-    parts = {"to train": data.train, "to validate": data.valid} | ({} if data.test is None else {"to test": data.test})
-    for what, part in parts.items():
+    corpus = SOURCES[source](cfg)
+    parts = {"to train": corpus.train, "to validate": corpus.valid}
+    parts |= {} if corpus.test is None else {"to test": corpus.test}
+    for purpose, part in parts.items():
         if not len(part):
-            raise UserError(f"{source}: no question is left {what}; change data.valid_fraction")
-    sizes = (f"{len(part):,} on {len(part.passages):,} passages {what}" for what, part in parts.items())
-    data.report.append(f"asked    {', '.join(sizes)}")
-    return data
+            raise UserError(f"{source}: no question is left {purpose}; change data.valid_fraction")
+    sizes = (f"{len(part):,} on {len(part.passages):,} passages {purpose}" for purpose, part in parts.items())
+    corpus.report.append(f"asked    {', '.join(sizes)}")
+    return corpus
 
 
 def collect(rows: Iterable[tuple[str, str, str, str, Sequence[Answer]]]) -> Questions:
-    """(title, passage, id, question, answers) -> Questions; UserError names the first id that something is wrong with."""
-    found = Questions([], [], [], [], [], [])
+    """(title, passage, id, question, answers) -> Questions. Raises UserError that names the first invalid id."""
+    part = Questions([], [], [], [], [], [])
     numbers: dict[str, int] = {}
     for title, passage, name, question, answers in rows:
         _check(name, question, passage, answers)
         if passage not in numbers:
             numbers[passage] = len(numbers)
-            found.passages.append(passage)
-            found.titles.append(title)
-        found.ids.append(name)
-        found.asked.append(question.strip())
-        found.where.append(numbers[passage])
-        found.answers.append(tuple(answers))
-    return found
+            part.passages.append(passage)
+            part.titles.append(title)
+        part.ids.append(name)
+        part.questions.append(question.strip())
+        part.passage_index.append(numbers[passage])
+        part.answers.append(tuple(answers))
+    return part
 
 
 def _check(name: str, question: str, passage: str, answers: Sequence[Answer]) -> None:
@@ -103,31 +104,32 @@ def _check(name: str, question: str, passage: str, answers: Sequence[Answer]) ->
             raise UserError(f"question {name!r}: at character {start} of its passage stands {stands!r}, not {text!r}")
 
 
-def split(whole: Questions, fraction: float) -> tuple[Questions, Questions]:
-    """-> what is left, and about a `fraction` of the documents held out, chosen by the hash of their titles.
+def split(questions: Questions, fraction: float) -> tuple[Questions, Questions]:
+    """-> the questions to train on, and those of about a `fraction` of the documents, chosen by the hash of their titles.
 
-    Where there are fewer than ten documents their passages are chosen instead.
+    If there are fewer than ten documents, passages are chosen in their place.
     """
     if not 0 < fraction < 1:
         raise UserError(f"data.valid_fraction = {fraction}: above 0 and below 1")
-    names = whole.titles if len(set(whole.titles)) >= 10 else whole.passages
+    names = questions.titles if len(set(questions.titles)) >= 10 else questions.passages
     hashes = {name: hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest() for name in names}
     ranked = sorted(set(names), key=lambda name: hashes[name])
     held = set(ranked[: max(1, round(len(ranked) * fraction))])
     rows: list[list] = [[], []]
-    for i, place in enumerate(whole.where):
-        row = (whole.titles[place], whole.passages[place], whole.ids[i], whole.asked[i], whole.answers[i])
-        rows[names[place] in held].append(row)
+    for i, passage in enumerate(questions.passage_index):
+        title, text = questions.titles[passage], questions.passages[passage]
+        row = (title, text, questions.ids[i], questions.questions[i], questions.answers[i])
+        rows[names[passage] in held].append(row)
     return collect(rows[0]), collect(rows[1])
 
 
-def _source(function: Callable[[Mapping[str, Any]], Data]) -> Callable:
+def _source(function: Callable[[Mapping[str, Any]], Corpus]) -> Callable:
     SOURCES[function.__name__] = function
     return function
 
 
 @_source
-def generated(cfg: Mapping[str, Any]) -> Data:
+def generated(cfg: Mapping[str, Any]) -> Corpus:
     """Fact sheets by the grammar of `facts`: 1,500 passages to train on, or `passages`; a tenth as many to validate, and
     to test. The names in each part are in no other."""
     count = user_files.option(cfg, "passages", 1500)
@@ -135,7 +137,7 @@ def generated(cfg: Mapping[str, Any]) -> Data:
         raise UserError(f"data.passages = {count}: at least 10")
     sizes = {"train": count, "valid": max(20, count // 10), "test": max(20, count // 10)}
     parts = {part: collect(_rows(facts.passages(part, size), part)) for part, size in sizes.items()}
-    return Data(**parts, report=["source   generated: fact sheets from a grammar, not real text"])
+    return Corpus(**parts, report=["source   generated: fact sheets from a grammar, not real text"])
 
 
 def _rows(passages: list, part: str) -> Iterable[tuple]:
@@ -145,7 +147,7 @@ def _rows(passages: list, part: str) -> Iterable[tuple]:
 
 
 @_source
-def squad(cfg: Mapping[str, Any]) -> Data:
+def squad(cfg: Mapping[str, Any]) -> Corpus:
     """SQuAD v1.1. `test` is its development file; validation is cut from the articles to train on.
 
     The test part of the paper was never published: its numbers, too, are on the development file.
@@ -153,12 +155,12 @@ def squad(cfg: Mapping[str, Any]) -> Data:
     records_of = {
         part: tfds_records.load("squad", split) for part, split in (("train", "train"), ("test", "validation"))
     }
-    whole, test = (collect(_squad_rows(records_of[part])) for part in ("train", "test"))
-    train, valid = split(whole, user_files.option(cfg, "valid_fraction", 0.02))
+    published, test = (collect(_squad_rows(records_of[part])) for part in ("train", "test"))
+    train, valid = split(published, user_files.option(cfg, "valid_fraction", 0.02))
     kind = "the published training file"
     if tfds_records.builder("squad").rebuilt:
         kind = "the training file rebuilt: made-up ids, and 10.8 % of the answers may stand at a later place too"
-    return Data(train, valid, test, [f"source   squad v1.1: {kind}"])
+    return Corpus(train, valid, test, [f"source   squad v1.1: {kind}"])
 
 
 def _squad_rows(examples: Any) -> Iterable[tuple]:
@@ -176,14 +178,14 @@ def _squad_rows(examples: Any) -> Iterable[tuple]:
 
 
 @_source
-def files(cfg: Mapping[str, Any]) -> Data:
+def files(cfg: Mapping[str, Any]) -> Corpus:
     """The user's own questions: a UTF-8 .json in the form of SQuAD v1.1,
     {"data": [{"title", "paragraphs": [{"context", "qas": [{"id", "question", "answers": [{"text", "answer_start"}]}]}]}]}.
     """
     path = user_files.root(cfg)
-    whole = collect(_file_rows(path))
-    train, valid = split(whole, user_files.option(cfg, "valid_fraction", 0.1))
-    return Data(train, valid, None, [f"source   {path}: {len(whole):,} questions"])
+    questions = collect(_file_rows(path))
+    train, valid = split(questions, user_files.option(cfg, "valid_fraction", 0.1))
+    return Corpus(train, valid, None, [f"source   {path}: {len(questions):,} questions"])
 
 
 def _file_rows(path: Path) -> Iterable[tuple]:

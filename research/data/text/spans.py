@@ -31,12 +31,12 @@ class Tokens(NamedTuple):
 
 def words(text: str) -> tuple[list[str], np.ndarray]:
     """A text's words, and their characters i32[n, 2]."""
-    found = list(WORD.finditer(text))
-    return [m[0] for m in found], np.array([m.span() for m in found], np.int32).reshape(-1, 2)
+    matches = list(WORD.finditer(text))
+    return [m[0] for m in matches], np.array([m.span() for m in matches], np.int32).reshape(-1, 2)
 
 
 def touched(spans: np.ndarray, start: int, stop: int) -> tuple[int, int]:
-    """The first and the last token that share a character with start..stop-1; ValueError where none does."""
+    """The first and the last token that share a character with start..stop-1. Raises ValueError if none does."""
     first = int(np.searchsorted(spans[:, 1], start, side="right"))
     last = int(np.searchsorted(spans[:, 0], stop, side="left")) - 1
     if last < first:
@@ -45,9 +45,15 @@ def touched(spans: np.ndarray, start: int, stop: int) -> tuple[int, int]:
 
 
 class Layout(Protocol):
-    """How a question and a window of a passage become a row; `inputs` are the names, shapes and types of what it has."""
+    """How a question and a window of a passage become a row.
+
+    inputs     what a row holds, {name: (shape, dtype)}, with the batch as "b"
+    length     the longest passage (Apart) or row (Joined), in tokens: T
+    """
 
     inputs: dict[str, tuple]
+    tokenizer: Tokenizer
+    length: int
 
     def tokens(self, text: str) -> Tokens: ...
 
@@ -57,7 +63,9 @@ class Layout(Protocol):
     def first(self, question: np.ndarray) -> int:
         """The place of the window's first token on the axis of the logits."""
 
-    def rows(self, questions: Sequence[np.ndarray], windows: Sequence[np.ndarray]) -> dict[str, np.ndarray]: ...
+    def rows(self, questions: Sequence[np.ndarray], windows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        """The numbers of `Tokens`, those of a question and a window each -> `inputs`, with n rows."""
+        ...
 
 
 class Apart:
@@ -76,13 +84,14 @@ class Apart:
         self.inputs: dict[str, tuple] = {name: (("b", size), "int32") for name, size in sizes.items()}
         self.inputs |= {f"{name}_chars": (("b", size, word_length), "int32") for name, size in sizes.items()}
         self.tokenizer, self._alphabet = tokenizer, {c: i for i, c in enumerate(alphabet, 2)}
+        self.num_chars = len(alphabet) + 2  # with padding and the unknown
         self._numbers: dict[str, int] = {}
         self._ids = np.zeros(1 << 10, np.int32)
         self._chars = np.zeros((1 << 10, word_length), np.int32)
 
     def tokens(self, text: str) -> Tokens:
-        found, spans = words(text)
-        return Tokens(np.array([self._number(word) for word in found], np.int32), spans)
+        texts, spans = words(text)
+        return Tokens(np.array([self._number(word) for word in texts], np.int32), spans)
 
     def _number(self, word: str) -> int:
         if (known := self._numbers.get(word)) is not None:
@@ -131,8 +140,8 @@ class Joined:
 
     def tokens(self, text: str) -> Tokens:
         """Every piece of a word stands for the characters of the word."""
-        found, spans = words(text)
-        parts = [self._pieces(word) for word in found]
+        texts, spans = words(text)
+        parts = [self._pieces(word) for word in texts]
         counts = [len(part) for part in parts]
         return Tokens(np.concatenate(parts or [np.zeros(0, np.int32)]), np.repeat(spans, counts, axis=0))
 
@@ -181,7 +190,7 @@ class Windows:
 
     A passage longer than its room is read in windows that begin `stride` tokens apart, the last ending with it. start and
     end are the places of the first answer that lies in the window whole, and 0 where none does. With `answered` such
-    windows are left out; `left` counts them.
+    windows are left out; `unanswered` counts them.
 
     `negatives` of the rows, chosen anew each epoch, show in place of their passage another one, of the same document where
     it has one in which no answer is read, and there is no answer: a pure function of (seed, epoch, row).
@@ -203,24 +212,24 @@ class Windows:
             raise UserError(f"data.negatives = {negatives}: at least 0 and below 1")
         self.data, self._layout, self._negatives, self._seed = data, layout, negatives, seed
         self._passages = [layout.tokens(text) for text in data.passages]
-        self._questions = [layout.tokens(text).numbers for text in data.asked]
+        self._questions = [layout.tokens(text).numbers for text in data.questions]
         self._relatives: dict[str, list[int]] = {}
         for i, title in enumerate(data.titles):
             self._relatives.setdefault(title, []).append(i)
-        rows, self.left = [], 0
+        rows, self.unanswered = [], 0
         for i in range(len(data)):
             for row in self._windows(i, stride):
-                self.left += row[-1] == 0
+                self.unanswered += row[-1] == 0
                 if row[-1] or not answered:
                     rows.append(row)
-        self.question, self._begin, self._start, self._end = np.array(rows, np.int32).reshape(-1, 4).T
+        self.question_index, self._begin, self._start, self._end = np.array(rows, np.int32).reshape(-1, 4).T
 
     def __len__(self) -> int:
-        return len(self.question)
+        return len(self.question_index)
 
     def _windows(self, i: int, stride: int) -> Iterable[tuple[int, int, int, int]]:
         """(question, the window's first token, start, end) of each of its windows."""
-        passage, question = self._passages[self.data.where[i]], self._questions[i]
+        passage, question = self._passages[self.data.passage_index[i]], self._questions[i]
         room, first = self._layout.room(question), self._layout.first(question)
         if stride > room:
             raise UserError(f"data.stride = {stride} passes over tokens: a window has room for {room} of the passage")
@@ -236,8 +245,8 @@ class Windows:
     def gather(self, indices: np.ndarray, epoch: int = 0) -> dict[str, np.ndarray]:
         questions, windows, places = [], [], []
         for row in np.asarray(indices):
-            i, begin = int(self.question[row]), int(self._begin[row])
-            passage, place = self.data.where[i], (self._start[row], self._end[row])
+            i, begin = int(self.question_index[row]), int(self._begin[row])
+            passage, place = self.data.passage_index[i], (self._start[row], self._end[row])
             if self._negatives and (other := self._other(int(row), i, epoch)) is not None:
                 passage, begin, place = other, 0, (0, 0)
             question = self._questions[i]
@@ -253,7 +262,7 @@ class Windows:
         rng = np.random.default_rng((self._seed, epoch, 2, row))
         if rng.random() >= self._negatives:
             return None
-        own = self.data.where[i]
+        own = self.data.passage_index[i]
         for pool in (self._relatives[self.data.titles[own]], range(len(self._passages))):
             for other in rng.choice(np.asarray(pool), 4):
                 text = self.data.passages[other].lower()
@@ -263,9 +272,9 @@ class Windows:
 
     def characters(self, row: int, start: int, end: int) -> tuple[int, int]:
         """A span of the logits' places in a row -> the characters of the row's own passage: first, and one past."""
-        i = int(self.question[row])
+        i = int(self.question_index[row])
         shift = int(self._begin[row]) - self._layout.first(self._questions[i])
-        spans = self._passages[self.data.where[i]].spans
+        spans = self._passages[self.data.passage_index[i]].spans
         return int(spans[start + shift, 0]), int(spans[end + shift, 1])
 
 
@@ -276,4 +285,4 @@ def begins(length: int, room: int, stride: int) -> list[int]:
 
 def vocabulary_text(data: Questions) -> str:
     """The words of passages and questions, parted by spaces: what a vocabulary is learnt from."""
-    return " ".join(word for text in [*data.passages, *data.asked] for word in WORD.findall(text))
+    return " ".join(word for text in [*data.passages, *data.questions] for word in WORD.findall(text))

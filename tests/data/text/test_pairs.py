@@ -15,7 +15,7 @@ def test_pairs_by_hand():
     data = questions.collect(rows)
     tokenizer = tokenizers.make("word", "aa bb cc")
     source = pairs.QuestionPassagePairs(
-        data, pairs.Encoded(tokenizer, 3, "data.question_length"), pairs.Encoded(tokenizer, 2, "data.length")
+        data, pairs.TokenRows(tokenizer, 3, "data.question_length"), pairs.TokenRows(tokenizer, 2, "data.length")
     )
     batch = source.gather(np.array([2, 1, 0]))
     words = {name: [[tokenizer.words[t] for t in row] for row in batch[name]] for name in ("question", "passage")}
@@ -26,13 +26,71 @@ def test_pairs_by_hand():
 
 def test_special_tokens_stand_around_and_a_long_text_is_cut_between_them():
     tokenizer = tokenizers.make("bpe", "abab" * 9, vocab_size=263)
-    rows = pairs.Encoded(tokenizer, 5, "data.length")(["a", "abcdefgh"])
+    rows = pairs.TokenRows(tokenizer, 5, "data.length")(["a", "abcdefgh"])
     cls, sep, pad = (tokenizer.special[name] for name in ("cls", "sep", "pad"))
     assert rows["tokens"][0].tolist() == [cls, *tokenizer.encode("a"), sep, pad, pad]
     assert rows["tokens"][1].tolist() == [cls, *tokenizer.encode("abcdefgh")[:3], sep]
     assert rows["mask"].tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
     with pytest.raises(UserError, match="data.length = 2 has no room"):
-        pairs.Encoded(tokenizer, 2, "data.length")
+        pairs.TokenRows(tokenizer, 2, "data.length")
+
+
+CFG = dict(
+    source="generated", path=None, valid_fraction=None, passages=10, tokenizer="word", vocab_size=None, min_count=None,
+    lowercase=None, length=3, question_length=2, batch_size=2, eval_batch_size=2,
+)  # fmt: skip
+
+
+def retrieval(rank=None, **changes):
+    rows = [("t", "aa bb cc", "0", "aa bb cc?", [("aa", 0)]), ("t", "bb", "1", "bb", [("bb", 0)])]
+    train, valid = questions.collect(rows), questions.collect(rows[1:])
+    corpus = questions.Corpus(train, valid, questions.collect(rows[:1]), ["source   by hand"])
+    return pairs.Retrieval(corpus, {**CFG, **changes}, 0, rank)
+
+
+def test_the_data_set_of_retrieval(tmp_path):
+    data = retrieval()
+    assert (len(data.train.source), list(data.evals), data.report) == (2, ["valid", "test"], ["source   by hand"])
+    batch = data.evals["test"].batch(0)
+    assert {name: (("b", *batch[name].shape[1:]), batch[name].dtype.name) for name in data.inputs} == data.inputs
+    (tokenizer,) = data.tokenizers
+    assert [tokenizer.words[t] for t in batch["question"][0]] == ["aa", "bb"]  # two tokens of a question are kept
+    row = data.encode(("aa bb cc?", "aa bb cc"))
+    assert row.keys() == data.inputs.keys()
+    for name in data.inputs:
+        np.testing.assert_array_equal(row[name], batch[name][:1])
+    for value in (("", "bb"), ("aa?", " \n")):
+        with pytest.raises(UserError, match="want a question in the first line, and after it the passage"):
+            data.encode(value)
+    assert data.decode({"score": np.float32([1.23456]), "question": np.zeros((1, 4))}) == {"score": 1.2346}
+    (tmp_path / "a.txt").write_text("aa?\nbb\ncc\n")
+    assert data.read(tmp_path / "a.txt") == ("aa?", "bb\ncc")
+    with pytest.raises(UserError, match="data.question_length = 0 has no room for a token"):
+        retrieval(question_length=0)
+
+
+def test_baselines_are_computed_when_they_are_wanted():
+    ranked = []
+
+    def rank(part):
+        ranked.append(part.questions)
+        return {"mrr": 1 / len(ranked), "recall_at_1": 0.0}
+
+    data = retrieval(rank)
+    assert ranked == []
+    first, second = {"mrr": 1.0, "recall_at_1": 0.0}, {"mrr": 0.5, "recall_at_1": 0.0}
+    want = {
+        f"{split}/{name}": {"BM25": v} for split, row in (("valid", first), ("test", second)) for name, v in row.items()
+    }
+    assert {metric: baseline.values for metric, baseline in data.baselines().items()} == want
+    assert list(data.baselines()) == list(want) and ranked[:2] == [["bb"], ["aa bb cc?"]]
+
+
+def test_load_takes_the_source_that_the_config_names():
+    data = pairs.load(CFG, 0, rank=None)
+    assert [len(part.passages) for part in (data.corpus.train, *data.corpus.held_out.values())] == [10, 20, 20]
+    with pytest.raises(UserError, match="no source of questions 'squat'"):
+        pairs.load({**CFG, "source": "squat"}, 0, rank=None)
 
 
 def test_paragraphs_know_their_place(tmp_path):

@@ -55,8 +55,8 @@ def test_files_are_split_by_document_whatever_their_order(tmp_path):
     for part in (found.train, found.valid):
         for i in range(len(part)):
             ((text, start),) = part.answers[i]
-            assert part.passages[part.where[i]][start : start + len(text)] == text == part.ids[i][1:]
-            assert part.asked[i] == "Which number?"
+            assert part.passages[part.passage_index[i]][start : start + len(text)] == text == part.ids[i][1:]
+            assert part.questions[i] == "Which number?"
 
 
 P = "The cat sat."
@@ -154,5 +154,5 @@ def test_real_squad(tmp_path, monkeypatch):
     monkeypatch.setenv("ALMANAC_DATA", str(tmp_path))
     part = questions.collect(questions._squad_rows(tfds_records.load("squad", "validation")))
     assert (len(part), len(part.passages), len(set(part.titles))) == (10_570, 2_067, 48)
-    assert part.asked[0] == "Which NFL team represented the AFC at Super Bowl 50?"
+    assert part.questions[0] == "Which NFL team represented the AFC at Super Bowl 50?"
     assert part.answers[0][0] == ("Denver Broncos", 177)

@@ -65,7 +65,7 @@ def test_windows_with_and_without_the_answer():
     layout = apart(data)
     windows = spans.Windows(data, layout, stride=3)
     got = windows.gather(np.arange(3))
-    assert windows._begin.tolist() == [0, 3, 4] and windows.left == 1
+    assert windows._begin.tolist() == [0, 3, 4] and windows.unanswered == 1
     assert list(zip(got["start"], got["end"], strict=True)) == [
         (0, 0),
         (3, 4),
@@ -121,11 +121,11 @@ def test_negatives_hold_no_answer_and_are_a_function_of_seed_and_epoch():
     told = layout.tokenizer.words
     same = 0
     for row in np.flatnonzero(negative):
-        i = windows.question[row]
+        i = windows.question_index[row]
         shown = [told[t] for t in batch["passage"][row] if t]
         answer = spans.words(data.answers[i][0][0])[0]
         assert not any(shown[k : k + len(answer)] == answer for k in range(len(shown)))
-        same += data.titles[data.where[i]].split()[0] in shown
+        same += data.titles[data.passage_index[i]].split()[0] in shown
     assert same > 0.9 * negative.sum()  # of the same maker
     few = windows.gather(every[[7, 3]], epoch=2)
     np.testing.assert_array_equal(few["passage"], batch["passage"][[7, 3]])
@@ -150,14 +150,14 @@ def test_every_answer_of_squads_dev_comes_back(kind, tmp_path_factory, monkeypat
         layout = spans.Joined(tokenizers.make("wordpiece", ""), 384, 64)
     answers = [(i, text, start) for i, found in enumerate(part.answers) for text, start in found]
     each = questions.Questions(
-        part.passages, part.titles, [str(k) for k in range(len(answers))], [part.asked[i] for i, _, _ in answers],
-        [part.where[i] for i, _, _ in answers], [((text, start),) for _, text, start in answers],
+        part.passages, part.titles, [str(k) for k in range(len(answers))], [part.questions[i] for i, _, _ in answers],
+        [part.passage_index[i] for i, _, _ in answers], [((text, start),) for _, text, start in answers],
     )  # fmt: skip
     windows = spans.Windows(each, layout, 128, answered=True)
     cut, seen = 0, set()
     for row in range(len(windows)):
-        i = int(windows.question[row])
-        (text, start), passage = each.answers[i][0], each.passages[each.where[i]]
+        i = int(windows.question_index[row])
+        (text, start), passage = each.answers[i][0], each.passages[each.passage_index[i]]
         a, b = windows.characters(row, int(windows._start[row]), int(windows._end[row]))
         first, last = start + len(text) - len(text.lstrip()), start + len(text.rstrip())
         inside = [bool(re.match(r"\w\w", passage[at - 1 : at + 1])) for at in (first, last) if 0 < at < len(passage)]

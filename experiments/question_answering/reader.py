@@ -1,0 +1,75 @@
+"""A trained reader: the best spans of each question over all windows of its passage, in the passage's characters."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from research.data.pipeline import EvalBatches
+from research.data.text.question_answering import QuestionAnswering
+from research.data.text.questions import Questions
+from research.data.text.spans import Windows
+from research.evals import squad
+from research.evals.spans import best_spans
+
+LOWEST_SCORE = -1e29  # places outside the passage have logits of -1e30: a span with one scores below this
+
+
+class Span(NamedTuple):
+    """The characters start..stop-1 of a passage. With `Reader.no_answer`, the score is the log-odds against no answer."""
+
+    score: float
+    start: int
+    stop: int
+
+
+class Reader:
+    """Finds spans with `predict(variables, inputs) -> {"start", "end": f32[B, L]}`.
+
+    `options` are a config's `answer` group: max_length (tokens), n_best (spans a window and a question) and accuracy.
+    """
+
+    def __init__(
+        self, predict: Callable, data: QuestionAnswering, batch_size: int, no_answer: bool, options: Mapping[str, Any]
+    ):
+        self.no_answer, self.accuracy = no_answer, options["accuracy"]
+        self._data, self._batch_size, self._n_best = data, batch_size, options["n_best"]
+        max_length, n_best = options["max_length"], options["n_best"]
+
+        def spans(variables, inputs):
+            logits = predict(variables, inputs)
+            scores, first, last = best_spans(logits["start"], logits["end"], max_length, n_best)
+            null_score = logits["start"][:, :1] + logits["end"][:, :1] if no_answer else 0.0
+            return scores - null_score, first, last
+
+        self._spans = jax.jit(spans)
+
+    def windows(self, questions: Questions) -> Windows:
+        return self._data.windows(questions)
+
+    def read(self, variables: Any, windows: Windows) -> list[list[Span]]:
+        """The n_best spans of every question, from the best; a span of several windows keeps its greatest score."""
+        batches = EvalBatches(windows, self._batch_size)
+        scores_of: list[dict[tuple[int, int], float]] = [{} for _ in range(len(windows.data))]
+        for number in range(len(batches)):
+            batch = batches.batch(number)
+            inputs = {name: batch[name] for name in self._data.inputs}
+            scores, first, last = jax.device_get(self._spans(variables, inputs))
+            for i in range(min(self._batch_size, len(windows) - number * self._batch_size)):
+                row = number * self._batch_size + i
+                of_question = scores_of[windows.question_index[row]]
+                for k in np.flatnonzero(scores[i] > LOWEST_SCORE):
+                    characters = windows.characters(row, int(first[i, k]), int(last[i, k]))
+                    of_question[characters] = max(of_question.get(characters, -np.inf), float(scores[i, k]))
+        ranked = [sorted(scores.items(), key=lambda item: (-item[1], item[0])) for scores in scores_of]
+        return [[Span(score, *characters) for characters, score in spans[: self._n_best]] for spans in ranked]
+
+    def score(self, variables: Any, windows: Windows) -> dict[str, float]:
+        """{"em", "f1"} of the best spans, in percent."""
+        data = windows.data
+        best = [spans[0] if spans else Span(0.0, 0, 0) for spans in self.read(variables, windows)]
+        passages = [data.passages[i] for i in data.passage_index]
+        texts = [passage[span.start : span.stop] for passage, span in zip(passages, best, strict=True)]
+        references = {name: [text for text, _ in data.answers[i]] for i, name in enumerate(data.ids)}
+        return squad.score(references, dict(zip(data.ids, texts, strict=True)))
