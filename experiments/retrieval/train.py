@@ -62,6 +62,7 @@ def build(cfg: Any) -> Experiment:
         batch_metrics=batch_metrics,
         rule_sets=rule_sets,
         evaluator=partial(evaluate, retriever, data),
+        whole_batch="a question's negatives are the passages of the whole batch",
         ask=retriever,
     )
 
