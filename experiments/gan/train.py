@@ -112,8 +112,8 @@ def train_step(
         return advance(_joined(after_g, after_d), ema), {**of_discriminator, **of_generator}
     of_discriminator = {}
     for i, rows in enumerate(parts):
-        state, of_discriminator = play["discriminator"](state, rows, part=i)
-    state, of_generator = play["generator"](state, parts[-1], part=critic_steps)
+        state, of_discriminator = play["discriminator"](state, rows, rng_index=i)
+    state, of_generator = play["generator"](state, parts[-1], rng_index=critic_steps)
     return advance(state, ema), {**of_discriminator, **of_generator}
 
 

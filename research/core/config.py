@@ -1,4 +1,4 @@
-"""Configs: load, override, lock, count what is read.
+"""Configs: load, override, lock, track what is read.
 
 A config is a module `experiments/<family>/configs/<name>.py` whose `get_config()` gives an ml-collections ConfigDict of
 values. Overrides are typed by the value they replace. A key that does not exist, and a key that nothing read, are errors.
@@ -131,7 +131,7 @@ def from_json(path: Path) -> ConfigDict:
 
 
 def _known(name: str) -> list[ConfigDict]:
-    """What today's code has for a run's name: its config and its family's defaults, as far as they are still there."""
+    """Today's config of that name and its family's defaults, as far as they exist."""
     owner = name.split("/")[0]
     if owner not in families():
         return []
@@ -210,12 +210,12 @@ def override(cfg: ConfigDict, key: str, text: str) -> None:
 
 
 def _is_open(key: str) -> bool:
-    """Whether a key lies in a group that takes any."""
+    """Whether a key is in a group that accepts any key."""
     return any(key.startswith(f"{group}.") for group in OPEN)
 
 
 def _now(key: str) -> str:
-    """A key that an earlier version had, as it is now, with a line that says so."""
+    """A key of an earlier version -> its key now; prints a line if they differ."""
     if (now := upgrade.upgrade_key(key)) != key:
         print(f"almanac: config key {key} is {now} now", file=sys.stderr)
     return now
@@ -248,7 +248,7 @@ def _wanted(key: str, like: Any) -> str:
 
 
 class TrackedConfig(Counted):
-    """A config that counts its reads: attributes and items, groups as views. It cannot be changed."""
+    """A read-only config that records which keys were read, as attributes or items; its groups do likewise."""
 
     __slots__ = ()
 
@@ -272,7 +272,7 @@ class TrackedConfig(Counted):
 
 
 def track_reads(cfg: Mapping | ConfigDict) -> TrackedConfig:
-    """The config as a view that counts its reads; a view stays itself."""
+    """The config as a TrackedConfig; one that is tracked already is returned as it is."""
     return cfg if isinstance(cfg, TrackedConfig) else TrackedConfig(plain(cfg))
 
 

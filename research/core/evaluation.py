@@ -1,4 +1,4 @@
-"""What an experiment measures of a split, by the training loop and by every tool: one way, so that their numbers agree."""
+"""How a split is measured: in one way by the training loop and by every tool, so that their numbers agree."""
 
 import contextlib
 from collections.abc import Callable
@@ -18,14 +18,14 @@ Local = Callable[[TrainState], contextlib.AbstractContextManager[TrainState]]
 
 
 def measurable(e: Experiment) -> list[str]:
-    """Every split that `measure` knows, those of training first."""
+    """Every split that can be measured, those of training first."""
     return list(dict.fromkeys([*e.splits, *e.evals, *e.at_end]))
 
 
 def intervals(e: Experiment) -> dict[str, int]:
     """{split: steps between its evaluations in training}, in order: `cfg.eval_every`, or a split's own `cfg.evals[split].every`.
 
-    A split whose `every` is None is measured by command alone. Raises UserError for a split that there is not.
+    A split whose `every` is None is measured by `almanac evaluate` alone. Raises UserError for an unknown split.
     """
     own, known = e.cfg.get("evals", {}), measurable(e)
     for split in own:
@@ -47,8 +47,8 @@ def measure(
 ) -> Evaluated:
     """The metrics of one split: means over its batches, what `e.split_metrics` derives from them, and `e.evaluator`'s.
 
-    `folder` is the run's directory, which an evaluator may read. `keep` is called with what the evaluator returned while its
-    state is on one device: the files that it offers are written from that. Collective: every process must enter.
+    `folder` is the run's directory, which an evaluator may read. `keep` is called with the evaluator's result while its state
+    is on one device, since the files that it offers are written from that state. Collective: every process must enter.
     """
     values = {} if split in e.at_end else _of_batches(e, state, split, mesh, after_batch)
     if e.evaluator is None:

@@ -54,7 +54,7 @@ class Baseline(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Predictor:
-    """A family's one inference function, and the way between raw things and arrays.
+    """A family's one inference function, and the way between raw values and arrays.
 
     fn       pure: (variables, {name: array}) -> {name: array}
     inputs   {name: (shape, dtype)}; strings in a shape are symbolic sizes, "b" the batch
@@ -71,7 +71,7 @@ class Predictor:
 
 
 class Evaluated(NamedTuple):
-    """What an evaluator makes of a split."""
+    """An evaluator's result for a split."""
 
     values: Mapping[str, float]  # metrics by name
     files: Mapping[str, Callable[[Path], Any]] = {}  # samples and scores: a file's name -> what writes it
@@ -100,11 +100,11 @@ class Experiment:
     rules          (regex on a parameter's path, mesh axes) of this config; `sharding`: the model's named sets of them
     ema            decay of averaged parameters; 0: none
     whole_batch    why a step needs its batch at once (batch statistics, in-batch negatives); `optim.accumulate` is then 1
-    load_pretrained (fresh state, run) -> a state with parameters from elsewhere; None: those of `init_fn`
+    load_pretrained  (fresh state, run) -> the state with pretrained parameters; None: those of `init_fn` stay
     model          the Linen module; None for several networks
     data           the `Dataset`
     sample         (experiment, state, key, out, **options) -> pieces of text; None: the family does not generate
-    ask            of a reader or a retriever: the object that `almanac ask` calls
+    ask            the reader or retriever that `almanac ask` calls; None: the family answers no questions
     """
 
     cfg: TrackedConfig

@@ -18,7 +18,7 @@ class Fault(NamedTuple):
 
 
 class Guard:
-    """Reads each step's metrics for its `bad` (see `step.update`). `fault` is what must be dealt with."""
+    """Checks `bad` among each step's metrics (see `step.update`). `fault` is the step that has to be handled, if there is one."""
 
     def __init__(self, policy: str, params: Any, tx: Any):
         groups = {f"{k}/": params[k] for k in tx} if isinstance(tx, Mapping) else {"": params}
@@ -30,7 +30,7 @@ class Guard:
         self._skipped, self._rolled = 0, list[int]()  # in a row; the checkpoints gone back to
 
     def row(self, step: int, values: Mapping) -> dict[str, list[float]]:
-        """A step's metrics on the host -> its pairs for the log: none of those that are not finite."""
+        """A step's metrics on the host -> {name: [sum, weight]} for the log, without those of a step that is not finite."""
         bad = {k: int(v) for k, v in values.items() if k.endswith("bad")}
         pairs = {k: [float(v[0]), float(v[1])] for k, v in values.items() if k not in bad}
         bad = {k: index for k, index in bad.items() if index >= 0}
@@ -50,7 +50,7 @@ class Guard:
         )
 
     def may_roll_back(self, checkpoint: int | None) -> bool:
-        """Whether to go back to `checkpoint`; counts."""
+        """Whether the policy allows rolling back to `checkpoint` (once more); counts the roll-backs."""
         if self.policy != "rollback" or checkpoint is None or self._rolled.count(checkpoint) >= IN_A_ROW:
             return False
         self._rolled.append(checkpoint)

@@ -15,9 +15,9 @@ def bounds(first: int, stop: int, size: int, cadences: Sequence[int], cuts: Sequ
     """
     every = [cadence for cadence in cadences if cadence > 0]
     begin = max((first // cadence * cadence for cadence in every), default=0)
-    found = {step for step in cuts if first < step < stop}
+    starts = {step for step in cuts if first < step < stop}
     while begin < stop:
         end = min([stop, *(begin // cadence * cadence + cadence for cadence in every)])
-        found.update(step for step in range(begin, end, size) if step >= first)
+        starts.update(step for step in range(begin, end, size) if step >= first)
         begin = end
-    return sorted({first, *found, stop}) if first < stop else []
+    return sorted({first, *starts, stop}) if first < stop else []

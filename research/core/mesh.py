@@ -1,8 +1,8 @@
-"""Mesh and sharding rules -> NamedSharding. The one room that names mesh axes.
+"""Mesh and sharding rules -> NamedSharding. The only module that names mesh axes.
 
-A mesh is `{"data": -1, "model": 1}`: axis sizes, at most one of them -1 (whatever is left). A rule is `(regex, axes)`:
+A mesh is `{"data": -1, "model": 1}`: axis sizes, at most one of them -1 (all remaining devices). A rule is `(regex, axes)`:
 parameters whose path matches take those axes, aligned to their last dimensions; the first match wins and what no rule
-matches is whole on every device. `axes` may be "fsdp": the largest dimension that the data axis divides is split over it.
+matches is replicated. `axes` may be "fsdp": the largest dimension that the data axis divides is split over it.
 Optimiser moments and EMA weights have their parameter's path inside theirs, so one rule serves all three.
 """
 
@@ -132,7 +132,7 @@ def to_device(
 
 
 def platform() -> str | None:
-    """What the program under trace will run on, "cpu", "gpu" or "tpu", from the mesh that `jax.set_mesh` set.
+    """The platform of the program being traced, "cpu", "gpu" or "tpu", from the mesh that `jax.set_mesh` set.
 
     None without a mesh, as for an exported function, which may run on any. Known while tracing, so that the form chosen for
     one platform leaves the programs of the others as they are; `jax.lax.platform_dependent` would keep both branches.
@@ -147,7 +147,7 @@ def abstract_device() -> Any:
 
 
 def of(tree: Any) -> Mesh:
-    """The mesh that a tree's arrays lie on. With `jax.set_mesh(of(tree))` a program is the one that it is in a `Run`."""
+    """The mesh that a tree's arrays lie on. With `jax.set_mesh(of(tree))` a program compiles as it does in a `Run`."""
     shardings = (leaf.sharding for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array))
     return next(s.mesh for s in shardings if isinstance(s, NamedSharding))
 

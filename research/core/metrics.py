@@ -1,4 +1,4 @@
-"""Metrics are (sum, weight) pairs: added over devices, hosts, microbatches and batches, divided once."""
+"""Metrics are (sum, weight) pairs: summed over devices, hosts, microbatches and batches, divided once."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -19,7 +19,7 @@ def pair(values: jax.Array, weights: jax.Array | None = None) -> tuple[jax.Array
 
 
 def mean(pair: tuple) -> jax.Array:
-    """(sum, weight) -> sum / weight, and 0 where nothing was weighed."""
+    """(sum, weight) -> sum / weight; 0 if both are 0."""
     return pair[0] / jnp.maximum(pair[1], 1e-9)
 
 

@@ -18,9 +18,9 @@ def make(
 ) -> optax.GradientTransformation:  # fmt: skip
     """`own[name]` or `optax.<name>`, called with `options`.
 
-    Where the constructor has a `learning_rate` it is given the schedule `rate`, and `weight_decay` is refused: its own decay is
-    an option of its own. Else decay (of what `mask` says) and the rate are chained after it. `known` are further names to
-    suggest. Raises UserError for names and options that there are not.
+    A constructor with a `learning_rate` gets the schedule `rate`, and `weight_decay` must be 0: such constructors have an
+    option for it. Otherwise weight decay under `mask` and the rate are chained after it. `known` are further names to
+    suggest. Raises UserError for an unknown name or option.
     """
     constructor = own.get(name) or _constructors().get(name)
     if constructor is None:
@@ -44,7 +44,7 @@ def make(
 
 
 def _constructors() -> dict[str, Callable]:
-    """What `optax` has that returns a transformation and needs no transformation or function to be made of."""
+    """Optax's public constructors that require no argument but a learning rate."""
     public = {
         name: value for name, value in vars(optax).items() if not name.startswith("_") and inspect.isfunction(value)
     }
@@ -59,7 +59,7 @@ def _makes_a_transformation(function: Callable) -> bool:
 
 
 def _checked(tx: optax.GradientTransformation, name: str) -> optax.GradientTransformation:
-    """The same, whose `init` refuses what wants more than gradients, states and parameters, as a line search does."""
+    """`tx`, whose `init` raises UserError if an update needs more than gradients, state and parameters, as a line search does."""
 
     def init(params: Any) -> Any:
         state = tx.init(params)

@@ -14,7 +14,7 @@ from research.util.errors import UserError, nearest
 
 
 class Optimizer(NamedTuple):
-    """An Optax transformation that also tells its schedule."""
+    """An Optax transformation with its learning-rate schedule."""
 
     init: Callable
     update: Callable
@@ -99,21 +99,21 @@ def make(cfg: Mapping, num_steps: int, updates: int = 1, own: Own | None = None)
 def _transform(cfg: Mapping, rate: Callable, mask: Callable, own: Mapping) -> optax.GradientTransformation:
     name, wd = cfg["name"], cfg["weight_decay"]
     known = RULES | WHOLE
-    given = {k: cfg[k] for k in ("b1", "b2", "eps", "momentum") if cfg[k] is not None}
+    hyperparameters = {k: cfg[k] for k in ("b1", "b2", "eps", "momentum") if cfg[k] is not None}
     options = dict(cfg.get("options") or {})
     if name not in known or name in own:
-        _only(name, given, ())
+        _only(name, hyperparameters, ())
         return by_name.make(name, options, rate, wd, mask, own, known)
     rule = known[name]
-    _only(name, given, rule.options)
+    _only(name, hyperparameters, rule.options)
     if options:
         raise UserError(
             f"optim.options = {options} is for Optax's own names; {name} takes optim.b1, b2, eps and momentum"
         )
     if name in WHOLE:  # their own decay knows no mask (Muon's Adam), or no rate (Adafactor)
-        tx = rule.make(rate, **given)
+        tx = rule.make(rate, **hyperparameters)
         return optax.chain(tx, optax.add_decayed_weights(lambda t: -wd * rate(t), mask)) if wd else tx
-    parts = [rule.make(**given)]
+    parts = [rule.make(**hyperparameters)]
     if wd:
         parts.insert(len(parts) if rule.decoupled else 0, optax.add_decayed_weights(wd, mask))
     if name == "lamb":
@@ -137,16 +137,16 @@ def schedule(cfg: Mapping, num_steps: int, own: Mapping[str, Callable] | None = 
     boundaries, drop = cfg["boundaries"], cfg["drop"]
     if warm >= num_steps > 0:
         raise UserError(f"optim.warmup = {warm} steps leaves none of num_steps = {num_steps}")
-    rest = max(1, num_steps - warm)
+    steps = max(1, num_steps - warm)
     kinds = {
         "constant": lambda: optax.constant_schedule(peak),
-        "linear": lambda: optax.linear_schedule(peak, end, rest),
-        "cosine": lambda: optax.cosine_decay_schedule(peak, rest, alpha=end / peak if peak else 0.0),
+        "linear": lambda: optax.linear_schedule(peak, end, steps),
+        "cosine": lambda: optax.cosine_decay_schedule(peak, steps, alpha=end / peak if peak else 0.0),
         "step": lambda: optax.piecewise_constant_schedule(peak, {int(b) - warm: drop for b in boundaries}),
         # Vaswani 2017, eq. 3, scaled so that the peak stands at the end of the warm-up.
         "rsqrt": lambda: lambda t: peak * (max(warm, 1) / (t + max(warm, 1))) ** 0.5,
     }
-    kinds |= {name: partial(make_own, peak, end, rest) for name, make_own in (own or {}).items()}
+    kinds |= {name: partial(make_own, peak, end, steps) for name, make_own in (own or {}).items()}
     if kind not in kinds:
         raise UserError(f"there is no schedule {kind!r}{nearest(kind, kinds)}")
     if end and kind not in ("linear", "cosine", *(own or {})):

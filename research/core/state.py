@@ -42,7 +42,7 @@ def create(
 ) -> TrainState:  # fmt: skip
     """`init(key) -> {"params": ..., **model_state}` and an optimiser (or one a group of params) -> a state born sharded.
 
-    `target` is what `abstract` has made of the same arguments, if it has. `meanwhile()` is called while a thread compiles.
+    `target` is the result of `abstract` for the same arguments, if it is there. `meanwhile()` runs while a thread compiles.
     """
     target = target or abstract(init, tx, mesh, rules, ema)[0]
     shards = jax.tree.map(lambda x: x.sharding, target)

@@ -54,15 +54,15 @@ def gradients(
 
 def update(
     state: TrainState, batch: Mapping, loss: Loss, tx: optax.GradientTransformation, *, group: str = "",
-    accumulate: int = 1, clip_norm: float = 0.0, dtype: str = "float32", grad: Callable = gradients, part: int = 0,
+    accumulate: int = 1, clip_norm: float = 0.0, dtype: str = "float32", grad: Callable = gradients, rng_index: int = 0,
 ) -> tuple[TrainState, dict]:  # fmt: skip
     """One optimiser update of `state.params` (or of its `group`); does not count as a step.
 
     Returns the state and the loss's metrics, with `grad_norm`, `learning_rate` and `bad`: the first of n gradients (i), the
     loss (n) and n updated parameters (n + 1 + i) that is not finite, else -1.
-    `part` tells several updates of one step apart, for their keys.
+    `rng_index` numbers several updates of one step, so that each has random numbers of its own.
     """
-    key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), part)
+    key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), rng_index)
     params = state.params[group] if group else state.params
 
     def of_group(p, model_state, batch, key):
@@ -136,18 +136,18 @@ def _first_bad(squares: list[jax.Array], loss: jax.Array, params: Any) -> jax.Ar
 
 
 def _guarded(fn: Callable, skip: bool) -> Callable:
-    """`fn` whose updates that are not finite are not made.
+    """`fn` that does not make updates that are not finite.
 
-    To skip is to count the step and go on. Else the state stays what it was before the first of them, whatever steps are
-    still sent to the device until the host has seen it.
+    With `skip` the step is counted, and training continues. Otherwise the state stays what it was before the first of them,
+    also in the steps that were dispatched before the host saw it.
     """
 
     def step(state, batch):
         new, metrics = fn(state, batch)
-        found = [value for name, value in metrics.items() if name.endswith("bad")]
-        if not found:
+        bad = [value for name, value in metrics.items() if name.endswith("bad")]
+        if not bad:
             return new, metrics
-        good = (jnp.stack(found) < 0).all() & (skip | (state.skipped == 0))
+        good = (jnp.stack(bad) < 0).all() & (skip | (state.skipped == 0))
         old = state.replace(step=new.step if skip else state.step, skipped=state.skipped + 1)
         return jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old), metrics
 
@@ -174,10 +174,10 @@ class Step:
     def jit(self, state: TrainState, several: bool = False) -> Any:
         if several not in self._jit:
             shards = jax.tree.map(lambda x: x.sharding, state)
-            whole = mesh_lib.replicated(state.step.sharding.mesh)
+            replicated = mesh_lib.replicated(state.step.sharding.mesh)
             one = _guarded(self.fn, self._skip)
             fn = partial(jax.lax.scan, one) if several else one
-            self._jit[several] = jax.jit(fn, donate_argnums=0, out_shardings=(shards, whole))
+            self._jit[several] = jax.jit(fn, donate_argnums=0, out_shardings=(shards, replicated))
         return self._jit[several]
 
     def __call__(self, state: TrainState, batch: Mapping) -> tuple[TrainState, dict]:
@@ -218,12 +218,12 @@ def make_train_step(
     return Step(train_step, not_finite)
 
 
-def make_eval_step(predict: Callable, measure: Callable, dtype: str = "float32") -> Callable:
-    """`predict(variables, batch) -> outputs` and `measure(outputs, batch) -> pairs` -> jitted (state, batch) -> pairs."""
+def make_eval_step(predict: Callable, batch_metrics: Callable, dtype: str = "float32") -> Callable:
+    """`predict(variables, batch) -> outputs` and `batch_metrics(outputs, batch) -> metric sums` -> jitted (state, batch) -> metric sums."""
 
     @jax.jit
     def eval_step(variables, batch):
         variables = {**variables, "params": cast(variables["params"], dtype)}
-        return measure(predict(variables, cast(batch, dtype)), batch)
+        return batch_metrics(predict(variables, cast(batch, dtype)), batch)
 
     return lambda state, batch: eval_step(state.variables, batch)

@@ -17,13 +17,13 @@ MODES = ("min", "max")
 class Best:
     """`cfg` is a config's `best` group: metric as `split/name` (None: nothing is tracked), mode, and patience in steps.
 
-    `found` is {"value", "step", "stopped"}: the best value so far, its step, and whether patience has run out.
+    `record` is {"value", "step", "stopped"}: the best value so far, its step, and whether patience has run out.
     """
 
     def __init__(self, cfg: Mapping[str, Any], folder: Path, run: Identity | None):
         self._metric, self._mode, self._patience = (cfg[key] for key in ("metric", "mode", "patience"))
         self._folder, self._checkpoints = folder, Checkpoints(folder, 1, run=run)
-        self.found: dict[str, Any] = {"value": None, "step": 0, "stopped": False}
+        self.record: dict[str, Any] = {"value": None, "step": 0, "stopped": False}
 
     def check(self, splits: Sequence[str]) -> None:
         """Raises UserError for a metric of no split that is measured in training, and other values that mean nothing."""
@@ -37,7 +37,7 @@ class Best:
 
     def track(self, step: int, split: str, values: Mapping[str, float]) -> str:
         """Compares the metrics of a split at `step`. -> the line that says that training ends here, or ""."""
-        metric, best = self._metric, self.found["value"]
+        metric, best = self._metric, self.record["value"]
         if not metric or not metric.startswith(f"{split}/"):
             return ""
         name = metric.removeprefix(f"{split}/")
@@ -45,16 +45,16 @@ class Best:
             raise UserError(f"best.metric = {metric!r} is not measured; there are {split}/{f', {split}/'.join(values)}")
         value = values[name]
         if not math.isnan(value) and (best is None or (value < best if self._mode == "min" else value > best)):
-            self.found |= {"value": value, "step": step}
-        elif self._patience and best is not None and step - self.found["step"] >= self._patience:
-            self.found["stopped"] = True
+            self.record |= {"value": value, "step": step}
+        elif self._patience and best is not None and step - self.record["step"] >= self._patience:
+            self.record["stopped"] = True
             return f"stopped at step {step:,}: {metric} has not improved on {best:.4f} for {self._patience:,} steps"
         return ""
 
     def save(self, step: int, state: Any) -> None:
         """Saves the state under best/ if it is the best so far."""
-        if self.found["value"] is not None and self.found["step"] == step:
-            self._checkpoints.save(step, state, {"tracker": self.found})
+        if self.record["value"] is not None and self.record["step"] == step:
+            self._checkpoints.save(step, state, {"tracker": self.record})
 
     def restore(self, state: Any) -> Any:
         """The best state saved; `state` if none was. Raises NoWholeCheckpoint if it is damaged."""

@@ -99,8 +99,10 @@ class Checkpoints:
             "state": {name: value.tolist() for name, value in sums.items()},
             "meta": zlib.crc32(text.encode()),
         }
-        how = self._ocp.args
-        args = how.Composite(state=how.StandardSave(state), meta=how.JsonSave(meta), checksums=how.JsonSave(checks))
+        kinds = self._ocp.args
+        args = kinds.Composite(
+            state=kinds.StandardSave(state), meta=kinds.JsonSave(meta), checksums=kinds.JsonSave(checks)
+        )
         with write_errors(self.folder):
             manager = self._open()
             manager.check_for_errors()
@@ -190,32 +192,32 @@ class Checkpoints:
     def restore_one(self, step: int, target: Any) -> tuple[Any, dict]:
         """As `restore` of one step, and raises Damaged if it is, changing nothing."""
         target = to_disk(target)
-        manager, how = self._open(), self._ocp.args
+        manager, kinds = self._open(), self._ocp.args
         with read_errors():
-            checks = manager.restore(step, args=how.Composite(checksums=how.JsonRestore()))["checksums"]
+            checks = manager.restore(step, args=kinds.Composite(checksums=kinds.JsonRestore()))["checksums"]
             saved = _leaves(manager.item_metadata(step)["state"])
         if (version := checks.get("version", 1)) not in (1, checksum.VERSION):
             raise UserError(f"{self.folder / str(step)}: its checksums are of version {version}; use a newer Almanac")
         if not checks.keys() >= {"state", "meta"} or checks["state"].keys() != saved.keys():
             raise Damaged("its metadata and its checksums name different leaves")
-        if other := integrity.misfit(saved, _leaves(target)):  # Orbax casts dtypes without a word
+        if other := integrity.first_mismatch(saved, _leaves(target)):  # Orbax casts dtypes without a word
             raise UserError(f"{self.folder / str(step)} does not fit this model: {other}")
         with read_errors():
-            args = how.Composite(state=how.StandardRestore(target), meta=how.JsonRestore())
-            found = manager.restore(step, args=args)
-        sums = _leaves(jax.device_get(integrity.inspect(found["state"], version)[0]))
-        wanted = _leaves(target)
-        for name, leaf in _leaves(found["state"]).items():
-            if leaf.dtype != wanted[name].dtype:  # a key that has lost its metadata is but words
-                raise Damaged(f"{name} comes back as {leaf.dtype}, not {wanted[name].dtype}")
+            args = kinds.Composite(state=kinds.StandardRestore(target), meta=kinds.JsonRestore())
+            restored = manager.restore(step, args=args)
+        sums = _leaves(jax.device_get(integrity.inspect(restored["state"], version)[0]))
+        expected = _leaves(target)
+        for name, leaf in _leaves(restored["state"]).items():
+            if leaf.dtype != expected[name].dtype:  # a key that has lost its metadata is but words
+                raise Damaged(f"{name} comes back as {leaf.dtype}, not {expected[name].dtype}")
             if checks["state"][name] != sums[name].tolist():
                 raise Damaged(f"the checksum of {name} differs")
-        meta = found["meta"]
+        meta = restored["meta"]
         if zlib.crc32(json.dumps(meta).encode()) != checks["meta"]:
             raise Damaged("the checksum of its metadata differs")
         if problem := identity.problem(meta.pop(identity.KEY, None), step, self._run):
             raise UserError(f"{self.folder / str(step)} does not belong here: {problem}; put it back, or remove it")
-        return from_disk(found["state"]), meta
+        return from_disk(restored["state"]), meta
 
     def _report(self, step: int, why: str) -> None:
         """Warns of a damaged step; the training that owns the folder renames it."""
@@ -232,8 +234,8 @@ class Checkpoints:
         """Each of several hosts reads its part, and must not be alone to find it damaged: the first looks at all files."""
         if jax.process_count() > 1:
             folder = self.folder / str(step)
-            found = jax.process_index() == 0 and manifest.exists(folder) and bool(manifest.problems(folder))
-            if multihost_utils.broadcast_one_to_all(np.asarray(found)):
+            damaged = jax.process_index() == 0 and manifest.exists(folder) and bool(manifest.problems(folder))
+            if multihost_utils.broadcast_one_to_all(np.asarray(damaged)):
                 raise Damaged("files have changed")
 
 

@@ -24,11 +24,11 @@ def _finite(x: jax.Array) -> jax.Array:
     return jnp.isfinite(x).all() if jnp.issubdtype(x.dtype, jnp.floating) else jnp.array(True)
 
 
-def misfit(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """The first leaf, by name, whose shape or dtype is another than is wanted; "" if all fit. Keys are saved as words."""
-    keys = {name for name, x in wanted.items() if is_key(x) and name in saved}
-    for name in dict.fromkeys([*wanted, *saved]):
-        have, want = (_say(tree.get(name)) for tree in (saved, wanted))
+def first_mismatch(saved: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
+    """The first leaf, by name, whose shape or dtype is another than is expected; "" if all fit. Keys are saved as words."""
+    keys = {name for name, x in expected.items() if is_key(x) and name in saved}
+    for name in dict.fromkeys([*expected, *saved]):
+        have, want = (_say(tree.get(name)) for tree in (saved, expected))
         if name not in keys and have != want:
             return f"{name} is {have} there, {want} here"
     return ""

@@ -19,8 +19,8 @@ Files = dict[str, tuple[int, int]]
 
 def write(folder: Path) -> None:
     """Puts `{path: [size in bytes, CRC-32]}` of all that is in `folder` into it, whole or not at all."""
-    found = scan(folder)
-    write_text(folder / NAME, _text({**found, NAME: _own(found)}) + "\n")
+    sizes = scan(folder)
+    write_text(folder / NAME, _text({**sizes, NAME: _own(sizes)}) + "\n")
 
 
 def exists(folder: Path) -> bool:
@@ -35,13 +35,13 @@ def problems(folder: Path) -> list[str]:
     try:
         if odd := irregular(folder):
             return odd
-        wanted = _read(folder)
+        recorded = _read(folder)
     except FileNotFoundError:
         return [f"{NAME} is missing"]
     except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as e:
         return [f"{NAME} is damaged ({type(e).__name__}): its files cannot be checked"]
-    found = scan(folder)
-    lines = [_compare(name, wanted.get(name), found.get(name)) for name in sorted({*wanted, *found})]
+    sizes = scan(folder)
+    lines = [_compare(name, recorded.get(name), sizes.get(name)) for name in sorted({*recorded, *sizes})]
     return [line for line in lines if line]
 
 

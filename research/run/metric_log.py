@@ -23,7 +23,7 @@ EVENTS_SECONDS = 30  # TensorBoard sees events at the latest so long after they 
 
 
 class RunLogger:
-    """Opens a run directory's logs for appending after `step`; lines of later steps are of a life that was lost."""
+    """Opens a run directory's logs for appending after `step`; later lines, of an attempt that was lost, are removed."""
 
     def __init__(self, folder: Path, step: int, num_steps: int, writes: bool):
         self._folder, self._writes, self._failed = folder, writes, False
@@ -74,13 +74,13 @@ class RunLogger:
         self._bar.update(step - self._bar.n)
 
     def say(self, line: str) -> None:
-        """A line of the terminal, above the progress bar."""
+        """Prints a line above the progress bar."""
         if self._writes:
             self._bar.write(visible(line, keep="\n"), file=sys.stdout)
             sys.stdout.flush()
 
     def flush(self) -> None:
-        """To the disk: a checkpoint promises that what came before it is in the log."""
+        """Syncs to disk: a checkpoint promises that the log before it is there."""
         if not self._writes:
             return
         with self._writing():
@@ -187,7 +187,7 @@ def lines_until(log: Path, step: int) -> tuple[bytes, bytes, list[str]]:
 
 
 class Clock:
-    """Seconds of this run over all its lives, and rates between the steps that were marked."""
+    """Seconds of this run over all its attempts, and rates between the steps that were marked."""
 
     def __init__(self, before: float, step: int):
         self._before, self._start = before, time.perf_counter()

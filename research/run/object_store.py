@@ -164,7 +164,7 @@ class Place:
                     manifest.write(self.local / unit)
 
     def _tidy(self) -> None:
-        """Leaves nothing of a run that was a mistake."""
+        """Removes what a run that ended in a user error has written."""
         if all(name.startswith(".") for name in self._store.find()):
             self._store.remove([OWNER])
             (self.local / OWNER).unlink()

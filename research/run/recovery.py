@@ -20,7 +20,7 @@ def write(folder: Path, fault: Fault, examples: Sequence[int], checkpoint: int |
 
 
 def error(folder: Path, fault: Fault, examples: Sequence[int], checkpoint: int | None) -> UserError:
-    """What ends the run."""
+    """The error that ends the run."""
     some = ", ".join(map(str, examples[:3])) + (f" and {len(examples) - 3} more" if len(examples) > 3 else "")
     return UserError(
         f"step {fault.step}: {fault.what} is not finite, on examples {some}; checkpoint {checkpoint} is kept. See `almanac "

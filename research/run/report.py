@@ -1,4 +1,4 @@
-"""report.json: lines on the data, baselines, and what the run says of itself at its end."""
+"""report.json: lines on the data, baselines, the best value and the last step."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

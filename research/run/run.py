@@ -2,9 +2,9 @@
 
     config.json      the locked config, versions, commit, devices; the run's id, its sources and the history of its attempts
     metrics.jsonl    {"step", "split", "values"}: a pure function of config and seed, bit for bit
-    timing.jsonl     {"step", "seconds", "examples_per_s", ...}: what a clock says
+    timing.jsonl     {"step", "seconds", "examples_per_s", ...}: rates by the wall clock
     checkpoints/     the newest `keep` and each `keep_every`;  best/  the best by `best.metric`
-    samples/ report.json report.html curves.png, TensorBoard events;  not_finite.json, where a step was not
+    samples/ report.json report.html curves.png, TensorBoard events;  not_finite.json if a step was not finite
 
 The device never waits for the host: values are read an interval late, or when something needs them (evaluation, a
 checkpoint, the end), and the host is at most `device.MAX_STEPS_IN_FLIGHT` steps before it.
@@ -125,7 +125,7 @@ class Run:
         else:
             state, meta = self._checkpoints.restore(target)
             self.done = int(state.step)
-            self._best.found, self._elapsed = meta["tracker"], meta["elapsed"]
+            self._best.record, self._elapsed = meta["tracker"], meta["elapsed"]
         every, rows = self._every["log"], meta.get("rows", ())
         self._metrics = TrainMetrics(self._guard, every, self.num_steps, self._per_launch, rows)
         self._profiler.check(self.num_steps - self.done)
@@ -141,7 +141,7 @@ class Run:
         due.
         """
         self._clock = Clock(self._elapsed, self.done)
-        while self.done < self.num_steps and not self._best.found["stopped"]:
+        while self.done < self.num_steps and not self._best.record["stopped"]:
             yield from self._batches_from(self.done)
             if self._resume_step is None:
                 break
@@ -174,10 +174,10 @@ class Run:
     def save(self, state: Any) -> Any:
         """Saves when due, at the end, when early stopping ends the run and when preempted (then leaves with status 75).
 
-        Returns the state to go on with: another one after a roll-back.
+        Returns the state to continue with: another one after a roll-back.
         """
         self._preempted |= membership.ends_at(self.done)  # several hosts: with one step, after a SIGTERM to any of them
-        ends = self._preempted or self._best.found["stopped"]
+        ends = self._preempted or self._best.record["stopped"]
         self._best.save(self.done, state)
         due = not self._saved and (ends or self.due(self._every["save"]) or self._late())
         if due:
@@ -199,7 +199,7 @@ class Run:
         self._checkpoints.wait()
         self._best.wait()
         if self.writes and not (self._over and is_written(self.dir, self.done)):
-            self._report.write(self.dir, self._best.found, self.done)
+            self._report.write(self.dir, self._best.record, self.done)
         return state
 
     # What a loop may ask for besides
@@ -242,15 +242,15 @@ class Run:
         if jax.process_count() == 1:
             yield state
             return
-        whole = jax.jit(lambda x: x, out_shardings=mesh_lib.replicated(self.mesh))(state.replace(opt=()))
+        replicated = jax.jit(lambda x: x, out_shardings=mesh_lib.replicated(self.mesh))(state.replace(opt=()))
         one = mesh_lib.make_mesh(dict.fromkeys(self.mesh.shape, 1), jax.local_devices()[:1])
         with jax.set_mesh(one):
-            yield jax.tree.map(lambda x: x.addressable_data(0), whole)
+            yield jax.tree.map(lambda x: x.addressable_data(0), replicated)
 
     # Inside
 
     def _check(self, e: Experiment) -> None:
-        """What would else be found out in the middle of the run, or never."""
+        """Raises UserError for what would else fail in the middle of the run, or go unnoticed."""
         mesh_lib.host_rows(self.mesh, e.train.batch_size)
         for batches in e.evals.values():
             mesh_lib.host_rows(self.mesh, batches.batch_size, "data.eval_batch_size")
@@ -262,14 +262,14 @@ class Run:
         self._best.check(list(self._evals))
 
     def _compile(self, e: Experiment, target: state_lib.TrainState, trains: bool) -> None:
-        """Compiles the step, whose first call finds the program. Not where several hosts have to do it in one order."""
+        """Compiles the step before its first call. Not on several hosts, which must compile everything in one order."""
         if trains and jax.process_count() == 1 and self._per_launch == 1:
             rows = mesh_lib.batch_sharding(self.mesh)
             batch = {k: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=rows) for k, s in e.train.spec.items()}
             e.train_step.lower(target, batch).compile()
 
     def _open(self) -> None:
-        over, config = self._best.found["stopped"] or self.done >= self.num_steps, self.cfg.to_dict()
+        over, config = self._best.record["stopped"] or self.done >= self.num_steps, self.cfg.to_dict()
         self._over = over  # there is no step left for this start
         about = {"name": config.get("name"), "parameters": self.parameters, "devices": device.describe(self.mesh)}
         with write_errors(self.dir):
@@ -293,7 +293,7 @@ class Run:
             self._say_what_changed()
 
     def _say_what_changed(self) -> None:
-        """A resume with another config or other code is not the run that was begun; the history keeps both."""
+        """Logs what differs from the attempt before: the config, and the code."""
         directory = self._directory
         if directory.changed:
             self._logger.say(f"the config has changed since: {attempts.few(directory.changed)}")
@@ -312,7 +312,7 @@ class Run:
                 check_read(self.cfg)  # all that is read has been
                 self._first_step_done = True
                 self._logger.say(device.cache_report())
-            if self._best.found["stopped"] or self._resume_step is not None:
+            if self._best.record["stopped"] or self._resume_step is not None:
                 return
 
     def _launches(self, train: Any, first: int) -> Iterator[tuple[int, int, dict]]:
@@ -354,7 +354,7 @@ class Run:
         self._logger.flush()
         self._best.wait()  # a checkpoint promises that the best before it is whole, too
         self._elapsed = self._clock.elapsed()
-        meta = {"rows": self._metrics.rows, "tracker": self._best.found, "elapsed": self._elapsed}
+        meta = {"rows": self._metrics.rows, "tracker": self._best.record, "elapsed": self._elapsed}
         self._checkpoints.save(self.done, state, {**meta, "report": self._report.values})
         self._directory.push(self.dir / "checkpoints" / str(self.done))
 

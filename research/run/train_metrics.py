@@ -24,7 +24,7 @@ class TrainMetrics:
         self.rows = [(step, row) for step, row in rows]
 
     def add(self, step: int, values: Mapping) -> None:
-        """The metrics of the launch that ends at `step`; waits while the host is too far before the device."""
+        """The metrics of the launch that ends at `step`; blocks while the host is too far ahead of the device."""
         self._in_flight.append((step, values))
         device.throttle(self._in_flight)
 

@@ -192,7 +192,7 @@ def test_an_update_of_a_group_leaves_the_others():
     assert (new.opt["d"][0].count, new.opt["d"][0].mu) == (1, pytest.approx(0.1 * 2 * (1 - 3)))
     assert set(metrics) == {"d/loss", "d/noise", "d/grad_norm", "d/bad"}
     assert (new.step, advance(new).step) == (0, 1)
-    again = update(state, BATCHES[0], loss, tx["d"], group="d", part=1)[1]
+    again = update(state, BATCHES[0], loss, tx["d"], group="d", rng_index=1)[1]
     assert again["d/noise"][0] != metrics["d/noise"][0]
 
 
