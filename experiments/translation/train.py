@@ -102,7 +102,9 @@ def predict(
 
     cache, first = model.init_cache(B, length, jnp.dtype(dtype)), jnp.full(B, bos, jnp.int32)
     beams = beam.search(step, cache, first, length=length, beam=width, **options)
-    return {"tokens": beams.tokens[:, 0], "score": beams.scores[:, 0]}
+    blank = inputs["source_mask"].sum(-1) < 2  # the end alone: a blank line stays one
+    tokens = jnp.where(blank[:, None], options["eos"], beams.tokens[:, 0])
+    return {"tokens": tokens, "score": beams.scores[:, 0]}
 
 
 def next_token_logits(model: Any, variables: Any, batch: Any) -> dict:

@@ -219,7 +219,7 @@ def make_train_step(
 
 
 def make_eval_step(predict: Callable, batch_metrics: Callable, dtype: str = "float32") -> Callable:
-    """`predict(variables, batch) -> outputs` and `batch_metrics(outputs, batch) -> metric sums` -> jitted (state, batch) -> metric sums."""
+    """-> (state, batch) -> metric sums, jitted: `batch_metrics(outputs, batch)` of `predict(variables, batch)`."""
 
     @jax.jit
     def eval_step(variables, batch):

@@ -84,9 +84,9 @@ def test_lines_of_a_file_and_of_a_prompt(trained, tmp_path, capsys):
     capsys.readouterr()
     assert cli.main(["predict", str(trained), str(tmp_path / "lines.txt")]) == 0
     found = json.loads(capsys.readouterr().out)["lines"]
-    assert len(found) == 2
+    assert len(found) == 3 and found[1] == "" != found[2]  # blank lines stay
     assert cli.main(["sample", str(trained), "--prompt", "3 4 5"]) == 0
-    assert capsys.readouterr().out == f"{found[1]}\n"
+    assert capsys.readouterr().out == f"{found[2]}\n"
     assert cli.main(["evaluate", str(trained), "--split", "test"]) == 0
     told = capsys.readouterr().out
     assert "500 examples of test" in told and "test/bleu" in told and "final    mean of" in told

@@ -78,9 +78,9 @@ class Translation(Dataset):
         return baselines
 
     def encode(self, value: str) -> dict[str, np.ndarray]:
-        """A text -> a row for each of its lines that is not empty. Raises UserError if all are."""
-        lines = [line for line in value.splitlines() if line.strip()]
-        if not lines:
+        """A text -> a row for each of its lines, blank ones too. Raises UserError if all are blank."""
+        lines = value.splitlines()
+        if not any(map(str.strip, lines)):
             raise UserError("the text has no line to translate")
         return self.encode_lines([self.corpus.prepare(line) for line in lines])
 

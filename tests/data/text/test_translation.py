@@ -101,7 +101,7 @@ def test_a_text_and_its_translation(tmp_path):
     write(tmp_path, train_en="a b a\nb\n", train_de="x\ny x\n", valid_en="a q\n", valid_de="x z\n")
     data = load(source="files", pair="en-de", path=str(tmp_path))
     assert data.tokenizers == (data.source, data.target)
-    np.testing.assert_array_equal(data.encode("b\n\n  \na a\n")["source"], [[5, 3, 0], [4, 4, 3]])
+    np.testing.assert_array_equal(data.encode("b\n\n  \na a\n")["source"], [[5, 3, 0], [3, 0, 0], [3, 0, 0], [4, 4, 3]])
     assert data.decode({"tokens": np.array([[6, 7, 3], [3, 6, 7]])}) == {"lines": ["x y", ""]}
     (tmp_path / "lines.txt").write_text("b\n\na a\n")
     assert data.read(tmp_path / "lines.txt") == "b\n\na a\n"
