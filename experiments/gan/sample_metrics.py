@@ -21,7 +21,7 @@ from research.data.images import labelled
 from research.data.latents import Latents
 from research.data.pipeline import TrainBatches
 from research.data.synthetic import mixtures
-from research.evals import generative, pictures
+from research.evals import generative, images
 from research.losses.classification import cross_entropy
 from research.models.vision.convnet import ConvNet
 from research.util.errors import UserError
@@ -65,12 +65,12 @@ def _modes(samples: np.ndarray) -> dict[str, float]:
 
 
 def _scatter(path: Path, samples: np.ndarray) -> None:
-    pictures.save_scatter(path, samples, mixtures.GRID_CENTRES)
+    images.save_scatter(path, samples, mixtures.GRID_CENTRES)
 
 
 def _grid(path: Path, samples: np.ndarray) -> None:
-    tiles = pictures.grid(np.pad(samples[:100], ((0, 0), (1, 1), (1, 1), (0, 0))), 10)
-    pictures.save_png(path, tiles, scale=max(1, 400 // len(tiles)))
+    tiles = images.grid(np.pad(samples[:100], ((0, 0), (1, 1), (1, 1), (0, 0))), 10)
+    images.save_png(path, tiles, scale=max(1, 400 // len(tiles)))
 
 
 class ClassifierMetrics:

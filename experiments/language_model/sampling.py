@@ -64,11 +64,11 @@ def sample(
     if asked["beam"] is not None:
         columns = _searched(model, state.variables, tokens, length, asked["beam"])
     elif asked["draft"] is None:
-        columns = decoding.stream(model, state.variables, [tokens], key, **how)
+        columns = decoding.generate_stream(model, state.variables, [tokens], key, **how)
     else:
         small, weights = _draft(e, *asked["draft"])
         how["ahead"] = 4 if asked["ahead"] is None else asked["ahead"]
-        columns = _reported(speculative.stream(model, state.variables, small, weights, [tokens], key, **how))
+        columns = _reported(speculative.generate_stream(model, state.variables, small, weights, [tokens], key, **how))
     yield from _text(data.tokenizer, prompt, tokens, columns, stop)
 
 

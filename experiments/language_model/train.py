@@ -140,8 +140,9 @@ def predict(model: Any, variables: Any, inputs: Any, *, defer_logits: bool = Fal
 
 
 def _packed(batch: Any) -> dict:
-    """What a model needs to know of several documents in one window."""
-    return {name: batch[name] for name in ("segments", "places") if name in batch}
+    """The model's arguments for several documents packed in one window."""
+    arguments = {"segments": "segment_ids", "places": "position_ids"}
+    return {argument: batch[name] for name, argument in arguments.items() if name in batch}
 
 
 def batch_metrics(outputs: Any, batch: Any) -> MetricSums:

@@ -12,7 +12,7 @@ from research.core.config import TrackedConfig
 from research.core.experiment import Evaluated
 from research.data.text.translation import Translation
 from research.evals.bleu import bleu
-from research.evals.lines import exact
+from research.evals.exact_match import exact_match
 from research.evals.rouge import rouge
 from research.generation import beam
 from research.util.errors import UserError, nearest
@@ -102,7 +102,7 @@ class Translations:
             scores = {name: score.value for name, score in by_name.items()}
             signatures = [f"{name} {score.signature}" for name, score in by_name.items()]
         if "exact" in self._scores:
-            scores["exact"] = exact(hypotheses, references)
+            scores["exact"] = exact_match(hypotheses, references)
             signatures.append("exact: share of lines")
         if "rouge" in self._scores:
             scores |= rouge(hypotheses, references)

@@ -1,1 +1,1 @@
-"""Pure functions: per-example arrays in, per-example arrays or numbers out."""
+"""Metrics as pure functions: per-example arrays in, per-example arrays or numbers out."""

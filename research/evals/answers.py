@@ -1,7 +1,7 @@
-"""How far an answer can be trusted: confidence, its temperature, and the threshold below which none is given.
+"""Selective question answering: the confidence of answers, its temperature, and the threshold below which none is given.
 
-A question's candidates have scores, log-odds against "no answer here" where `null`, else log-probabilities up to a constant
-that they share. All functions are pure, on host arrays.
+The scores of a question's candidates are log-odds against "the passage has no answer" if `null`, else log-probabilities up
+to a common constant. All functions are pure, on host arrays.
 """
 
 from collections.abc import Sequence
@@ -11,21 +11,24 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
-TEMPERATURES = (0.05, 20.0)  # searched between
+TEMPERATURES = (0.05, 20.0)  # bounds of the search
 
 
 class Curve(NamedTuple):
-    """Answering only what is at least so confident: f64[n] each, the threshold falling."""
+    """Accuracy and coverage if only answers of at least `threshold` confidence are given: f64[n] each, thresholds falling."""
 
     threshold: np.ndarray
-    coverage: np.ndarray  # the share of questions that are answered
-    accuracy: np.ndarray  # the share of those answered right
+    coverage: np.ndarray  # share of the questions that are answered
+    accuracy: np.ndarray  # share of the answers given that are right
 
 
 def confidence(scores: np.ndarray, temperature: float, null: bool) -> np.ndarray:
-    """Softmax of scores f[..., n] over a question's candidates, all its passages', and with `null` over no answer too.
+    """Softmax of scores f[..., n] / temperature over a question's candidates, and with `null` over no answer too: f64[..., n].
 
-    f64[..., n]; a score of -inf is of no candidate.
+    Candidates come from all passages of the question; a score of -inf marks a missing one.
+
+    >>> confidence(np.log([3.0, 1.0]), temperature=1.0, null=False).round(3).tolist()
+    [0.75, 0.25]
     """
     scores = np.asarray(scores, np.float64) / temperature
     none = np.full((*scores.shape[:-1], int(null)), 0.0)
@@ -33,25 +36,29 @@ def confidence(scores: np.ndarray, temperature: float, null: bool) -> np.ndarray
 
 
 def fit_temperature(scores: Sequence[np.ndarray], right: np.ndarray, null: bool) -> float:
-    """The temperature under which the first candidates' confidences best predict whether they are right, bool[questions].
+    """The temperature at which the first candidates' confidences best predict whether they are right, bool[questions].
 
-    It minimises the log loss (as Guo et al. 2017, 1706.04599, section 4.2, do for classes), searched on a logarithmic
-    scale within `TEMPERATURES`.
+    scores: f[n] for each question. Minimises the log loss (Guo et al. 2017, 1706.04599, section 4.2, for classes) on a
+    logarithmic scale within `TEMPERATURES`.
     """
-    right, whole = np.asarray(right, bool), np.full((len(scores), max(map(len, scores))), -np.inf)
-    for row, found in zip(whole, scores, strict=True):
-        row[: len(found)] = found
+    right, padded = np.asarray(right, bool), np.full((len(scores), max(map(len, scores))), -np.inf)
+    for row, values in zip(padded, scores, strict=True):
+        row[: len(values)] = values
 
     def loss(log_temperature: float) -> float:
-        p = confidence(whole, np.exp(log_temperature), null)[:, 0]
+        p = confidence(padded, np.exp(log_temperature), null)[:, 0]
         return -np.log(np.clip(np.where(right, p, 1 - p), 1e-12, None)).mean()
 
-    found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-4})
-    return float(np.exp(found.x))
+    minimum = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-4})
+    return float(np.exp(minimum.x))
 
 
 def curve(confidences: np.ndarray, right: np.ndarray) -> Curve:
-    """Confidences f[n] of the answers given, and whether each is right, bool[n]; equal confidences are one point."""
+    """Confidences f[n] of the answers, and whether each is right, bool[n] -> their `Curve`; equal confidences are one point.
+
+    >>> curve(np.array([0.9, 0.5, 0.7]), np.array([True, False, True])).accuracy.round(2).tolist()
+    [1.0, 1.0, 0.67]
+    """
     order = np.argsort(-np.asarray(confidences), kind="stable")
     thresholds, hits = np.asarray(confidences, np.float64)[order], np.cumsum(np.asarray(right, bool)[order])
     last = np.append(thresholds[1:] != thresholds[:-1], True)
@@ -59,12 +66,12 @@ def curve(confidences: np.ndarray, right: np.ndarray) -> Curve:
     return Curve(thresholds[last], (counts / len(order))[last], (hits / counts)[last])
 
 
-def choose_threshold(found: Curve, accuracy: float) -> float:
-    """The lowest threshold at which the answers given are right with at least this accuracy: it answers the most.
+def choose_threshold(curve: Curve, accuracy: float) -> float:
+    """The lowest threshold at which the answers given have at least this accuracy, so that the most are given.
 
-    Where none is, the threshold of the greatest accuracy, and of equal ones the lowest.
+    If there is none, the threshold of the highest accuracy, and among equals the lowest.
     """
-    enough = np.flatnonzero(found.accuracy >= accuracy)
-    if not len(enough):
-        enough = np.flatnonzero(found.accuracy == found.accuracy.max())
-    return float(found.threshold[enough[-1]])
+    points = np.flatnonzero(curve.accuracy >= accuracy)
+    if not len(points):
+        points = np.flatnonzero(curve.accuracy == curve.accuracy.max())
+    return float(curve.threshold[points[-1]])

@@ -1,11 +1,11 @@
-"""BLEU (Papineni et al. 2002) by sacreBLEU (Post 2018, 1804.08771), always with what it was computed by."""
+"""BLEU (Papineni et al. 2002) by sacreBLEU (Post 2018, 1804.08771), with its signature."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from sacrebleu.metrics import BLEU
 
-from research.evals.lines import check_pairs
+from research.evals.exact_match import check_pairs
 
 
 class Bleu(NamedTuple):
@@ -20,13 +20,16 @@ class Bleu(NamedTuple):
 
 
 def bleu(hypotheses: Sequence[str], references: Sequence[str], tokenize: str = "none", lowercase: bool = False) -> Bleu:
-    """Of a corpus, one reference a line.
+    """Corpus BLEU with one reference for each hypothesis.
 
-    tokenize="none" takes what spaces part: for text that is tokenised already (fairseq's and multi-bleu's BLEU4).
-    "13a" is for text as it is written (mteval-v13a). UserError where the counts differ, or there is no line.
+    tokenize="none" splits at spaces: for tokenised text (fairseq's and multi-bleu's BLEU4). "13a" is for raw text
+    (mteval-v13a). Raises UserError if the counts differ or there are no lines.
+
+    >>> round(bleu(["a b c d e"], ["a b c d e f"]).value, 2)  # all precisions 100, brevity exp(1 - 6 / 5)
+    81.87
     """
     check_pairs("BLEU", hypotheses, references)
-    metric = BLEU(tokenize=tokenize, lowercase=lowercase, force=True)  # tokenised text is told so by its caller
+    metric = BLEU(tokenize=tokenize, lowercase=lowercase, force=True)  # force: no warning about tokenised text
     score = metric.corpus_score(list(hypotheses), [list(references)])
     return Bleu(
         score.score, tuple(score.precisions), score.bp, score.sys_len, score.ref_len, str(metric.get_signature())

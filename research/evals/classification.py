@@ -1,5 +1,5 @@
-"""Scores of a classifier, as pure functions of host arrays: labels i[n], predictions i[n] of
-classes 0..N-1, scores or probabilities f[n, N]. Where a ratio is 0/0 it counts as 0."""
+"""Metrics of a classifier, as pure functions of host arrays: labels i[n], predictions i[n] of
+classes 0..N-1, scores or probabilities f[n, N]. A ratio of 0/0 counts as 0."""
 
 from typing import Any
 
@@ -7,14 +7,18 @@ import numpy as np
 
 
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
-    """i64[N, N]: how often class `row` was called class `column`."""
+    """i64[N, N]: the number of examples of class `row` that were predicted as class `column`.
+
+    >>> confusion_matrix(np.array([0, 0, 1]), np.array([0, 1, 1]), num_classes=2).tolist()
+    [[1, 1], [0, 1]]
+    """
     pairs = np.asarray(labels) * num_classes + np.asarray(predictions)
     return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
 def report(confusion: np.ndarray) -> dict[str, Any]:
-    """Accuracy; precision, recall and F1 f64[N] of each class; and their "macro_" means over all N
-    classes. With one label an example, the micro average of all three is the accuracy."""
+    """Confusion i[N, N] -> "accuracy"; "precision", "recall" and "f1" f64[N] of each class; and their "macro_" means
+    over all N classes. With one label per example, the micro average of all three is the accuracy."""
     hits = np.diag(confusion)
     precision = _ratio(hits, confusion.sum(0))
     recall = _ratio(hits, confusion.sum(1))
@@ -25,7 +29,7 @@ def report(confusion: np.ndarray) -> dict[str, Any]:
 
 
 def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
-    """Share of examples whose label is among the `k` highest scores; a tie counts against it."""
+    """Share of examples whose label is among the `k` highest scores; a tie counts against the label."""
     labels = np.asarray(labels)[:, None]
     others = np.arange(scores.shape[1]) != labels
     ahead = (scores >= np.take_along_axis(scores, labels, 1)) & others
@@ -33,8 +37,8 @@ def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
 
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray, num_bins: int = 15) -> dict[str, np.ndarray]:
-    """Of the likeliest class, by bins of equal width (a, b] of its probability: how many examples fall there ("count",
-    i64[bins]), their mean "confidence" and "accuracy", f64[bins], 0 where there are none."""
+    """Examples in bins of equal width (a, b] of the top-1 probability: their "count" i64[bins], and their mean
+    "confidence" and "accuracy", f64[bins], 0 in empty bins."""
     confidence = probabilities.max(1)
     correct = probabilities.argmax(1) == labels
     bins = np.searchsorted(np.linspace(0, 1, num_bins + 1)[1:-1], confidence)
@@ -45,17 +49,17 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, num_bins: int = 1
 
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray, num_bins: int = 15) -> float:
     """Expected calibration error (Guo et al. 2017, 1706.04599, equation 3), in 0..1: the mean over
-    examples of |accuracy - confidence| in their bin of equal width, (a, b]."""
+    examples of |accuracy - confidence| of their bin, as `reliability` has it."""
     bins = reliability(probabilities, labels, num_bins)
     gaps = bins["count"] * np.abs(bins["accuracy"] - bins["confidence"])
     return float(gaps.sum() / bins["count"].sum())
 
 
 def roc_curve(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """positive bool[n], scores f[n] -> false and true positive rates f64[k], and the thresholds they belong to, falling.
+    """positive bool[n], scores f[n] -> false and true positive rates f64[k], and their thresholds f64[k], falling.
 
-    An example counts as positive where its score reaches the threshold. The first point, (0, 0), has the threshold
-    infinity; a rate of none is NaN.
+    An example is predicted positive if its score reaches the threshold. The first point, (0, 0), has the threshold
+    infinity; a rate over no examples is NaN.
     """
     positive, scores = np.asarray(positive, bool), np.asarray(scores, np.float64)
     order = np.argsort(-scores, kind="stable")
@@ -67,26 +71,30 @@ def roc_curve(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def roc_auc(positive: np.ndarray, scores: np.ndarray) -> float:
-    """The area under the ROC curve: how often a positive outranks a negative, a tie being half. NaN without both."""
+    """Area under the ROC curve: how often a positive outranks a negative, a tie counting half. NaN unless both occur.
+
+    >>> roc_auc(np.array([True, False, True]), np.array([0.9, 0.5, 0.5]))
+    0.75
+    """
     false, true, _ = roc_curve(positive, scores)
     return float(np.trapezoid(true, false))
 
 
 def one_vs_rest_auc(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """f64[N]: the area for each class against all others. NaN for a class with no example, or with all."""
+    """f64[N]: the ROC area of each class against all others. NaN for a class with no examples, or with all."""
     return np.array([roc_auc(labels == k, probabilities[:, k]) for k in range(probabilities.shape[1])])
 
 
 def at_threshold(positive: np.ndarray, scores: np.ndarray, threshold: float) -> dict[str, float]:
-    """Two classes, the positive one called where its score reaches the threshold: accuracy, precision, recall, F1."""
+    """Accuracy, precision, recall and F1 of predicting positive bool[n] where scores f[n] reach the threshold."""
     positive = np.asarray(positive, bool)
-    found = report(confusion_matrix(positive.astype(int), (scores >= threshold).astype(int), 2))
-    return {"accuracy": found["accuracy"]} | {k: float(found[k][1]) for k in ("precision", "recall", "f1")}
+    metrics = report(confusion_matrix(positive.astype(int), (scores >= threshold).astype(int), 2))
+    return {"accuracy": metrics["accuracy"]} | {k: float(metrics[k][1]) for k in ("precision", "recall", "f1")}
 
 
 def best_threshold(positive: np.ndarray, scores: np.ndarray, metric: str = "f1") -> float:
-    """The threshold of greatest "f1" (of the positive class) or "accuracy" on these examples, of equals the one nearest
-    to 0.5: half-way between the scores, in 0..1, that it parts; above 1 it calls none. To be chosen on validation."""
+    """The threshold with the highest "f1" (of the positive class) or "accuracy" on these examples, among equals the one
+    nearest to 0.5; half-way between two scores, which are in 0..1. Above 1 none is positive. Choose on validation data."""
     false, true, thresholds = roc_curve(positive, scores)
     P, N = np.sum(positive), len(scores) - np.sum(positive)
     tp, fp = np.nan_to_num(true * P), np.nan_to_num(false * N)

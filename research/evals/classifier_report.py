@@ -1,4 +1,4 @@
-"""What a classifier is worth on labelled examples: every score of `classification` in one object, as text and as pictures."""
+"""A report on a classifier: all metrics of `classification` as JSON, as text and as plots."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -16,63 +16,63 @@ from research.util.escape import visible
 from research.util.files import write_text
 
 METRICS = ("accuracy", "f1")  # that a threshold may maximise
-MOST_CLASSES = 12  # drawn and listed by name
+MOST_CLASSES = 12  # plotted and listed by name
 _BLUE, _GREY = "#2a6f97", "#8a8a8a"
 
 
 def write(
     sample: Callable[[str, Callable], None],
-    found: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    outputs: Mapping[str, tuple[np.ndarray, np.ndarray]],
     classes: Sequence[str],
     title: str,
     metric: str,
 ) -> None:
-    """Everything of each split, given as (probabilities f[n, N], labels i[n]).
+    """Writes the report of all splits, {split: (probabilities f[n, N], labels i[n])}.
 
-    `sample(name, write)` says where to: scores.txt, scores.json, and confusion_, roc_ and reliability_<split>.png. For two
-    classes and a split "valid", the threshold that is best there by `metric`, accuracy or f1, and what it gives on all.
+    `sample(name, write)` writes a file: scores.txt, scores.json, and confusion_, roc_ and reliability_<split>.png. For two
+    classes and a split "valid", includes the threshold that is best there by `metric` (one of METRICS), and its results.
     """
-    summaries = {split: summary(*pair, classes) for split, pair in found.items()}
-    chosen = threshold(found, metric) if len(classes) == 2 and "valid" in found else None  # never on test
-    whole = json.dumps({"title": title, **summaries, "threshold": chosen}, indent=1)
-    words = f"{visible(title)}\n{text(summaries, chosen)}"
-    sample("scores.json", lambda file: write_text(file, whole))
-    sample("scores.txt", lambda file: write_text(file, words))
-    for split, (p, labels) in found.items():
+    summaries = {split: summary(*pair, classes) for split, pair in outputs.items()}
+    chosen = threshold(outputs, metric) if len(classes) == 2 and "valid" in outputs else None  # never on test
+    as_json = json.dumps({"title": title, **summaries, "threshold": chosen}, indent=1)
+    as_text = f"{visible(title)}\n{text(summaries, chosen)}"
+    sample("scores.json", lambda file: write_text(file, as_json))
+    sample("scores.txt", lambda file: write_text(file, as_text))
+    for split, (p, labels) in outputs.items():
         name, confusion = f"{title}, {split}", summaries[split]["confusion"]
         sample(f"confusion_{split}.png", partial(save_confusion, confusion=confusion, classes=classes, title=name))
         sample(f"roc_{split}.png", partial(save_roc, probabilities=p, labels=labels, classes=classes, title=name))
         sample(f"reliability_{split}.png", partial(save_reliability, probabilities=p, labels=labels, title=name))
 
 
-def threshold(found: Mapping[str, tuple[np.ndarray, np.ndarray]], metric: str) -> dict[str, Any]:
-    """The threshold on the second class's probability that is best on "valid", and the scores there and elsewhere."""
-    p, labels = found["valid"]
+def threshold(outputs: Mapping[str, tuple[np.ndarray, np.ndarray]], metric: str) -> dict[str, Any]:
+    """The threshold on the second class's probability that is best on "valid", and the metrics at it on every split."""
+    p, labels = outputs["valid"]
     value = classification.best_threshold(labels == 1, p[:, 1], metric)
-    at = {name: classification.at_threshold(y == 1, q[:, 1], value) for name, (q, y) in found.items()}
+    at = {name: classification.at_threshold(y == 1, q[:, 1], value) for name, (q, y) in outputs.items()}
     return {"value": value, "chosen": f"the best {metric} on valid", "at": at}
 
 
 def summary(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
-    """probabilities f[n, N], labels i[n] -> scores as JSON has them; NaN, of a class without examples, is None.
+    """probabilities f[n, N], labels i[n] -> metrics as JSON values; an undefined one, of a class without examples, is None.
 
-    With one label an example the micro averages of precision, recall and F1 are the accuracy.
+    With one label per example the micro averages of precision, recall and F1 are the accuracy.
     """
     confusion = classification.confusion_matrix(labels, probabilities.argmax(1), len(classes))
-    found = classification.report(confusion)
+    metrics = classification.report(confusion)
     areas = classification.one_vs_rest_auc(probabilities, labels)
-    known = areas[np.isfinite(areas)]
+    finite = areas[np.isfinite(areas)]
     return {
         "examples": len(labels),
-        "accuracy": found["accuracy"],
-        **{f"micro_{k}": found["accuracy"] for k in ("precision", "recall", "f1")},
-        **{k: v for k, v in found.items() if k.startswith("macro_")},
-        "macro_auc": float(known.mean()) if len(known) else None,
+        "accuracy": metrics["accuracy"],
+        **{f"micro_{k}": metrics["accuracy"] for k in ("precision", "recall", "f1")},
+        **{k: v for k, v in metrics.items() if k.startswith("macro_")},
+        "macro_auc": float(finite.mean()) if len(finite) else None,
         "calibration_error": classification.calibration_error(probabilities, labels),
         "classes": {
             name: {
                 "examples": int(confusion[i].sum()),
-                **{k: float(found[k][i]) for k in ("precision", "recall", "f1")},
+                **{k: float(metrics[k][i]) for k in ("precision", "recall", "f1")},
                 "auc": float(areas[i]) if np.isfinite(areas[i]) else None,
             }
             for i, name in enumerate(classes)
@@ -82,19 +82,19 @@ def summary(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str
 
 
 def text(summaries: Mapping[str, Mapping[str, Any]], chosen: Mapping[str, Any] | None = None) -> str:
-    """The summaries of several splits as a table for a terminal, and what `threshold` found."""
+    """The summaries of several splits as a table for a terminal, and the threshold that `threshold` chose."""
     lines = []
-    for split, one in summaries.items():
+    for split, scores in summaries.items():
         lines += [
-            f"{split}: {one['examples']:,} examples",
-            f"  accuracy {one['accuracy']:.4f} (micro F1), macro F1 {one['macro_f1']:.4f}, "
-            f"macro AUC {_number(one['macro_auc'])}, calibration error {one['calibration_error']:.4f}",
+            f"{split}: {scores['examples']:,} examples",
+            f"  accuracy {scores['accuracy']:.4f} (micro F1), macro F1 {scores['macro_f1']:.4f}, "
+            f"macro AUC {_number(scores['macro_auc'])}, calibration error {scores['calibration_error']:.4f}",
             f"  {'class':<24} {'examples':>8} {'precision':>9} {'recall':>9} {'F1':>9} {'AUC':>9}",
         ]
-        for name, row in list(one["classes"].items())[:MOST_CLASSES]:
+        for name, row in list(scores["classes"].items())[:MOST_CLASSES]:
             values = " ".join(f"{_number(row[k]):>9}" for k in ("precision", "recall", "f1", "auc"))
             lines.append(f"  {visible(name)[:24]:<24} {row['examples']:>8,} {values}")
-        if (more := len(one["classes"]) - MOST_CLASSES) > 0:
+        if (more := len(scores["classes"]) - MOST_CLASSES) > 0:
             lines.append(f"  and {more} classes more")
     for split, row in (chosen or {"at": {}})["at"].items():
         values = ", ".join(f"{name} {value:.4f}" for name, value in row.items())
@@ -107,7 +107,7 @@ def _number(value: float | None) -> str:
 
 
 def save_confusion(path: str | PathLike, confusion: np.ndarray, classes: Sequence[str], title: str) -> None:
-    """A confusion matrix i[N, N] as a picture: rows true, columns called, shaded by the share of the row."""
+    """Plots a confusion matrix i[N, N]: rows are labels, columns predictions, shaded by the share of the row."""
     confusion = np.asarray(confusion)
     shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
     size = min(3.2 + 0.45 * len(classes), 9)
@@ -128,7 +128,7 @@ def save_confusion(path: str | PathLike, confusion: np.ndarray, classes: Sequenc
 def save_roc(
     path: str | PathLike, probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str], title: str
 ) -> None:
-    """The ROC curve of the second of two classes, or of each against the rest; classes without examples are left out."""
+    """Plots the ROC curve of the second of two classes, or of each against the others; classes without examples are omitted."""
     figure, axes = _figure(title, (4.4, 4))
     axes.plot([0, 1], [0, 1], "--", color=_GREY, linewidth=1)
     areas = classification.one_vs_rest_auc(probabilities, labels)
@@ -142,18 +142,18 @@ def save_roc(
 
 
 def save_reliability(path: str | PathLike, probabilities: np.ndarray, labels: np.ndarray, title: str) -> None:
-    """Accuracy against confidence, bin by bin, and below how many examples each bin has (Guo et al. 2017, figure 1)."""
+    """Plots the accuracy, and below it the number of examples, in bins of confidence (Guo et al. 2017, figure 1)."""
     bins = classification.reliability(probabilities, labels)
     error = classification.calibration_error(probabilities, labels)
     edges = np.linspace(0, 1, len(bins["count"]) + 1)
-    there = bins["count"] > 0
+    filled = bins["count"] > 0
     figure = Figure(figsize=(4.2, 4.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     axes.set_title(figures.label(title), fontsize=9)
     axes.bar(edges[:-1], bins["accuracy"], np.diff(edges), align="edge", color=_BLUE, edgecolor="white")
     axes.plot([0, 1], [0, 1], "--", color=_GREY, linewidth=1)
-    axes.plot(bins["confidence"][there], bins["accuracy"][there], ".", color="black")
+    axes.plot(bins["confidence"][filled], bins["accuracy"][filled], ".", color="black")
     axes.text(0.02, 0.95, f"calibration error {error:.3f}", va="top", fontsize=8)
     axes.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
     counts.bar(edges[:-1], bins["count"], np.diff(edges), align="edge", color=_GREY, edgecolor="white")

@@ -9,7 +9,7 @@ def mode_coverage(samples: np.ndarray, centres: np.ndarray, std: float) -> dict[
     """Coverage of a mixture of isotropic Gaussians by samples f[S, D]; centres f[M, D].
 
     A sample is of high quality if it lies within 3 `std` of its nearest centre; a mode counts if it
-    has one such sample. `reverse_kl` (nats) is KL(P || uniform), P the shares of the modes among
+    has such a sample. `reverse_kl` (nats) is KL(P || uniform), P the shares of the modes among
     the high-quality samples; NaN if there are none. After the code of Lin et al. 2018 (PacGAN,
     1712.04086, table 1), which draws 2,500 samples.
     """
@@ -27,7 +27,7 @@ def mode_coverage(samples: np.ndarray, centres: np.ndarray, std: float) -> dict[
 
 
 def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean f64[D] and unbiased covariance f64[D, D] of features f[S, D], S >= 2."""
+    """Mean f64[D] and unbiased covariance f64[D, D] of features f[S, D]. Raises UserError if S < 2."""
     features = np.asarray(features, np.float64)
     if len(features) < 2:
         raise UserError(f"a covariance needs 2 examples or more; got {len(features)}")
@@ -35,10 +35,13 @@ def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def frechet_distance(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, cov_b: np.ndarray) -> float:
-    """Squared Fréchet distance of two Gaussians (Heusel et al. 2017, 1706.08500, eq. 6).
+    """Squared Fréchet distance of two Gaussians, means f[D], covariances f[D, D] (Heusel et al. 2017, 1706.08500, eq. 6).
 
     The trace of (A B)^1/2 is that of (A^1/2 B A^1/2)^1/2, whose argument is symmetric, so that
     covariances of deficient rank (too few samples) need neither jitter nor complex numbers.
+
+    >>> frechet_distance(np.zeros(1), np.eye(1), np.ones(1), 4 * np.eye(1))  # (0 - 1)^2 + (1 - 2)^2
+    2.0
     """
     values, vectors = np.linalg.eigh(cov_a)
     root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
@@ -51,7 +54,8 @@ def frechet_distance(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, 
 def inception_score(probabilities: np.ndarray, splits: int = 10) -> tuple[float, float]:
     """exp E KL(p(y|x) || p(y)) from class probabilities f[S, N] (Salimans et al. 2016, 1606.03498).
 
-    Returns the mean and standard deviation over `splits` consecutive parts, as the authors do.
+    Returns the mean and standard deviation over `splits` consecutive parts, as the authors do;
+    raises UserError if there are fewer samples than parts.
     """
     if not 0 < splits <= len(probabilities):
         raise UserError(f"splits is {splits}; use 1 to {len(probabilities)}, the number of samples")

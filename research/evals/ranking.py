@@ -1,24 +1,24 @@
-"""Scores of a ranking with one relevant item a query, as pure functions of host arrays."""
+"""Metrics of rankings with one relevant item per query, as pure functions of host arrays."""
 
 import numpy as np
 
 
 def ranks(scores: np.ndarray, relevant: np.ndarray) -> np.ndarray:
-    """scores f[n, M] of M items, the relevant item's number i[n] -> its rank i64[n], from 1; a tie counts against it."""
+    """scores f[n, M] of M items, the index of the relevant one i[n] -> its rank i64[n], from 1; a tie counts against it."""
     own = np.take_along_axis(scores, np.asarray(relevant)[:, None], 1)
     return (scores >= own).sum(1)
 
 
 def recall(ranks: np.ndarray, k: int) -> float:
-    """The share of queries whose relevant item is among the first k."""
+    """Share of queries, 0..1, whose relevant item has rank k or better."""
     return float(np.mean(ranks <= k))
 
 
 def reciprocal_rank(ranks: np.ndarray) -> float:
-    """The mean of 1 / rank (MRR), over the whole ranking."""
+    """Mean reciprocal rank (MRR), without a cut-off."""
     return float(np.mean(1 / ranks))
 
 
 def report(ranks: np.ndarray, cuts: tuple[int, ...] = (1, 5, 20)) -> dict[str, float]:
-    """{"recall_at_1", "recall_at_5", "recall_at_20", "mrr"}."""
+    """Ranks i[n] -> {"recall_at_1", "recall_at_5", "recall_at_20", "mrr"}, with the recalls at `cuts`."""
     return {**{f"recall_at_{k}": recall(ranks, k) for k in cuts}, "mrr": reciprocal_rank(ranks)}

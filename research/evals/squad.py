@@ -1,7 +1,7 @@
-"""SQuAD v1.1's exact match and F1, in percent (Rajpurkar et al. 2016, 1606.05250, section 6.1), on text as people write it.
+"""SQuAD v1.1's exact match and F1 of raw text (Rajpurkar et al. 2016, 1606.05250, section 6.1).
 
-Both compare answers without case, ASCII punctuation, the articles a, an and the, and runs of white space, and take the best
-over the answers that count as right.
+Both ignore case, ASCII punctuation, the articles a, an and the, and runs of white space, and take the maximum over the
+reference answers.
 """
 
 import collections
@@ -26,17 +26,21 @@ def exact_match(prediction: str, answers: Sequence[str]) -> float:
 
 
 def f1(prediction: str, answers: Sequence[str]) -> float:
-    """The best harmonic mean of precision and recall of words, counted with their repetitions, in 0..1."""
+    """Harmonic mean of the precision and recall of words, with their counts, in 0..1; the maximum over `answers`.
+
+    >>> f1("The red cat", ["a cat sat"])  # "red cat" against "cat sat": 2 * 1 / (2 + 2)
+    0.5
+    """
     return max(_f1(normalise(prediction).split(), normalise(answer).split()) for answer in answers)
 
 
-def _f1(ours: list[str], theirs: list[str]) -> float:
-    shared = (collections.Counter(ours) & collections.Counter(theirs)).total()
-    return 2 * shared / (len(ours) + len(theirs)) if shared else 0.0
+def _f1(prediction: list[str], answer: list[str]) -> float:
+    shared = (collections.Counter(prediction) & collections.Counter(answer)).total()
+    return 2 * shared / (len(prediction) + len(answer)) if shared else 0.0
 
 
 def score(references: Mapping[str, Sequence[str]], predictions: Mapping[str, str]) -> dict[str, float]:
-    """Answers and predictions by question id -> {"em", "f1"}: means over the questions, in percent."""
+    """Answers and predictions by question id -> {"em", "f1"}: means in percent. Raises UserError unless the ids are equal."""
     if not references:
         raise UserError("there are no questions to score")
     for what, names, others in (

@@ -1,12 +1,12 @@
 """Beam search over any step function, as one pure function for use under `jit`.
 
-Hypotheses are compared by log-likelihood / penalty(n), n their tokens with the end token:
+Hypotheses are ranked by log-likelihood / penalty(n), n the number of tokens with the end token:
 
     gnmt    ((5 + n) / 6)^alpha, Wu et al. 2016 (1609.08144), equation 14
-    power   n^alpha, fairseq's: with alpha = 1 the mean log-likelihood a token
+    power   n^alpha, fairseq's: with alpha = 1 the mean log-likelihood per token
 
-Each turn looks at the 2 W likeliest continuations of a sentence's W unfinished hypotheses. Those of the first W that end
-become finished; the likeliest W that do not end go on.
+Each turn takes the 2 W most likely continuations of a sentence's W unfinished hypotheses. Those among the first W that end
+are finished; the W most likely that do not end are continued.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,16 +34,16 @@ class Beams(NamedTuple):
 
 
 def repeat(tree: Any, beam: int) -> Any:
-    """Rows [B, ...] of every array -> [B * W, ...], each W times in a row; scalars stay. What a step closes over needs it."""
+    """Repeats each row W times: [B, ...] -> [B * W, ...] in every array but scalars. Use it on arrays that a step closes over."""
 
-    def wide(x: jax.Array) -> jax.Array:  # jnp.repeat wants to know B, which an export leaves open
+    def wide(x: jax.Array) -> jax.Array:  # jnp.repeat needs a static B, which an export does not have
         return jnp.broadcast_to(x[:, None], (x.shape[0], beam, *x.shape[1:])).reshape(-1, *x.shape[1:])
 
     return jax.tree.map(lambda x: wide(x) if jnp.ndim(x) else x, tree)
 
 
 def take(cache: Any, rows: jax.Array) -> Any:
-    """The rows i32[B * W] of every array of a cache whose first axis counts rows; scalars stay."""
+    """Takes rows i32[B * W] of the first axis of every array of a cache but scalars."""
     return jax.tree.map(lambda x: x[rows] if jnp.ndim(x) else x, cache)
 
 
@@ -51,7 +51,7 @@ class _State(NamedTuple):
     turn: jax.Array  # i32[]
     tokens: jax.Array  # i32[B, W, length], unfinished
     scores: jax.Array  # f32[B, W], their log-likelihoods
-    found: Beams
+    finished: Beams
     over: jax.Array  # bool[B]
     cache: Any
 
@@ -73,18 +73,24 @@ def search(
     repeated: Callable[[Any, int], Any] = repeat,
     taken: Callable[[Any, jax.Array], Any] = take,
 ) -> Beams:
-    """The W best sequences that `step` can continue `first` i32[B] with, found by a beam of W.
+    """The W best continuations of `first` i32[B] under `step`, by a beam of W = `beam`.
 
     step      (tokens i32[B * W], cache) -> logits f32[B * W, V] of the next token, cache. Row b W + w is beam w of sentence b
-    cache     after all tokens before `first`, for B rows; `repeated` and `taken` say how its rows are found
-    length    the most tokens of a hypothesis, the end token among them: the last of these can only be the end
+    cache     after all tokens before `first`, for B rows; `repeated` and `taken` repeat and take its rows
+    length    maximum tokens of a hypothesis, with the end token, which alone can be the last of them
     eos       the end token; None: a hypothesis is any sequence of exactly `length` tokens
-    early     a sentence is over when W hypotheses have ended (fairseq). False: when no unfinished one can become
-              better than the worst of W ended, whatever it is continued with
-    min_length    tokens before the end, at least
-    banned    tokens that are never chosen; the others' probabilities are not scaled up
+    early     a sentence is over when W hypotheses have ended (fairseq). False: when no continuation of an unfinished
+              one can score better than the worst of W ended
+    min_length    minimum tokens before the end
+    banned    tokens that are never chosen; the others' probabilities are not renormalised
 
-    With beam=1 and early=True it is greedy search; with a beam as wide as there are sequences and early=False, exhaustive.
+    With beam=1 and early=True this is greedy search; with as many beams as sequences and early=False, exhaustive search.
+    Raises UserError for options out of range.
+
+    >>> def step(tokens, cache):  # the same distribution over three tokens after any
+    ...     return jnp.log(jnp.tile(jnp.array([0.1, 0.6, 0.3]), (len(tokens), 1))), cache
+    >>> search(step, {}, jnp.array([0]), length=2, beam=2).tokens.tolist()
+    [[[1, 1], [1, 2]]]
     """
     check(length, beam, eos, penalty, min_length)
     B = first.shape[0]
@@ -93,8 +99,8 @@ def search(
     state = _State(
         turn=jnp.int32(0),
         tokens=empty,
-        scores=jnp.where(jnp.arange(beam) == 0, 0.0, -jnp.inf) * jnp.ones((B, 1)),  # one beginning a sentence
-        found=Beams(empty, jnp.full((B, beam), -jnp.inf), jnp.zeros((B, beam), jnp.int32)),
+        scores=jnp.where(jnp.arange(beam) == 0, 0.0, -jnp.inf) * jnp.ones((B, 1)),  # one hypothesis per sentence
+        finished=Beams(empty, jnp.full((B, beam), -jnp.inf), jnp.zeros((B, beam), jnp.int32)),
         over=jnp.zeros(B, bool),
         cache=repeated(cache, beam),
     )
@@ -112,29 +118,29 @@ def search(
         total = state.scores[..., None] + logp.reshape(B, beam, V)
         scores, places = jax.lax.top_k(total.reshape(B, beam * V), min(2 * beam, beam * V))
         parents, tokens = places // V, places % V
-        lines = jnp.take_along_axis(state.tokens, parents[..., None], 1)
-        lines = jax.lax.dynamic_update_index_in_dim(lines, tokens, state.turn, 2)
+        sequences = jnp.take_along_axis(state.tokens, parents[..., None], 1)
+        sequences = jax.lax.dynamic_update_index_in_dim(sequences, tokens, state.turn, 2)
 
         n = state.turn + 1
         ends = tokens == eos if eos is not None else jnp.broadcast_to(n == length, tokens.shape)
         first_ranks = jnp.arange(tokens.shape[1]) < beam
         ended = jnp.where(ends & first_ranks & ~state.over[:, None], scores / norm(n), -jnp.inf)
-        found = _best(state.found, Beams(lines, ended, jnp.full(tokens.shape, n)), beam)
+        finished = _best(state.finished, Beams(sequences, ended, jnp.full(tokens.shape, n)), beam)
         alive, keep = jax.lax.top_k(jnp.where(ends, -jnp.inf, scores), beam)
         if early:
-            over = jnp.isfinite(found.scores).all(-1)
-        else:  # log-likelihoods only fall: the best that may come is that of now, under the kindest penalty to come
-            kindest = jnp.maximum(norm(n + 1), norm(length))
-            over = found.scores.min(-1) >= alive.max(-1) / kindest
+            over = jnp.isfinite(finished.scores).all(-1)
+        else:  # log-likelihoods only fall: the bound is the present best under the most favourable penalty
+            penalty_bound = jnp.maximum(norm(n + 1), norm(length))
+            over = finished.scores.min(-1) >= alive.max(-1) / penalty_bound
         rows = (jnp.arange(B)[:, None] * beam + jnp.take_along_axis(parents, keep, 1)).reshape(-1)
-        lines = jnp.take_along_axis(lines, keep[..., None], 1)
-        return _State(n, lines, alive, found, state.over | over, taken(cache, rows))
+        sequences = jnp.take_along_axis(sequences, keep[..., None], 1)
+        return _State(n, sequences, alive, finished, state.over | over, taken(cache, rows))
 
-    return jax.lax.while_loop(going, turn, state).found
+    return jax.lax.while_loop(going, turn, state).finished
 
 
 def check(length: int, beam: int, eos: int | None, penalty: str, min_length: int) -> None:
-    """UserError for settings of `search` that are out of range, before there is anything to search."""
+    """Raises UserError for options of `search` that are out of range."""
     for name, value, least in (("length", length, 1), ("beam", beam, 1), ("min_length", min_length, 0)):
         if value < least:
             raise UserError(f"{name}={value}: want at least {least}")
@@ -159,7 +165,7 @@ def _allowed(
 
 
 def _best(a: Beams, b: Beams, beam: int) -> Beams:
-    """The `beam` best of both; of equal ones those of `a`."""
+    """The `beam` best hypotheses of both; among equals those of `a`."""
     both = Beams(*(jnp.concatenate(pair, 1) for pair in zip(a, b, strict=True)))
     scores, keep = jax.lax.top_k(both.scores, beam)
     return Beams(
@@ -177,9 +183,11 @@ def _continued(model, variables, prompt, length, beam, eos, options):
     axis = 1 if getattr(model, "scan", False) else 0  # a scanned model's cache has its layers first
 
     def moved(move: Callable) -> Callable:
-        def over(cache, how):
-            layers = jax.tree.map(lambda x: jnp.moveaxis(move(jnp.moveaxis(x, axis, 0), how), 0, axis), cache["layers"])
-            return {**move({k: v for k, v in cache.items() if k != "layers"}, how), "layers": layers}
+        def over(cache, argument):
+            layers = jax.tree.map(
+                lambda x: jnp.moveaxis(move(jnp.moveaxis(x, axis, 0), argument), 0, axis), cache["layers"]
+            )
+            return {**move({k: v for k, v in cache.items() if k != "layers"}, argument), "layers": layers}
 
         return over
 
@@ -194,9 +202,9 @@ def _continued(model, variables, prompt, length, beam, eos, options):
 def continued(
     model: Any, variables: dict, prompt: jax.Array, *, length: int, beam: int, eos: int | None = None, **options: Any
 ) -> Beams:
-    """The best continuations that a language model has of prompts i32[B, T] of one length: see `search`.
+    """The best continuations of prompts i32[B, T] by a language model: `search`, with its options.
 
-    A model as in `decoding`: its cache is {"index", "layers"}. UserError where prompt and continuation exceed its max_length.
+    A model as in `decoding`, whose cache is {"index", "layers"}. Raises UserError if prompt and continuation exceed max_length.
     """
     if (total := prompt.shape[1] + length - 1) > model.max_length:
         raise UserError(

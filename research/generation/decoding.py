@@ -1,15 +1,15 @@
-"""Generation: logit processors, and sampling from a model with a cache, whole or as a stream.
+"""Generation: logit processors, and sampling from a model with a cache, at once or as a stream of tokens.
 
-A model here is anything with `apply(variables, tokens, cache=) -> (logits f32[B, T, V], cache)`,
-`init_cache(batch, length, dtype)`, `max_length` and `vocab_size`. `cache["index"]` i32[B] is how many
-tokens each row holds, and to set it back is to forget the last of them: so prompts of different
-lengths stand in one batch, each at the left, and the padding behind them is read and forgotten. A
-model that cannot, whose state is a sum of all it read, has `rewinds = False` and takes one length.
+A model is anything with `apply(variables, tokens, cache=) -> (logits f32[B, T, V], cache)`,
+`init_cache(batch, length, dtype)`, `max_length` and `vocab_size`. `cache["index"]` i32[B] is the number
+of tokens in each row, and decreasing it discards the last ones: so prompts of different lengths share
+a batch, left-aligned, and their padding is read and discarded. A model that cannot discard tokens,
+such as a recurrent one, has `rewinds = False` and takes prompts of one length.
 
-When a context outgrows `max_length` the cache is rebuilt from the last `max_length // 2` tokens.
-Learned positions allow no sliding without recomputing; this recomputes once every half window,
-where cropping to the last `max_length` tokens recomputes all of them for every token. There, the
-other arrays of a cache are [..., B, S, N, K].
+When a context exceeds `max_length` the cache is rebuilt from the last `max_length // 2` tokens.
+Learned positions cannot slide without recomputation; this recomputes once every half window,
+where cropping to the last `max_length` tokens recomputes all of them for every token. The other
+arrays of the cache are then [..., B, S, N, K].
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -25,48 +25,58 @@ from research.util.errors import UserError, nearest
 
 
 def repetition_penalty(logits: jax.Array, seen: jax.Array, penalty: float) -> jax.Array:
-    """Divides the positive logits of `seen` bool[..., V] by `penalty`, multiplies the others.
+    """Of the tokens `seen` bool[..., V], divides positive logits f[..., V] by `penalty` and multiplies negative ones by it.
 
-    Keskar et al. 2019, CTRL (1909.05858), section 4.1, which discounts 1.2.
+    Keskar et al. 2019, CTRL (1909.05858), section 4.1, which uses 1.2.
+
+    >>> repetition_penalty(jnp.array([2.0, -2.0, 1.0]), jnp.array([True, True, False]), penalty=2.0).tolist()
+    [1.0, -4.0, 1.0]
     """
     return jnp.where(seen, jnp.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
 def top_k(logits: jax.Array, k: int) -> jax.Array:
-    """-inf for all of f[..., V] but the `k` largest and their ties (Fan et al. 1805.04833)."""
+    """Sets all of f[..., V] to -inf except the `k` largest and their ties (Fan et al. 2018, 1805.04833).
+
+    >>> top_k(jnp.array([1.0, 3.0, 2.0]), k=2).tolist()
+    [-inf, 3.0, 2.0]
+    """
     V = logits.shape[-1]
     least = jnp.take(jnp.sort(logits), jnp.maximum(V - k, 0), axis=-1)
     return jnp.where(logits < least[..., None], -jnp.inf, logits)
 
 
 def top_p(logits: jax.Array, p: float) -> jax.Array:
-    """-inf for all of f[..., V] but the fewest likeliest whose mass reaches `p` in (0, 1].
+    """Sets all of f[..., V] to -inf except the fewest most probable tokens whose mass reaches `p` in (0, 1].
 
-    Nucleus sampling (Holtzman et al. 2019, 1904.09751). At least one stays; among equals, the
-    lower index.
+    Nucleus sampling (Holtzman et al. 2019, 1904.09751). At least one token is kept; among equals,
+    the lower index.
+
+    >>> jnp.isfinite(top_p(jnp.log(jnp.array([0.5, 0.2, 0.3])), p=0.6)).tolist()
+    [True, False, True]
     """
     order = jnp.argsort(logits, descending=True)
     mass = jax.nn.softmax(jnp.take_along_axis(logits, order, -1))
-    keep = (jnp.cumsum(mass, -1) - mass < p) | (p >= 1)  # rounding must not cut the tail off
+    keep = (jnp.cumsum(mass, -1) - mass < p) | (p >= 1)  # rounding must not remove the tail
     return jnp.where(jnp.take_along_axis(keep, jnp.argsort(order), -1), logits, -jnp.inf)
 
 
 def min_p(logits: jax.Array, p: float) -> jax.Array:
-    """-inf where a probability is below `p` times the highest (Nguyen et al. 2024, 2407.01082)."""
+    """Sets logits f[..., V] to -inf where the probability is below `p` times the highest (Nguyen et al. 2024, 2407.01082)."""
     return jnp.where(logits < logits.max(-1, keepdims=True) + jnp.log(p), -jnp.inf, logits)
 
 
 class Sampling(NamedTuple):
-    """How `generate` chooses. Logits pass through the processors in this order; None is off."""
+    """Options of `generate`. Logits pass through the processors in this order; None disables one."""
 
     repetition_penalty: float | None = None  # over the prompt too
-    constraint: Constraint | None = None  # what the generated text must match, whole
-    temperature: float = 1.0  # 0: the likeliest token; top_k, top_p and min_p then change nothing
+    constraint: Constraint | None = None  # the generated text must match it
+    temperature: float = 1.0  # 0: greedy; top_k, top_p and min_p then have no effect
     top_k: int | None = None
     top_p: float | None = None
     min_p: float | None = None
-    stop: Sequence[Sequence[int]] = ()  # token ids; a row ends with the first it generates whole
-    pad: int = 0  # the token that follows in a row that has ended
+    stop: Sequence[Sequence[int]] = ()  # token ids; a row ends after the first sequence that it generates
+    pad: int = 0  # fills a row after its end
 
 
 def generate(
@@ -74,20 +84,20 @@ def generate(
 ) -> jax.Array:
     """Continues prompts by up to `length` tokens: i32[B, T + length]. Keywords: `Sampling`.
 
-    `prompt` is i32[B, T], of which row i counts up to `lengths[i]` where they are given, or a list
-    of B lists of ids. Row i of the result is its prompt, what was drawn, and padding.
+    `prompt` is i32[B, T], of which row i has `lengths[i]` tokens (None: T), or a list of B lists of
+    ids. Row i of the result is its prompt, the generated tokens, and padding.
 
     A row's t-th token is drawn with fold_in(row's key, t), so rows are independent; `key` is one
     key, from which row i gets fold_in(key, i), or key[B], which makes a row the same in any batch,
-    beside longer prompts too. New numbers among the settings compile nothing anew; new shapes do.
-    `UserError` for settings unknown or out of range.
+    beside longer prompts too. Changed numbers among the options do not recompile; new shapes do.
+    Raises UserError for unknown options and for values out of range.
     """
     prompt, options = check(model, prompt, key, length, lengths, sampling)
     state, cache = start(model, variables, prompt, options, length)
     return _advance(model, variables, state, cache, options, length)[0].tokens
 
 
-def stream(
+def generate_stream(
     model: Any,
     variables: dict,
     prompt: Any,
@@ -98,10 +108,10 @@ def stream(
     block: int = 1,
     **sampling: Any,
 ) -> Iterator[np.ndarray]:
-    """Each row's next token of those that `generate` adds, i32[B], as they come, until every row has ended.
+    """Yields the tokens that `generate` adds, i32[B] for each position, until every row has ended.
 
-    They are fetched `block` at a time while the next block is computed. The compiled loop is
-    generate's own, so the tokens are the same.
+    They are fetched `block` at a time while the next block is computed. The compiled loop is that
+    of `generate`, so the tokens are the same. Arguments are checked at the call.
     """
     prompt, options = check(model, prompt, key, length, lengths, sampling)
     begin = partial(start, model, variables, prompt, options, length)
@@ -109,9 +119,9 @@ def stream(
 
 
 def columns(begin: Callable, advance: Callable, options: dict, block: int) -> Generator[np.ndarray, None, tuple]:
-    """Drawn columns i32[B] of `begin() -> (state, ...)` and `advance((state, ...), until) -> (state, ...)`.
+    """Yields columns i32[B] of generated tokens, and returns the last (state, ...).
 
-    A generator, which returns the last (state, ...).
+    `begin() -> (state, ...)` draws the first token, `advance((state, ...), until) -> (state, ...)` those up to `until`.
     """
     if block < 1:
         raise UserError(f"block={block}: want at least 1")
@@ -134,9 +144,9 @@ def columns(begin: Callable, advance: Callable, options: dict, block: int) -> Ge
 
 
 class State(NamedTuple):
-    tokens: jax.Array  # i32[B, T + length], padded behind what a row holds
-    drawn: jax.Array  # i32[B], how many tokens each row has been given
-    done: jax.Array  # bool[B], whether it has ended
+    tokens: jax.Array  # i32[B, T + length], padded after a row's tokens
+    drawn: jax.Array  # i32[B], number of tokens generated in each row
+    done: jax.Array  # bool[B], whether the row has ended
     place: jax.Array  # i32[B], the constraint's state, if there is one
 
 
@@ -144,7 +154,7 @@ class State(NamedTuple):
 def start(
     model: Any, variables: dict, prompt: jax.Array, options: dict, length: int, spare: int = 0
 ) -> tuple[State, dict]:
-    """Reads the prompts and draws the first token of each. The cache has room for `spare` tokens more than it must."""
+    """Reads the prompts and draws the first token of each. The cache has room for `spare` tokens more than needed."""
     (B, T), L = prompt.shape, model.max_length
     logits, cache = read(model, variables, prompt, options["lengths"], min(T + length - 1 + spare, L))
     tokens = jnp.where(jnp.arange(T) < options["lengths"][:, None], prompt, options["pad"])
@@ -154,7 +164,7 @@ def start(
 
 
 def read(model: Any, variables: dict, prompt: jax.Array, lengths: jax.Array, size: int) -> tuple[jax.Array, dict]:
-    """The last `max_length` tokens of each prompt -> logits f32[B, V] of what follows, a cache for `size` tokens."""
+    """The last `max_length` tokens of each prompt -> logits f32[B, V] of the next, a cache for `size` tokens."""
     (B, T), L = prompt.shape, model.max_length
     held = jnp.minimum(lengths, L)
     context = slices(prompt, lengths - held, min(T, L))
@@ -164,7 +174,7 @@ def read(model: Any, variables: dict, prompt: jax.Array, lengths: jax.Array, siz
 
 @partial(jax.jit, static_argnames="model", donate_argnames="cache")
 def _advance(model, variables, state, cache, options, until):
-    """Draws tokens until every row has `until` of them or is done."""
+    """Generates until every row has `until` new tokens or is done."""
     B, total = state.tokens.shape
 
     def going(carry):
@@ -183,7 +193,7 @@ def _advance(model, variables, state, cache, options, until):
         return jax.lax.while_loop(going, decode, (state, cache))
 
     def refill(carry):
-        """One token: from half a window for the rows that are full, for the others as ever."""
+        """One token: full rows recompute half a window, the others decode as usual."""
         state, cache = carry
         full, half = cache["index"] >= model.max_length, max(1, model.max_length // 2)
         context = slices(state.tokens, options["lengths"] + state.drawn - half, half)
@@ -209,12 +219,12 @@ def _advance(model, variables, state, cache, options, until):
 
 
 def slices(tokens: jax.Array, begins: jax.Array, size: int) -> jax.Array:
-    """`size` columns of i32[B, T] from each row's own, i32[B] -> i32[B, size]."""
+    """`size` columns of tokens i32[B, T], from column `begins` i32[B] of each row -> i32[B, size]."""
     return jax.vmap(lambda row, begin: jax.lax.dynamic_slice_in_dim(row, begin, size))(tokens, begins)
 
 
 def rewinds(model: Any) -> bool:
-    """Whether `cache["index"]` set back forgets tokens."""
+    """Whether decreasing `cache["index"]` discards tokens."""
     return getattr(model, "rewinds", True)
 
 
@@ -226,7 +236,7 @@ def new_cache(model: Any, variables: dict, batch: int, size: int) -> dict:
 
 
 def _append(state, logits, options):
-    """Draws one token a row and gives it to those that have not ended."""
+    """Draws one token for each row that has not ended."""
     at = options["lengths"] + state.drawn
     logits = process(logits, state.tokens, at, state.place, options["length"] - state.drawn - 1, options)
     if "temperature" not in options["settings"]:
@@ -239,9 +249,9 @@ def _append(state, logits, options):
 def process(
     logits: jax.Array, tokens: jax.Array, held: jax.Array, place: jax.Array, left: jax.Array, options: dict
 ) -> jax.Array:
-    """Logits f32[B, V] that a token is drawn from, after rows of tokens i32[B, S] of which `held` i32[B] count.
+    """Logits f32[B, V] to draw a token from, given rows of `held` i32[B] tokens in i32[B, S].
 
-    `place` i32[B] is the constraint's state there, and `left` i32[B] how many tokens may follow this one.
+    `place` i32[B] is the constraint's state, and `left` i32[B] the number of tokens that may follow the drawn one.
     """
     settings = options["settings"]
     if "repetition_penalty" in settings:
@@ -261,18 +271,18 @@ def process(
 
 
 def fold(keys: jax.Array, data: jax.Array) -> jax.Array:
-    """fold_in by rows: key[B], i32[B] -> key[B]."""
+    """`jax.random.fold_in` of each row: key[B], i32[B] -> key[B]."""
     return jax.vmap(jax.random.fold_in)(keys, data)
 
 
 def append(state: State, token: jax.Array, active: jax.Array, options: dict) -> State:
-    """Writes token i32[B] behind the rows that are `active` bool[B], and marks those that it ends."""
+    """Appends token i32[B] to the rows that are `active` bool[B], and marks those that it ends as done."""
     tokens, drawn, done, place = state
     if "constraint" in options:
         after = options["constraint"].follow(place, token, options["length"] - drawn - 1)
         done |= active & ~options["constraint"].goes_on(after)
         place = jnp.where(active, after, place)
-        active &= after >= 0  # what matches no more is no part of the text: it has ended before
+        active &= after >= 0  # a token that breaks the match ends the text and is not part of it
     at = jnp.where(active, options["lengths"] + drawn, tokens.shape[1])  # out of range, hence dropped
     tokens = tokens.at[jnp.arange(len(tokens)), at].set(token, mode="drop")
     drawn += active
@@ -294,10 +304,10 @@ RANGES = {
 def check(
     model: Any, prompt: Any, key: jax.Array, length: int, lengths: Any, sampling: dict
 ) -> tuple[np.ndarray, dict]:
-    """Prompts i32[B, T], and options: settings in use as traced values under a static structure."""
+    """-> prompts i32[B, T], and the options as a pytree of traced values. Raises UserError as `generate` says."""
     if unknown := sorted(sampling.keys() - set(Sampling._fields)):
         raise UserError(f"unknown {unknown[0]!r}{nearest(unknown[0], Sampling._fields)}")
-    how = Sampling(**sampling)
+    sampler = Sampling(**sampling)
     prompt, lengths = _prompts(model, prompt, lengths)
     if len(set(lengths.tolist())) > 1 and not rewinds(model):
         raise UserError(
@@ -305,35 +315,35 @@ def check(
         )
     if length < 1:
         raise UserError(f"length={length}: want at least 1 token to generate")
-    if not all(len(sequence) for sequence in how.stop):
+    if not all(len(sequence) for sequence in sampler.stop):
         raise UserError("stop has an empty sequence: want one token or more in each")
     if key.ndim and key.shape != prompt.shape[:1]:
         raise UserError(f"key of shape {key.shape}: want one, or one for each of {len(prompt)} rows")
-    settings = {k: v for k, v in how._asdict().items() if k in RANGES and v is not None}
+    settings = {k: v for k, v in sampler._asdict().items() if k in RANGES and v is not None}
     for name, value in settings.items():
-        within, wanted = RANGES[name]
-        if not within(value):
-            raise UserError(f"{name}={value}: want {wanted}")
+        valid, description = RANGES[name]
+        if not valid(value):
+            raise UserError(f"{name}={value}: want {description}")
     if settings.setdefault("temperature", 1.0) == 0:
         del settings["temperature"]
     options = {
         "settings": settings,
-        "stop": [np.asarray(s, np.int32) for s in how.stop if len(s) <= length],
+        "stop": [np.asarray(s, np.int32) for s in sampler.stop if len(s) <= length],
         "keys": key if key.ndim else jax.vmap(jax.random.fold_in, (None, 0))(key, np.arange(len(prompt))),
-        "pad": how.pad,
+        "pad": sampler.pad,
         "lengths": lengths,
         "length": length,
     }
-    if how.constraint is not None:
-        how.constraint.check(model.vocab_size, length)
-        if how.stop:
+    if sampler.constraint is not None:
+        sampler.constraint.check(model.vocab_size, length)
+        if sampler.stop:
             raise UserError("stop and constraint: a text that must match ends where it does; leave stop out")
-        options["constraint"] = how.constraint
+        options["constraint"] = sampler.constraint
     return prompt, options
 
 
 def _prompts(model: Any, prompt: Any, lengths: Any) -> tuple[np.ndarray, np.ndarray]:
-    """-> i32[B, T], the shorter rows filled up with their first token, and lengths i32[B]."""
+    """-> i32[B, T], the shorter rows padded with their first token, and lengths i32[B]."""
     rows = [np.asarray(r, np.int32) for r in (prompt if isinstance(prompt, list | tuple) else np.asarray(prompt))]
     if not rows or any(row.ndim != 1 or not row.size for row in rows):
         shapes = {row.shape for row in rows}
@@ -344,8 +354,8 @@ def _prompts(model: Any, prompt: Any, lengths: Any) -> tuple[np.ndarray, np.ndar
         if lengths.shape != (len(rows),) or any(not 1 <= n <= len(r) for n, r in zip(lengths, rows, strict=True)):
             raise UserError(f"lengths={lengths.tolist()}: want one for each of {len(rows)} prompts, within it")
         rows = [row[:n] for row, n in zip(rows, lengths, strict=True)]
-    held = np.array([len(row) for row in rows], np.int32)
-    filled = np.stack([np.pad(row, (0, held.max() - len(row)), constant_values=row[0]) for row in rows])
-    if filled.min() < 0 or filled.max() >= model.vocab_size:
+    counts = np.array([len(row) for row in rows], np.int32)
+    padded = np.stack([np.pad(row, (0, counts.max() - len(row)), constant_values=row[0]) for row in rows])
+    if padded.min() < 0 or padded.max() >= model.vocab_size:
         raise UserError(f"prompt has a token outside the vocabulary, 0..{model.vocab_size - 1}")
-    return filled, held
+    return padded, counts

@@ -1,4 +1,4 @@
-"""How likely a model finds given continuations: what chooses among labels without generating any."""
+"""Log-likelihoods of given continuations, to choose among labels without generation."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -14,24 +14,25 @@ from research.util.errors import UserError
 def log_likelihoods(
     model: Any, variables: dict, contexts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]
 ) -> jax.Array:
-    """log p(continuation | context) in nats, f32[R], of R pairs of token ids of any lengths.
+    """log p(continuation | context) in nats, f32[R], of R pairs of lists of token ids.
 
-    Sums over the continuation's tokens; divide by their number to compare continuations of different lengths by token.
-    A context that is too long for `max_length` loses its beginning. UserError for an empty context or continuation, and
-    for a continuation that does not fit.
+    Summed over the continuation's tokens; divide by their number to compare continuations of different lengths. A context
+    too long for `max_length` loses its beginning. Raises UserError if a context or continuation is empty, or a
+    continuation does not fit.
     """
     rows, begins = [], []
-    for i, (context, said) in enumerate(zip(contexts, continuations, strict=True)):
-        if not len(context) or not len(said):
+    for i, (context, continuation) in enumerate(zip(contexts, continuations, strict=True)):
+        if not len(context) or not len(continuation):
             raise UserError(
-                f"pair {i}: a context of {len(context)} tokens and a continuation of {len(said)}: want both"
+                f"pair {i}: a context of {len(context)} tokens and a continuation of {len(continuation)}: want both"
             )
         # The last token is only ever a target.
-        if (room := model.max_length + 1 - len(said)) < 1:
-            raise UserError(f"pair {i}: a continuation of {len(said)} tokens, and the model reads {model.max_length}")
-        kept = list(context)[-room:]
-        rows.append([*kept, *said])
-        begins.append(len(kept))
+        if (room := model.max_length + 1 - len(continuation)) < 1:
+            size = len(continuation)
+            raise UserError(f"pair {i}: a continuation of {size} tokens, and the model reads {model.max_length}")
+        context = list(context)[-room:]
+        rows.append([*context, *continuation])
+        begins.append(len(context))
     ends = np.array([len(row) for row in rows], np.int32)
     tokens = np.stack([np.pad(np.asarray(row, np.int32), (0, ends.max() - len(row))) for row in rows])
     if tokens.min() < 0 or tokens.max() >= model.vocab_size:
@@ -43,6 +44,6 @@ def log_likelihoods(
 def _between(model, variables, tokens, begins, ends):
     """Sums of log p over the tokens begin..end-1 of each row, f32[R]."""
     log_p = jax.nn.log_softmax(model.apply(variables, tokens[:, :-1]))
-    said = jnp.take_along_axis(log_p, tokens[:, 1:, None], 2)[..., 0]
+    token_log_p = jnp.take_along_axis(log_p, tokens[:, 1:, None], 2)[..., 0]
     at = jnp.arange(1, tokens.shape[1])
-    return jnp.where((at >= begins[:, None]) & (at < ends[:, None]), said, 0.0).sum(1)
+    return jnp.where((at >= begins[:, None]) & (at < ends[:, None]), token_log_p, 0.0).sum(1)

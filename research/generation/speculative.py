@@ -1,12 +1,12 @@
-"""Speculative decoding: a small model drafts tokens, the large one reads them all at once and keeps a prefix.
+"""Speculative decoding: a small model drafts tokens, the large one scores them in one pass and accepts a prefix.
 
-Leviathan et al. 2023 (2211.17192), algorithm 1; Chen et al. 2023 (2302.01318). A drafted token x is kept with
-probability min(1, p(x) / q(x)), and in the place of the first that is not, one is drawn from max(0, p - q): what
-comes out is distributed as the large model's own samples, and greedily it is the same text. p and q are the
-models' probabilities after all the processors of `Sampling`.
+Leviathan et al. 2023 (2211.17192), algorithm 1; Chen et al. 2023 (2302.01318). A drafted token x is accepted with
+probability min(1, p(x) / q(x)), and the first rejected one is replaced by a draw from max(0, p - q): samples are
+distributed as the large model's own, and greedy decoding gives the same text. p and q are the models' probabilities
+after all the processors of `Sampling`.
 
-The window does not slide here: where the cache is rebuilt the large model reads half a window anew, and no chunk
-of drafted tokens may stand across that. Prompt, `length` and draft fit into `max_length`, or it is an error.
+The window does not slide: when the cache is rebuilt the large model recomputes half a window, and a chunk of drafted
+tokens cannot span that. Prompt, `length` and draft must fit into `max_length`; else UserError is raised.
 """
 
 from collections.abc import Generator
@@ -21,30 +21,35 @@ from research.generation import decoding
 from research.generation.decoding import State
 from research.util.errors import UserError
 
-PURPOSES = ("draft", "accept", "rest")  # of the randomness that a token has, apart
+PURPOSES = ("draft", "accept", "rest")  # of a token's independent keys
 
 
 class Drafted(NamedTuple):
-    """The text, and how the draft did: `accepted.sum() / tried.sum()` is the acceptance rate."""
+    """Generated tokens, and counts of the draft's: `accepted.sum() / tried.sum()` is the acceptance rate."""
 
     tokens: jax.Array  # i32[B, T + length], as decoding.generate gives them
-    tried: jax.Array  # i32[B], drafted tokens that were accepted or rejected: not those behind a rejected one
+    tried: jax.Array  # i32[B], drafted tokens that were accepted or rejected: not those after a rejected one
     accepted: jax.Array  # i32[B]
-    rounds: jax.Array  # i32[B], times that the large model was run, the prompt apart
+    rounds: jax.Array  # i32[B], runs of the large model, without the prompt's
 
 
 def verify(p: jax.Array, q: jax.Array, drafted: jax.Array, uniform: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """How many drafted tokens are kept i32[B], and the weights f32[B, V] that the next is drawn by.
+    """The number of accepted tokens i32[B], and unnormalised probabilities f32[B, V] of the token after them.
 
     p f32[B, A + 1, V] are the large model's probabilities at the A drafted tokens and after them, q f32[B, A, V] the
-    draft's, drafted i32[B, A] its samples, uniform f32[B, A] in [0, 1). The weights need not sum to 1.
+    draft's, drafted i32[B, A] its samples, uniform f32[B, A] in [0, 1).
+
+    >>> p, q = jnp.array([[[0.5, 0.5], [1.0, 0.0]]]), jnp.array([[[0.0, 1.0]]])
+    >>> accepted, weights = verify(p, q, drafted=jnp.array([[1]]), uniform=jnp.array([[0.6]]))  # 0.6 > p / q: rejected
+    >>> accepted.tolist(), weights.tolist()
+    ([0], [[0.5, 0.0]])
     """
     at = drafted[..., None]
-    kept = uniform * jnp.take_along_axis(q, at, 2)[..., 0] < jnp.take_along_axis(p[:, :-1], at, 2)[..., 0]
-    accepted = jnp.cumprod(kept, axis=1, dtype=jnp.int32).sum(1)
-    rest = jnp.maximum(p - jnp.pad(q, ((0, 0), (0, 1), (0, 0))), 0)
-    rest, p = (jnp.take_along_axis(x, accepted[:, None, None], 1)[:, 0] for x in (rest, p))
-    return accepted, jnp.where(rest.sum(-1, keepdims=True) > 0, rest, p)  # 0 by rounding: then p and q are equal
+    accept = uniform * jnp.take_along_axis(q, at, 2)[..., 0] < jnp.take_along_axis(p[:, :-1], at, 2)[..., 0]
+    accepted = jnp.cumprod(accept, axis=1, dtype=jnp.int32).sum(1)
+    residual = jnp.maximum(p - jnp.pad(q, ((0, 0), (0, 1), (0, 0))), 0)
+    residual, p = (jnp.take_along_axis(x, accepted[:, None, None], 1)[:, 0] for x in (residual, p))
+    return accepted, jnp.where(residual.sum(-1, keepdims=True) > 0, residual, p)  # all 0: p and q are equal
 
 
 def generate(
@@ -53,7 +58,8 @@ def generate(
 ) -> Drafted:  # fmt: skip
     """As `decoding.generate` by `model`, in distribution, with `ahead` tokens at a time drafted by `draft`.
 
-    A row's tokens depend on its key and on `ahead`, not on the rows beside it. The models' tokens must be the same.
+    A row's tokens depend on its key and on `ahead`, not on other rows. Both models must have the same tokens. Raises
+    UserError if their vocabulary sizes differ or the text does not fit.
     """
     prompt, options = _check(model, draft, prompt, key, length, lengths, ahead, sampling)
     carry = _start(model, variables, draft, draft_variables, prompt, options, length, ahead)
@@ -61,13 +67,13 @@ def generate(
     return Drafted(state.tokens, *counts)
 
 
-def stream(
+def generate_stream(
     model: Any, variables: dict, draft: Any, draft_variables: dict, prompt: Any, key: jax.Array, *, length: int,
     ahead: int = 4, lengths: Any = None, block: int = 1, **sampling: Any,
 ) -> Generator[np.ndarray, None, Drafted]:  # fmt: skip
-    """As `decoding.stream`: the tokens that `generate` adds, as they come, at least `block` of each row at a time.
+    """As `decoding.generate_stream`: yields the tokens that `generate` adds, at least `block` of each row at a time.
 
-    A generator, which returns what `generate` does.
+    The generator returns the `Drafted` of `generate`.
     """
     prompt, options = _check(model, draft, prompt, key, length, lengths, ahead, sampling)
     columns = decoding.columns(
@@ -89,13 +95,13 @@ def _check(model, draft, prompt, key, length, lengths, ahead, sampling) -> tuple
         raise UserError(f"ahead={ahead}: want at least 1 token to draft")
     if draft.vocab_size != model.vocab_size:
         raise UserError(f"the draft has {draft.vocab_size} tokens and the model {model.vocab_size}: want the same")
-    for one in (model, draft):
-        if not decoding.rewinds(one):
+    for network in (model, draft):
+        if not decoding.rewinds(network):
             raise UserError(
-                f"{type(one).__name__} cannot forget a token that was not kept: no draft, and no model with one"
+                f"{type(network).__name__} cannot forget a token that was not kept: no draft, and no model with one"
             )
     prompt, options = decoding.check(model, prompt, key, length, lengths, sampling)
-    # A cache holds all but the last token, and what was drafted after it.
+    # A cache holds all but the last token, and the tokens drafted after it.
     size, limit = prompt.shape[1] + length - 1 + ahead, min(model.max_length, draft.max_length)
     if size > limit:
         raise UserError(
@@ -118,7 +124,7 @@ def _start(model, variables, draft, draft_variables, prompt, options, length, ah
 
 @partial(jax.jit, static_argnames=("model", "draft", "ahead"), donate_argnames=("cache", "draft_cache"))
 def _advance(model, variables, draft, draft_variables, state, counts, cache, draft_cache, options, until, ahead):
-    """Rounds of drafting and reading, until every row has `until` tokens or is done."""
+    """Rounds of drafting and verifying, until every row has `until` tokens or is done."""
 
     def going(carry):
         return ((carry[0].drawn < until) & ~carry[0].done).any()
@@ -126,7 +132,7 @@ def _advance(model, variables, draft, draft_variables, state, counts, cache, dra
     def one_round(carry):
         state, counts, cache, draft_cache = carry
         held = options["lengths"] + state.drawn
-        at = held[:, None] + jnp.arange(ahead + 1)  # the places of the round's tokens
+        at = held[:, None] + jnp.arange(ahead + 1)  # the positions of the round's tokens
         keys = {name: _keys(options["keys"], at, i) for i, name in enumerate(PURPOSES)}
 
         guess, q, places, draft_cache = _draft(
@@ -138,25 +144,25 @@ def _advance(model, variables, draft, draft_variables, state, counts, cache, dra
 
         drafted = chunk[:, 1:]
         uniform = jax.vmap(jax.vmap(jax.random.uniform))(keys["accept"][:, :-1])
-        accepted, rest = verify(p, q, drafted, uniform)
+        accepted, residual = verify(p, q, drafted, uniform)
         last = jnp.take_along_axis(keys["rest"], accepted[:, None], 1)[:, 0]
-        instead = jax.vmap(jax.random.categorical)(last, jnp.log(rest)).astype(jnp.int32)
+        replacement = jax.vmap(jax.random.categorical)(last, jnp.log(residual)).astype(jnp.int32)
 
-        after, (tried, kept, rounds) = state, counts
+        after, (tried, total_accepted, rounds) = state, counts
         rounds += ~state.done & (state.drawn < options["length"])
         for j in range(ahead + 1):
-            go = ~after.done & (after.drawn < options["length"]) & (j <= accepted)
-            token = jnp.where(j < accepted, drafted[:, min(j, ahead - 1)], instead)
-            after = decoding.append(after, token, go, options)
-            tried, kept = tried + (go & (j < ahead)), kept + (go & (j < accepted))
-        return after, (tried, kept, rounds), cache, draft_cache
+            active = ~after.done & (after.drawn < options["length"]) & (j <= accepted)
+            token = jnp.where(j < accepted, drafted[:, min(j, ahead - 1)], replacement)
+            after = decoding.append(after, token, active, options)
+            tried, total_accepted = tried + (active & (j < ahead)), total_accepted + (active & (j < accepted))
+        return after, (tried, total_accepted, rounds), cache, draft_cache
 
     return jax.lax.while_loop(going, one_round, (state, counts, cache, draft_cache))
 
 
 def _draft(draft, variables, state: State, cache, options, keys, ahead: int):
-    """`ahead` tokens of the draft behind each row: rows with them, their q f32[B, A, V], the constraint's places before
-    each and after the last, and a cache that holds them all: when all are kept, the next round begins behind them."""
+    """Drafts `ahead` tokens after each row -> rows with them, their q f32[B, A, V], the constraint's places before each and
+    after the last, and a cache that holds them all: if all are accepted, the next round starts after them."""
     rows = jnp.arange(len(state.drawn))
     tokens = jnp.pad(state.tokens, ((0, 0), (0, ahead)))
     held, place, places, q = options["lengths"] + state.drawn, state.place, [state.place], []
@@ -176,7 +182,7 @@ def _draft(draft, variables, state: State, cache, options, keys, ahead: int):
 
 
 def _chances(logits, tokens, state: State, j: int, place, options) -> jax.Array:
-    """Probabilities f32[B, V] of the j-th token of a round; greedy decoding has one of 1."""
+    """Probabilities f32[B, V] of the j-th token of a round; one-hot for greedy decoding."""
     left = options["length"] - state.drawn - 1 - j
     logits = decoding.process(logits, tokens, options["lengths"] + state.drawn + j, place, left, options)
     if "temperature" not in options["settings"]:
@@ -185,9 +191,9 @@ def _chances(logits, tokens, state: State, j: int, place, options) -> jax.Array:
 
 
 def _keys(keys, at, purpose: int):
-    """key[B] and places i32[B, A] -> key[B, A], a row's and a place's own for each purpose.
+    """key[B] and positions i32[B, A] -> key[B, A], unique to row, position and purpose.
 
-    A place that was drafted in vain has the same randomness again: nothing that was kept depends on it.
+    A position whose draft was rejected reuses its keys: no accepted token depends on them.
     """
-    own = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)))(keys, at)
-    return jax.vmap(jax.vmap(jax.random.fold_in, (0, None)), (0, None))(own, purpose)
+    position_keys = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)))(keys, at)
+    return jax.vmap(jax.vmap(jax.random.fold_in, (0, None)), (0, None))(position_keys, purpose)

@@ -1,1 +1,1 @@
-"""Pure functions: outputs and targets in, a scalar and its metrics out."""
+"""Pure functions of a model's outputs and targets: the objective, as terms or a scalar, and metrics."""

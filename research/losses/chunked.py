@@ -1,8 +1,8 @@
-"""Token cross-entropy whose logits [B, T, V] never exist at once: they are made, used and dropped a chunk at a time.
+"""Token cross-entropy that never holds all logits [B, T, V]: they are computed, reduced and freed chunk by chunk.
 
 The sums over the vocabulary need one chunk of tokens only, and so does the gradient, which is linear in the logits' gradient
-softmax - target. Where a gradient is wanted, it is therefore made with the chunk's logits in the forward pass, as in Liger
-Kernel (Hsu et al. 2024, 2410.10989, section 3.2): three matrix products, as many as without chunks, none of them twice.
+softmax - target. Under differentiation it is therefore computed with the chunk's logits in the forward pass, as in Liger
+Kernel (Hsu et al. 2024, 2410.10989, section 3.2): three matrix products, as many as without chunks; nothing is recomputed.
 """
 
 import math
@@ -27,31 +27,31 @@ def cross_entropy(
     smoothing: float = 0.0,
     chunk_bytes: int | None = None,
 ) -> tuple[Terms, MetricSums]:
-    """`research.losses.language.cross_entropy` of logits that are not multiplied out.
+    """`research.losses.language.cross_entropy` of deferred logits.
 
-    logits of hidden f[B, T, D], a matrix f[V, D] or f[D, V] and perhaps a bias f[V]; targets i32[B, T]; mask f32[B, T] or f32[B]
-    (None: ones). Returns (terms, {"loss", "accuracy": (sum, weight)}), equal to the plain form's up to the order of sums: 1e-6
+    logits: hidden f[B, T, D], a matrix f[V, D] or f[D, V], and a bias f[V] or None; targets i32[B, T]; mask f32[B, T] or f32[B]
+    (None: ones). Returns (terms, {"loss", "accuracy": (sum, weight)}), equal to the plain form's up to summation order: 1e-6
     of the value and of the gradients' largest element in f32. In bf16 the logits' gradient is rounded to bf16 before it
-    enters its two products. The gradient of the matrix is summed in f32. No gradient goes to the mask or from the metrics.
-    One device's chunk of logits takes at most `chunk_bytes` (None: CHUNK_BYTES); each device keeps its rows.
+    enters its two products. The gradient of the matrix is summed in f32. The mask and the metrics have no gradient.
+    A chunk of logits takes at most `chunk_bytes` on each device (None: CHUNK_BYTES); each device keeps its rows.
     """
     B, T, D = logits.hidden.shape
     weights = jnp.ones((B, T), jnp.float32) if mask is None else mask.astype(jnp.float32)
     weights = jnp.broadcast_to(weights.reshape(weights.shape + (1,) * (2 - weights.ndim)), (B, T))
     parts, tokens = data_parts(B), B * T // data_parts(B)
-    # A power of two divides the usual batch; where it does not, the last chunk is filled up with tokens that weigh nothing.
+    # A power of two divides the usual batch; if not, the last chunk is padded with tokens of weight 0.
     chunks = 2 ** math.ceil(math.log2(max(1, logits.device_bytes / (chunk_bytes or CHUNK_BYTES))))
     size = -(-tokens // chunks)
 
     def split(x: jax.Array) -> jax.Array:
-        """[B, T, ...] -> [chunks, parts, size, ...]: the rows of a part are those of one device."""
+        """[B, T, ...] -> [chunks, parts, size, ...]: a part is the rows of one device."""
         x = x.reshape(parts, tokens, *x.shape[2:])
         x = jnp.pad(x, ((0, 0), (0, chunks * size - tokens), *((0, 0),) * (x.ndim - 2)))
         return jnp.moveaxis(x.reshape(parts, chunks, size, *x.shape[2:]), 1, 0)
 
-    pieces = tuple(split(x) for x in (logits.hidden, targets, jax.lax.stop_gradient(weights)))
-    matrix = logits.matrix if parts == 1 else _gathered(logits.matrix, logits.axis)
-    objective, loss, correct = _sums(smoothing, logits.axis, *pieces, matrix, logits.bias)
+    inputs = tuple(split(x) for x in (logits.hidden, targets, jax.lax.stop_gradient(weights)))
+    matrix = logits.matrix if parts == 1 else _replicated(logits.matrix, logits.axis)
+    objective, loss, correct = _sums(smoothing, logits.axis, *inputs, matrix, logits.bias)
     weight = weights.sum()
     metrics = {"loss": (loss, weight), "accuracy": (correct, weight)}
     return {"loss": (objective, weight, 1.0)}, jax.lax.stop_gradient(metrics)
@@ -59,7 +59,7 @@ def cross_entropy(
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _sums(smoothing, axis, hidden, targets, weights, matrix, bias):
-    """Sums over tokens of the smoothed loss, the loss and the accuracy, f32[] each; the first alone has a gradient.
+    """Sums over tokens of the smoothed loss, the loss and the accuracy, f32[] each; only the first has a gradient.
 
     hidden f[chunks, parts, size, D], targets and weights [chunks, parts, size], matrix f[V, D] (axis 1) or f[D, V] (axis 0).
     """
@@ -74,8 +74,8 @@ def _sums(smoothing, axis, hidden, targets, weights, matrix, bias):
 
 
 def _chunk(smoothing, axis, x, targets, weights, matrix, bias):
-    """x f[parts, size, D] -> the three sums f32[parts, 3]; logits f32[parts, size, V]; the log of their exponentials' sum."""
-    logits = jnp.einsum(f"psd,{_letters(axis)}->psv", _spread(len(x))(x), matrix, preferred_element_type=jnp.float32)
+    """x f[parts, size, D] -> the three sums f32[parts, 3]; logits f32[parts, size, V]; their log-sum-exp."""
+    logits = jnp.einsum(f"psd,{_subscripts(axis)}->psv", _spread(len(x))(x), matrix, preferred_element_type=jnp.float32)
     logits = logits if bias is None else logits + bias
     total = jax.nn.logsumexp(logits, -1)
     loss = total - jnp.take_along_axis(logits, targets[..., None], -1)[..., 0]
@@ -95,8 +95,8 @@ def _forward(smoothing, axis, hidden, targets, weights, matrix, bias):
         target = jax.nn.one_hot(labels, V) * (1 - smoothing) + smoothing / V
         slope = (jnp.exp(logits - total[..., None]) - target) * weight[..., None]
         factor = slope.astype(x.dtype)
-        of_hidden = jnp.einsum(f"psv,{_letters(axis)}->psd", factor, matrix)
-        order = f"p{_letters(axis)}"
+        of_hidden = jnp.einsum(f"psv,{_subscripts(axis)}->psd", factor, matrix)
+        order = f"p{_subscripts(axis)}"
         of_matrix = jnp.einsum(f"psv,psd->{order}", factor, x, preferred_element_type=jnp.float32)
         of_bias = None if bias is None else spread(carry[2] + slope.sum(1))
         return (spread(carry[0] + sums), spread(carry[1] + of_matrix), of_bias), of_hidden
@@ -118,14 +118,14 @@ def _spread(parts: int) -> Callable[[jax.Array], jax.Array]:
     return partial(pin, rest=PartitionSpec.UNCONSTRAINED) if parts > 1 else lambda x: x
 
 
-def _gathered(matrix: jax.Array, axis: int) -> jax.Array:
-    """The matrix with its D whole on every device: FSDP's all-gather is then made once, before the loop."""
+def _replicated(matrix: jax.Array, axis: int) -> jax.Array:
+    """The matrix with its D axis replicated: FSDP's all-gather then happens once, before the loop."""
     free: list = [PartitionSpec.UNCONSTRAINED] * 2
     free[axis] = None
     return jax.lax.with_sharding_constraint(matrix, PartitionSpec(*free))
 
 
-def _letters(axis: int) -> str:
+def _subscripts(axis: int) -> str:
     return "vd" if axis else "dv"
 
 

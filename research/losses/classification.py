@@ -7,11 +7,10 @@ from research.core.metrics import MetricSums, Terms, pair
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array, mask: jax.Array | None = None) -> tuple[Terms, MetricSums]:
-    """Mean of -sum(p log q) in nats over examples, weighted by `mask`, and accuracy.
+    """Cross-entropy -sum(p log q) in nats, averaged over examples weighted by `mask`, and top-1 accuracy.
 
-    logits f32[..., N] (computed in f32 whatever their dtype); labels i32[...] or soft f32[..., N]
-    (accuracy is then against the likeliest class); mask f32[...], or of the leading axes alone, as
-    f32[B]. Returns (terms, {"loss", "accuracy": (sum, weight)}).
+    logits f[..., N], computed in f32; labels i32[...], or soft f32[..., N], whose argmax is then the class for the accuracy;
+    mask f32[...], or of the leading axes alone, as f32[B]. Returns (terms, {"loss", "accuracy": (sum, weight)}).
     """
     if labels.ndim == logits.ndim:
         loss = -jnp.sum(labels * jax.nn.log_softmax(logits.astype(jnp.float32)), -1)
@@ -22,15 +21,19 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, mask: jax.Array | None =
 
 
 def negative_log_likelihood(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """-log softmax(logits)[label]: logits [..., N], labels i32[...] -> f32[...], in nats."""
-    chosen = jnp.take_along_axis(logits, labels[..., None], -1)[..., 0].astype(jnp.float32)
-    return jax.nn.logsumexp(logits.astype(jnp.float32), -1) - chosen
+    """-log softmax(logits)[label]: logits f[..., N], labels i32[...] -> f32[...], in nats."""
+    label_logits = jnp.take_along_axis(logits, labels[..., None], -1)[..., 0].astype(jnp.float32)
+    return jax.nn.logsumexp(logits.astype(jnp.float32), -1) - label_logits
 
 
 def weighted(values: dict[str, jax.Array], mask: jax.Array | None = None) -> tuple[Terms, MetricSums]:
-    """Arrays of one shape -> (the term whose mean is that of "loss", {name: (sum, weight)}), weighted by `mask`.
+    """Values f[...] by name -> (the objective's term, the mean of "loss"; {name: (sum, weight)}), weighted by `mask`.
 
-    The mask may lack trailing axes: f32[B] weights whole rows. All zero, it makes the mean 0.
+    The mask may lack trailing axes: f32[B] weights rows. If it is all zero, the mean is 0.
+
+    >>> terms, metrics = weighted({"loss": jnp.array([1.0, 3.0, 8.0])}, mask=jnp.array([1.0, 1.0, 0.0]))
+    >>> [float(x) for x in terms["loss"]]  # sum, weight, coefficient
+    [4.0, 2.0, 1.0]
     """
     if mask is not None:
         mask = mask.reshape(mask.shape + (1,) * (values["loss"].ndim - mask.ndim))

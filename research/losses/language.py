@@ -15,14 +15,16 @@ def cross_entropy(
     mask: jax.Array | None = None,
     smoothing: float = 0.0,
 ) -> tuple[Terms, MetricSums]:
-    """Mean negative log-likelihood of the targets in nats for each token that `mask` keeps.
+    """Negative log-likelihood of the targets in nats, averaged over tokens weighted by `mask`, and top-1 accuracy.
 
-    logits f32[B, T, V] (computed in f32 whatever their dtype); targets i32[B, T], inside 0..V-1
-    under the mask too; mask f32[B, T] or f32[B]. Returns (terms, {"loss", "accuracy": (sum,
-    weight)}). Label smoothing (Szegedy et al. 2016, 1512.00567) changes the terms and not the
-    metric, so that exp(loss) stays the perplexity. No array of one-hot targets is made.
+    logits f[B, T, V], computed in f32; targets i32[B, T] in 0..V-1, masked ones too; mask f32[B, T] or f32[B] (None: ones).
+    Returns (terms, {"loss", "accuracy": (sum, weight)}). Label smoothing (Szegedy et al. 2016, 1512.00567) changes the terms
+    and not the metric, so exp(loss) remains the perplexity. One-hot targets are never materialised. `DeferredLogits` that
+    exceed `chunked.CHUNK_BYTES` on a device are computed in chunks.
 
-    `DeferredLogits` of more than `chunked.CHUNK_BYTES` on a device are computed in chunks, and never held whole.
+    >>> terms, metrics = cross_entropy(jnp.zeros((1, 2, 8)), jnp.array([[0, 5]]), mask=jnp.array([[1.0, 0.0]]))
+    >>> [round(float(x), 4) for x in metrics["loss"]]  # ln 8, for the token that counts
+    [2.0794, 1.0]
     """
     if isinstance(logits, DeferredLogits):
         if logits.device_bytes > chunked.CHUNK_BYTES:

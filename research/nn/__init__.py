@@ -1,1 +1,1 @@
-"""Layers that two models or more share."""
+"""Layers shared by two or more models."""

@@ -1,4 +1,4 @@
-"""Scaled dot-product attention, to itself with shared keys and values or to a memory, and rotary positions.
+"""Scaled dot-product attention: self-attention with grouped queries, cross-attention, and rotary positions.
 
 Sources: Vaswani et al. 2017 (1706.03762), eq. 1; grouped queries: Ainslie et al. 2023
 (2305.13245); rotary positions: Su et al. 2021 (2104.09864), section 3.4.2.
@@ -28,9 +28,13 @@ def attend(
 ) -> jax.Array:
     """softmax(q k / sqrt(K)) v: q [B, T, N, G, K], k and v [B, S, N, K] -> [B, T, N, G, K].
 
-    N groups of G query heads share one key and one value head each (H = N G). `mask` is bool,
-    True where T may look at S, and broadcasts against [B, N, G, T, S]; a row that may look
-    nowhere looks everywhere alike. The softmax is f32; `drop` acts on its weights.
+    Each of N groups of G query heads shares one key and one value head (H = N G). `mask` is bool, True where query T may
+    attend to key S, and broadcasts against [B, N, G, T, S]; a query with no allowed key attends to all equally. The softmax
+    is f32; `drop` is applied to its weights.
+
+    >>> q, k, v = jnp.zeros((1, 1, 1, 1, 1)), jnp.zeros((1, 2, 1, 1)), jnp.array([2.0, 4.0]).reshape(1, 2, 1, 1)
+    >>> attend(q, k, v).item(), attend(q, k, v, jnp.array([True, False])).item()
+    (3.0, 2.0)
     """
     mask = mask.array if isinstance(mask, Mask) else mask
     scores = einsum("btngk,bsnk->bngts", q, k, jnp.float32)
@@ -42,15 +46,15 @@ def attend(
 
 
 def angles(positions: jax.Array, size: int, base: float = 10_000.0) -> jax.Array:
-    """Rotary angles in radians: positions i32[..., T] -> f32[..., T, K/2], for an even head width K."""
+    """Rotary angles in radians: positions i32[..., T] -> f32[..., T, K/2], for an even head width K = `size`."""
     frequencies = base ** (-jnp.arange(0, size, 2, dtype=jnp.float32) / size)
     return positions[..., None] * frequencies
 
 
 def rotate(x: jax.Array, rotary: jax.Array) -> jax.Array:
-    """Turns pairs (x[i], x[i + K/2]) by the angles [T, K/2] or [B, T, K/2]: x [B, T, ..., K] -> the same.
+    """Rotates pairs (x[i], x[i + K/2]) by the angles [T, K/2] or [B, T, K/2]: x [B, T, ..., K] -> the same.
 
-    The pairing is the halves' (GPT-NeoX, Llama), not the neighbours' of the paper: the two
+    Pairs one half with the other (GPT-NeoX, Llama), where the paper pairs neighbours: the two
     differ by a fixed permutation of a head's K columns. Computed in f32.
     """
     rotary = rotary.reshape(*rotary.shape[:-1], *(1,) * (x.ndim - 3), rotary.shape[-1])
@@ -60,10 +64,14 @@ def rotate(x: jax.Array, rotary: jax.Array) -> jax.Array:
 
 
 class Attention(nn.Module):
-    """Self-attention: x f[B, T, D] -> f[B, T, D] and the cache as it then stands.
+    """Self-attention: x f[B, T, D] -> f[B, T, D] and the updated cache (None without one).
 
-    The columns of `qkv/kernel`, [D, N (G + 2) K], run by group: G query heads, their key head,
-    their value head. A split of the columns over N devices therefore leaves every head whole.
+    The columns of `qkv/kernel`, [D, N (G + 2) K], are ordered by group: G query heads, their key head,
+    their value head. Sharding the columns over N devices therefore never splits a head.
+
+    >>> (y, _), _ = Attention(num_heads=2).init_with_output(jax.random.key(0), jnp.ones((1, 3, 8)))
+    >>> y.shape
+    (1, 3, 8)
     """
 
     num_heads: int
@@ -84,7 +92,7 @@ class Attention(nn.Module):
         *,
         train: bool = False,
     ) -> tuple[jax.Array, Cache | None]:
-        """`cache` {"k", "v"}: f[B, S, N, K] takes the T new entries at `index` i32[] or i32[B] and is attended."""
+        """`cache` {"k", "v": f[B, S, N, K]}: the T new entries are written at `index`, i32[] or i32[B], and all S attended to."""
         B, T, D = x.shape
         N = self.kv_heads or self.num_heads
         G, K = self.num_heads // N, D // self.num_heads
@@ -104,9 +112,9 @@ class Attention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Attention of one sequence to another, whose keys and values `project` makes once for all calls.
+    """Attention of one sequence to another, whose keys and values `project` computes once for all calls.
 
-    The columns of `q/kernel` [D, D] run by head; so do those of `kv/kernel` [D, H 2 K], a head's key, then its value.
+    The columns of `q/kernel` [D, D] are ordered by head; so are those of `kv/kernel` [D, H 2 K], a head's key, then its value.
     """
 
     num_heads: int
@@ -124,14 +132,14 @@ class CrossAttention(nn.Module):
         self.drop = nn.Dropout(self.dropout)
 
     def project(self, memory: jax.Array) -> Cache:
-        """What is attended to, f[B, S, D] -> {"k", "v": f[B, S, H, K]}."""
+        """The sequence to attend to, f[B, S, D] -> its keys and values, {"k", "v": f[B, S, H, K]}."""
         kv = self.kv(memory).reshape(*memory.shape[:2], self.num_heads, 2, -1)
         return {"k": kv[..., 0, :], "v": kv[..., 1, :]}
 
     def __call__(
         self, x: jax.Array, memory: Cache, mask: jax.Array | Mask | None = None, *, train: bool = False
     ) -> jax.Array:
-        """x f[B, T, D] and what `project` made -> f[B, T, D]. `mask` broadcasts against [B, H, 1, T, S]."""
+        """x f[B, T, D] and the result of `project` -> f[B, T, D]. `mask` broadcasts against [B, H, 1, T, S]."""
         q = self.q(x).reshape(*x.shape[:2], self.num_heads, 1, -1)
         drop = partial(self.drop, deterministic=False) if self.dropout and train else None
         y = _attend(self, q, memory["k"], memory["v"], mask, drop)
@@ -139,21 +147,21 @@ class CrossAttention(nn.Module):
 
 
 def _attend(module, q, k, v, mask, drop):
-    """`attend`, or cuDNN's kernels where they fit and the weights are neither dropped (`drop` None) nor asked for.
+    """`attend`, or cuDNN's kernels if they apply and the weights need neither dropout (`drop`) nor recording.
 
-    The weights f32[B, N, G, T, S] are kept where the caller makes "intermediates" mutable.
+    The weights f32[B, N, G, T, S] are sown if the caller makes "intermediates" mutable.
     """
     if drop is None and not module.is_mutable_collection("intermediates") and flash.fits(q, k, mask):
         return flash.attend(q, k, v, mask)
 
-    def seen(weights):
+    def record(weights):
         module.sow("intermediates", "weights", weights)
         return weights if drop is None else drop(weights)
 
-    return attend(q, k, v, mask, seen)
+    return attend(q, k, v, mask, record)
 
 
-def _write(whole: jax.Array, part: jax.Array, index: jax.Array | int) -> jax.Array:
+def _write(cache: jax.Array, new: jax.Array, index: jax.Array | int) -> jax.Array:
     write = partial(jax.lax.dynamic_update_slice_in_dim, axis=0)
     rows = jax.vmap(write, (0, 0, 0 if jnp.ndim(index) else None))
-    return rows(whole, part.astype(whole.dtype), index)
+    return rows(cache, new.astype(cache.dtype), index)

@@ -1,4 +1,4 @@
-"""Convolutions as a CPU computes them fastest: for `nn.Conv(conv_general_dilated=conv)`."""
+"""Convolutions in the form that is fastest on a CPU, for `nn.Conv(conv_general_dilated=conv)`."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ from research.core import mesh
 def conv(images: jax.Array, kernel: jax.Array, strides: Any, padding: Any, **options: Any) -> jax.Array:
     """`jax.lax.conv_general_dilated`: images f32[B, Y, X, C], kernel f32[Ky, Kx, C, O] -> f32[B, Y', X', O].
 
-    On a CPU, images of one channel with stride 1 and no dilation are convolved as a sum of Ky Kx shifted outer products, a
-    tenth of the time, for a convolution there has one number in each dot product; the gradients are JAX's own. Other images
-    are computed once, before the convolution: XLA would compute the residual sum or the norm that they come from again
-    inside each transpose of them (research/cluster/cpu.py keeps the barrier in the program). Elsewhere it is JAX's own.
+    On a CPU, images of one channel with stride 1 and no dilation are convolved as a sum of Ky Kx shifted outer products, in a
+    tenth of the time, as each dot product of a convolution would have one term; the gradients are JAX's own. Other images
+    pass an optimization barrier: XLA would otherwise recompute the residual sum or norm that they come from inside each
+    transpose of them (research/cluster/cpu.py keeps the barrier in the program). On other platforms it is JAX's own.
     """
     plain = jax.lax.conv_general_dilated
     if mesh.platform() != "cpu":

@@ -1,8 +1,8 @@
-"""Attention by cuDNN's fused kernels (FlashAttention: Dao et al. 2022, 2205.14135), which hold no [T, S] array.
+"""Attention by cuDNN's fused kernels (FlashAttention: Dao et al. 2022, 2205.14135), which never hold an array [T, S].
 
-Used when the program is for an NVIDIA GPU of compute capability 8.0 (Ampere) or later. The mesh in use while tracing says so:
-programs for a CPU or a TPU, and those exported for several devices, keep the einsum. So do documents packed into one window:
-cuDNN separates segments on Hopper alone, not through `jax.nn`, and needs f32[B M, H, T] for up to M segments.
+Used if the program is for an NVIDIA GPU of compute capability 8.0 (Ampere) or later, as the mesh at tracing time tells.
+Programs for a CPU or a TPU, and those exported for several devices, use the einsum. So do documents packed into one window:
+cuDNN separates segments only on Hopper, not through `jax.nn`, and needs f32[B M, H, T] for up to M segments.
 """
 
 from functools import cache
@@ -14,44 +14,44 @@ from flax import struct
 from research.core import mesh
 
 WIDEST_HEAD = 128  # K; 256 needs Hopper
-SHORTEST = 256  # tokens: of fewer the [T, S] array is small, and the einsum's few kernels serve
+SHORTEST = 256  # tokens; below, the array [T, S] is small and the einsum is as fast
 
 
 class Mask(struct.PyTreeNode):
-    """An attention mask together with its structure, which lets a kernel do without the array.
+    """An attention mask together with its structure, from which a kernel computes it.
 
-    `array` is bool, True where T may look at S, and broadcasts against [B, N, G, T, S]; `keys` and `causal` say the same.
+    `array` is bool, True where T may attend to S, and broadcasts against [B, N, G, T, S]; `keys` and `causal` define the same.
     """
 
     array: jax.Array
-    keys: jax.Array | None = None  # bool[B, S]: False for padding, at which nobody looks
-    causal: bool = struct.field(pytree_node=False, default=False)  # t looks at 0..t
+    keys: jax.Array | None = None  # bool[B, S]: False for padding, which is not attended to
+    causal: bool = struct.field(pytree_node=False, default=False)  # t attends to 0..t
 
 
 def fits(q: jax.Array, k: jax.Array, mask: jax.Array | Mask | None) -> bool:
-    """Whether `attend` below can and should serve q [B, T, N, G, K] and k [B, S, N, K], on the device that is traced for."""
+    """Whether `attend` supports, and is faster for, q [B, T, N, G, K] and k [B, S, N, K] on the device traced for."""
     T, K, S = q.shape[1], q.shape[-1], k.shape[1]
     narrow = q.dtype == k.dtype and q.dtype in (jnp.bfloat16, jnp.float16)
-    known = mask is None or isinstance(mask, Mask)
-    return known and narrow and K % 8 == 0 and K <= WIDEST_HEAD and min(T, S) >= SHORTEST and on_device()
+    structured = mask is None or isinstance(mask, Mask)
+    return structured and narrow and K % 8 == 0 and K <= WIDEST_HEAD and min(T, S) >= SHORTEST and on_device()
 
 
 def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: Mask | None = None) -> jax.Array:
     """`research.nn.attention.attend` without dropout: q [B, T, N, G, K], k and v [B, S, N, K] -> [B, T, N, G, K].
 
-    Equal within bf16's rounding, but for a row whose keys are all padding: it looks at the first of them, not at all alike.
+    Equal within bf16's rounding, except for a row whose keys are all padding: it attends to the first, not to all equally.
     """
     B, T, N, G, K = q.shape
     lengths = None
     if mask is not None and mask.keys is not None:
         k, v, lengths = _padding_last(k, v, mask.keys)
     causal = mask is not None and mask.causal
-    how = {"is_causal": causal, "key_value_seq_lengths": lengths, "implementation": "cudnn"}
-    return jax.nn.dot_product_attention(q.reshape(B, T, N * G, K), k, v, **how).reshape(q.shape)
+    options = {"is_causal": causal, "key_value_seq_lengths": lengths, "implementation": "cudnn"}
+    return jax.nn.dot_product_attention(q.reshape(B, T, N * G, K), k, v, **options).reshape(q.shape)
 
 
 def on_device() -> bool:
-    """Whether the mesh in use is one of GPUs that have the kernels. False without a mesh."""
+    """Whether the current mesh is of GPUs that have the kernels. False without a mesh."""
     device = mesh.abstract_device()
     return device is not None and device.platform == "gpu" and _has_kernels(device.device_kind)
 
@@ -59,15 +59,15 @@ def on_device() -> bool:
 @cache
 def _has_kernels(kind: str) -> bool:
     """Whether this process's devices of that kind are NVIDIA's, of compute capability 8.0 or more (AMD's say "gfx90a")."""
-    found = [d.compute_capability for d in jax.local_devices(backend="gpu") if d.device_kind == kind]
-    major = found[0].split(".")[0] if found else ""
+    capabilities = [d.compute_capability for d in jax.local_devices(backend="gpu") if d.device_kind == kind]
+    major = capabilities[0].split(".")[0] if capabilities else ""
     return major.isdigit() and int(major) >= 8
 
 
 def _padding_last(k: jax.Array, v: jax.Array, keys: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Keys and values with padding after the rest, and how many are no padding, i32[B]: the kernels take lengths, not masks.
+    """Keys and values with the padding moved to the end, and their lengths i32[B], which the kernels take in place of masks.
 
-    Attention does not depend on the order of what is attended to, so padding may lie anywhere.
+    Attention does not depend on the order of keys, so padding may be anywhere.
     """
     order = jnp.argsort(~keys, axis=-1, stable=True)
     inverse = jnp.argsort(order, axis=-1)
@@ -77,7 +77,7 @@ def _padding_last(k: jax.Array, v: jax.Array, keys: jax.Array) -> tuple[jax.Arra
 
 @jax.custom_vjp
 def _permute(x: jax.Array, order: jax.Array, inverse: jax.Array) -> jax.Array:
-    """x [B, S, ...] in the order i32[B, S]. Its gradient is gathered by the inverse, where a gather's would be scattered."""
+    """x [B, S, ...] permuted by order i32[B, S]. The gradient is a gather by the inverse, where JAX's own is a scatter."""
     return jax.vmap(lambda row, at: row[at])(x, order)
 
 

@@ -1,4 +1,4 @@
-"""Modules from config."""
+"""Linen modules from groups of a config."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -9,17 +9,17 @@ T = TypeVar("T")
 
 
 def choose(known: Mapping[str, T], name: str, key: str = "model.name") -> T:
-    """`known[name]`. Raises UserError that names the config key, and the nearest name, if there is none."""
+    """`known[name]`. Raises UserError, with the config key and the nearest name, if there is none."""
     if name not in known:
         raise UserError(f"{key} = {name!r}{nearest(name, known)}")
     return known[name]
 
 
 def from_config(cls: Any, group: Mapping, **fixed: Any) -> Any:
-    """A module from a group of the config and `fixed` attributes: None is the module's default, a key it lacks an error."""
-    given = {k: v for k, v in group.items() if v is not None and k != "name"}
+    """`cls(**group, **fixed)`, where None is the attribute's default. Raises UserError for a key that is no attribute."""
+    attributes = {k: v for k, v in group.items() if v is not None and k != "name"}
     fields = [f for f in cls.__dataclass_fields__ if f not in ("parent", "name")]
-    for key, value in given.items():
+    for key, value in attributes.items():
         if key not in fields:
             raise UserError(f"model.{key} = {value!r} is no attribute of {cls.__name__}{nearest(key, fields)}")
-    return cls(**given, **fixed)
+    return cls(**attributes, **fixed)

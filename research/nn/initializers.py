@@ -1,4 +1,4 @@
-"""Pretrained values that Flax has no name for."""
+"""Initializers that Flax lacks."""
 
 from collections.abc import Callable
 

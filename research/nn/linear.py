@@ -1,7 +1,7 @@
-"""Matrix products, each in the form that its platform computes fastest.
+"""Matrix products, each in the form that is fastest on its platform.
 
-XLA's CPU backend widens the operands of a bf16 x bf16 -> bf16 product to f32. Asked for f32 sums, rounded afterwards, it
-multiplies bf16 as it is, in half the time; on other platforms the products are JAX's own.
+XLA's CPU backend widens the operands of a bf16 x bf16 -> bf16 product to f32. With f32 sums, rounded afterwards, it
+multiplies bf16 directly, in half the time; on other platforms the products are JAX's own.
 """
 
 from functools import partial
@@ -14,9 +14,9 @@ from research.core import mesh
 
 
 def flat_dot(x: jax.Array, kernel: jax.Array, dims: Any, **options: Any) -> jax.Array:
-    """`jax.lax.dot_general` of x f[..., I] with a matrix, its leading axes as one: for `nn.Dense(dot_general=...)`.
+    """`jax.lax.dot_general` of x f[..., I] with a matrix, its leading axes flattened: for `nn.Dense(dot_general=...)`.
 
-    The same numbers; XLA's CPU backend computes the gradient of the flat form twice as fast.
+    The same values; XLA's CPU backend computes the gradient of the flat form twice as fast.
     """
     ((_, (contracted,)), _) = dims
     flat = x.reshape(-1, x.shape[-1])
@@ -28,7 +28,7 @@ def flat_dot(x: jax.Array, kernel: jax.Array, dims: Any, **options: Any) -> jax.
 
 
 def einsum(spec: str, a: jax.Array, b: jax.Array, dtype: Any = None) -> jax.Array:
-    """`jnp.einsum(spec, a, b)`, summed in `dtype` (None: that of a). No index may occur in one operand alone."""
+    """`jnp.einsum(spec, a, b)`, summed in `dtype` (None: that of a). Every index must occur in both operands or in the result."""
     if _in_bf16_on_cpu(a, b):
         return _bf16_einsum(spec, dtype or a.dtype, a, b)
     return jnp.einsum(spec, a, b, preferred_element_type=dtype)

@@ -1,4 +1,4 @@
-"""Logits not multiplied out yet: a model's last vectors and the vocabulary matrix, for the loss to multiply in chunks."""
+"""Deferred logits: a model's last hidden states and its vocabulary matrix, for the loss to multiply in chunks."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ from research.nn.linear import flat_dot
 
 
 class DeferredLogits(struct.PyTreeNode):
-    """What logits f32[..., V] are the product of. Adding a bias [V] gives such logits again; `array` multiplies them out."""
+    """The factors of logits f32[..., V]. Adding a bias f[V] gives `DeferredLogits` again; `array` computes the product."""
 
     hidden: jax.Array  # f[..., D]
     matrix: jax.Array  # f[V, D] or f[D, V]
     bias: jax.Array | None = None  # f[V]
-    axis: int = struct.field(pytree_node=False, default=1)  # of the matrix: its D
+    axis: int = struct.field(pytree_node=False, default=1)  # of the matrix: that of D
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -38,9 +38,9 @@ class DeferredLogits(struct.PyTreeNode):
 
 
 def logits_dot(defer: bool) -> Any:
-    """The product of a model's head, in the form of `jax.lax.dot_general` over the last axis of x f[..., D].
+    """The product of a model's head, with the signature of `jax.lax.dot_general`, over the last axis of x f[..., D].
 
-    -> logits f32[..., V], or with `defer` the `DeferredLogits` of them.
+    It returns logits f32[..., V], or with `defer` their `DeferredLogits`.
     """
 
     def dot(x: jax.Array, matrix: jax.Array, dims: Any, **options: Any) -> jax.Array | DeferredLogits:

@@ -1,12 +1,12 @@
-"""A mixture of experts in place of a feed-forward layer: each token through the k of E that its router chooses.
+"""A mixture of experts in place of a feed-forward layer: each token passes through the k of E that the router chooses.
 
 Sources: Shazeer et al. 2017 (1701.06538), eq. 1 to 5, without the noise; the balance loss of Fedus et al. 2021 (Switch
 Transformer, 2101.03961), eq. 4 to 6, for k choices.
 
-No token is dropped, whatever the load: with a capacity, a token's output would hang on the other tokens of its batch, and
-a cached continuation would not be the whole text's. Shapes stay static all the same: the N k copies of tokens are laid out
-in blocks that belong to one expert each, of which there are never more than N k / b + E, and every block is multiplied by
-its expert's matrix. A router is f32.
+No token is dropped, whatever the load: with a capacity, a token's output would depend on the other tokens of its batch, and
+decoding with a cache would differ from one pass. Shapes are static nevertheless: the N k copies of tokens are laid out in
+blocks of b rows that belong to one expert each, at most N k / b + E of them, and every block is multiplied by its expert's
+matrix. The router is f32.
 """
 
 import math
@@ -25,36 +25,41 @@ Initializer: TypeAlias = jax.nn.initializers.Initializer
 
 
 class Plan(NamedTuple):
-    """Where each copy of a token goes."""
+    """The layout of the copies of tokens in blocks."""
 
-    slot: jax.Array  # i32[N k], its row among the blocks' rows
+    slot: jax.Array  # i32[N k], each copy's row among the blocks' rows
     owner: jax.Array  # i32[blocks], the expert of each block
     rows: Any  # b, the rows of a block
 
 
 def plan(chosen: jax.Array, num_experts: int) -> Plan:
-    """Experts chosen i32[N, k] -> blocks of copies: those of an expert lie together, in the tokens' order."""
+    """Experts chosen for each token i32[N, k] -> blocks of copies, sorted by expert and then by token.
+
+    >>> layout = plan(jnp.array([[1], [0], [1]]), num_experts=2)  # in blocks of one row
+    >>> layout.slot.tolist(), layout.owner.tolist()
+    ([1, 0, 2], [0, 1, 1])
+    """
     copies = chosen.reshape(-1)
     n = copies.shape[0]
     rows = _rows(n, num_experts)
     hot = copies[:, None] == jnp.arange(num_experts)
-    within = jnp.sum(jnp.cumsum(hot, axis=0) * hot, axis=1) - 1  # its place among the copies of its expert
+    within = jnp.sum(jnp.cumsum(hot, axis=0) * hot, axis=1) - 1  # rank among the copies of its expert
     blocks = -(-hot.sum(axis=0) // rows)
     ends = jnp.cumsum(blocks)
     total = (n + num_experts * (rows - 1)) // rows
-    owner = jnp.searchsorted(ends, jnp.arange(total), side="right")  # past the last used block: nobody's
+    owner = jnp.searchsorted(ends, jnp.arange(total), side="right")  # E past the last used block
     return Plan((ends - blocks)[copies] * rows + within, jnp.minimum(owner, num_experts - 1), rows)
 
 
 def _rows(n: Any, num_experts: int) -> Any:
-    """Rows of a block: few enough that filling blocks up adds a quarter of the work at most."""
+    """Rows of a block: few enough that padding adds at most a quarter of the work."""
     if num_experts == 1:
         return n
     return max(1, -(-n // (4 * num_experts))) if isinstance(n, int) else 64  # an exported function's symbolic size
 
 
 class Grouped(nn.Module):
-    """Blocks f[blocks, b, I] through their owners' matrices [E, I, O] -> f[blocks, b, O]."""
+    """Multiplies blocks f[blocks, b, I] by their owners' matrices [E, I, O] -> f[blocks, b, O]."""
 
     num_experts: int
     features: int
@@ -65,7 +70,7 @@ class Grouped(nn.Module):
     def __call__(self, x: jax.Array, owner: jax.Array) -> jax.Array:
         shape = (self.num_experts, x.shape[-1], self.features)
         kernel = self.param("kernel", _each(self.kernel_init), shape).astype(x.dtype)
-        if self.num_experts == 1:  # the dense layer's own product, to the bit
+        if self.num_experts == 1:  # bitwise equal to the dense layer's product
             y = flat_dot(x, kernel[0], (((2,), (0,)), ((), ())))
         else:
             y = jnp.einsum("nbi,nio->nbo", x, jnp.take(kernel, owner, axis=0, indices_are_sorted=True))
@@ -76,10 +81,10 @@ class Grouped(nn.Module):
 
 
 class MixtureOfExperts(nn.Module):
-    """x f[B, T, D] -> f[B, T, D]: sum over its k likeliest experts of softmax(their router logits) times their output.
+    """x f[B, T, D] -> f[B, T, D]: over each token's top-k experts, the sum of softmax(router logits) times their outputs.
 
-    The experts are `FeedForward`s of `width` hidden units, their parameters with a leading E. Sows, a value a layer, into
-    "routing" "router_balance" (`balance`) and "router_load" f32[E], the share of the choices that each expert got.
+    The experts are `FeedForward`s of `width` hidden units, their parameters with a leading E. Each layer sows into
+    "routing" "router_balance" f32[] (`balance`) and "router_load" f32[E], each expert's share of the choices.
     """
 
     num_experts: int
@@ -104,12 +109,12 @@ class MixtureOfExperts(nn.Module):
             self.sow("routing", "router_load", load)
             self.sow("routing", "router_balance", balance(load, nn.softmax(logits)))
 
-        where = plan(chosen, self.num_experts)
+        layout = plan(chosen, self.num_experts)
         copies = jnp.repeat(tokens, self.per_token, axis=0)
-        size = where.owner.shape[0] * where.rows
-        blocks = jnp.zeros((size, copies.shape[-1]), x.dtype).at[where.slot].set(copies, unique_indices=True)
-        blocks = self._experts(blocks.reshape(-1, where.rows, copies.shape[-1]), where.owner)
-        y = blocks.reshape(size, -1)[where.slot].reshape(-1, self.per_token, x.shape[-1])
+        size = layout.owner.shape[0] * layout.rows
+        blocks = jnp.zeros((size, copies.shape[-1]), x.dtype).at[layout.slot].set(copies, unique_indices=True)
+        blocks = self._experts(blocks.reshape(-1, layout.rows, copies.shape[-1]), layout.owner)
+        y = blocks.reshape(size, -1)[layout.slot].reshape(-1, self.per_token, x.shape[-1])
         return jnp.sum(y * nn.softmax(best)[..., None].astype(x.dtype), axis=1).reshape(x.shape)
 
     def _experts(self, x: jax.Array, owner: jax.Array) -> jax.Array:
@@ -124,29 +129,32 @@ class MixtureOfExperts(nn.Module):
 
 
 def balance(load: jax.Array, probabilities: jax.Array) -> jax.Array:
-    """E sum over e of load f32[E] times the mean of the router's probabilities f32[N, E]: 1 where both are even, E at most.
+    """E times the inner product of load f32[E] and the mean of the router's probabilities f32[N, E]: from 1, even, to E.
 
-    The gradient goes through the probabilities: an expert with more than its share becomes less likely.
+    The gradient flows through the probabilities: an expert with more than its share becomes less likely.
+
+    >>> float(balance(jnp.array([0.5, 0.5]), jnp.array([[0.75, 0.25], [0.25, 0.75]])))
+    1.0
     """
     return load.shape[-1] * jnp.sum(load * jnp.mean(probabilities, axis=0))
 
 
 def routing(sown: Any) -> tuple[jax.Array, jax.Array] | None:
-    """What the layers of one forward pass sowed -> means over the layers: the balance loss, and the load's entropy over log E.
+    """Values sown in one forward pass -> means over layers, f32[] each: the balance loss, and the load's entropy over log E.
 
-    None where there is no mixture of experts. An entropy of 1 is an even load, 0 a single expert's.
+    None without a mixture of experts. An entropy of 1 is an even load; at 0 one expert has all.
     """
     leaves = jax.tree_util.tree_leaves_with_path(sown)
-    found = {name: [x for path, x in leaves if f"router_{name}/" in path_name(path)] for name in ("balance", "load")}
-    if not found["load"]:
+    values = {name: [x for path, x in leaves if f"router_{name}/" in path_name(path)] for name in ("balance", "load")}
+    if not values["load"]:
         return None
-    load = jnp.concatenate([x.reshape(-1, x.shape[-1]) for x in found["load"]])
+    load = jnp.concatenate([x.reshape(-1, x.shape[-1]) for x in values["load"]])
     entropy = -jnp.sum(jax.scipy.special.xlogy(load, load), axis=-1) / math.log(load.shape[-1])
-    return jnp.mean(jnp.stack([x.mean() for x in found["balance"]])), jnp.mean(entropy)
+    return jnp.mean(jnp.stack([x.mean() for x in values["balance"]])), jnp.mean(entropy)
 
 
 def _each(init: Initializer) -> Initializer:
-    """Draws each expert's matrix for itself, as wide as it is alone."""
+    """Initialises each expert's matrix separately, with the fan-in of one expert."""
 
     def draw(key, shape, dtype=jnp.float32):
         return jax.vmap(lambda key: init(key, shape[1:], dtype))(jax.random.split(key, shape[0]))

@@ -1,4 +1,4 @@
-"""Positions as vectors that are added to tokens."""
+"""Position encodings that are added to token embeddings."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 def sinusoids(positions: jax.Array, width: int, base: float = 10_000.0) -> jax.Array:
     """Vaswani et al. 2017 (1706.03762), section 3.5: positions i32[T] -> f32[T, D], for an even width D.
 
-    The sines stand in the first half and the cosines in the second, as in tensor2tensor, fairseq and Marian; the paper
+    Sines are in the first half and cosines in the second, as in tensor2tensor, fairseq and Marian; the paper
     alternates them, which differs by a fixed permutation of the D columns.
     """
     angles = positions[:, None] * base ** (-jnp.arange(0, width, 2, dtype=jnp.float32) / width)

@@ -1,10 +1,10 @@
-"""LSTM and GRU layers, in both directions, over rows of different lengths, with dropout that is one mask a sequence.
+"""LSTM and GRU layers, in both directions, over rows of different lengths, with one dropout mask per sequence.
 
 Sources: LSTM, Hochreiter & Schmidhuber 1997 with the forget gate of Gers et al. 2000; GRU, Cho et al. 2014 (1406.1078),
 with the reset gate after the matrix product, as cuDNN and torch have it; variational dropout, Gal & Ghahramani 2016
 (1512.05287), eq. 7, the masks tied over the gates. Parameters of a layer of H units over D features:
 
-    input/kernel [D, G H]    input/bias [G H]    recurrent_kernel [H, G H]    recurrent_bias [H]    the last a GRU's alone
+    input/kernel [D, G H]    input/bias [G H]    recurrent_kernel [H, G H]    recurrent_bias [H]    (the last: GRU only)
 
 G blocks of columns: an LSTM's i, f, g, o, a GRU's r, z, n, in torch's order. The state is f32 whatever the dtype of x.
 """
@@ -25,20 +25,20 @@ Initializer: TypeAlias = nn.initializers.Initializer
 
 
 def drop_sequence(rate: float, train: bool, name: str | None = None) -> nn.Dropout:
-    """Dropout of x f[B, T, D] by one mask f[B, 1, D] a sequence."""
+    """Dropout of x f[B, T, D] with one mask f[B, 1, D] per sequence."""
     return nn.Dropout(rate, broadcast_dims=(1,), deterministic=not train, name=name)
 
 
 def drop_types(x: jax.Array, tokens: jax.Array, rate: float, key: jax.Array) -> jax.Array:
-    """Dropout of whole word types: embeddings x f[B, T, D] of tokens i32[B, T] -> f[B, T, D].
+    """Dropout of word types: embeddings x f[B, T, D] of tokens i32[B, T] -> f[B, T, D].
 
-    A word's every occurrence in a row is kept, and scaled by 1 / (1 - rate), or none is (1512.05287, section 4.2). Rows
-    draw for themselves. The draw is that of the first occurrence, so nothing of the vocabulary's size is made.
+    Either all occurrences of a word in a row are kept, scaled by 1 / (1 - rate), or none (1512.05287, section 4.2). Rows
+    are independent. All take the draw of the first occurrence, so no array has the vocabulary's size.
     """
     first = jnp.argmax(tokens[:, :, None] == tokens[:, None, :], axis=-1)
-    kept = jax.random.bernoulli(key, 1 - rate, tokens.shape)
-    kept = jnp.take_along_axis(kept, first, axis=1)
-    return jnp.where(kept[..., None], x / (1 - rate), 0)
+    keep = jax.random.bernoulli(key, 1 - rate, tokens.shape)
+    keep = jnp.take_along_axis(keep, first, axis=1)
+    return jnp.where(keep[..., None], x / (1 - rate), 0)
 
 
 # (inputs' share of the gates f32[B, G H], the state's share, recurrent_bias, state) -> state
@@ -60,7 +60,7 @@ def _gru(x: jax.Array, share: jax.Array, bias: jax.Array | None, carry: Carry) -
 
 
 class Kind(NamedTuple):
-    """What tells the layers apart."""
+    """What distinguishes an LSTM from a GRU."""
 
     cell: Cell
     parts: tuple[str, ...]  # of the state
@@ -68,65 +68,65 @@ class Kind(NamedTuple):
     bias: bool  # whether there is a recurrent_bias
 
 
-class How(NamedTuple):
-    """What is known of a loop before it is traced."""
+class LoopOptions(NamedTuple):
+    """The static arguments of the loop over time."""
 
     cell: Cell
     reverse: bool
 
 
-def _loop(how, kernel, bias, projected, added, carry, mask, inside):
-    """-> (final state, outputs [T, B, H]), and the states f[T, B, H] that met the kernel. `added` joins the state's share."""
+def _loop(options, kernel, bias, projected, added, carry, mask, inside):
+    """-> (final state, outputs [T, B, H]), and the kernel's inputs f[T, B, H]. `added` is added to the state's share."""
 
     def step(carry, inputs):
         x, added, inside = inputs
         h = carry["h"] if mask is None else carry["h"] * mask
-        met = h.astype(kernel.dtype)
-        share = jnp.dot(met, kernel, preferred_element_type=jnp.float32)
+        states = h.astype(kernel.dtype)
+        share = jnp.dot(states, kernel, preferred_element_type=jnp.float32)
         share = share if added is None else share + added
-        new = how.cell(x.astype(jnp.float32), share, bias, carry)
+        new = options.cell(x.astype(jnp.float32), share, bias, carry)
         out = new["h"]
         if inside is not None:
             out = jnp.where(inside[:, None], out, 0)
             new = jax.tree.map(lambda a, b: jnp.where(inside[:, None], a, b), new, carry)
-        return new, (out.astype(x.dtype), met)
+        return new, (out.astype(x.dtype), states)
 
     inputs = (projected, added, inside)
-    carry, (outputs, met) = jax.lax.scan(step, carry, inputs, reverse=how.reverse)
-    return (carry, outputs), met
+    carry, (outputs, states) = jax.lax.scan(step, carry, inputs, reverse=options.reverse)
+    return (carry, outputs), states
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _over_time(how, kernel, bias, projected, carry, mask, inside):
-    """The loop. Its gradient in the kernel is one product over all T, not T small ones added up: a third off a step's time."""
-    return _loop(how, kernel, bias, projected, None, carry, mask, inside)[0]
+def _over_time(options, kernel, bias, projected, carry, mask, inside):
+    """The loop, whose gradient in the kernel is one product over all T, not a sum of T small ones: a third less time a step."""
+    return _loop(options, kernel, bias, projected, None, carry, mask, inside)[0]
 
 
-def _over_time_forward(how, kernel, bias, projected, carry, mask, inside):
+def _over_time_forward(options, kernel, bias, projected, carry, mask, inside):
     def run(bias, projected, added, carry, mask):
-        return _loop(how, kernel, bias, projected, added, carry, mask, inside)
+        return _loop(options, kernel, bias, projected, added, carry, mask, inside)
 
-    zeros = jnp.zeros(projected.shape, jnp.float32)  # what is added has the gradient of the state's share
-    out, pullback, met = jax.vjp(run, bias, projected, zeros, carry, mask, has_aux=True)
-    return out, (pullback, met)
+    zeros = jnp.zeros(projected.shape, jnp.float32)  # their gradient is that of the state's share
+    out, pullback, states = jax.vjp(run, bias, projected, zeros, carry, mask, has_aux=True)
+    return out, (pullback, states)
 
 
-def _over_time_backward(how, saved, cotangent):
-    pullback, met = saved
+def _over_time_backward(options, saved, cotangent):
+    pullback, states = saved
     bias, projected, share, carry, mask = pullback(cotangent)
-    kernel = jnp.einsum("tbh,tbg->hg", met, share.astype(met.dtype), preferred_element_type=jnp.float32)
-    return kernel.astype(met.dtype), bias, projected, carry, mask, None
+    kernel = jnp.einsum("tbh,tbg->hg", states, share.astype(states.dtype), preferred_element_type=jnp.float32)
+    return kernel.astype(states.dtype), bias, projected, carry, mask, None
 
 
 _over_time.defvjp(_over_time_forward, _over_time_backward)
 
 
 class Recurrent(nn.Module):
-    """What LSTM and GRU share: x f[B, T, D], an initial state -> outputs f[B, T, H], the final state."""
+    """Base of LSTM and GRU: x f[B, T, D] and an initial state -> outputs f[B, T, H], the final state."""
 
     width: int  # H
-    dropout: float = 0.0  # of the inputs, one mask a sequence
-    recurrent_dropout: float = 0.0  # of the state on its way to the gates, one mask a sequence
+    dropout: float = 0.0  # of the inputs, one mask per sequence
+    recurrent_dropout: float = 0.0  # of the state that the gates read, one mask per sequence
     kernel_init: Initializer = nn.initializers.glorot_uniform()
     recurrent_init: Initializer = nn.initializers.orthogonal()
     bias_init: Initializer = nn.initializers.zeros
@@ -145,16 +145,16 @@ class Recurrent(nn.Module):
     ) -> tuple[jax.Array, Carry]:
         """Runs over time, or with `reverse` from each row's last token to its first.
 
-        `lengths` i32[B] says how many tokens a row has: beyond them outputs are 0 and the state stands still, so that the
-        final state is that of the row's own last token (its first, in reverse). `carry` is 0 where it is not given.
-        Dropout, where there is any, needs `train=True` and `rngs={"dropout": key}`.
+        `lengths` i32[B] are the rows' lengths: beyond them outputs are 0 and the state does not change, so the final state
+        is that of the row's last token (its first, in reverse). `carry` None is all zeros. Dropout needs `train=True` and
+        `rngs={"dropout": key}`.
         """
         B, T, _ = x.shape
         x = drop_sequence(self.dropout, train)(x)
         dense = partial(nn.Dense, kernel_init=self.kernel_init, bias_init=self.input_bias_init(), dot_general=flat_dot)
         projected = dense(self.kind.gates * self.width, name="input")(
             x
-        )  # all T at once: the loop has the state's share left
+        )  # all T at once: the loop adds the state's share
         kernel = self.param("recurrent_kernel", self.recurrent_init, (self.width, self.kind.gates * self.width))
         bias = self.param("recurrent_bias", self.bias_init, (self.width,)) if self.kind.bias else None
         mask = None
@@ -163,8 +163,8 @@ class Recurrent(nn.Module):
             mask = nn.Dropout(self.recurrent_dropout, deterministic=False, name="recurrent_dropout")(ones)
         inside = None if lengths is None else jnp.arange(T)[:, None] < lengths
         carry = jax.tree.map(pin, self.initial_carry(B) if carry is None else carry)
-        how = How(self.kind.cell, reverse)
-        carry, outputs = _over_time(how, kernel, bias, projected.swapaxes(0, 1), carry, mask, inside)
+        options = LoopOptions(self.kind.cell, reverse)
+        carry, outputs = _over_time(options, kernel, bias, projected.swapaxes(0, 1), carry, mask, inside)
         return pin(outputs.swapaxes(0, 1)), carry
 
     def input_bias_init(self) -> Initializer:
@@ -172,12 +172,12 @@ class Recurrent(nn.Module):
 
     @nn.nowrap
     def initial_carry(self, batch: int) -> Carry:
-        """The state of `batch` rows that have read nothing: zeros."""
+        """The initial state of `batch` rows: zeros."""
         return {part: jnp.zeros((batch, self.width)) for part in self.kind.parts}
 
 
 class LSTM(Recurrent):
-    """c = f c + i g, h = o tanh(c), with i, f, o sigmoids and g a tanh of their shares of the gates."""
+    """c = f c + i g, h = o tanh(c), with i, f, o sigmoids and g a tanh of their blocks of the gates."""
 
     forget_bias: float = 0.0  # added to f's bias at the start; 1 remembers from the start (Jozefowicz et al. 2015)
     kind = Kind(_lstm, ("c", "h"), 4, bias=False)
@@ -196,12 +196,12 @@ class GRU(Recurrent):
 
 
 class Bidirectional(nn.Module):
-    """Two layers, one a direction: x f[B, T, D] -> outputs f[B, T, 2 H], (the forward's, the backward's final state).
+    """Two layers, one per direction: x f[B, T, D] -> outputs f[B, T, 2 H], (forward, backward final state).
 
-    The backward one starts at each row's own last token: `lengths` i32[B] as `Recurrent` has them.
+    The backward one starts at each row's last token: `lengths` i32[B] as `Recurrent` has them.
     """
 
-    layer: Callable[..., Recurrent]  # partial(LSTM, width, ...): wants a name
+    layer: Callable[..., Recurrent]  # partial(LSTM, width, ...), called with a name
 
     @nn.compact
     def __call__(

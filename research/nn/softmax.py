@@ -7,7 +7,7 @@ from research.core import mesh
 
 
 def softmax(x: jax.Array) -> jax.Array:
-    """`jax.nn.softmax(x)`: f[..., N] -> f[..., N]. The same value; on a CPU the gradient is the same sums in one fusion."""
+    """`jax.nn.softmax(x)`: f[..., N] -> f[..., N]. The same value; on a CPU the gradient is one fusion."""
     return _softmax(x) if mesh.platform() == "cpu" else jax.nn.softmax(x)
 
 

@@ -7,7 +7,7 @@ import sacrebleu
 from rouge_score import rouge_scorer
 
 from research.evals.bleu import bleu
-from research.evals.lines import exact
+from research.evals.exact_match import exact_match
 from research.evals.rouge import rouge
 from research.util.errors import UserError
 
@@ -64,11 +64,11 @@ def test_rouge_of_ascii_is_the_librarys():
     assert rouge([hypothesis], [reference]) == {name: 100 * score.fmeasure for name, score in scores.items()}
 
 
-def test_exact():
-    assert exact(["a  b", "a", "b"], ["a b", "a", "a"]) == pytest.approx(2 / 3)
+def test_exact_match():
+    assert exact_match(["a  b", "a", "b"], ["a b", "a", "a"]) == pytest.approx(2 / 3)
 
 
-@pytest.mark.parametrize("score", [bleu, rouge, exact])
+@pytest.mark.parametrize("score", [bleu, rouge, exact_match])
 def test_lines_must_pair(score):
     with pytest.raises(UserError, match="2 hypotheses and 1 references; give one reference a hypothesis"):
         score(["a", "b"], ["a"])

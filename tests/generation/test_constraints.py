@@ -12,7 +12,7 @@ from scipy.stats import chisquare
 from research.data import tokenizers
 from research.data.tokenizers import pieces
 from research.generation.constraints import from_regex, schema_regex
-from research.generation.decoding import generate, stream
+from research.generation.decoding import generate, generate_stream
 from research.util.errors import UserError
 
 KEY = jax.random.key(0)
@@ -151,7 +151,7 @@ def test_stream_says_the_same_and_nothing_for_the_end():
     model, prompt = Wild(PRINTABLE.size), [[1], [2, 3]]
     arguments = {"length": 9, "constraint": constraint, "pad": -1}
     whole = np.asarray(generate(model, VARIABLES, prompt, KEY, **arguments))
-    columns = np.stack(list(stream(model, VARIABLES, prompt, KEY, block=2, **arguments)), 1)
+    columns = np.stack(list(generate_stream(model, VARIABLES, prompt, KEY, block=2, **arguments)), 1)
     for row, held, streamed in zip(whole, (1, 2), columns, strict=True):
         np.testing.assert_array_equal(row[held : held + columns.shape[1]], streamed)
     assert (columns >= 0).any(0).all()

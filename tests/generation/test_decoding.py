@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from research.generation.decoding import generate, min_p, repetition_penalty, stream, top_k, top_p
+from research.generation.decoding import generate, generate_stream, min_p, repetition_penalty, top_k, top_p
 from research.models.text.gpt import GPT
 from research.models.text.recurrent_lm import LSTMLM
 from research.util.errors import UserError
@@ -151,7 +151,7 @@ def test_stream_equals_generate(attributes, settings):
     whole = generate(model, variables, prompt, KEY, length=30, **settings)
     assert len(np.unique(whole)) > 3
     for block in (1, 7, 99):
-        columns = stream(model, variables, prompt, KEY, length=30, block=block, **settings)
+        columns = generate_stream(model, variables, prompt, KEY, length=30, block=block, **settings)
         np.testing.assert_array_equal(np.stack(list(columns), 1), whole[:, 3:])
 
 
@@ -166,7 +166,7 @@ def test_stop_sequences_by_hand():
     ]
     got = generate(SUCCESSOR, VARIABLES, prompt, KEY, **kwargs)
     np.testing.assert_array_equal(got, np.concatenate([prompt, want], 1))
-    columns = list(stream(SUCCESSOR, VARIABLES, prompt[:1], KEY, **kwargs))
+    columns = list(generate_stream(SUCCESSOR, VARIABLES, prompt[:1], KEY, **kwargs))
     np.testing.assert_array_equal(np.stack(columns, 1), [[2, 3, 4, 5]])  # and no padding
     got = generate(SUCCESSOR, VARIABLES, [[3]], KEY, **kwargs | {"stop": [[4]], "pad": 7})
     assert got.tolist() == [[3, 4, 7, 7, 7, 7, 7, 7]]
@@ -222,7 +222,7 @@ def test_prompts_as_lists_or_with_lengths(gpt):
     arguments = {"length": 6, "temperature": 0.8, "stop": [[1], [2, 3]]}
     lists = generate(*gpt, RAGGED, KEY, **arguments)
     np.testing.assert_array_equal(lists, generate(*gpt, filled, KEY, lengths=[1, 4, 14, 8], **arguments))
-    columns = list(stream(*gpt, filled, KEY, lengths=[1, 4, 14, 8], block=4, **arguments))
+    columns = list(generate_stream(*gpt, filled, KEY, lengths=[1, 4, 14, 8], block=4, **arguments))
     for row, held in enumerate([1, 4, 14, 8]):
         np.testing.assert_array_equal([c[row] for c in columns], np.asarray(lists)[row, held : held + len(columns)])
 
@@ -273,9 +273,9 @@ def test_new_numbers_compile_nothing(gpt):
 )
 def test_bad_arguments(gpt, changes, words):
     arguments = {"prompt": [[1, 2]], "key": KEY, "length": 3} | changes
-    for function in (generate, stream):  # stream at the call, before its first token
+    for function in (generate, generate_stream):  # the stream at the call, before its first token
         with pytest.raises(UserError, match=words) as caught:
             function(*gpt, **arguments)
         assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="block=0"):
-        stream(*gpt, [[1]], KEY, length=1, block=0)
+        generate_stream(*gpt, [[1]], KEY, length=1, block=0)

@@ -149,7 +149,7 @@ def test_rows_streams_and_blocks_change_nothing(pair):
     report = []
 
     def kept():
-        report.append((yield from speculative.stream(*pair, PROMPTS, keys, block=6, **settings)))
+        report.append((yield from speculative.generate_stream(*pair, PROMPTS, keys, block=6, **settings)))
 
     columns = np.stack(list(kept()), 1)
     np.testing.assert_array_equal(report[0].tokens, together)
@@ -178,7 +178,7 @@ def test_what_must_match_does(pair):
     ],
 )
 def test_bad_arguments(pair, changes, words):
-    for function in (speculative.generate, speculative.stream):
+    for function in (speculative.generate, speculative.generate_stream):
         with pytest.raises(UserError, match=re.escape(words)):
             function(*pair, [[1]], KEY, **{"length": 5} | changes)
 

@@ -142,7 +142,7 @@ def test_the_models_use_it(gpu):
 def test_the_einsum_where_cudnn_has_no_answer(gpu):
     gpt = GPT(**SIZES, num_layers=2)
     assert kernels(gpt, TOKENS, dtype=jnp.float32) == 0
-    assert kernels(gpt, TOKENS, segments=TOKENS) == 0
+    assert kernels(gpt, TOKENS, segment_ids=TOKENS) == 0
     assert kernels(gpt, TOKENS, mutable=["intermediates"]) == 0  # the weights are asked for
     assert kernels(gpt.clone(dropout=0.1), TOKENS, **KEY) == 0
     assert kernels(gpt.clone(dropout=0.1), TOKENS) == 2

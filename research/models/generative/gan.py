@@ -1,4 +1,4 @@
-"""Generators and discriminators: the 2-D networks of PacGAN, DCGAN for pictures, and packing.
+"""Generators and discriminators: the 2-D networks of PacGAN, DCGAN for images, and packing.
 
 Packing (Lin et al. 2018, PacGAN, 1712.04086) changes what a discriminator sees, not what it is:
 `pack` joins samples into one input, from which the discriminator's first layer takes its width.
@@ -14,7 +14,11 @@ normal = nn.initializers.normal(0.02)
 
 
 def pack(x: jax.Array, count: int) -> jax.Array:
-    """f32[count * B, ..., C] -> f32[B, ..., count * C]: row b joins rows b, B + b, 2B + b, ..."""
+    """f32[count * B, ..., C] -> f32[B, ..., count * C]: row b joins rows b, B + b, 2B + b, ...
+
+    >>> pack(jnp.array([[1.0], [2.0], [3.0], [4.0]]), count=2).tolist()
+    [[1.0, 3.0], [2.0, 4.0]]
+    """
     slots = x.reshape(count, -1, *x.shape[1:])
     return jnp.concatenate(list(slots), axis=-1)
 
@@ -74,7 +78,11 @@ class MaxoutDiscriminator(nn.Module):
 
 
 def stages(rows: int, columns: int) -> int:
-    """How often DCGAN halves a picture, while sides are even and 8 or more (28 -> 7, 32 -> 4)."""
+    """How often DCGAN halves an image: while both sides are even and 8 or more. Raises UserError if never.
+
+    >>> stages(28, 28), stages(32, 32)  # to 7 and 4
+    (2, 3)
+    """
     count, size = 0, (rows, columns)
     while all(side % 2 == 0 and side >= 8 for side in size):
         count, size = count + 1, tuple(side // 2 for side in size)
@@ -84,11 +92,11 @@ def stages(rows: int, columns: int) -> int:
 
 
 class DCGANGenerator(nn.Module):
-    """z f32[B, Z] -> pictures f32[B, Y, X, C] in 0..1 (Radford et al. 2016, 1511.06434, figure 1).
+    """z f32[B, Z] -> images f32[B, Y, X, C] in 0..1 (Radford et al. 2016, 1511.06434, figure 1).
 
-    A projection, then one 5 x 5 transposed convolution of stride 2 a stage, from
+    A projection, then one 5 x 5 transposed convolution of stride 2 per stage, from
     `width * 2^(stages - 1)` channels to `width`, halving, and to C; batch norm and ReLU before
-    each. The output is a tanh brought to 0..1. `shape` is (Y, X, C).
+    each. The output is a tanh scaled to 0..1. `shape` is (Y, X, C).
     """
 
     shape: tuple[int, int, int]
@@ -110,7 +118,7 @@ class DCGANGenerator(nn.Module):
 
 
 class DCGANDiscriminator(nn.Module):
-    """Pictures f32[B, Y, X, C] in 0..1 -> logits f32[B]: the generator reversed, with leaky ReLU.
+    """Images f32[B, Y, X, C] in 0..1 -> logits f32[B]: the generator reversed, with leaky ReLU.
 
     `norm` is "batch" (Radford et al. 2016; not on the first layer) or, for a critic under a
     gradient penalty, which is of one example at a time, "layer" or "none" (Gulrajani et al. 2017,

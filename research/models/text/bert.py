@@ -1,10 +1,10 @@
 """BERT: a bidirectional transformer encoder and its two pre-training heads (Devlin et al. 2019, 1810.04805).
 
 Layers are the paper's: embeddings of token, position and segment added and normalised, then blocks that
-normalise after each residual sum, exact GELU, biases, weights from N(0, 0.02) cut at two deviations.
+normalise after each residual sum, exact GELU, biases, weights from N(0, 0.02) truncated at two deviations.
 
-Parameters, L layers (with `scan` the paths read `encoder/h/...` and the shapes gain a leading L). A model on
-the encoder keeps it under `encoder/`, and BERT's pooler under `pooler/`, so that pre-trained ones fit by path:
+Parameters, L layers (with `scan` the paths read `encoder/h/...` and the shapes gain a leading L). A model with
+this encoder keeps it under `encoder/`, and BERT's pooler under `pooler/`, so that pre-trained parameters match by path:
 
     encoder/tokens/embedding [V, D]            encoder/position/embedding [max_length, D]
     encoder/segment/embedding [S, D]           encoder/embedding_norm/{scale,bias} [D]
@@ -37,7 +37,7 @@ from research.util.errors import UserError, nearest
 
 INIT = nn.initializers.truncated_normal(0.02)
 
-# As GPT's (research/models/text/gpt.py). The segment table, two rows, and the vectors are whole.
+# As GPT's (research/models/text/gpt.py). The segment table, of two rows, and the vectors are replicated.
 SHARDING = {
     "fsdp": (
         (r"kernel$", ("data", None)),  # [in, out]
@@ -79,7 +79,7 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """tokens i32[B, T] -> f[B, T, D], a vector for each; `UserError` for attributes that do not fit."""
+    """tokens i32[B, T] -> their hidden states f[B, T, D]. Raises UserError for invalid attributes."""
 
     vocab_size: int
     num_layers: int
@@ -106,28 +106,28 @@ class Encoder(nn.Module):
         self,
         tokens: jax.Array,
         mask: jax.Array | None = None,
-        segments: jax.Array | None = None,
-        documents: jax.Array | None = None,
+        token_type_ids: jax.Array | None = None,
+        segment_ids: jax.Array | None = None,
         *,
         train: bool = False,
     ) -> jax.Array:
-        """mask bool or f32[B, T], true for tokens and false for padding, which none looks at (None: all are tokens);
-        segments i32[B, T] in 0..S-1 (None: 0); documents i32[B, T]: tokens look at those of equal number alone
-        (None: at all of the row). Dropout needs `train=True` and `rngs={"dropout": key}`.
+        """mask bool or f32[B, T], true for tokens and false for padding, which is not attended to (None: all are tokens);
+        token_type_ids i32[B, T] in 0..S-1 (None: 0); segment_ids i32[B, T]: tokens attend only to those of the same
+        segment (None: to the whole row). Dropout needs `train=True` and `rngs={"dropout": key}`.
         """
         T = tokens.shape[1]
         if T > self.max_length:
             raise UserError(f"{T} tokens are more than the {self.max_length} of max_length")
         table = partial(nn.Embed, features=self.width, embedding_init=INIT)
-        segments = jnp.zeros_like(tokens) if segments is None else segments
+        token_type_ids = jnp.zeros_like(tokens) if token_type_ids is None else token_type_ids
         x = self.tokens(tokens) + table(self.max_length, name="position")(jnp.arange(T))
-        x = x + table(self.num_segments, name="segment")(segments)
+        x = x + table(self.num_segments, name="segment")(token_type_ids)
         x = nn.LayerNorm(epsilon=self.norm_eps, name="embedding_norm")(x)
         x = pin(nn.Dropout(self.dropout, deterministic=not train)(x))
-        return self._layers(x, _seen(mask, documents), train)
+        return self._layers(x, _attention_mask(mask, segment_ids), train)
 
     def logits(self, x: jax.Array) -> DeferredLogits:
-        """Of each token of the vocabulary, by the table of embeddings: f[..., D] -> [..., V]."""
+        """f[..., D] -> logits [..., V], by the table of token embeddings."""
         return DeferredLogits(x, self.tokens.embedding.astype(x.dtype))
 
     def _layers(self, x, mask, train):
@@ -177,7 +177,7 @@ class MaskedHead(nn.Module):
 
 
 class BertForPretraining(nn.Module):
-    """An encoder with its two heads: masked tokens, and whether the second segment follows the first."""
+    """An encoder with its two heads: masked tokens, and next-sentence prediction."""
 
     encoder: Encoder
 
@@ -186,21 +186,21 @@ class BertForPretraining(nn.Module):
         self,
         tokens: jax.Array,
         mask: jax.Array | None = None,
-        segments: jax.Array | None = None,
-        positions: jax.Array | None = None,
+        token_type_ids: jax.Array | None = None,
+        masked_positions: jax.Array | None = None,
         *,
         train: bool = False,
         defer_logits: bool = False,
     ) -> dict[str, jax.Array | DeferredLogits]:
-        """-> {"mlm": f32[B, P, V], of `positions` i32[B, P] (None: of all T), "nsp": f32[B, 2]}.
+        """-> {"mlm": f32[B, P, V], at `masked_positions` i32[B, P] (None: at all T), "nsp": f32[B, 2]}.
 
-        Class 0 of "nsp" says that the second segment follows the first in the text, class 1 that it does not.
-        `defer_logits`: "mlm" as `DeferredLogits`, for the loss to multiply out.
+        Class 0 of "nsp" means that the second segment follows the first in the text, class 1 that it does not.
+        `defer_logits`: "mlm" is `DeferredLogits`, for a chunked loss.
         """
-        x = self.encoder(tokens, mask, segments, train=train)
+        x = self.encoder(tokens, mask, token_type_ids, train=train)
         nsp = nn.Dense(2, kernel_init=INIT, name="nsp")(Pooler(name="pooler")(x))
-        if positions is not None:
-            x = pin(jnp.take_along_axis(x, positions[..., None], axis=1))
+        if masked_positions is not None:
+            x = pin(jnp.take_along_axis(x, masked_positions[..., None], axis=1))
         head = MaskedHead(self.encoder.vocab_size, self.encoder.mlp, self.encoder.norm_eps, name="mlm")
         mlm = head(x, self.encoder.logits)
         return {"mlm": mlm if defer_logits else mlm.array(), "nsp": nsp.astype(jnp.float32)}
@@ -220,15 +220,15 @@ class BertForTokenLabels(nn.Module):
         return nn.Dense(self.num_classes, kernel_init=INIT, dot_general=dot, name="head")(x)
 
 
-def _seen(mask: jax.Array | None, documents: jax.Array | None) -> jax.Array | Mask | None:
-    """What each token may look at, as `attend` wants it: bool, against [B, N, G, T, S]; None is everything."""
+def _attention_mask(mask: jax.Array | None, segment_ids: jax.Array | None) -> jax.Array | Mask | None:
+    """The mask of `attend`: bool, broadcasts against [B, N, G, T, S]; None allows everything."""
     keys = None if mask is None else mask.astype(bool)
-    seen = None if mask is None else keys[:, None, :]
-    if documents is not None:
-        same = documents[:, :, None] == documents[:, None, :]
-        seen = same if seen is None else same & seen
-    seen = None if seen is None else seen[:, None, None]
-    return Mask(seen, keys) if documents is None and mask is not None else seen
+    allowed = None if mask is None else keys[:, None, :]
+    if segment_ids is not None:
+        same = segment_ids[:, :, None] == segment_ids[:, None, :]
+        allowed = same if allowed is None else same & allowed
+    allowed = None if allowed is None else allowed[:, None, None]
+    return Mask(allowed, keys) if segment_ids is None and mask is not None else allowed
 
 
 def _check(model: Encoder) -> None:

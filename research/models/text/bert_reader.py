@@ -10,18 +10,18 @@ from research.nn.linear import flat_dot
 
 
 class BertReader(nn.Module):
-    """-> the logits of an answer's first and last place, f32[B, T] each: place 0, [CLS], is no answer (section 4.3)."""
+    """-> logits of an answer's first and last position, f32[B, T] each; position 0, [CLS], is no answer (section 4.3)."""
 
     encoder: Encoder
 
     @nn.compact
     def __call__(
-        self, tokens: jax.Array, segments: jax.Array, token_mask: jax.Array, *, train: bool = False
+        self, tokens: jax.Array, token_type_ids: jax.Array, token_mask: jax.Array, *, train: bool = False
     ) -> tuple[jax.Array, jax.Array]:
-        """[CLS] question [SEP] passage [SEP] as `research.data.text.spans.Joined` lays it out, i32[B, T] twice and f32[B, T]."""
-        x = self.encoder(tokens, token_mask, segments, train=train)
+        """[CLS] question [SEP] passage [SEP] as laid out by `research.data.text.spans.Joined`, i32[B, T] twice and f32[B, T]."""
+        x = self.encoder(tokens, token_mask, token_type_ids, train=train)
         logits = nn.Dense(2, kernel_init=INIT, dot_general=flat_dot, name="span")(x).astype(jnp.float32)
         before_last = jnp.pad(token_mask[:, 1:], ((0, 0), (0, 1))) > 0  # without the second [SEP], which ends the row
-        answer = ((segments == 1) & before_last).at[:, 0].set(True)
+        answer = ((token_type_ids == 1) & before_last).at[:, 0].set(True)
         logits = jnp.where(answer[..., None], logits, OUT)
         return logits[..., 0], logits[..., 1]

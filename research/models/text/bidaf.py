@@ -1,8 +1,8 @@
-"""BiDAF: a reader that lets question and passage attend to each other (Seo et al. 2017, 1611.01603).
+"""BiDAF: a reader in which question and passage attend to each other (Seo et al. 2017, 1611.01603).
 
-Words are their characters through a convolution and a maximum over time, with vectors of their own where `words`; then two
-highway layers, a bidirectional LSTM over each text, attention both ways (eqs. 1 to 4), two more LSTMs, and a distribution
-over tokens for the answer's first and one for its last. H is `width`, D the sum of
+Words are embedded by a convolution over their characters and its maximum, and by a table if `words`; then two highway
+layers, a bidirectional LSTM over each text, attention in both directions (eqs. 1 to 4), two more LSTMs, and distributions
+over the answer's first and last token. H is `width`, D the sum of
 `filters`, `words` and 1 if `match`.
 
     words/embedding [V, words]     if words     chars/embedding [C, char_width]
@@ -26,7 +26,7 @@ from research.nn.linear import flat_dot
 from research.nn.recurrent import LSTM, Bidirectional
 from research.util.errors import UserError
 
-OUT = -1e30  # the logit of a place that no answer can have
+OUT = -1e30  # the logit of a position that cannot be in an answer
 WINDOW = 5  # characters of a filter
 SHARDING = {"fsdp": ((r"(kernel|embedding)$", "fsdp"),)}
 
@@ -35,7 +35,7 @@ def attention_flow(passage: jax.Array, question: jax.Array, similarity: jax.Arra
     """Eqs. 2 to 4: passage f[B, T, C], question f[B, J, C], similarity f32[B, T, J], of eq. 1 -> f[B, T, 4 C].
 
     Each token gets [h; u; h u; h v]: its own vector h, the question u as it attends to it, and v, the passage as the question
-    attends to it, the same for all. `inside` bool[B, T, J] is true where both are tokens; a row without any is all alike.
+    attends to it, the same for all. `inside` bool[B, T, J] is true where both are tokens; a row without any has equal weights.
     """
     scores = jnp.where(inside, similarity, jnp.finfo(similarity.dtype).min)
     to_question = jax.nn.softmax(scores, axis=2).astype(question.dtype)
@@ -89,18 +89,18 @@ class Highway(nn.Module):
 
 
 class BiDAF(nn.Module):
-    """-> the logits of an answer's first and last place, f32[B, 1 + T] each: place 0 is no answer, i + 1 is token i."""
+    """-> logits of an answer's first and last position, f32[B, 1 + T] each: position 0 is no answer, i + 1 is token i."""
 
     vocab_size: int  # V
     num_chars: int  # C
-    words: int = 100  # width of the words' own vectors; 0: characters alone
+    words: int = 100  # width of the table of words; 0: characters alone
     char_width: int = 8
     filters: int = 100
     width: int = 100  # H
     dropout: float = 0.2
-    null: bool = False  # there may be no answer: one more logit, learnt (Levy et al. 2017, 1706.04115)
-    match: bool = False  # words tell whether the other text has them, too (Chen et al. 2017, 1704.00051, section 3.2)
-    end_sees_all: bool = False  # the last LSTM reads what the authors' code gives it, and not the paper's alone
+    null: bool = False  # there may be no answer: its logit is a parameter (Levy et al. 2017, 1706.04115)
+    match: bool = False  # whether a word occurs in the other text (Chen et al. 2017, 1704.00051, section 3.2)
+    end_sees_all: bool = False  # the last LSTM has the inputs of the authors' code, more than the paper's
 
     def __post_init__(self):
         for name in ("vocab_size", "num_chars", "char_width", "filters", "width"):
@@ -138,13 +138,13 @@ class BiDAF(nn.Module):
         m, _ = lstm(name="modelling_0")(drop(g), lengths=p_length)
         m, _ = lstm(name="modelling_1")(drop(m), lengths=p_length)
         start = self._head("start_head", drop(jnp.concatenate([g, m], -1)), passage)
-        seen = (
+        end_inputs = (
             jnp.concatenate([g, m, self._chosen(start, m), m * self._chosen(start, m)], -1) if self.end_sees_all else m
         )
-        n, _ = lstm(name="end")(drop(seen), lengths=p_length)
+        n, _ = lstm(name="end")(drop(end_inputs), lengths=p_length)
         end = self._head("end_head", drop(jnp.concatenate([g, n], -1)), passage)
         none = self.param("none", nn.initializers.zeros, ()) if self.null else OUT
-        none = jnp.full((start.shape[0], 1), none, jnp.float32)  # not len: of an export it is a symbol
+        none = jnp.full((start.shape[0], 1), none, jnp.float32)  # not len: symbolic in an export
         return jnp.concatenate([none, start], -1), jnp.concatenate([none, end], -1)
 
     def _embedding(self, drop):
@@ -168,6 +168,6 @@ class BiDAF(nn.Module):
         return jnp.where(passage != 0, logits, OUT)
 
     def _chosen(self, start: jax.Array, m: jax.Array) -> jax.Array:
-        """The modelling layer where the start is thought to be, at every token: f[B, T, 2 H]."""
-        where = jax.nn.softmax(start).astype(m.dtype)
-        return jnp.broadcast_to(jnp.einsum("bt,btc->bc", where, m)[:, None], m.shape)
+        """The modelling layer averaged over the start distribution, repeated for every token: f[B, T, 2 H]."""
+        weights = jax.nn.softmax(start).astype(m.dtype)
+        return jnp.broadcast_to(jnp.einsum("bt,btc->bc", weights, m)[:, None], m.shape)

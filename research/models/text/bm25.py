@@ -1,4 +1,4 @@
-"""BM25, the retriever to beat, by the library bm25s: no parameters, and two numbers to choose."""
+"""BM25, the baseline retriever, by the library bm25s: nothing is trained; k1 and b are chosen."""
 
 import logging
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ class BM25:
 
         ln(1 + (M - df + 0.5) / (df + 0.5)) * tf / (tf + k1 (1 - b + b |d| / mean |d|))
 
-    with M passages, df of them holding t, and t standing tf times in d: Lucene's form (Kamphuis et al. 2020). Words are those
+    with M passages, df of them holding t, and t occurring tf times in d: Lucene's form (Kamphuis et al. 2020). Words are those
     of `research.data.text.spans.words`, in lower case; no stemming, and no stop words.
     """
 
     def __init__(self, passages: Sequence[str], k1: float = 1.5, b: float = 0.75):
-        import bm25s  # not at the top: it starts JAX, and a run has to choose its device before
+        import bm25s  # not at the top: it starts JAX, before a run has chosen its device
 
-        logging.getLogger("bm25s").setLevel(logging.WARNING)  # else it tells of each index
+        logging.getLogger("bm25s").setLevel(logging.WARNING)  # else it logs each index
         if not any(map(_terms, passages)):
             raise UserError(f"there is no word in {len(passages)} passages to search in")
         self._size = len(passages)

@@ -1,8 +1,8 @@
-"""Two encoders whose inner product says how well a passage fits a question: DPR (Karpukhin et al. 2020, 2004.04906).
+"""Two encoders whose inner product scores a passage for a question: DPR (Karpukhin et al. 2020, 2004.04906).
 
 question/...  passage/...    an encoder each, or both in shared/...
 bag: tokens/embedding [V, D]    weight/embedding [V, 1]    norm/scale [D]
-bert: encoder/... as research/models/text/bert.py has it; the vector is that of [CLS]
+bert: encoder/... of research/models/text/bert.py; the vector is that of [CLS]
 """
 
 from collections.abc import Callable
@@ -18,9 +18,9 @@ SHARDING = {"fsdp": ((r"(kernel|embedding)$", "fsdp"),)}
 
 
 class BagEncoder(nn.Module):
-    """The normalised mean of token vectors, each weighted by a learnt number of its own: i32[B, T] -> f[B, D].
+    """The layer-normalised mean of token vectors, weighted by a learned weight per token: i32[B, T] -> f[B, D].
 
-    The weights play the part of inverse document frequencies. Vectors begin with lengths of D^(1/4), so that inner products
+    The weights correspond to inverse document frequencies. Initial vectors have a norm of D^(1/4), so that inner products
     have a variance of about 1.
     """
 
@@ -50,9 +50,9 @@ class BertEncoder(nn.Module):
 
 
 class DualEncoder(nn.Module):
-    """question i32[B, Q], passage i32[B, T] and their masks f32, 0 for padding -> a vector for each, f32[B, D] twice."""
+    """question i32[B, Q], passage i32[B, T] and their masks f32, 0 for padding -> their vectors, f32[B, D] each."""
 
-    make: Callable[..., nn.Module]  # wants a name
+    make: Callable[..., nn.Module]  # an encoder, called with a name
     shared: bool = True
 
     def setup(self):

@@ -1,7 +1,7 @@
 """GPT: a decoder-only transformer, from GPT-2 (Radford et al. 2019) to Llama (2302.13971).
 
 Defaults are nanoGPT's: learned positions, LayerNorm, GELU, tied embeddings, no biases,
-weights drawn from N(0, 0.02), those that end a residual branch from N(0, 0.02 / sqrt(2 L)).
+weights from N(0, 0.02), the last of each residual branch from N(0, 0.02 / sqrt(2 L)).
 A Llama is `positions="rotary", norm="rmsnorm", mlp="swiglu", tied=False`.
 
 Parameters, L layers (with `scan` the paths read `h/...` and the shapes gain a leading L):
@@ -32,7 +32,7 @@ from research.util.errors import UserError, nearest
 NORMS = {"layernorm": nn.LayerNorm, "rmsnorm": nn.RMSNorm}
 POSITIONS = ("learned", "rotary")
 
-# (regex on a parameter's path, mesh axes of its last dimensions); None is whole. Counted from
+# (regex on a parameter's path, mesh axes of its last dimensions); None is unsharded. Counted from
 # the right, one rule serves h_0/... [D, F] and the scanned h/... [L, D, F].
 SHARDING = {
     "fsdp": (
@@ -40,12 +40,12 @@ SHARDING = {
         (r"embedding$", (None, "data")),  # [V, D], [max_length, D]
     ),
     # Megatron (1909.08053): columns, then rows; one all-reduce a branch. kv_heads and F must
-    # be multiples of the model axis. The embeddings are whole: few vocabularies divide.
+    # be multiples of the model axis. Embeddings are replicated: few vocabularies divide.
     "tensor": (
         (r"(qkv|up|gate)/kernel$", (None, "model")),  # [D, N(G+2)K], [D, F]
         (r"(out|down)/kernel$", ("model", None)),  # [D, D], [F, D]
     ),
-    # Each expert's matrices whole on one part of the axis, with their moments. A step gathers those that it uses.
+    # Each expert's matrices and their moments on one part of the axis. A step gathers those that it uses.
     "expert": ((r"feed_forward/(up|gate|down)/kernel$", ("model", None, None)),),  # [E, D, F], [E, F, D]
     "fsdp_tensor": (
         (r"(qkv|up|gate)/kernel$", ("data", "model")),  # [D, N(G+2)K], [D, F]
@@ -91,7 +91,7 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """tokens i32[B, T] -> logits f32[B, T, V]; `UserError` for attributes that do not fit."""
+    """tokens i32[B, T] -> logits f32[B, T, V]. Raises UserError for invalid attributes."""
 
     vocab_size: int
     num_layers: int
@@ -104,12 +104,12 @@ class GPT(nn.Module):
     norm: str = "layernorm"  # or "rmsnorm"
     norm_eps: float = 1e-5
     mlp: str = "gelu"  # or "gelu_exact", "swiglu"
-    mlp_width: int | None = None  # None: 4 width, or for swiglu 8/3 width up to a multiple of 64
-    experts: int = 1  # feed-forward layers a block, of `mlp_width` each; 1: no router
-    experts_per_token: int = 2  # of them, those that a token goes through
-    balance: float = 0.01  # weight of the router's balance loss, for the training's loss to add
+    mlp_width: int | None = None  # None: 4 width, or for swiglu 8/3 width, rounded up to a multiple of 64
+    experts: int = 1  # feed-forward layers per block, of `mlp_width` each; 1: no router
+    experts_per_token: int = 2  # of these, the number that a token passes through
+    balance: float = 0.01  # weight of the router's balance loss, which the training loss adds
     tied: bool = True  # logits from the token embedding
-    head: bool = True  # False: what the logits would be made of, f[B, T, D], in their place; tied then
+    head: bool = True  # False: returns the final hidden states f[B, T, D] in place of logits; with tied=True
     bias: bool = False
     dropout: float = 0.0
     scan: bool = False  # one traced layer, parameters stacked: for more than a dozen layers
@@ -124,19 +124,19 @@ class GPT(nn.Module):
         self,
         tokens: jax.Array,
         cache: dict | None = None,
-        segments: jax.Array | None = None,
-        places: jax.Array | None = None,
+        segment_ids: jax.Array | None = None,
+        position_ids: jax.Array | None = None,
         *,
         train: bool = False,
         defer_logits: bool = False,
     ):
-        """Logits alone, or with `cache` from `init_cache`: (logits, the cache T tokens later).
+        """Returns logits, or with `cache` from `init_cache` (logits, the cache T tokens later).
 
-        The tokens then continue those in the cache; more than it has room for overwrite its
-        end. A cache whose "index" is i32[B] holds another number of tokens in each row. Without a
-        cache, tokens look back at those of an equal number in `segments` i32[B, T] alone (None: at
-        all), and stand at `places` i32[B, T] (None: 0..T-1). Dropout, where there is any, needs
-        `train=True` and `rngs={"dropout": key}`. `defer_logits`: `DeferredLogits`, for the loss to multiply out.
+        The tokens then continue those in the cache; tokens beyond its size overwrite its
+        end. A cache whose "index" is i32[B] may hold a different number of tokens in each row.
+        Without a cache, tokens attend only to earlier ones of the same `segment_ids` i32[B, T] (None:
+        to all), and have positions `position_ids` i32[B, T] (None: 0..T-1). Dropout needs `train=True`
+        and `rngs={"dropout": key}`. `defer_logits`: returns `DeferredLogits` for a chunked loss.
         """
         T = tokens.shape[1]
         start, layers = (0, None) if cache is None else (cache["index"], cache["layers"])
@@ -146,19 +146,19 @@ class GPT(nn.Module):
         normal = nn.initializers.normal(0.02)
         embed = nn.Embed(self.vocab_size, self.width, embedding_init=normal, name="tokens")
         x, rotary, at = embed(tokens), None, jnp.asarray(start)[..., None] + jnp.arange(T)
-        place = at if places is None else places
+        positions = at if position_ids is None else position_ids
         if self.positions == "learned":
             table = nn.Embed(self.max_length, self.width, embedding_init=normal, name="position")
-            x = x + table(place)
+            x = x + table(positions)
         else:
-            rotary = angles(place, self.width // self.num_heads, self.rotary_base)
+            rotary = angles(positions, self.width // self.num_heads, self.rotary_base)
         x = pin(nn.Dropout(self.dropout, deterministic=not train)(x))
 
         mask = at[..., None] >= jnp.arange(size)
-        if segments is not None:
-            mask = mask & (segments[:, :, None] == segments[:, None, :])
+        if segment_ids is not None:
+            mask = mask & (segment_ids[:, :, None] == segment_ids[:, None, :])
         mask = mask[:, None, None] if mask.ndim == 3 else mask
-        if cache is None and segments is None:
+        if cache is None and segment_ids is None:
             mask = Mask(mask, causal=True)
         x, layers = self._layers(x, layers, mask, rotary, start, train)
         x = _norm(self.norm, self.norm_eps, self.bias)(name="final_norm")(x)
@@ -173,7 +173,7 @@ class GPT(nn.Module):
         return logits if cache is None else (logits, {"layers": layers, "index": start + T})
 
     def _layers(self, x, caches, mask, rotary, start, train):
-        """All blocks in turn: f[B, T, D] -> f[B, T, D] and their caches, laid out as given."""
+        """All blocks: f[B, T, D] -> f[B, T, D] and their caches, in the layout of `caches`."""
         block = nn.remat(Block, prevent_cse=not self.scan) if self.remat else Block
         if self.scan:
             block = nn.scan(
@@ -211,9 +211,9 @@ class GPT(nn.Module):
     def init_cache(self, batch: int, length: int, dtype: jnp.dtype = jnp.float32) -> dict:
         """An empty cache for `length` tokens of `batch` rows, to pass to `apply(..., cache=)`.
 
-        {"index": i32[], the tokens held, which may be made i32[B]; "layers": a list of L
-        {"k", "v": f[B, S, N, K]}, or with scan one such with a leading L}. `dtype` is the
-        computation's.
+        {"index": i32[], the number of tokens held, which may be made i32[B]; "layers": a list of L
+        {"k", "v": f[B, S, N, K]}, or with scan one with a leading L}. `dtype` is the
+        computation's. Raises UserError unless 1 <= length <= max_length.
         """
         if not 1 <= length <= self.max_length:
             raise UserError(f"cache length {length} is not in 1..max_length={self.max_length}")
@@ -228,24 +228,24 @@ class GPT(nn.Module):
 
 
 def stack(params: dict) -> dict:
-    """The parameters of an unrolled GPT, `h_0 ...`, as its `scan=True` twin wants them, `h`."""
+    """The parameters of an unrolled GPT, `h_0 ...`, in the layout of `scan=True`, `h`."""
     blocks = [params[f"h_{i}"] for i in range(sum(k.startswith("h_") for k in params))]
-    rest = {k: v for k, v in params.items() if not k.startswith("h_")}
-    return {**rest, "h": jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)}
+    others = {k: v for k, v in params.items() if not k.startswith("h_")}
+    return {**others, "h": jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)}
 
 
 def unstack(params: dict) -> dict:
     """The inverse of `stack`."""
-    rest = {k: v for k, v in params.items() if k != "h"}
+    others = {k: v for k, v in params.items() if k != "h"}
     num_layers = jax.tree.leaves(params["h"])[0].shape[0]
-    return rest | {
+    return others | {
         f"h_{i}": jax.tree.map(lambda leaf: leaf[i], params["h"])  # noqa: B023
         for i in range(num_layers)
     }
 
 
 def _norm(name: str, eps: float, bias: bool):
-    """A constructor that still wants the layer's name. RMSNorm has no bias to leave out."""
+    """The constructor of a norm, without its name. RMSNorm has no bias, and no option for it."""
     return partial(NORMS[name], epsilon=eps, **({"use_bias": bias} if name == "layernorm" else {}))
 
 

@@ -1,4 +1,4 @@
-"""A transformer that reads pairs (x, y) as vectors and says each y before it sees it (Garg et al. 2022, 2208.01066).
+"""A transformer that reads pairs (x, y) as vectors and predicts each y from the pairs before (Garg et al. 2022, 2208.01066).
 
 Section 2 and appendix A.1: each x, and each y followed by zeros, is projected to the width of a GPT-2, whose
 output at x_i is projected to one number, the prediction of y_i.
@@ -24,9 +24,9 @@ SHARDING = {
 
 
 class Regressor(nn.Module):
-    """x f[B, n, d], y f[B, n] -> f32[B, n]: y_i as predicted from x_1, y_1 ... x_i; `UserError` for sizes that do not fit."""
+    """x f[B, n, d], y f[B, n] -> f32[B, n]: y_i predicted from x_1, y_1 ... x_i. Raises UserError for invalid attributes."""
 
-    max_points: int  # the most pairs, n
+    max_points: int  # maximum pairs, n
     num_layers: int
     num_heads: int
     width: int  # D

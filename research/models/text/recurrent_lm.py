@@ -1,7 +1,7 @@
 """Recurrent language models: word embedding, L layers of LSTM or GRU, softmax.
 
 Zaremba et al. 2014 (1409.2329), with the four dropouts of Gal & Ghahramani 2016 (1512.05287): of word types at the
-embedding, and by one mask a sequence of every layer's inputs, of its state, and of what the softmax reads.
+embedding, and with one mask per sequence of every layer's inputs, of its state, and of the softmax's inputs.
 
 Parameters, H units, E the embedding's width, G 4 for an LSTM and 3 for a GRU:
 
@@ -24,20 +24,20 @@ from research.nn import recurrent
 from research.nn.logits import logits_dot
 from research.util.errors import UserError
 
-# (regex on a parameter's path, mesh axes of its last dimensions). No "tensor": the gates' columns would part.
+# (regex on a parameter's path, mesh axes of its last dimensions). No "tensor": it would split the gates' columns.
 SHARDING = {
     "fsdp": (
         (r"kernel$", ("data", None)),  # [in, out]
         (r"embedding$", (None, "data")),  # [V, E]
     ),
 }
-# The state that goes from batch to batch: its rows are where the batch's rows are.
+# The state carried from batch to batch: its rows are sharded as the batch's rows.
 CARRY_SHARDING = ((r"^model_state/carry/", ("data", None)),)
 DROPOUTS = ("embedding_dropout", "input_dropout", "recurrent_dropout", "output_dropout")
 
 
 class RecurrentLM(nn.Module):
-    """tokens i32[B, T] -> logits f32[B, T, V]; `UserError` for attributes that do not fit."""
+    """tokens i32[B, T] -> logits f32[B, T, V]. Raises UserError for invalid attributes."""
 
     vocab_size: int
     num_layers: int
@@ -51,9 +51,7 @@ class RecurrentLM(nn.Module):
     init_range: float | None = None  # every parameter from U(-r, r); None: each layer's own
 
     layer: ClassVar[type[recurrent.Recurrent]]
-    rewinds: ClassVar[bool] = (
-        False  # of research/generation/decoding.py: what was read cannot be taken out of the state
-    )
+    rewinds: ClassVar[bool] = False  # see research/generation/decoding.py: tokens cannot be removed from the state
 
     def __post_init__(self):
         _check(self)
@@ -63,10 +61,9 @@ class RecurrentLM(nn.Module):
     def __call__(
         self, tokens: jax.Array, cache: dict | None = None, *, train: bool = False, defer_logits: bool = False
     ):
-        """Logits alone, or with `cache` from `init_cache`: (logits, the cache T tokens later).
+        """Returns logits, or with `cache` from `init_cache` (logits, the cache T tokens later).
 
-        Dropout, where there is any, needs `train=True` and `rngs={"dropout": key}`. `defer_logits`: `DeferredLogits`, for the
-        loss to multiply out.
+        Dropout needs `train=True` and `rngs={"dropout": key}`. `defer_logits`: returns `DeferredLogits` for a chunked loss.
         """
         carries = {} if cache is None else cache["layers"]
         embed = nn.Embed(self.vocab_size, self._embedding_width, name="tokens", **self._init("embedding_init"))
@@ -89,17 +86,17 @@ class RecurrentLM(nn.Module):
 
     @nn.nowrap
     def init_cache(self, batch: int, length: int = 1, dtype: jnp.dtype = jnp.float32) -> dict:
-        """The cache of `batch` rows that have read nothing, as `apply(..., cache=)` takes it.
+        """An empty cache for `batch` rows, to pass to `apply(..., cache=)`.
 
-        {"index": i32[], the tokens read; "layers": {"layer_0": its state, ...}}. A state has one size, so `length`, and one type
-        of number, f32, so `dtype`, change nothing: they are what a transformer's cache is made by.
+        {"index": i32[], the number of tokens read; "layers": {"layer_0": its state, ...}}. States are f32 and of one size:
+        `length` and `dtype` are ignored, and are there because a transformer's cache has them.
         """
         layers = {name: self._layer(name, parent=None).initial_carry(batch) for name in self._names}
         return {"layers": layers, "index": jnp.zeros((), jnp.int32)}
 
     @property
     def max_length(self) -> int:
-        """How many tokens it can have read: without end."""
+        """The most tokens that can be read: unlimited, the largest i32."""
         return 2**31 - 1
 
     @property

@@ -1,8 +1,8 @@
 """Kim's convolutional network for sentences (2014, EMNLP, 1408.5882), with random embeddings: CNN-rand.
 
-Windows of 3, 4 and 5 words, 100 maps each, ReLU, the maximum over time, dropout, a linear layer. Pretrained values are those of
-the author's code: embeddings from U(-.25, .25), windows from U(-.01, .01), the rest 0. Its constraint on the norm of the last
-layer is the optimiser's: research/algorithms/max_norm.py.
+Windows of 3, 4 and 5 words, 100 maps each, ReLU, the maximum over time, dropout, a linear layer. Initial values are those of
+the author's code: embeddings from U(-.25, .25), windows from U(-.01, .01), all others 0. Its constraint on the norm of the
+last layer is part of the optimiser: research/algorithms/max_norm.py.
 
     tokens/embedding [V, D]      window_3/{kernel [3, D, maps], bias [maps]}     head/{kernel [maps * windows, N], bias [N]}
 """
@@ -23,8 +23,8 @@ SHARDING = {"fsdp": ((r"(kernel|embedding)$", "fsdp"),)}
 class Window(nn.Module):
     """A convolution over time, `size` words wide: f[B, T, D] -> f[B, size + T, maps].
 
-    At place 0, which is before the text, and then at every place that touches it, with zeros around. One matrix product,
-    then shifted sums: the same numbers as `nn.Conv`, whose gradients XLA's CPU backend is slow at.
+    Output p covers words p - size to p - 1, with zeros outside the text. Computed as one matrix product and shifted sums: the
+    same values as `nn.Conv`, whose gradients are slow on XLA's CPU backend.
     """
 
     size: int
@@ -37,13 +37,13 @@ class Window(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (self.maps,))
         flat = x.reshape(B * T, D) @ kernel.swapaxes(0, 1).reshape(D, self.size * self.maps)
         parts = flat.reshape(B, T, self.size, self.maps)
-        # Place p sums word p - size + i times the kernel's row i.
+        # Output p sums word p - size + i times the kernel's row i.
         padded = [jnp.pad(parts[:, :, i], ((0, 0), (self.size - i, i), (0, 0))) for i in range(self.size)]
         return sum(padded) + bias
 
 
 class TextCNN(nn.Module):
-    """tokens i32[B, T], length i32[B] -> logits f32[B, N]; `UserError` for attributes that do not fit."""
+    """tokens i32[B, T], length i32[B] -> logits f32[B, N]. Raises UserError for invalid attributes."""
 
     vocab_size: int
     num_classes: int
@@ -63,10 +63,10 @@ class TextCNN(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: jax.Array, length: jax.Array, *, train: bool = False) -> jax.Array:
-        """Tokens beyond a row's length change nothing. Dropout needs `train=True` and `rngs={"dropout": key}`.
+        """Tokens beyond a row's length are ignored. Dropout needs `train=True` and `rngs={"dropout": key}`.
 
-        The author pads every sentence with zeros, to the longest and by 4 words more at each end, so that the maximum is over
-        windows of zeros, too. So it is here, whatever the length that rows are filled up to.
+        The author pads every sentence with zeros, to the longest and by 4 more words at each end, so that the maximum
+        includes windows of zeros. So does this one, whatever length T the rows are padded to.
         """
         embed = nn.Embed(self.vocab_size, self.width, embedding_init=uniform(0.25), name="tokens")
         inside = jnp.arange(tokens.shape[1]) < length[:, None]

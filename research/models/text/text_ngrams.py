@@ -1,6 +1,6 @@
 """A bag of n-grams, fastText's classifier (Joulin et al. 2016, 1607.01759): the mean of embeddings, a linear layer.
 
-Words have an embedding each; longer n-grams share `buckets` of them by a hash. Pretrained values are the authors' code's.
+Words have an embedding each; longer n-grams share `buckets` of them by a hash. Initial values are those of the authors' code.
 
     tokens/embedding [V + buckets, D]    head/kernel [D, N]
 """
@@ -17,7 +17,7 @@ _FACTOR = 116_049_371  # fastText's
 
 
 class TextNGrams(nn.Module):
-    """tokens i32[B, T], length i32[B] -> logits f32[B, N]; `UserError` for attributes that do not fit."""
+    """tokens i32[B, T], length i32[B] -> logits f32[B, N]. Raises UserError for invalid attributes."""
 
     vocab_size: int
     num_classes: int
@@ -34,13 +34,13 @@ class TextNGrams(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: jax.Array, length: jax.Array, *, train: bool = False) -> jax.Array:
-        """Tokens beyond a row's length change nothing; nothing is random, and `train` the same as not."""
+        """Tokens beyond a row's length are ignored. There is no dropout: `train` has no effect."""
         del train
         rows = self.vocab_size + (self.buckets if self.order > 1 else 0)
         embed = nn.Embed(rows, self.width, embedding_init=uniform(1 / self.width), name="tokens")
-        numbers, there = ngrams(tokens, length, self.order, self.vocab_size, self.buckets)
-        x = jnp.where(there[..., None], embed(numbers), 0)  # [B, T, order, D]
-        count = there.sum((1, 2))[:, None].astype(x.dtype)
+        numbers, exists = ngrams(tokens, length, self.order, self.vocab_size, self.buckets)
+        x = jnp.where(exists[..., None], embed(numbers), 0)  # [B, T, order, D]
+        count = exists.sum((1, 2))[:, None].astype(x.dtype)
         head = nn.Dense(self.num_classes, use_bias=False, kernel_init=nn.initializers.zeros, name="head")
         return head(x.sum((1, 2)) / count).astype(jnp.float32)
 
@@ -48,17 +48,20 @@ class TextNGrams(nn.Module):
 def ngrams(
     tokens: jax.Array, length: jax.Array, order: int, vocab_size: int, buckets: int
 ) -> tuple[jax.Array, jax.Array]:
-    """The n-grams that end at each token: rows of the table i32[B, T, order], and which there are, bool[B, T, order].
+    """The n-grams that end at each token: rows of the table i32[B, T, order], and whether they exist, bool[B, T, order].
 
-    The first is the word; that of n words is vocab_size + h mod buckets, h the polynomial in 116,049,371 of their numbers,
-    modulo 2^32, where fastText takes hashes of their letters: the collisions are others, their number is the same.
+    The first is the word; that of n words is vocab_size + h mod buckets, h the polynomial in 116,049,371 of their ids,
+    modulo 2^32, where fastText hashes their letters: the collisions differ, their number does not.
+
+    >>> ngrams(jnp.array([[3, 1, 2]]), jnp.array([2]), order=2, vocab_size=4, buckets=8)[1].tolist()  # of a row of 2 words
+    [[[True, False], [True, True], [False, False]]]
     """
     T = tokens.shape[1]
     inside = jnp.arange(T) < length[:, None]
-    numbers, there, h = [tokens], [inside], tokens.astype(jnp.uint32)
+    numbers, exists, h = [tokens], [inside], tokens.astype(jnp.uint32)
     for n in range(1, order):
-        # h of n words that ended a place earlier, and the word here.
+        # h of the n words that end one token earlier, then this token.
         h = jnp.pad(h[:, :-1], ((0, 0), (1, 0))) * jnp.uint32(_FACTOR) + tokens.astype(jnp.uint32)
         numbers.append(vocab_size + (h % jnp.uint32(buckets)).astype(jnp.int32))
-        there.append(inside & (jnp.arange(T) >= n))
-    return jnp.stack(numbers, -1), jnp.stack(there, -1)
+        exists.append(inside & (jnp.arange(T) >= n))
+    return jnp.stack(numbers, -1), jnp.stack(exists, -1)

@@ -1,7 +1,7 @@
-"""A recurrent classifier of texts: embeddings, LSTM or GRU layers in one direction or both, a pooled vector, a class.
+"""A recurrent classifier of texts: embeddings, LSTM or GRU layers in one direction or both, pooling, a linear layer.
 
-Pooling is by attention (Bahdanau et al. 2015, 1409.0473, over a learnt query, as Jain & Wallace 2019, 1902.10186, have it),
-by the last states, the mean or the maximum. Parameters, H units a direction, S = H or with both directions 2 H:
+Pooling is by attention (Bahdanau et al. 2015, 1409.0473, with a learned query, as Jain & Wallace 2019, 1902.10186, have it),
+by the last states, the mean or the maximum. Parameters, H units per direction, S = H, or 2 H with both directions:
 
     tokens/embedding [V, D]                    layer_0/{forward,backward}/...   a layer's: see research/nn/recurrent.py
     attention/hidden/{kernel [S, A], bias [A]} attention/score/kernel [A, 1]    if pooled by attention
@@ -29,7 +29,7 @@ SHARDING = {"fsdp": ((r"(kernel|embedding)$", "fsdp"),)}
 class TanhAttention(nn.Module):
     """softmax over a row's tokens of v . tanh(W h + b): states f[B, T, S], inside bool[B, T] -> f32[B, T].
 
-    Tokens that are not inside weigh exactly 0. `width` is A, the hidden units; None: half of S.
+    Tokens that are not inside have weight 0 exactly. `width` is A, the hidden units; None: half of S.
     """
 
     width: int | None = None
@@ -43,20 +43,20 @@ class TanhAttention(nn.Module):
 
 
 class TextRecurrent(nn.Module):
-    """tokens i32[B, T], length i32[B] -> logits f32[B, N]; `UserError` for attributes that do not fit."""
+    """tokens i32[B, T], length i32[B] -> logits f32[B, N]. Raises UserError for invalid attributes."""
 
     vocab_size: int
     num_classes: int
     width: int = 128  # D, of embeddings
-    hidden: int = 128  # H, units a direction
+    hidden: int = 128  # H, units per direction
     num_layers: int = 1
     cell: str = "lstm"  # or "gru"
     bidirectional: bool = True
     pool: str = "attention"  # or "last", "mean", "max"
-    attention_width: int | None = None  # A; None: half of what is pooled
-    embedding_scale: float = 0.05  # embeddings begin uniform in plus or minus this
-    dropout: float = 0.0  # of every layer's input, one mask a text, and of the pooled vector
-    recurrent_dropout: float = 0.0  # of the state on its way to the gates, one mask a text
+    attention_width: int | None = None  # A; None: S / 2
+    embedding_scale: float = 0.05  # initial embeddings are uniform in -scale..scale
+    dropout: float = 0.0  # of every layer's input, one mask per text, and of the pooled vector
+    recurrent_dropout: float = 0.0  # of the state that the gates read, one mask per text
 
     def __post_init__(self):
         _check(self)
@@ -64,7 +64,7 @@ class TextRecurrent(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: jax.Array, length: jax.Array, *, train: bool = False) -> jax.Array:
-        """Tokens beyond a row's length change nothing. Dropout needs `train=True` and `rngs={"dropout": key}`."""
+        """Tokens beyond a row's length are ignored. Dropout needs `train=True` and `rngs={"dropout": key}`."""
         embed = nn.Embed(self.vocab_size, self.width, embedding_init=uniform(self.embedding_scale), name="tokens")
         x = pin(embed(tokens))
         inside = jnp.arange(tokens.shape[1]) < length[:, None]

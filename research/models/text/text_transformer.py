@@ -1,8 +1,8 @@
 """Transformers that classify a text: BERT by its first token (Devlin et al. 2019), GPT by its last (Radford et al. 2018).
 
-Their parameters keep the paths of what was trained before them, below `encoder/` and `pooler/` or below `gpt/`; new is
-head/{kernel [D, N], bias [N]}. So a BERT comes by `--init-from RUN --config.pretrained.fresh=^head/`, and a GPT with
-`--config.pretrained.into=gpt` beside it.
+Pre-trained parameters keep their paths, below `encoder/` and `pooler/` or below `gpt/`; new is
+head/{kernel [D, N], bias [N]}. So a BERT is loaded by `--init-from RUN --config.pretrained.fresh=^head/`, and a GPT with
+`--config.pretrained.into=gpt` in addition.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ class TextBert(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: jax.Array, length: jax.Array, *, train: bool = False) -> jax.Array:
-        """Tokens beyond a row's length change nothing. Dropout needs `train=True` and `rngs={"dropout": key}`."""
+        """Tokens beyond a row's length are ignored. Dropout needs `train=True` and `rngs={"dropout": key}`."""
         inside = jnp.arange(tokens.shape[1]) < length[:, None]
         x = bert.Pooler(name="pooler")(self.encoder(tokens, inside, train=train))
         x = nn.Dropout(self.encoder.dropout, deterministic=not train)(x)
@@ -39,7 +39,7 @@ class TextGPT(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: jax.Array, length: jax.Array, *, train: bool = False) -> jax.Array:
-        """Tokens beyond a row's length change nothing. Dropout needs `train=True` and `rngs={"dropout": key}`."""
+        """Tokens beyond a row's length are ignored. Dropout needs `train=True` and `rngs={"dropout": key}`."""
         x = self.gpt(tokens, train=train)
         x = jnp.take_along_axis(x, (length - 1)[:, None, None], axis=1)[:, 0]
         x = nn.Dropout(self.gpt.dropout, deterministic=not train)(x)
@@ -47,11 +47,11 @@ class TextGPT(nn.Module):
 
 
 def make_bert(group: Mapping[str, Any], vocab_size: int, num_classes: int, max_length: int) -> TextBert:
-    """A group of the config, whose keys are `bert.Encoder`'s -> the classifier; None is an attribute's default."""
+    """A group of the config, whose keys are `bert.Encoder`'s -> the classifier; None is the attribute's default."""
     return TextBert(from_config(bert.Encoder, group, vocab_size=vocab_size, max_length=max_length), num_classes)
 
 
 def make_gpt(group: Mapping[str, Any], vocab_size: int, num_classes: int, max_length: int) -> TextGPT:
-    """A group of the config, whose keys are `gpt.GPT`'s -> the classifier; None is an attribute's default."""
+    """A group of the config, whose keys are `gpt.GPT`'s -> the classifier; None is the attribute's default."""
     trunk = from_config(gpt.GPT, group, vocab_size=vocab_size, max_length=max_length, head=False)
     return TextGPT(trunk, num_classes)

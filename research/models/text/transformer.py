@@ -39,7 +39,7 @@ HALF_GLOROT = nn.initializers.variance_scaling(
     0.5, "fan_in", "uniform"
 )  # gain 1/sqrt(2) for each [D, D] of a joint kernel
 
-# As GPT's (research/models/text/gpt.py): Megatron's columns, then rows; the embeddings are whole under "tensor".
+# As GPT's (research/models/text/gpt.py): Megatron's columns, then rows; embeddings are replicated under "tensor".
 SHARDING = {
     "fsdp": (
         (r"kernel$", ("data", None)),  # [in, out]
@@ -58,12 +58,12 @@ SHARDING = {
 
 
 class Layer(nn.Module):
-    """Self-attention, in a decoder attention to the source, feed-forward: f[B, T, D] -> f[B, T, D].
+    """Self-attention, cross-attention to the source in a decoder, feed-forward: f[B, T, D] -> f[B, T, D].
 
     Around each of them: x + branch(norm(x)) with `pre_norm`, else norm(x + branch(x)).
     """
 
-    cross: bool  # a decoder's
+    cross: bool  # with cross-attention: a decoder's
     num_heads: int
     width: int
     mlp: str
@@ -89,7 +89,7 @@ class Layer(nn.Module):
         self.drop = nn.Dropout(self.dropout)
 
     def project(self, memory: jax.Array) -> Cache:
-        """The encoder's output f[B, S, D] -> this layer's keys and values of it, f[B, S, H, K]."""
+        """The encoder's output f[B, S, D] -> this layer's cross-attention keys and values, f[B, S, H, K]."""
         return self.cross_attention.project(memory)
 
     def __call__(self, x, mask, memory=None, memory_mask=None, cache=None, index=0, *, train=False):
@@ -112,7 +112,7 @@ class Layer(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Source and target tokens -> the logits of what follows each target token; `UserError` for attributes that do not fit."""
+    """Source and target tokens -> logits of the token after each target token. Raises UserError for invalid attributes."""
 
     vocab_size: int  # V
     encoder_layers: int
@@ -121,7 +121,7 @@ class Transformer(nn.Module):
     width: int  # D
     mlp_width: int  # F
     max_length: int  # the most tokens of a source or a target
-    source_vocab_size: int | None = None  # where embeddings are not shared; None: vocab_size
+    source_vocab_size: int | None = None  # if embeddings are not shared; None: vocab_size
     shared: bool = True  # one embedding for source and target
     tied: bool = True  # logits from the target's embedding
     scale_embedding: bool = True  # times sqrt(D)
@@ -173,13 +173,13 @@ class Transformer(nn.Module):
         """source i32[B, S], source_mask [B, S] (true or 1: a token), tokens i32[B, T] -> logits f32[B, T, V].
 
         Padding after the last target token changes no logits before it. Dropout needs `train=True` and
-        `rngs={"dropout": key}`. `defer_logits`: `DeferredLogits`, for the loss to multiply out.
+        `rngs={"dropout": key}`. `defer_logits`: returns `DeferredLogits` for a chunked loss.
         """
         memory = self.encode(source, source_mask, train=train)
         return self.decode(tokens, memory, train=train, defer_logits=defer_logits)[0]
 
     def encode(self, source: jax.Array, source_mask: jax.Array, *, train: bool = False) -> dict[str, Any]:
-        """-> what `decode` attends to, computed once a sentence: rows first in every leaf.
+        """Source tokens -> the memory that `decode` attends to, computed once; the first axis of every leaf is B.
 
         {"layers": L times {"k", "v": f[B, S, H, K]}, "mask": bool[B, S]}
         """
@@ -203,7 +203,7 @@ class Transformer(nn.Module):
     ) -> tuple[jax.Array | DeferredLogits, dict | None]:
         """Target tokens i32[B, T] and `encode`'s memory -> logits f32[B, T, V], and the cache T tokens later.
 
-        With `cache` from `init_cache` the tokens continue those that it holds.
+        With `cache` from `init_cache` the tokens continue those in the cache.
         """
         T = tokens.shape[1]
         start, caches = (0, [None] * self.decoder_layers) if cache is None else (cache["index"], cache["layers"])
@@ -213,10 +213,10 @@ class Transformer(nn.Module):
         x = self._embed(tokens, self.tokens, "position", start, train)
         mask = (start + jnp.arange(T))[:, None] >= jnp.arange(size)
         mask = Mask(mask, causal=True) if cache is None else mask
-        after, seen = [], _over_heads(memory["mask"])
-        for layer, kv, held in zip(self.decoder, memory["layers"], caches, strict=True):
-            x, held = layer(x, mask, kv, seen, held, start, train=train)
-            after.append(held)
+        after, memory_mask = [], _over_heads(memory["mask"])
+        for layer, kv, layer_cache in zip(self.decoder, memory["layers"], caches, strict=True):
+            x, layer_cache = layer(x, mask, kv, memory_mask, layer_cache, start, train=train)
+            after.append(layer_cache)
         if self.pre_norm:
             x = self.decoder_norm(x)
         if self.tied:

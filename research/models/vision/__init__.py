@@ -1,1 +1,1 @@
-"""Architectures for pictures."""
+"""Architectures for images."""

@@ -1,4 +1,4 @@
-"""Residual networks for ImageNet and CIFAR pictures (He et al. 2015, arXiv 1512.03385)."""
+"""Residual networks for ImageNet and CIFAR images (He et al. 2015, arXiv 1512.03385)."""
 
 from functools import partial
 

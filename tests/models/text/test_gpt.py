@@ -130,7 +130,7 @@ def test_the_router_reports_from_every_layer(scan):
 
 @partial(jax.jit, static_argnums=0)
 def apply_packed(model, variables, tokens, segments, places):
-    return model.apply(variables, tokens, segments=segments, places=places)
+    return model.apply(variables, tokens, segment_ids=segments, position_ids=places)
 
 
 @pytest.mark.parametrize("kwargs", [{}, {"scan": True}, LLAMA], ids=["gpt", "scan", "llama"])

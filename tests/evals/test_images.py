@@ -5,29 +5,29 @@ import sys
 import numpy as np
 from PIL import Image
 
-from research.evals import pictures
+from research.evals.images import grid, save_png, save_scatter
 
 
 def test_grid_by_hand():
     images = np.stack([np.full((1, 2, 1), v) for v in (0.2, 0.4, 1.5)])
-    np.testing.assert_array_equal(pictures.grid(images, columns=2)[..., 0], [[51, 51, 102, 102], [255, 255, 0, 0]])
-    assert pictures.grid(np.zeros((10, 3, 5, 3))).shape == (9, 20, 3)
-    assert pictures.grid(images, columns=3).shape == (1, 6, 1)
+    np.testing.assert_array_equal(grid(images, columns=2)[..., 0], [[51, 51, 102, 102], [255, 255, 0, 0]])
+    assert grid(np.zeros((10, 3, 5, 3))).shape == (9, 20, 3)
+    assert grid(images, columns=3).shape == (1, 6, 1)
 
 
 def test_png_holds_the_pixels(tmp_path):
     rng = np.random.default_rng(0)
     for channels in (1, 3):
-        pixels = pictures.grid(rng.random((4, 5, 7, channels)))
-        pictures.save_png(tmp_path / "x.png", pixels)
+        pixels = grid(rng.random((4, 5, 7, channels)))
+        save_png(tmp_path / "x.png", pixels)
         with Image.open(tmp_path / "x.png") as read:
             np.testing.assert_array_equal(np.asarray(read).reshape(pixels.shape), pixels)
 
 
 def test_scatter_draws_without_global_state(tmp_path):
     centres = np.array([[-4.0, -4.0], [4.0, 4.0]])
-    pictures.save_scatter(tmp_path / "a.png", centres, centres)
-    pictures.save_scatter(tmp_path / "b.png", -centres * [1, -1], centres)
+    save_scatter(tmp_path / "a.png", centres, centres)
+    save_scatter(tmp_path / "b.png", -centres * [1, -1], centres)
     with Image.open(tmp_path / "a.png") as a, Image.open(tmp_path / "b.png") as b:
         assert a.size == b.size and a.tobytes() != b.tobytes()
     pyplot = sys.modules.get("matplotlib.pyplot")

@@ -14,10 +14,10 @@ from research.util.files import write_bytes
 
 
 def grid(images: np.ndarray, columns: int = 0) -> np.ndarray:
-    """Tile pictures f32[N, Y, X, C] in 0..1, row by row: uint8[rows * Y, columns * X, C].
+    """Tiles images f32[N, Y, X, C] in 0..1, row by row: uint8[rows * Y, columns * X, C].
 
-    C is 1 or 3, values outside 0..1 are clipped, missing pictures are black; `columns=0` makes the
-    grid as square as it can be.
+    C is 1 or 3, values outside 0..1 are clipped, missing images are black; `columns=0` makes the
+    grid nearly square.
     """
     images = np.asarray(images, np.float32)
     n, y, x, c = images.shape
@@ -29,7 +29,7 @@ def grid(images: np.ndarray, columns: int = 0) -> np.ndarray:
 
 
 def save_png(path: str | PathLike, pixels: np.ndarray, scale: int = 1) -> None:
-    """Write uint8[Y, X, C], C 1 or 3, each pixel as a square of `scale`. A link with that name is replaced, not followed."""
+    """Writes uint8[Y, X, C], C 1 or 3, each pixel as a square of side `scale`. A link at `path` is replaced, not followed."""
     pixels = pixels.repeat(scale, 0).repeat(scale, 1)
     out = io.BytesIO()
     Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(out, format="PNG")
@@ -37,7 +37,7 @@ def save_png(path: str | PathLike, pixels: np.ndarray, scale: int = 1) -> None:
 
 
 def save_scatter(path: str | PathLike, points: np.ndarray, centres: np.ndarray) -> None:
-    """Draw 2-D samples f32[S, 2] over the true centres f32[M, 2]; what lies far outside is cut."""
+    """Plots 2-D samples f32[S, 2] over the true centres f32[M, 2]; samples far outside are cut off."""
     figure = Figure(figsize=(4, 4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot(aspect="equal")
