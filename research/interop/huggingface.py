@@ -166,7 +166,9 @@ def write(folder: str | Path, module: Any, params: Any, tokenizer: tokenizers.To
     }
     name = next(name for name, needs in architecture.classes if tops.issuperset(needs))
     config = {"architectures": [name], **config, "dtype": "float32", **tokenizer_files.ids(tokenizer)}
-    if config.get("is_encoder_decoder"):
+    if (
+        config.get("is_encoder_decoder") and config["bos_token_id"] is not None
+    ):  # transformers wants a number, or nothing
         config["decoder_start_token_id"] = config["bos_token_id"]
     with new_folder(folder) as made:
         files.write(made, config, tensors)

@@ -74,7 +74,7 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def on_one_device(cache):
+def alone(cache):
     """The process that the others are compared with: two threads, an empty compilation cache."""
     return child("language_model/tiny", STEPS, *TINY, **cache)
 

@@ -13,8 +13,10 @@ from jax.sharding import PartitionSpec as P
 from research.core.mesh import make_mesh
 from research.losses import chunked, language
 from research.nn.logits import DeferredLogits, logits_dot
+from tests.losses.as_scalar import as_scalar
 
 B, T, D, V = 3, 7, 5, 11
+in_chunks, plainly = as_scalar(chunked.cross_entropy), as_scalar(language.cross_entropy)
 
 
 def problem(batch=B, length=T, dtype=np.float32, axis=1, bias=True, mask="tokens", width=D, vocab=V):
@@ -87,9 +89,7 @@ def worst(got, expected):
 )
 def test_equals_the_definition_in_float64(mask, smoothing, axis, bias, size):
     logits, targets, kept = problem(axis=axis, bias=bias, mask=mask)
-    (scalar, metrics), grads = value_and_grad(
-        chunked.cross_entropy, logits, targets, kept, smoothing, chunk_bytes=4 * V * size
-    )
+    (scalar, metrics), grads = value_and_grad(in_chunks, logits, targets, kept, smoothing, chunk_bytes=4 * V * size)
     expected, sums, (of_hidden, of_matrix), of_bias = exact(logits, targets, kept, smoothing)
     assert float(scalar) == pytest.approx(expected, rel=1e-6)
     for name, pair in sums.items():
@@ -105,9 +105,7 @@ def test_equals_the_definition_in_float64(mask, smoothing, axis, bias, size):
 def test_bfloat16_within_its_rounding(smoothing):
     """Sums over the vocabulary in f32; the gradients pass through bf16 (8 bits: 2^-8 a rounding) twice."""
     logits, targets, kept = problem(batch=8, length=33, dtype=jnp.bfloat16, width=32, vocab=101)
-    (scalar, _), grads = value_and_grad(
-        chunked.cross_entropy, logits, targets, kept, smoothing, chunk_bytes=4 * 101 * 50
-    )
+    (scalar, _), grads = value_and_grad(in_chunks, logits, targets, kept, smoothing, chunk_bytes=4 * 101 * 50)
     expected, _, (of_hidden, of_matrix), of_bias = exact(logits, targets, kept, smoothing)
     assert scalar.dtype == jnp.float32 and grads.matrix.dtype == grads.hidden.dtype == jnp.bfloat16
     assert float(scalar) == pytest.approx(expected, rel=1e-5)
@@ -119,22 +117,20 @@ def test_many_tokens_in_bfloat16_do_not_drown_in_their_sum():
     """4,096 equal tokens in 64 chunks: a sum of chunks kept in bf16 would stop growing at 2^8 of its steps."""
     logits = DeferredLogits(jnp.ones((1, 4096, 1), jnp.bfloat16), jnp.zeros((2, 1), jnp.bfloat16))
     targets = jnp.zeros((1, 4096), int)
-    _, grads = value_and_grad(chunked.cross_entropy, logits, targets, None, 0.0, chunk_bytes=8 * 64)
+    _, grads = value_and_grad(in_chunks, logits, targets, None, 0.0, chunk_bytes=8 * 64)
     assert np.asarray(grads.matrix, np.float32).ravel() == pytest.approx([-0.5, 0.5])
 
 
 def test_everything_masked_is_zero():
     logits, targets, _ = problem()
-    (scalar, _), grads = value_and_grad(
-        chunked.cross_entropy, logits, targets, jnp.zeros((B, T)), 0.1, chunk_bytes=4 * V
-    )
+    (scalar, _), grads = value_and_grad(in_chunks, logits, targets, jnp.zeros((B, T)), 0.1, chunk_bytes=4 * V)
     assert float(scalar) == 0 and not any(np.asarray(g).any() for g in jax.tree.leaves(grads))
 
 
 def test_without_a_gradient_none_is_made():
     """Evaluation multiplies once: the jaxpr of the value has one product, that with the gradient three."""
     logits, targets, kept = problem()
-    loss = lambda x: chunked.cross_entropy(x, targets, kept, chunk_bytes=4 * V)[0]  # noqa: E731
+    loss = lambda x: in_chunks(x, targets, kept, chunk_bytes=4 * V)[0]  # noqa: E731
     assert str(jax.make_jaxpr(loss)(logits)).count("dot_general") == 1
     assert str(jax.make_jaxpr(jax.grad(loss))(logits)).count("dot_general") == 3
 
@@ -142,7 +138,7 @@ def test_without_a_gradient_none_is_made():
 def test_one_gradient_an_example():
     """Under `vmap`, as for per-example clipping: each row's gradient is the row's alone."""
     logits, targets, kept = problem()
-    one = lambda h, t, m: chunked.cross_entropy(logits.replace(hidden=h[None]), t[None], m[None], chunk_bytes=4 * V)[0]  # noqa: E731
+    one = lambda h, t, m: in_chunks(logits.replace(hidden=h[None]), t[None], m[None], chunk_bytes=4 * V)[0]  # noqa: E731
     got = jax.vmap(jax.grad(one))(logits.hidden, targets, kept)
     for i in range(B):
         row = logits.replace(hidden=logits.hidden[i : i + 1])
@@ -202,21 +198,21 @@ def gradient(loss, **how):
 
 
 def plain(logits, *rest):
-    return language.cross_entropy(logits.array(), *rest)
+    return plainly(logits.array(), *rest)
 
 
 def test_no_value_of_the_program_is_as_large_as_the_logits():
     whole, chunk = 8 * 64 * 512, 64 * 512
     run, logits = gradient(plain)
     assert max(map(math.prod, shapes(jax.make_jaxpr(run)(logits).jaxpr))) == whole
-    run, logits = gradient(chunked.cross_entropy, chunk_bytes=4 * chunk)
+    run, logits = gradient(in_chunks, chunk_bytes=4 * chunk)
     assert max(map(math.prod, shapes(jax.make_jaxpr(run)(logits).jaxpr))) == chunk
 
 
 def test_the_compiled_program_needs_no_room_for_the_logits():
     whole = 4 * 8 * 64 * 512
     temporary = {}
-    for name, loss, how in (("plain", plain, {}), ("chunked", chunked.cross_entropy, {"chunk_bytes": whole // 16})):
+    for name, loss, how in (("plain", plain, {}), ("chunked", in_chunks, {"chunk_bytes": whole // 16})):
         run, logits = gradient(loss, **how)
         temporary[name] = jax.jit(run).lower(logits).compile().memory_analysis().temp_size_in_bytes
     assert temporary["plain"] > whole
@@ -233,13 +229,13 @@ def test_eight_devices_are_one(axis, spec):
     """Rows over the data axis, the matrix whole, FSDP's or by vocabulary; sums differ in their order alone."""
     logits, targets, kept = problem(batch=8, width=8, vocab=12, axis=axis)
     how = {"chunk_bytes": 4 * 12 * 2}
-    (scalar, metrics), grads = value_and_grad(chunked.cross_entropy, logits, targets, kept, 0.1, **how)
+    (scalar, metrics), grads = value_and_grad(in_chunks, logits, targets, kept, 0.1, **how)
     grid = make_mesh({"data": 4, "model": 2})
     with jax.set_mesh(grid):
         place = lambda x, spec: jax.device_put(x, NamedSharding(grid, spec))  # noqa: E731
         spread = logits.replace(hidden=place(logits.hidden, P("data")), matrix=place(logits.matrix, spec))
         rows = [place(x, P("data")) for x in (targets, kept)]
-        run = jax.jit(jax.value_and_grad(lambda x, *r: chunked.cross_entropy(x, *r, 0.1, **how), has_aux=True))
+        run = jax.jit(jax.value_and_grad(lambda x, *r: in_chunks(x, *r, 0.1, **how), has_aux=True))
         (other, others), theirs = run(spread, *rows)
         text = run.lower(spread, *rows).compile().as_text()
     assert float(other) == pytest.approx(float(scalar), rel=1e-6)

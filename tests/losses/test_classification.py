@@ -7,10 +7,13 @@ import optax
 import pytest
 
 from research.losses import classification, language
+from tests.losses.as_scalar import as_scalar
 
 # softmax(log [1, 2, 5]) = [1, 2, 5] / 8
 LOGITS = jnp.log(jnp.array([[1.0, 2.0, 5.0], [5.0, 2.0, 1.0]]))
 LABELS = jnp.array([2, 1])
+
+of_labels, of_tokens = as_scalar(classification.cross_entropy), as_scalar(language.cross_entropy)
 
 
 def random(*shape):
@@ -18,7 +21,7 @@ def random(*shape):
 
 
 def test_integer_labels_by_hand():
-    scalar, metrics = classification.cross_entropy(LOGITS, LABELS)
+    scalar, metrics = of_labels(LOGITS, LABELS)
     assert float(scalar) == pytest.approx((log(8 / 5) + log(8 / 2)) / 2)
     assert [float(v) for v in metrics["loss"]] == pytest.approx([log(8 / 5) + log(4), 2])
     assert [float(v) for v in metrics["accuracy"]] == [1, 2]
@@ -26,7 +29,7 @@ def test_integer_labels_by_hand():
 
 def test_soft_labels_by_hand():
     soft = jnp.array([[0.25, 0.0, 0.75], [0.0, 1.0, 0.0]])
-    scalar, metrics = classification.cross_entropy(LOGITS, soft)
+    scalar, metrics = of_labels(LOGITS, soft)
     expected = 0.25 * log(8) + 0.75 * log(8 / 5) + log(4)
     assert float(metrics["loss"][0]) == pytest.approx(expected)
     assert float(scalar) == pytest.approx(expected / 2)
@@ -35,10 +38,10 @@ def test_soft_labels_by_hand():
 
 @pytest.mark.parametrize("labels", [LABELS, jax.nn.one_hot(LABELS, 3)])
 def test_a_mask_removes_rows(labels):
-    scalar, metrics = classification.cross_entropy(LOGITS, labels, jnp.array([0.0, 1.0]))
+    scalar, metrics = of_labels(LOGITS, labels, jnp.array([0.0, 1.0]))
     assert float(scalar) == pytest.approx(log(4))
     assert [float(v) for v in metrics["accuracy"]] == [0, 1]
-    nothing, metrics = classification.cross_entropy(LOGITS, labels, jnp.zeros(2))
+    nothing, metrics = of_labels(LOGITS, labels, jnp.zeros(2))
     assert float(nothing) == 0 and float(metrics["loss"][1]) == 0
 
 
@@ -46,9 +49,9 @@ def test_equals_optax():
     logits, labels = random(64, 10), np.arange(64) % 10
     soft = np.random.default_rng(1).dirichlet(np.ones(10), 64).astype(np.float32)
     for ours, theirs in (
-        (lambda x: classification.cross_entropy(x, labels)[0],
+        (lambda x: of_labels(x, labels)[0],
          lambda x: optax.softmax_cross_entropy_with_integer_labels(x, labels).mean()),
-        (lambda x: classification.cross_entropy(x, soft)[0],
+        (lambda x: of_labels(x, soft)[0],
          lambda x: optax.softmax_cross_entropy(x, soft).mean()),
     ):  # fmt: skip
         value, grads = jax.jit(jax.value_and_grad(ours))(logits)
@@ -59,7 +62,7 @@ def test_equals_optax():
 
 def test_pixels_are_masked_by_rows():
     logits, labels = random(2, 3, 4, 5), np.zeros((2, 3, 4), int)
-    loss = jax.jit(classification.cross_entropy)
+    loss = jax.jit(of_labels)
     scalar, metrics = loss(logits, labels, jnp.array([0.0, 1.0]))
     alone, _ = loss(logits[1:], labels[1:])
     np.testing.assert_allclose(scalar, alone, rtol=1e-6)
@@ -69,7 +72,7 @@ def test_pixels_are_masked_by_rows():
 def test_tokens_equal_optax_under_a_mask():
     logits, targets = random(4, 8, 50), np.arange(32).reshape(4, 8)
     mask = (np.arange(8) < np.array([8, 5, 1, 0])[:, None]).astype(np.float32)
-    loss = jax.jit(language.cross_entropy)
+    loss = jax.jit(of_tokens)
     scalar, metrics = loss(logits, targets, mask)
     each = jax.jit(optax.softmax_cross_entropy_with_integer_labels)(logits, targets)
     np.testing.assert_allclose(scalar, (each * mask).sum() / 14, rtol=1e-6)
@@ -82,14 +85,14 @@ def test_tokens_equal_optax_under_a_mask():
 
 
 def test_label_smoothing_changes_the_scalar_and_not_the_metric():
-    scalar, metrics = language.cross_entropy(LOGITS[:, None], LABELS[:, None], smoothing=0.3)
+    scalar, metrics = of_tokens(LOGITS[:, None], LABELS[:, None], smoothing=0.3)
     plain = (log(8 / 5) + log(4)) / 2
     assert float(metrics["loss"][0]) / 2 == pytest.approx(plain)
     uniform = (log(8) + log(8 / 2) + log(8 / 5)) / 3
     assert float(scalar) == pytest.approx(0.7 * plain + 0.3 * uniform)
 
 
-@pytest.mark.parametrize("loss", [classification.cross_entropy, language.cross_entropy])
+@pytest.mark.parametrize("loss", [of_labels, of_tokens])
 def test_large_logits_give_finite_gradients(loss):
     logits = jnp.array([[[1e4, -1e4, 0.0], [-3e38, 3e38, 0.0]]])
     targets = jnp.array([[1, 1]])
@@ -100,6 +103,6 @@ def test_large_logits_give_finite_gradients(loss):
 
 def test_bfloat16_logits_are_summed_in_float32():
     logits = jnp.zeros((1, 1, 1000), jnp.bfloat16)
-    scalar, _ = language.cross_entropy(logits, jnp.zeros((1, 1), int))
+    scalar, _ = of_tokens(logits, jnp.zeros((1, 1), int))
     assert scalar.dtype == jnp.float32
     assert exp(float(scalar)) == pytest.approx(1000, rel=1e-4)

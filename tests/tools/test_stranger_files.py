@@ -7,6 +7,7 @@ from unittest.mock import Mock
 
 import pytest
 
+from research.data.text.classification import TextClassification
 from research.run.metric_log import RunLogger
 from research.util.errors import UserError
 from tools import cli
@@ -292,9 +293,8 @@ def test_pictures_are_not_written_out_of_the_run(run, tmp_path, monkeypatch, cap
     (run / "samples").rename(tmp_path / "samples")
     (run / "samples").symlink_to(tmp_path / "other")
     if words == ["explain", "--text=a"]:  # of a run that would be explained
-        monkeypatch.setattr(
-            "research.run.reopen.load", lambda *_: (Mock(**{"predictor.inputs": {"tokens": 1, "length": 1}}), None, 1)
-        )
+        texts = Mock(data=Mock(spec=TextClassification))
+        monkeypatch.setattr("research.run.reopen.load", lambda *_: (texts, None, 1))
         monkeypatch.setattr("tools.verbs.explain.explain", lambda *_: None)
     assert cli.main([words[0], str(run), *words[1:]]) == 2
     assert "samples: a link that leads out of the run directory" in capsys.readouterr().err
