@@ -166,3 +166,20 @@ def test_the_page_has_these_ranks():
     assert {room(name): rank for name, rank in said.items()} == {
         name: rank for name, rank in RANKS.items() if name not in planned | {"research"}
     }
+
+
+def test_no_six_lines_stand_in_two_families():
+    """Outside imports and the loop, `train`, what two families share belongs to research/."""
+    places: dict[tuple[str, ...], set[str]] = {}
+    for file in sorted((ROOT / "experiments").glob("*/train.py")):
+        source = file.read_text()
+        left_out = {
+            line
+            for node in ast.parse(source).body
+            if isinstance(node, ast.Import | ast.ImportFrom) or getattr(node, "name", "") == "train"
+            for line in range(node.lineno, node.end_lineno + 1)
+        }
+        lines = [s.strip() for i, s in enumerate(source.splitlines(), 1) if s.strip() and i not in left_out]
+        for i in range(len(lines) - 5):
+            places.setdefault(tuple(lines[i : i + 6]), set()).add(file.parent.name)
+    assert [(sorted(families), lines) for lines, families in places.items() if len(families) > 1] == []

@@ -29,16 +29,9 @@ def build(cfg: Any) -> Experiment:
     sizes = {"vocab_size": data.tokenizer.size, "max_length": data.length}
     model = bert.BertForPretraining(from_config(bert.Encoder, cfg.model, **sizes))
     return supervised(
-        cfg,
-        data,
-        model,
-        example=(jnp.zeros((1, 1), jnp.int32),),
-        loss=loss,
-        predict=predict,
-        eval_predict=predict_masked,
-        batch_metrics=batch_metrics,
-        rule_sets=bert.SHARDING,
-    )
+        cfg, data, model, example=(jnp.zeros((1, 1), jnp.int32),), loss=loss, predict=predict,
+        eval_predict=predict_masked, batch_metrics=batch_metrics, rule_sets=bert.SHARDING,
+    )  # fmt: skip
 
 
 def train(cfg: Any, workdir: str | Path, **options: Any) -> Any:

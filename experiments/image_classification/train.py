@@ -36,16 +36,12 @@ def build(cfg: Any) -> Experiment:
     model = from_config(module, cfg.model, num_classes=len(data.classes))
     changes = dict(cfg.augment)
     return supervised(
-        cfg,
-        data,
-        model,
-        example=(jnp.zeros((1, *data.shape)),),
+        cfg, data, model, example=(jnp.zeros((1, *data.shape)),),
         loss=partial(loss, augment=augment.make(changes, len(data.classes))),
         predict=partial(predict, normalise=augment.make(changes, len(data.classes), train=False)),
-        batch_metrics=batch_metrics,
-        rule_sets=rule_sets,
+        batch_metrics=batch_metrics, rule_sets=rule_sets,
         whole_batch="a resnet's batch statistics are of the whole batch" if cfg.model.name == "resnet" else "",
-    )
+    )  # fmt: skip
 
 
 def train(cfg: Any, workdir: str | Path, **options: Any) -> Any:

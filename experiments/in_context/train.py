@@ -30,16 +30,9 @@ def build(cfg: Any) -> Experiment:
     data = InContextRegression(cfg.data, cfg.seed)
     model = from_config(Regressor, cfg.model, max_points=data.points)
     return supervised(
-        cfg,
-        data,
-        model,
-        example=(jnp.zeros((1, data.points, data.dims)), jnp.zeros((1, data.points))),
-        loss=loss,
-        predict=predict,
-        batch_metrics=batch_metrics,
-        rule_sets=SHARDING,
-        split_metrics=partial(worst_ratio, data),
-    )
+        cfg, data, model, example=(jnp.zeros((1, data.points, data.dims)), jnp.zeros((1, data.points))), loss=loss,
+        predict=predict, batch_metrics=batch_metrics, rule_sets=SHARDING, split_metrics=partial(worst_ratio, data),
+    )  # fmt: skip
 
 
 def train(cfg: Any, workdir: str | Path, **options: Any) -> Any:

@@ -51,19 +51,11 @@ def build(cfg: Any) -> Experiment:
     if is_gpt and model.experts > 1:
         more |= {"whole_batch": "a router's balance is of the whole batch"}
     return supervised(
-        cfg,
-        data,
-        model,
-        example=(jnp.zeros((1, 1), jnp.int32),),
-        loss=loss,
-        predict=predict,
-        eval_predict=partial(predict, defer_logits=True),
-        batch_metrics=batch_metrics,
-        rule_sets=rule_sets,
-        split_metrics=partial(split_metrics, of_words=cfg.data.tokenizer == "word"),
-        sample=partial(sample, options),
+        cfg, data, model, example=(jnp.zeros((1, 1), jnp.int32),), loss=loss, predict=predict,
+        eval_predict=partial(predict, defer_logits=True), batch_metrics=batch_metrics, rule_sets=rule_sets,
+        split_metrics=partial(split_metrics, of_words=cfg.data.tokenizer == "word"), sample=partial(sample, options),
         **more,
-    )
+    )  # fmt: skip
 
 
 def _with_carry(cfg: Any, model: Any, rule_sets: Any) -> dict:

@@ -56,17 +56,11 @@ def build(cfg: Any) -> Experiment:
     data = QuestionAnswering(corpus, layout, cfg.data, cfg.seed, no_answer=no_answer, best_span=best_span)
     reader = Reader(partial(predict, model), data, cfg.data.eval_batch_size, no_answer, cfg.answer)
     return supervised(
-        cfg,
-        data,
-        model,
-        example={name: jnp.zeros((1, *shape[1:]), dtype) for name, (shape, dtype) in data.inputs.items()},
-        loss=loss,
-        predict=predict,
-        batch_metrics=partial(batch_metrics, no_answer=no_answer),
-        rule_sets=rule_sets,
-        evaluator=partial(evaluate, reader, data),
-        ask=reader,
-    )
+        cfg, data, model,
+        example={name: jnp.zeros((1, *shape[1:]), dtype) for name, (shape, dtype) in data.inputs.items()}, loss=loss,
+        predict=predict, batch_metrics=partial(batch_metrics, no_answer=no_answer), rule_sets=rule_sets,
+        evaluator=partial(evaluate, reader, data), ask=reader,
+    )  # fmt: skip
 
 
 def train(cfg: Any, workdir: str | Path, **options: Any) -> Any:

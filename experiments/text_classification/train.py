@@ -51,15 +51,11 @@ def build(cfg: Any) -> Experiment:
             "model.name = 'bert' reads the class token: set data.tokenizer=wordpiece, or of words data.special"
         )
     return supervised(
-        cfg,
-        data,
+        cfg, data,
         make_model(cfg.model, vocab_size=tokenizer.size, num_classes=len(data.classes), max_length=length),
-        example=(jnp.ones((1, length), jnp.int32), jnp.ones(1, jnp.int32)),
-        loss=loss,
-        predict=predict,
-        batch_metrics=batch_metrics,
-        rule_sets=rule_sets,
-    )
+        example=(jnp.ones((1, length), jnp.int32), jnp.ones(1, jnp.int32)), loss=loss, predict=predict,
+        batch_metrics=batch_metrics, rule_sets=rule_sets,
+    )  # fmt: skip
 
 
 def train(cfg: Any, workdir: str | Path, **options: Any) -> Any:

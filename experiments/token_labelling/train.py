@@ -29,17 +29,10 @@ def build(cfg: Any) -> Experiment:
     sizes = {"vocab_size": data.rows.tokenizer.size, "max_length": data.rows.length}
     model = bert.BertForTokenLabels(from_config(bert.Encoder, cfg.model, **sizes), len(data.classes))
     return supervised(
-        cfg,
-        data,
-        model,
-        example=(jnp.zeros((1, 1), jnp.int32),),
-        loss=loss,
-        predict=predict,
-        eval_predict=predict_logits,
-        batch_metrics=partial(batch_metrics, classes=data.classes),
-        rule_sets=bert.SHARDING,
-        split_metrics=split_metrics,
-    )
+        cfg, data, model, example=(jnp.zeros((1, 1), jnp.int32),), loss=loss, predict=predict,
+        eval_predict=predict_logits, batch_metrics=partial(batch_metrics, classes=data.classes),
+        rule_sets=bert.SHARDING, split_metrics=split_metrics,
+    )  # fmt: skip
 
 
 def train(cfg: Any, workdir: str | Path, **options: Any) -> Any:

@@ -35,21 +35,13 @@ def build(cfg: Any) -> Experiment:
     model = from_config(transformer.Transformer, cfg.model, **sizes)
     search = partial(predict, dtype=cfg.dtype, bos=data.bos, options=evaluation.search_options(cfg.translate, data))
     return supervised(
-        cfg,
-        data,
-        model,
-        example=tuple(jnp.ones((3, 1, 1), jnp.int32)),
+        cfg, data, model, example=tuple(jnp.ones((3, 1, 1), jnp.int32)),
         loss=partial(loss, smoothing=cfg.loss.smoothing),
-        predict=partial(search, width=cfg.translate.beam, length=data.max_length),
-        eval_predict=next_token_logits,
-        batch_metrics=batch_metrics,
-        rule_sets=transformer.SHARDING,
-        split_metrics=perplexity,
-        evaluator=evaluation.Translations(partial(search, model), data, cfg),
-        measured=("valid",),
-        at_end=[split for split, part in average_checkpoints.SPLITS.items() if part in data.evals],
-        sample=sample,
-    )
+        predict=partial(search, width=cfg.translate.beam, length=data.max_length), eval_predict=next_token_logits,
+        batch_metrics=batch_metrics, rule_sets=transformer.SHARDING, split_metrics=perplexity,
+        evaluator=evaluation.Translations(partial(search, model), data, cfg), measured=("valid",),
+        at_end=[split for split, part in average_checkpoints.SPLITS.items() if part in data.evals], sample=sample,
+    )  # fmt: skip
 
 
 def train(cfg: Any, workdir: str | Path, **options: Any) -> Any:
