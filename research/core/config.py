@@ -167,10 +167,8 @@ def _fits(key: str, value: Any, like: Any) -> bool:
 
 def family_defaults(**own: Any) -> dict[str, Any]:
     """A family's own keys and values, and SHARED for the rest: the base of its configs."""
-    before = ("seed",)
-    groups = [key for key in own if key not in SHARED]
-    order = [*before, *groups, *(key for key in SHARED if key not in before)]
-    return {key: own.get(key, SHARED.get(key)) for key in order}
+    groups = {key: value for key, value in own.items() if key not in SHARED}
+    return {"seed": SHARED["seed"], **groups, **SHARED, **own}
 
 
 def merge(base: Mapping, **groups: Any) -> ConfigDict:

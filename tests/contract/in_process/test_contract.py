@@ -97,7 +97,7 @@ def test_microbatches_are_the_batch(family):
 
 
 def test_it_overfits_one_batch(family):
-    """A single batch is learnt by heart."""
+    """Overfits a single batch."""
     if "loss" not in _first_metrics(family):
         pytest.skip(f"{family}: a game of several losses has no batch to overfit")
     e = experiment(family, "num_steps=200", "optim.schedule=constant")

@@ -1,4 +1,7 @@
-"""Runs of an earlier Almanac open, resume and evaluate, and the same config trains to the same log. See tests/fixtures."""
+"""Every family trained by the command line; runs of an earlier Almanac open, resume and evaluate, and train to the same log.
+
+See tests/fixtures.
+"""
 
 import json
 import math
@@ -14,16 +17,19 @@ import jax
 import numpy as np
 import pytest
 
-from tests.contract.families import ROOT, experiment
+from tests.contract.families import FAMILIES, ROOT, experiment
 from tools import cli
 
 EARLIER = ROOT / "tests" / "fixtures" / "earlier"
-FAMILIES = sorted(path.stem for path in EARLIER.glob("*.zip"))
+KEPT = {path.stem for path in EARLIER.glob("*.zip")}
+assert set(FAMILIES) >= KEPT
 pytestmark = [pytest.mark.contract, pytest.mark.parametrize("family", FAMILIES, scope="module")]
 
 
 @pytest.fixture
 def run(family, tmp_path):
+    if family not in KEPT:
+        pytest.skip(f"{family}: no run of an earlier version is kept")
     with zipfile.ZipFile(EARLIER / f"{family}.zip") as archive:
         archive.extractall(tmp_path / "run")
     return tmp_path / "run"

@@ -96,7 +96,7 @@ def test_before_the_first_checkpoint(killed, told):
     assert values["metrics.jsonl"].startswith("5 lines; 5 of later steps")
 
 
-def test_a_damaged_checkpoint_is_named_and_a_start_does_as_was_said(run, told, trained, capsys, train):
+def test_a_damaged_checkpoint_is_named_and_a_start_does_what_doctor_predicts(run, told, trained, capsys, train):
     damage(next((run / "checkpoints" / "12" / "state" / "d").iterdir()))
     status, values, remedies = told(run)
     assert status == 1 and [*remedies] == ["checkpoints/12"]

@@ -59,25 +59,25 @@ def _tell_phases(tell: Callable[[str], Any]) -> None:
 
     def around(word: str) -> Callable:
         def make(old: Callable) -> Callable:
-            def told(*args: Any, **kwargs: Any) -> Any:
+            def wrapped(*args: Any, **kwargs: Any) -> Any:
                 tell(word)
                 try:
                     return old(*args, **kwargs)
                 finally:
                     tell("step")
 
-            return told
+            return wrapped
 
         return make
 
     def loop(old: Callable) -> Callable:
-        def told(self: Any) -> Iterator:
+        def wrapped(self: Any) -> Iterator:
             for batch in old(self):
                 tell(f"step {self.done - 1}")
                 yield batch
             tell("end")
 
-        return told
+        return wrapped
 
     _replace(Run, "batches", loop)
     _replace(Run, "measure", around("evaluate"))
@@ -88,7 +88,7 @@ def _at_each_step(term: int | None, pause: float, batches: str | None) -> None:
     from research.run.run import Run
 
     def make(old: Callable) -> Callable:
-        def told(self: Any) -> Iterator:
+        def wrapped(self: Any) -> Iterator:
             with open(batches or os.devnull, "w", encoding="utf-8") as file:
                 for batch in old(self):
                     step = self.done - 1
@@ -100,7 +100,7 @@ def _at_each_step(term: int | None, pause: float, batches: str | None) -> None:
                         time.sleep(pause)
                     yield batch
 
-        return told
+        return wrapped
 
     _replace(Run, "batches", make)
 
