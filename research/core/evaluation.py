@@ -1,7 +1,7 @@
 """How a split is measured: in one way by the training loop and by every tool, so that their numbers agree."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,17 @@ def intervals(e: Experiment) -> dict[str, int]:
     for split in own:
         if split not in known:
             raise UserError(f"evals.{split}: there is no such split{nearest(split, known)}")
-    every = dict.fromkeys(e.splits, e.cfg.eval_every) | {split: own[split].every for split in own}
+    every = dict.fromkeys(e.splits, e.cfg.eval_every) | {split: _own_interval(split, own[split]) for split in own}
     return {split: steps for split, steps in every.items() if steps is not None}
+
+
+def _own_interval(split: str, group: Any) -> int | None:
+    steps = group["every"] if isinstance(group, Mapping) else group
+    if not isinstance(group, Mapping) or steps is not None and (type(steps) is not int or steps < 0):
+        raise UserError(
+            f"evals.{split} = {steps!r}: set evals.{split}.every to steps, a text such as '3 epochs', or None"
+        )
+    return steps
 
 
 def measure(

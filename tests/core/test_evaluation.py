@@ -42,6 +42,16 @@ def test_a_split_that_there_is_not():
         evaluation.intervals(experiment("evals.tset.every=5"))
 
 
+@pytest.mark.parametrize(
+    "word", ["evals.test=5", "evals.test.every=often", "evals.test.every=-1", "evals.test.every=2.5"]
+)
+def test_an_interval_that_is_none(word):
+    with pytest.raises(
+        UserError, match=r"evals.test = .*: set evals.test.every to steps, a text such as '3 epochs', or None"
+    ):
+        evaluation.intervals(experiment(word))
+
+
 def test_every_key_of_a_split_is_read():
     e = experiment("evals.test.every=5", "evals.test.evry=5")
     evaluation.intervals(e)
