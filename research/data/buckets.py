@@ -1,9 +1,9 @@
-"""Length buckets: batches of examples about as long as each other, as a function of (seed, step).
+"""Length buckets: batches of examples of similar length, as a function of (seed, step).
 
-An example belongs to the shortest bucket that holds it; a batch is of one bucket, whose examples are padded to
-its length L and of which it has about `tokens // L`. So a batch costs about the same whatever its L, few places
-are padding, and a step is compiled once a bucket. Which batches there are does not depend on the epoch: batch
-number `step` is found without those before it, as in `pipeline.TrainBatches`.
+An example belongs to the shortest bucket that fits it. A batch comes from one bucket: about `tokens // L` examples padded
+to its length L. So all batches cost about the same, little is padding, and a step is compiled once per bucket. Every
+epoch has the same number of batches of each bucket, so that the batch of `step` is computed without those before it, as in
+`pipeline.TrainBatches`.
 """
 
 import functools
@@ -19,23 +19,27 @@ from research.data import pipeline
 from research.data.pipeline import Batch
 from research.util.errors import UserError
 
-_ORDER, _WITHIN = 2, 3  # keep these draws apart from the others of (seed, epoch)
+_ORDER, _WITHIN = 2, 3  # tags: random streams apart from the others of (seed, epoch)
 
 
 class RaggedSource(Protocol):
-    """`lengths` i64[n]: the places that an example needs, those of its longest sequence."""
+    """`lengths` i64[n]: each example's tokens, those of its longest sequence."""
 
     lengths: np.ndarray
 
     def gather(self, indices: np.ndarray, epoch: int, length: int) -> Batch:
-        """{name: array[n, ...]}, every sequence padded to `length` places; pure."""
+        """{name: array[n, ...]}, every sequence padded to `length` tokens; pure."""
 
 
 class Ragged:
     """Sequences in memory: `{"source": [i32[5], i32[7], ...]}` -> `source` i32[n, L], `source_mask` f32[n, L].
 
-    Places behind a sequence hold `pad`, and 0 in its mask. `arrays` are passed on row by row. Several
-    sequences (a sentence and its translation) are padded to one length.
+    Padding is `pad`, and 0 in the mask. Several sequences of an example (a sentence and its translation) are padded to one
+    length. `arrays` are gathered without change. Raises UserError if the numbers of examples differ.
+
+    >>> ragged = Ragged({"source": [np.array([5]), np.array([7, 8, 9])]})
+    >>> ragged.gather(np.array([0]), length=2)["source"].tolist(), ragged.lengths.tolist()
+    ([[5, 0]], [1, 3])
     """
 
     def __init__(
@@ -57,40 +61,44 @@ class Ragged:
         return len(self.lengths)
 
     def gather(self, indices: np.ndarray, epoch: int = 0, length: int | None = None) -> Batch:
-        """`length` None: that of the longest among all examples."""
+        """Padded to `length` tokens; None: to the longest of all examples."""
         indices = np.asarray(indices, np.int64)
-        places = np.arange(self.lengths.max() if length is None else length)
+        columns = np.arange(self.lengths.max() if length is None else length)
         batch: Batch = {name: values[indices] for name, values in self.arrays.items()}
         for name, flat in self._flat.items():
-            inside = places < self._sizes[name][indices, None]
-            at = np.where(inside, self._starts[name][indices, None] + places, len(flat) - 1)
-            batch |= {name: flat[at], f"{name}_mask": inside.astype(np.float32)}
+            inside = columns < self._sizes[name][indices, None]
+            positions = np.where(inside, self._starts[name][indices, None] + columns, len(flat) - 1)
+            batch |= {name: flat[positions], f"{name}_mask": inside.astype(np.float32)}
         return batch
 
 
 def bounds(lengths: np.ndarray, count: int, multiple: int = 8) -> list[int]:
-    """Lengths L of at most `count` buckets, each with about as many places to fill: multiples of `multiple`.
+    """Lengths of at most `count` buckets with about as many tokens in each: multiples of `multiple`, ascending.
 
-    The last holds the longest example.
+    The longest example fits the last. Raises UserError if `count` is below 1.
+
+    >>> bounds(np.array([3, 5, 5, 13]), count=2, multiple=4)  # 13 tokens in each
+    [8, 16]
     """
     if count < 1:
         raise UserError(f"data.buckets = {count}: at least 1")
     ordered = np.sort(np.asarray(lengths, np.int64))
-    filled = np.cumsum(ordered)
-    ends = np.searchsorted(filled, filled[-1] * np.arange(1, count + 1) / count)
+    totals = np.cumsum(ordered)
+    ends = np.searchsorted(totals, totals[-1] * np.arange(1, count + 1) / count)
     return sorted({int(-(-max(n, 1) // multiple) * multiple) for n in ordered[np.minimum(ends, len(ordered) - 1)]})
 
 
 class Bucketed:
     """Batches of a `RaggedSource` by length. With a seed, endless and shuffled; without, one ordered pass.
 
-    `bounds` are the buckets' lengths L, ascending. A batch of L has `tokens // L` rows, down to a multiple of
-    `multiple` (which the data axis of the mesh must divide), at least `multiple`. In an epoch every example
-    comes exactly once: the last batch of a bucket is filled up with rows of `mask` 0 (`mask` f32[rows] is in
-    every batch), and the order of the batches, and of the examples in a bucket, is the epoch's own.
+    `bounds` are the buckets' lengths L, ascending. A batch of L has `tokens // L` rows, rounded down to a multiple of
+    `multiple`, but at least `multiple`; the data axis of the mesh must divide `multiple`. An epoch has every example exactly
+    once: the last batch of a bucket is padded with rows whose `mask` is 0 (every batch has `mask` f32[rows]). The order of
+    the batches, and of the examples in a bucket, is drawn anew each epoch.
 
-    As `pipeline.TrainBatches` or, with `len`, as `pipeline.EvalBatches`, except that the batches' shapes differ: `spec`
-    is the largest, `shapes` are all. `steps` is the batches an epoch; `batch_size` divides the rows of every batch.
+    The interface of `pipeline.TrainBatches` or, without a seed, of `pipeline.EvalBatches`, except that shapes differ between
+    batches: `spec` is the largest, `shapes` are all. `steps` is the batches per epoch; `batch_size` divides the rows of every
+    batch. Raises UserError if an argument is out of range or an example is longer than the last bucket.
     """
 
     def __init__(
@@ -99,9 +107,9 @@ class Bucketed:
         lengths = np.asarray(source.lengths, np.int64)
         _check(lengths, bounds, tokens, seed, multiple)
         self.source, self.seed, self.epoch = source, seed, len(lengths)
-        of = np.searchsorted(bounds, lengths)
-        used = [b for b in range(len(bounds)) if (of == b).any()]
-        self._members = [np.flatnonzero(of == b) for b in used]
+        buckets = np.searchsorted(bounds, lengths)
+        used = [b for b in range(len(bounds)) if (buckets == b).any()]
+        self._members = [np.flatnonzero(buckets == b) for b in used]
         self._lengths = [int(bounds[b]) for b in used]
         self._rows = [max(tokens // n // multiple * multiple, multiple) for n in self._lengths]
         counts = [-(-len(m) // rows) for m, rows in zip(self._members, self._rows, strict=True)]
@@ -115,47 +123,47 @@ class Bucketed:
 
     @property
     def examples_per_step(self) -> float:
-        """On average: by which durations in epochs and examples become steps."""
+        """The mean over an epoch; converts durations in epochs and examples to steps."""
         return self.epoch / self.steps
 
-    def _find(self, step: int) -> tuple[int, int, int]:
-        """Batch number `step` -> its epoch, its bucket, and which of the bucket's batches it is."""
+    def _locate(self, step: int) -> tuple[int, int, int]:
+        """The batch of `step` -> its epoch, its bucket, and its number among the bucket's batches."""
         if self.seed is None:
-            epoch, place = 0, step
+            epoch, number = 0, step
         else:
-            epoch, place = divmod(step, self.steps)
-            place = int(_permutation(self.steps, self.seed, epoch, _ORDER)[place])
-        bucket = int(np.searchsorted(self._ends, place, side="right"))
-        return epoch, bucket, place - int(self._ends[bucket - 1] if bucket else 0)
+            epoch, number = divmod(step, self.steps)
+            number = int(_permutation(self.steps, self.seed, epoch, _ORDER)[number])
+        bucket = int(np.searchsorted(self._ends, number, side="right"))
+        return epoch, bucket, number - int(self._ends[bucket - 1] if bucket else 0)
 
     def size(self, step: int) -> int:
-        """The rows of batch number `step`, those that fill it up too."""
-        return self._rows[self._find(step)[1]]
+        """Rows of the batch of `step`, padding included."""
+        return self._rows[self._locate(step)[1]]
 
-    def _places(self, step: int, rows: slice) -> tuple[np.ndarray, np.ndarray, int, int]:
-        """Examples of the rows and which of them are real, the epoch, and L."""
-        epoch, bucket, number = self._find(step)
+    def _indices(self, step: int, rows: slice) -> tuple[np.ndarray, np.ndarray, int, int]:
+        """The rows' examples i64[rows], bool[rows] (False: padding), the epoch, and L."""
+        epoch, bucket, number = self._locate(step)
         members, size = self._members[bucket], self._rows[bucket]
-        places = number * size + np.arange(size)[rows]
-        real = places < len(members)
-        places = np.where(real, places, 0)
+        positions = number * size + np.arange(size)[rows]
+        real = positions < len(members)
+        positions = np.where(real, positions, 0)
         if self.seed is not None:
-            places = _permutation(len(members), self.seed, epoch, _WITHIN, bucket)[places]
-        return members[places], real, epoch, self._lengths[bucket]
+            positions = _permutation(len(members), self.seed, epoch, _WITHIN, bucket)[positions]
+        return members[positions], real, epoch, self._lengths[bucket]
 
     def numbers(self, step: int, rows: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of batch number `step` -> the places in the source and the epochs of those that are examples."""
-        indices, real, epoch, _ = self._places(step, rows)
+        """Rows of the batch of `step`, padding left out -> their indices in the source, and their epochs: i64[n] each."""
+        indices, real, epoch, _ = self._indices(step, rows)
         return indices[real], np.full(int(real.sum()), epoch)
 
     def batch(self, step: int, rows: slice = slice(None)) -> Batch:
-        """Rows of batch number `step`: {name: array[rows, ...]}."""
-        indices, real, epoch, length = self._places(step, rows)
+        """Rows of the batch of `step`: {name: array[rows, ...], "mask": f32[rows]}."""
+        indices, real, epoch, length = self._indices(step, rows)
         return {**self.source.gather(indices, epoch, length), "mask": real.astype(np.float32)}
 
     @functools.cached_property
     def shapes(self) -> list[dict[str, jax.ShapeDtypeStruct]]:
-        """Shapes and dtypes of each bucket's batches, the shortest first."""
+        """Shapes and dtypes of each bucket's batches, by length."""
         out = []
         for length, rows in zip(self._lengths, self._rows, strict=True):
             row = {**self.source.gather(np.zeros(1, np.int64), 0, length), "mask": np.ones(1, np.float32)}
@@ -164,25 +172,26 @@ class Bucketed:
 
     @property
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """Shapes and dtypes of the batch of the most places."""
+        """Shapes and dtypes of the batches with the most tokens, padding included."""
         return self.shapes[int(np.argmax(np.multiply(self._lengths, self._rows)))]
 
     @property
     def units(self) -> dict[str, int]:
-        """What a batch holds on average: examples, and tokens that are no padding."""
+        """The units of throughput in an average batch: examples, and tokens without padding."""
         return {"examples": round(self.epoch / self.steps), "tokens": round(self._real / self.steps)}
 
     @property
     def report(self) -> list[str]:
-        """What the buckets are, and how much of the batches is padding."""
+        """The buckets' shapes, and the share of padding."""
         counts = np.diff(self._ends, prepend=0)
-        places = int(np.sum(counts * np.multiply(self._lengths, self._rows)))
+        total = int(np.sum(counts * np.multiply(self._lengths, self._rows)))
         sizes = ", ".join(f"{n} x {rows}" for n, rows in zip(self._lengths, self._rows, strict=True))
         return [
-            f"buckets  length x rows: {sizes}; {self.steps:,} batches an epoch, {1 - self._real / places:.0%} padding"
+            f"buckets  length x rows: {sizes}; {self.steps:,} batches an epoch, {1 - self._real / total:.0%} padding"
         ]
 
     def on_device(self, mesh: Mesh, start: int, stop: int) -> Iterator[dict[str, jax.Array]]:
+        """Batches start..stop-1 as global arrays; see `pipeline.on_device`."""
         return pipeline.on_device(self, mesh, start, stop)
 
     launches = pipeline.TrainBatches.launches

@@ -1,8 +1,8 @@
-"""(seed, step) -> batch. No iterator has a state: a batch is computed from its number, so seeking costs nothing.
+"""(seed, step) -> batch. Iterators are stateless: a batch is computed from its step, so resuming needs no saved state.
 
-A source has `__len__()`, its examples an epoch, and `gather(indices i64[n], epoch) -> {name: array[n, ...]}`, a pure
-function. Example number p of a run (step * batch_size + row) is place p mod n of epoch p // n, in that epoch's own
-permutation: every example comes exactly once an epoch, whatever the batch size, the hosts or where a run was resumed.
+A source has `__len__()`, its examples per epoch, and `gather(indices i64[n], epoch) -> {name: array[n, ...]}`, a pure
+function. Example p of a run, p = step * batch_size + row, is at position p mod n of the permutation of epoch p // n: an
+epoch has every example exactly once, for any batch size, number of hosts and step at which a run was resumed.
 """
 
 import functools
@@ -28,7 +28,7 @@ class Source(Protocol):
 
 
 class Arrays:
-    """Arrays in memory as a source: `{name: array[n, ...]}`."""
+    """Arrays in memory as a source: `{name: array[n, ...]}`. Raises UserError if their lengths differ."""
 
     def __init__(self, arrays: Mapping[str, np.ndarray]):
         sizes = {k: len(v) for k, v in arrays.items()}
@@ -49,7 +49,12 @@ def _permutation(n: int, seed: int, epoch: int) -> np.ndarray:
 
 
 class TrainBatches:
-    """Endless batches of a source, shuffled or in its own order. `epoch` is its examples an epoch."""
+    """Endless batches of a source, shuffled anew each epoch or in the source's order. `epoch` is the examples per epoch.
+
+    >>> batches = TrainBatches(Arrays({"x": np.arange(3)}), batch_size=2, seed=0, shuffle=False)
+    >>> [batches.batch(step)["x"].tolist() for step in range(3)]  # the second batch spans two epochs
+    [[0, 1], [2, 0], [1, 2]]
+    """
 
     def __init__(self, source: Source, batch_size: int, seed: int, shuffle: bool = True):
         if not len(source):
@@ -62,25 +67,25 @@ class TrainBatches:
         self.shuffle = shuffle
 
     def numbers(self, step: int, rows: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of batch number `step` -> their examples' places in the source, and their epochs: i64[rows] each."""
-        places = step * self.batch_size + np.arange(self.batch_size)[rows]
-        epochs, places = np.divmod(places, self.epoch)
+        """Rows of the batch of `step` -> their examples' indices in the source, and their epochs: i64[rows] each."""
+        positions = step * self.batch_size + np.arange(self.batch_size)[rows]
+        epochs, positions = np.divmod(positions, self.epoch)
         if not self.shuffle:
-            return places, epochs
-        indices = np.empty_like(places)
+            return positions, epochs
+        indices = np.empty_like(positions)
         for e in np.unique(epochs):
-            indices[epochs == e] = _permutation(self.epoch, self.seed, int(e))[places[epochs == e]]
+            indices[epochs == e] = _permutation(self.epoch, self.seed, int(e))[positions[epochs == e]]
         return indices, epochs
 
     def batch(self, step: int, rows: slice = slice(None)) -> Batch:
-        """Rows of batch number `step`: {name: array[rows, ...]}."""
+        """Rows of the batch of `step`: {name: array[rows, ...]}."""
         indices, epochs = self.numbers(step, rows)
         parts = [self.source.gather(indices[epochs == e], int(e)) for e in np.unique(epochs)]
         return parts[0] if len(parts) == 1 else {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
 
     @property
     def examples_per_step(self) -> float:
-        """By which durations in epochs and examples become steps."""
+        """Converts durations in epochs and examples to steps."""
         return self.batch_size
 
     @functools.cached_property
@@ -90,29 +95,34 @@ class TrainBatches:
 
     @property
     def shapes(self) -> list[dict[str, jax.ShapeDtypeStruct]]:
-        """Shapes and dtypes of each kind of batch: one kind."""
+        """Shapes and dtypes of each kind of batch; all have the same."""
         return [self.spec]
 
     @property
     def units(self) -> dict[str, int]:
-        """What a batch holds, as throughput counts it: examples, and tokens where there are any."""
+        """The units of throughput in a batch: examples, and tokens if there is a "tokens" array."""
         tokens = self.spec.get("tokens")
         return {"examples": self.batch_size} | ({} if tokens is None else {"tokens": int(np.prod(tokens.shape))})
 
     def size(self, step: int) -> int:
-        """The rows of batch number `step`."""
+        """Rows of the batch of `step`."""
         return self.batch_size
 
     def on_device(self, mesh: Mesh, start: int, stop: int) -> Iterator[dict[str, jax.Array]]:
         return on_device(self, mesh, start, stop)
 
     def launches(self, mesh: Mesh, bounds: Sequence[int]) -> Iterator[Launch]:
-        """For each two neighbours a, b of `bounds` the batches a..b-1, stacked: arrays [b - a, B, ...]."""
+        """For each pair of adjacent `bounds` a, b the batches of steps a..b-1, stacked: arrays [b - a, B, ...]."""
         return map(Launch, on_device(_Stacked(self, bounds), mesh, 0, len(bounds) - 1, stacked=True))
 
 
 class EvalBatches:
-    """One ordered pass over a source in whole batches: the last is filled up with rows of `mask` 0."""
+    """One ordered pass over a source; the last batch is padded to full size with rows whose `mask` f32[B] is 0.
+
+    >>> batches = EvalBatches(Arrays({"x": np.arange(3)}), batch_size=2)
+    >>> batches.batch(len(batches) - 1)["mask"].tolist()
+    [1.0, 0.0]
+    """
 
     def __init__(self, source: Source, batch_size: int):
         if not len(source):
@@ -125,9 +135,10 @@ class EvalBatches:
         return -(-len(self.source) // self.batch_size)
 
     def batch(self, step: int, rows: slice = slice(None)) -> Batch:
-        places = step * self.batch_size + np.arange(self.batch_size)[rows]
-        real = places < len(self.source)
-        return {**self.source.gather(np.where(real, places, 0), 0), "mask": real.astype(np.float32)}
+        """Rows of the batch of `step`: {name: array[rows, ...], "mask": f32[rows]}."""
+        indices = step * self.batch_size + np.arange(self.batch_size)[rows]
+        real = indices < len(self.source)
+        return {**self.source.gather(np.where(real, indices, 0), 0), "mask": real.astype(np.float32)}
 
     @functools.cached_property
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
@@ -137,7 +148,7 @@ class EvalBatches:
         }
 
     def size(self, step: int) -> int:
-        """The rows of batch number `step`."""
+        """Rows of the batch of `step`."""
         return self.batch_size
 
     def on_device(self, mesh: Mesh, start: int, stop: int) -> Iterator[dict[str, jax.Array]]:
@@ -150,13 +161,13 @@ def _spec(source: Source, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 class _Stacked:
-    """Launches by number, each as one batch whose rows are on the second axis."""
+    """The batches of each launch stacked into one, whose rows are the second axis."""
 
     def __init__(self, batches: TrainBatches, bounds: Sequence[int]):
         self._batches, self._bounds, self.batch_size = batches, bounds, batches.batch_size
 
     def size(self, number: int) -> int:
-        """The rows of each of its batches."""
+        """Rows of each batch of a launch."""
         return self._batches.size(int(self._bounds[number]))
 
     def batch(self, number: int, rows: slice) -> Batch:
@@ -165,8 +176,8 @@ class _Stacked:
         return {k: np.stack([part[k] for part in parts]) for k in parts[0]}
 
 
-class _Numbered:
-    """Batches by number, as Grain wants a random-access source."""
+class _GrainSource:
+    """Batches by step, as Grain's random-access source."""
 
     def __init__(self, batches: Any, mesh: Mesh, stop: int):
         self._batches, self._stop = batches, stop
@@ -182,14 +193,17 @@ class _Numbered:
 def on_device(
     batches: Any, mesh: Mesh, start: int, stop: int, ahead: int = 2, stacked: bool = False
 ) -> Iterator[dict[str, jax.Array]]:
-    """Batches start..stop-1 as global arrays split over the data axis, made by a thread and sent `ahead` of their use."""
+    """Batches of steps start..stop-1 as global arrays sharded over the data axis.
+
+    A thread computes them; each is transferred `ahead` batches before it is used. With `stacked`, rows are the second axis.
+    """
     if start >= stop:
         return
-    mesh_lib.host_rows(mesh, batches.batch_size)  # told here, not by the thread
-    import grain.python as grain  # where batches are wanted: not to build an experiment, or to show it
+    mesh_lib.host_rows(mesh, batches.batch_size)  # raises errors before the thread starts
+    import grain.python as grain  # only when batches are read: building or showing an experiment does not need it
 
-    numbered: Any = grain.MapDataset.source(_Numbered(batches, mesh, stop))[start:]
-    host = iter(numbered.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2 * ahead)))
+    dataset: Any = grain.MapDataset.source(_GrainSource(batches, mesh, stop))[start:]
+    host = iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2 * ahead)))
     queue: deque = deque()
     try:
         for step, batch in enumerate(host, start):
@@ -198,4 +212,4 @@ def on_device(
                 yield queue.popleft()
         yield from queue
     finally:
-        host.close()  # a run that ends early does not wait for the batches made ahead of it
+        host.close()  # a run that ends early does not wait for prefetched batches
