@@ -1,6 +1,6 @@
-"""BERT's pre-training: a corpus as masked pairs of segments in batches, and texts with [MASK]s to fill in.
+"""BERT's pre-training: batches of masked segment pairs of a corpus, and texts with [MASK]s to fill in.
 
-Config: what the corpus is made of (`corpora`), tokenizer with its options; length (tokens of a pair, T), short, mask_rate,
+Config: the keys of `corpora`, tokenizer with its options; length (tokens of a pair, T), short, mask_rate,
 predictions and whole_word (`masked`), batch_size, eval_batch_size.
 """
 
@@ -21,7 +21,7 @@ MASK, SEP = "[MASK]", "[SEP]"  # in a text to fill in
 
 
 class BertPretraining(Dataset):
-    """Batches of `masked.Masked` pairs of segments; those of "valid" are the same for every seed."""
+    """Batches of masked segment pairs (see `masked.Masked`); those of "valid" do not depend on the seed."""
 
     def __init__(
         self, documents: Mapping[str, masked.Documents], tokenizer: Tokenizer, report: list[str], cfg: Any, seed: int
@@ -29,16 +29,16 @@ class BertPretraining(Dataset):
         self._documents, self.tokenizer, self.tokenizers = documents, tokenizer, (tokenizer,)
         self.length = cfg["length"]
         sources = {}
-        for part, drawn in (("train", seed), ("valid", None)):
-            pairs = masked.SegmentPairs(documents[part], self.length, tokenizer, drawn, cfg["short"])
+        for part, part_seed in (("train", seed), ("valid", None)):
+            pairs = masked.SegmentPairs(documents[part], self.length, tokenizer, part_seed, cfg["short"])
             options = (cfg["mask_rate"], cfg["predictions"], cfg["whole_word"])
-            sources[part] = masked.Masked(pairs, tokenizer, drawn, *options)
+            sources[part] = masked.Masked(pairs, tokenizer, part_seed, *options)
         self.train = TrainBatches(sources["train"], cfg["batch_size"], seed)
         self.evals = {"valid": EvalBatches(sources["valid"], cfg["eval_batch_size"])}
         counts = ", ".join(f"{len(source):,} to {part}" for part, source in sources.items())
         self.report = [*report, f"pairs    {counts}; {sources['train'].predictions} masked tokens at most in one"]
-        whole = ("b", "t")
-        self.inputs = {"tokens": (whole, "int32"), "segments": (whole, "int32"), "token_mask": (whole, "float32")}
+        shape = ("b", "t")
+        self.inputs = {"tokens": (shape, "int32"), "segments": (shape, "int32"), "token_mask": (shape, "float32")}
         self.limits = (f"t <= {self.length}",)
 
     def baselines(self) -> Mapping[str, Baseline]:
@@ -47,11 +47,11 @@ class BertPretraining(Dataset):
         return {"valid/mlm_loss": Baseline({"unigram": unigram}, "nats/token")}
 
     def encode(self, value: str) -> dict[str, np.ndarray]:
-        """A text with [MASK]s, or two texts with a [SEP] between -> i32[1, T], and f32[1, T] for "token_mask"."""
+        """A text with [MASK]s, or two texts separated by [SEP] -> {"tokens", "segments": i32[1, T], "token_mask": f32[1, T]}."""
         return encode(value, self.tokenizer, self.length)
 
     def decode(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
-        """-> for each [MASK] the top five pieces; for two texts the probability that the second follows the first."""
+        """-> "masks", the top five tokens of each [MASK]; of two texts "follows", the probability that the second follows."""
         return decode(outputs, self.tokenizer)
 
     def read(self, file: Path) -> str:
@@ -59,7 +59,7 @@ class BertPretraining(Dataset):
 
 
 def load(cfg: Mapping[str, Any], seed: int) -> BertPretraining:
-    """The corpus that a config's `data` group names, in masked pairs."""
+    """The data set of a config's `data` group: masked segment pairs of its corpus."""
     corpus = corpora.load(cfg)
     tokenizer = language_modelling.make_tokenizer(cfg, corpus)
     documents = {part: masked.documents(getattr(corpus, part), tokenizer, corpus.marks) for part in ("train", "valid")}
@@ -69,13 +69,13 @@ def load(cfg: Mapping[str, Any], seed: int) -> BertPretraining:
 
 
 def encode(value: str, tokenizer: Tokenizer, length: int) -> dict[str, np.ndarray]:
-    """As `BertPretraining.encode`. Raises UserError for a text with neither mark, and one of more than `length` tokens."""
+    """See `BertPretraining.encode`. Raises UserError for a text with neither mark, and one of more than `length` tokens."""
     text = value.strip()
     if MASK not in text and SEP not in text:
         raise UserError(f"the text has no {MASK} to fill in, and no {SEP} between two texts")
     special, tokens, segments = tokenizer.special, [tokenizer.special["cls"]], [0]
     for segment, part in enumerate(text.split(SEP, 1)):
-        # A piece that begins a word has the space before it, where pieces have spaces at all.
+        # In tokenizers that keep spaces, a token that begins a word includes the space before it.
         pieces = [tokenizer.encode(piece.rstrip(" ")).tolist() for piece in part.split(MASK)]
         ids = pieces[0] + [i for piece in pieces[1:] for i in (special["mask"], *piece)]
         tokens += [*ids, special["sep"]]
@@ -87,14 +87,14 @@ def encode(value: str, tokenizer: Tokenizer, length: int) -> dict[str, np.ndarra
 
 
 def decode(outputs: Mapping[str, Any], tokenizer: Tokenizer) -> dict[str, Any]:
-    """As `BertPretraining.decode`, of {"mlm": f32[1, T, V], "nsp": f32[1, 2], "tokens", "segments": i32[1, T]}."""
+    """See `BertPretraining.decode`; `outputs` are {"mlm": f32[1, T, V], "nsp": f32[1, 2], "tokens", "segments": i32[1, T]}."""
     masks = np.flatnonzero(outputs["tokens"][0] == tokenizer.special["mask"])
-    filled: dict[str, Any] = {"masks": [top_pieces(outputs["mlm"][0, at], tokenizer) for at in masks]}
+    result: dict[str, Any] = {"masks": [top_pieces(outputs["mlm"][0, at], tokenizer) for at in masks]}
     if outputs["segments"][0].any():
-        filled["follows"] = top.of_logits(outputs["nsp"][0], str)["0"]
-    return filled
+        result["follows"] = top.of_logits(outputs["nsp"][0], str)["0"]
+    return result
 
 
 def top_pieces(logits: np.ndarray, tokenizer: Tokenizer) -> dict[str, float]:
-    """f32[V] -> the top five pieces with their probabilities."""
+    """f32[V] -> the top five tokens with their probabilities."""
     return top.of_logits(logits, lambda i: tokenizer.decode(np.array([i])))

@@ -1,9 +1,9 @@
-"""Text classification: labelled texts in batches of tokens, and the way between a text and a class.
+"""Text classification: batches of tokens and labels, and the conversion between a text and a class.
 
 Config: source (`labelled_corpora.SOURCES`), normalise (`normalise.NORMALISERS`), tokenizer and its options (vocab_size,
-min_count, special), length (tokens kept of a text, T) and keep (head or tail, of a longer one); fold of folds for
-cross-validation; where a part is to be cut from train, valid_fraction and test_fraction (0.1); buckets (batches by length, in
-so many; 0: none), batch_size and eval_batch_size.
+min_count, special), length (at most so many tokens of a text, T) and keep (the head or tail of a longer one); fold and folds
+for cross-validation; valid_fraction and test_fraction (0.1) of train for a part that the source lacks; buckets (the number of
+length buckets, 0: none), batch_size and eval_batch_size.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ MOST_TOKENS = 1 << 16
 
 
 class Texts:
-    """Rows of tokens in memory, as `pipeline.TrainBatches` wants a source and `buckets.Bucketed` one of many lengths."""
+    """Tokenized texts in memory, a source for `pipeline.TrainBatches` and for `buckets.Bucketed`."""
 
     def __init__(self, rows: Sequence[np.ndarray], labels: np.ndarray, length: int):
         self.labels, self.length = labels.astype(np.int32), length
@@ -54,7 +54,7 @@ class Texts:
 def batches(texts: Texts, buckets: int, batch_size: int, seed: int | None = None) -> Any:
     """Batches of `batch_size` rows: shuffled and endless with a seed, else one ordered pass.
 
-    With `buckets`, each is of texts about as long as each other, and padded to the longest of its bucket alone.
+    With `buckets` above 0, a batch has texts of similar length, padded to the length of its bucket.
     """
     if buckets:
         return Bucketed(texts, bounds(texts.lengths, buckets), 1, seed, batch_size)
@@ -62,44 +62,44 @@ def batches(texts: Texts, buckets: int, batch_size: int, seed: int | None = None
 
 
 class Encoder:
-    """Text -> tokens of one length: cleaned, in a vocabulary, between `cls` and `sep` where that has them, cut, filled up.
+    """Text -> at most `length` tokens: cleaned, tokenized, cut, and between `cls` and `sep` if the tokenizer has both.
 
-    What is filled up is 0 and lies beyond the row's `length`. A text of no token reads as one `unk`, or a 0.
+    A text without tokens becomes one `unk`, or a 0 if the tokenizer has none. Raises UserError if `length` is too small.
     """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer, clean: Callable[[str], str], length: int, keep: str):
         special = tokenizer.special
         self.tokenizer, self.clean, self.length, self.keep = tokenizer, clean, length, keep
-        self._around = [special["cls"], special["sep"]] if {"cls", "sep"} <= special.keys() else []
-        self._nothing = special.get("unk", 0)
-        if length <= len(self._around):
-            raise UserError(f"data.length = {length}: at least {len(self._around) + 1}")
+        self._ends = [special["cls"], special["sep"]] if {"cls", "sep"} <= special.keys() else []
+        self._empty = special.get("unk", 0)
+        if length <= len(self._ends):
+            raise UserError(f"data.length = {length}: at least {len(self._ends) + 1}")
 
     def encode(self, text: str) -> np.ndarray:
         """i32[t], t in 1..length."""
         return self.fit(self.tokenizer.encode(self.clean(text)))
 
     def fit(self, ids: np.ndarray) -> np.ndarray:
-        """Token ids of a whole text, i[t] -> those that `encode` gives, i32[t], t in 1..length."""
-        ids = self._cut(ids) if len(ids) else np.array([self._nothing])
-        return np.array([*self._around[:1], *ids, *self._around[1:]], np.int32)
+        """All token ids of a text, i[n] -> the result of `encode`, i32[t], t in 1..length."""
+        ids = self._cut(ids) if len(ids) else np.array([self._empty])
+        return np.array([*self._ends[:1], *ids, *self._ends[1:]], np.int32)
 
     def _cut(self, tokens: Any) -> Any:
-        room = self.length - len(self._around)
+        room = self.length - len(self._ends)
         return tokens[:room] if self.keep == "head" else tokens[max(0, len(tokens) - room) :]
 
     def words(self, text: str) -> tuple[np.ndarray, list[str]]:
-        """A text's tokens as the model gets them, i32[t], and what each reads; of a word that is unknown, the word."""
+        """The model's tokens of a text, i32[t], and the string of each; for an unknown word, the word itself."""
         ids = self.encode(text)
-        shown = [self.tokenizer.decode(ids[i : i + 1]) for i in range(len(ids))]
-        words, first = self._cut(self.clean(text).split()), len(self._around[:1])
+        strings = [self.tokenizer.decode(ids[i : i + 1]) for i in range(len(ids))]
+        words, first = self._cut(self.clean(text).split()), len(self._ends[:1])
         if isinstance(self.tokenizer, Word) and words:
-            shown[first : first + len(words)] = words
-        return ids, shown
+            strings[first : first + len(words)] = words
+        return ids, strings
 
 
 class TextClassification(Dataset):
-    """Batches {"tokens": i32[B, T], "length": i32[B], "label": i32[B]}; `classes` are names, `encoder` makes tokens of a text."""
+    """Batches {"tokens": i32[B, T], "length": i32[B], "label": i32[B]}; `classes` are names, `encoder` tokenizes."""
 
     def __init__(
         self, parts: Mapping[str, Texts], classes: Sequence[str], encoder: Encoder, report: Sequence[str], *,
@@ -142,7 +142,7 @@ class TextClassification(Dataset):
 
 
 def load(cfg: Mapping[str, Any], seed: int) -> TextClassification:
-    """The data set that a config's `data` group names; what a tokenizer learns it learns from the training texts alone."""
+    """The data set of a config's `data` group. A tokenizer is trained on the training texts only."""
     if cfg["keep"] not in ENDS:
         raise UserError(f"data.keep = {cfg['keep']!r}: 'head' or 'tail', the end of a longer text that is kept")
     if not isinstance(cfg["length"], int) or not 1 <= cfg["length"] <= MOST_TOKENS:
@@ -164,13 +164,13 @@ def load(cfg: Mapping[str, Any], seed: int) -> TextClassification:
 def _tokenizer(corpus: Corpus, cfg: Mapping[str, Any]) -> tokenizers.Tokenizer:
     options = {key: cfg[key] for key in ("vocab_size", "min_count", "special") if cfg[key] is not None}
     train = "\n".join(corpus.parts["train"].texts)
-    # Of the other parts only the tokenizer of characters makes use: it has no token for the unknown.
-    rest = "\n".join(text for name, part in corpus.parts.items() if name != "train" for text in part.texts)
-    return tokenizers.make(cfg["tokenizer"], train, rest, **options)
+    # Only the character tokenizer uses the other parts: it has no token for unknown characters.
+    held_out = "\n".join(text for name, part in corpus.parts.items() if name != "train" for text in part.texts)
+    return tokenizers.make(cfg["tokenizer"], train, held_out, **options)
 
 
 def _cleaned(corpus: Corpus, clean: Callable[[str], str]) -> Corpus:
-    """Cleaned texts, training texts that are then empty left out; what parts have in common is told."""
+    """Cleans all texts and drops empty training texts; reports repeated texts, and those of train in other parts."""
     parts = {name: Part([clean(text) for text in part.texts], part.labels) for name, part in corpus.parts.items()}
     texts, labels = parts["train"]
     kept = np.array([bool(text) for text in texts], bool)
@@ -193,42 +193,45 @@ def _cleaned(corpus: Corpus, clean: Callable[[str], str]) -> Corpus:
 
 
 def _held_out(corpus: Corpus, cfg: Mapping[str, Any]) -> Corpus:
-    """What no source tells is cut from train, by class and by the hash of the text: valid, and test where files tell none."""
+    """Adds the parts that the source lacks, cut from train by class and hash of the text: valid, and with it test."""
     if cfg["fold"]:
         raise UserError(f"data.fold = {cfg['fold']} needs data.folds")
     parts = dict(corpus.parts)
-    wanted = [name for name in ("valid", "test") if name not in parts]
-    if "valid" in wanted:
+    missing = [name for name in ("valid", "test") if name not in parts]
+    if "valid" in missing:
         valid = user_files.option(cfg, "valid_fraction", 0.1)
-        test = user_files.option(cfg, "test_fraction", 0.1) if "test" in wanted else 0.0
+        test = user_files.option(cfg, "test_fraction", 0.1) if "test" in missing else 0.0
         cut = _cut(parts["train"], labelled.split(parts["train"].texts, parts["train"].labels, valid, test))
-        parts |= {name: cut[name] for name in ("train", *wanted)}
+        parts |= {name: cut[name] for name in ("train", *missing)}
     return corpus._replace(parts={name: part for name, part in parts.items() if part.texts})
 
 
 def _folded(corpus: Corpus, cfg: Mapping[str, Any]) -> Corpus:
-    """Fold `fold` of `folds` of the training and validation texts as test, the rest to train and, in part, to validate.
+    """Fold `fold` of `folds` of the training and validation texts is the test part; the others are to train and validate.
 
-    A published test set is left alone.
+    A published test part is not used.
     """
     number, fold = cfg["folds"], cfg["fold"]
     if not isinstance(number, int) or number < 2 or not isinstance(fold, int) or not 0 <= fold < number:
         raise UserError(f"data.fold = {fold}, data.folds = {number}: at least 2 folds, and one of 0 to {number}-1")
-    whole = [part for name, part in corpus.parts.items() if name != "test"]
-    texts, labels = [t for part in whole for t in part.texts], np.concatenate([part.labels for part in whole])
+    pooled = [part for name, part in corpus.parts.items() if name != "test"]
+    texts, labels = [t for part in pooled for t in part.texts], np.concatenate([part.labels for part in pooled])
     fraction = user_files.option(cfg, "valid_fraction", 0.1)
-    mine = folds(texts, labels, number) == fold
-    rest = Part([t for t, out in zip(texts, mine, strict=True) if not out], labels[~mine])
-    parts = _cut(rest, labelled.split(rest.texts, rest.labels, fraction, 0))
-    parts["test"] = Part([t for t, out in zip(texts, mine, strict=True) if out], labels[mine])
+    in_test = folds(texts, labels, number) == fold
+    others = Part([t for t, out in zip(texts, in_test, strict=True) if not out], labels[~in_test])
+    parts = _cut(others, labelled.split(others.texts, others.labels, fraction, 0))
+    parts["test"] = Part([t for t, out in zip(texts, in_test, strict=True) if out], labels[in_test])
     line = f"fold     {fold} of 0..{number - 1} is the test part"
     return corpus._replace(parts={k: p for k, p in parts.items() if p.texts}, report=[*corpus.report, line])
 
 
 def folds(texts: Sequence[str], labels: np.ndarray, number: int) -> np.ndarray:
-    """Each text's fold, i64[n] in 0..number-1, as many of each class in each: a pure function of the set of texts.
+    """Each text's fold, i64[n] in 0..number-1, stratified by class: a pure function of the multiset of labelled texts.
 
-    A class is ordered by the hash of its texts and cut into runs, so that equal texts share a fold but for one at a cut.
+    A class is sorted by the hashes of its texts and cut into runs: equal texts share a fold unless a cut falls between them.
+
+    >>> np.bincount(folds(["a", "b", "c", "d"], np.array([0, 0, 1, 1]), number=2)).tolist()
+    [2, 2]
     """
     hashes = np.array([hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() for text in texts])
     out = np.zeros(len(texts), np.int64)
@@ -239,13 +242,13 @@ def folds(texts: Sequence[str], labels: np.ndarray, number: int) -> np.ndarray:
 
 
 def _cut(part: Part, rows: Mapping[str, np.ndarray]) -> dict[str, Part]:
-    return {name: Part([part.texts[i] for i in at], part.labels[at]) for name, at in rows.items()}
+    return {name: Part([part.texts[i] for i in indices], part.labels[indices]) for name, indices in rows.items()}
 
 
 def naive_bayes(train: Texts, texts: Texts, num_classes: int, vocab_size: int) -> np.ndarray:
-    """The classes i64[n] that multinomial naive Bayes on counts of tokens, learnt from `train`, predicts for `texts`.
+    """Class predictions i64[n] for `texts` of multinomial naive Bayes on token counts, trained on `train`.
 
-    One is added to every count (McCallum and Nigam 1998); tokens beyond a row's length do not count.
+    With add-one smoothing (McCallum and Nigam 1998); padding is not counted.
     """
 
     def tokens_and_rows(part: Texts) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""One text read by B rows side by side: batch k's row r goes on where batch k - 1's row r ended."""
+"""One text read in B parallel rows: row r of batch k continues where row r of batch k - 1 ended."""
 
 import numpy as np
 
@@ -6,15 +6,18 @@ from research.util.errors import UserError
 
 
 class Rows:
-    """A text cut into `rows` parts of one length, each read in windows of `length` tokens, as a random-access source.
+    """A text cut into `rows` parts of equal length, each read in windows of `length` tokens, as a random-access source.
 
-    Example k * rows + r is window k of part r, so that batches of `rows` examples, in order, are what a model needs that
-    carries its state from one to the next (Zaremba et al. 2014). `{"tokens", "targets": i32[n, length], "starts":
-    bool[n]}`: `starts` is true where a part begins, and a state with it.
+    Example k * rows + r is window k of part r, so that a model can carry its state between consecutive batches of `rows`
+    examples (truncated BPTT; Zaremba et al. 2014). `{"tokens", "targets": i32[n, length], "starts": bool[n]}`: `starts` is
+    true in the first window of a part, where the state is reset.
 
-    For training, whole windows alone: what is left at the end of each part is not read. With `every`, for evaluation:
-    every token but the text's first is a target exactly once; the last windows are filled up, and `"token_mask"` f32[n,
-    length] tells the targets that count.
+    For training, full windows only: the tokens left over at the end of each part are not read. With `every`, for
+    evaluation, every token but the text's first is a target exactly once; the last windows are padded, and `"token_mask"`
+    f32[n, length] is 0 there. Raises UserError if the text is too short; `key` names the rows in its message.
+
+    >>> Rows(np.arange(9), length=2, rows=2).gather(np.arange(4))["tokens"].tolist()
+    [[0, 1], [4, 5], [2, 3], [6, 7]]
     """
 
     def __init__(
@@ -37,11 +40,11 @@ class Rows:
 
     def gather(self, indices: np.ndarray, epoch: int = 0) -> dict[str, np.ndarray]:
         window, row = np.divmod(np.asarray(indices, np.int64), self.rows)
-        inside = window[:, None] * self.length + np.arange(self.length + 1)  # places in the part
-        places = row[:, None] * self.part + inside
-        found = self.tokens[np.minimum(places, len(self.tokens) - 1)].astype(np.int32)
-        batch = {"tokens": found[:, :-1], "targets": found[:, 1:], "starts": window == 0}
+        inside = window[:, None] * self.length + np.arange(self.length + 1)  # positions in the part
+        positions = row[:, None] * self.part + inside
+        windows = self.tokens[np.minimum(positions, len(self.tokens) - 1)].astype(np.int32)
+        batch = {"tokens": windows[:, :-1], "targets": windows[:, 1:], "starts": window == 0}
         if self.every:
-            real = (inside[:, 1:] <= self.part) & (places[:, 1:] < len(self.tokens))
+            real = (inside[:, 1:] <= self.part) & (positions[:, 1:] < len(self.tokens))
             batch["token_mask"] = real.astype(np.float32)
         return batch

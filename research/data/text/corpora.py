@@ -1,7 +1,7 @@
 """Corpora: documents to train on, to validate on and, where a split is published, to test on.
 
-Config: source (`SOURCES`); for `files` also path and, where wanted, valid_fraction (0.1), text_key ("text"),
-clean (False) and deduplicate (None, "exact", "near"), of which `clean` tells.
+Config: source (`SOURCES`); for `files` also path and, optionally, valid_fraction (0.1), text_key ("text"),
+clean (False) and deduplicate (None, "exact", "near"): see `research.data.text.clean`.
 """
 
 import collections
@@ -23,11 +23,10 @@ SUFFIXES = (".txt", ".md", ".jsonl")
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-    """Documents of each part, whose text is what they are with `between` between them; `report` tells of them.
+    """Documents of each part; a part's text is its documents joined by `between`. `report` has lines to print.
 
-    `test` is None where the source has no part of that name: only a published split has. `marks` are words of
-    the text that stand for special tokens, each with its name in `tokenizers.SPECIAL`, or None: not for a text
-    that is no plain row of words.
+    `test` is None unless the source has a published test part. `marks` are words of the text that stand for special tokens:
+    {word: its name in `tokenizers.SPECIAL`}, None for a word to be dropped if the text is not one sequence of words.
     """
 
     train: list[str]
@@ -38,6 +37,7 @@ class Corpus:
     marks: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
 
     def text(self, part: str) -> str:
+        """The text of "train", "valid" or "test"; empty if there is no such part."""
         return self.between.join(getattr(self, part) or [])
 
 
@@ -45,18 +45,18 @@ SOURCES: dict[str, Callable[[Mapping[str, Any]], Corpus]] = {}
 
 
 def load(cfg: Mapping[str, Any]) -> Corpus:
-    """The documents of `cfg["source"]`."""
+    """The documents of `cfg["source"]`. Raises UserError for an unknown source, and if train or valid is empty."""
     source = cfg["source"]
     if source not in SOURCES:
         raise UserError(f"no text source {source!r}{nearest(source, SOURCES)}")
     for key in ("clean", "deduplicate"):
         if source != "files" and (value := user_files.option(cfg, key, None)):
             raise UserError(f"data.{key} = {value!r} is for the source 'files'; {source!r} is used as it was published")
-    found = SOURCES[source](cfg)
-    train, valid = (len(found.text(part)) for part in ("train", "valid"))
+    corpus = SOURCES[source](cfg)
+    train, valid = (len(corpus.text(part)) for part in ("train", "valid"))
     if not train or not valid:
         raise UserError(f"{source}: {train:,} characters to train, {valid:,} to validate")
-    return found
+    return corpus
 
 
 def _source(function: Callable[[Mapping[str, Any]], Corpus]) -> Callable:
@@ -66,9 +66,9 @@ def _source(function: Callable[[Mapping[str, Any]], Corpus]) -> Callable:
 
 @_source
 def pydoc(cfg: Mapping[str, Any]) -> Corpus:
-    """Python's language reference as CPython carries it, topics in the order of their names.
+    """Python's language reference as shipped with CPython, topics sorted by name.
 
-    The last 10 % of the characters are for validation. Differs a little between Python versions.
+    The last 10 % of the characters are for validation. The text differs a little between Python versions.
     """
     train, valid = _cut([topics[name] for name in sorted(topics)], 0.1)
     version = platform.python_version()
@@ -85,29 +85,29 @@ def tiny_shakespeare(cfg: Mapping[str, Any]) -> Corpus:
 
 @_source
 def wikitext2(cfg: Mapping[str, Any]) -> Corpus:
-    """WikiText-2, word level (Merity et al. 2017), with its own three parts; a document is an article.
+    """WikiText-2, word level (Merity et al. 2017), with its published parts; a document is an article.
 
-    Every line ends in the word `<eos>`, as the published perplexities count it. An article's title reads
+    Every line ends in the word `<eos>`, which the published perplexities count. The title of an article is the line
     ` = Title = <eos>`, with an empty line before and after.
     """
     splits = {"train": "train", "valid": "validation", "test": "test"}
-    found = {
+    parts = {
         part: [row["text"].decode("utf-8").replace("\n", "<eos>\n") for row in tfds_records.load("wikitext2", split)]
         for part, split in splits.items()
     }
-    counts = ", ".join(f"{len(documents):,} in {part}" for part, documents in found.items())
+    counts = ", ".join(f"{len(documents):,} in {part}" for part, documents in parts.items())
     report, marks = [f"source   wikitext2: articles, {counts}"], {"<unk>": "unk", "<eos>": None}
-    return Corpus(found["train"], found["valid"], report, found["test"], between="", marks=marks)
+    return Corpus(parts["train"], parts["valid"], report, parts["test"], between="", marks=marks)
 
 
 @_source
 def files(cfg: Mapping[str, Any]) -> Corpus:
-    """The user's own UTF-8 text: a file, or the .txt, .md and .jsonl files of a folder, by name.
+    """The user's own UTF-8 text: a file, or the .txt, .md and .jsonl files of a folder, sorted by name.
 
-    Hidden files and folders are left out. A document is a file, or a line of a .jsonl, an object with its
-    text under `text_key`. Documents are cleaned, and twins among all files left out, before the last
-    `valid_fraction` of every file (characters, or lines of a .jsonl) becomes the validation's: no document of
-    it has a twin in training, and a file added later changes the split of no other but by its twins.
+    Hidden files and folders are skipped. A document is a file, or a line of a .jsonl: an object with its text under
+    `text_key`. Documents are cleaned and deduplicated over all files, and then the last `valid_fraction` of every file
+    (characters, or lines of a .jsonl) is for validation: no validation document has a duplicate in training, and adding a
+    file changes the split of another file only by removing duplicates.
     """
     root = user_files.root(cfg)
     fraction = user_files.option(cfg, "valid_fraction", 0.1)
@@ -115,7 +115,7 @@ def files(cfg: Mapping[str, Any]) -> Corpus:
         raise UserError(f"data.valid_fraction = {fraction}: above 0 and below 1")
     paths = [root] if root.is_file() else list(user_files.visible(root))
     others = collections.Counter(p.suffix for p in paths if p != root and p.suffix not in SUFFIXES)
-    found: list[tuple[Path, str, str]] = []  # file, what the document is called, its text
+    rows: list[tuple[Path, str, str]] = []  # file, the document's name, its text
     skipped: list[str] = []
     for path in paths:
         if path != root and path.suffix not in SUFFIXES:
@@ -123,28 +123,28 @@ def files(cfg: Mapping[str, Any]) -> Corpus:
         name = path.relative_to(root).as_posix() if path != root else path.name
         try:
             if path.suffix == ".jsonl":
-                rows, faults = _rows(path, user_files.option(cfg, "text_key", "text"))
+                lines, faults = _read_lines(path, user_files.option(cfg, "text_key", "text"))
                 skipped += [f"{name} {fault}" for fault in faults]
-                found += [(path, f"{name} line {number}", text) for number, text in rows]
+                rows += [(path, f"{name} line {number}", text) for number, text in lines]
             else:
-                found.append((path, name, _read(path)))
+                rows.append((path, name, _read(path)))
         except ValueError as error:
             skipped.append(f"{name}: {error}")
-    if not found:
+    if not rows:
         why = skipped[0] if skipped else f"no {' '.join(SUFFIXES)} file"
         raise UserError(f"data.path = {root}: no text found ({why})")
-    report = [f"source   {root}: {len({path for path, *_ in found})} of {len(paths)} files"]
+    report = [f"source   {root}: {len({path for path, *_ in rows})} of {len(paths)} files"]
     if others:
         kinds = ", ".join(f"{n} {kind or 'without suffix'}" for kind, n in others.most_common(6))
         report.append(f"ignored  {others.total()} files that are not {' '.join(SUFFIXES)}: {kinds}")
     report += user_files.listed("skipped ", skipped)
     options = (user_files.option(cfg, key, None) for key in ("clean", "deduplicate"))
-    kept, texts, told = clean.documents([name for _, name, _ in found], [text for *_, text in found], *options)
-    return _split([found[i][0] for i in kept], texts, fraction, report + told)
+    kept, texts, changes = clean.documents([name for _, name, _ in rows], [text for *_, text in rows], *options)
+    return _split([rows[i][0] for i in kept], texts, fraction, report + changes)
 
 
 def _split(paths: list[Path], texts: list[str], fraction: float, report: list[str]) -> Corpus:
-    """The end of every file apart: of the lines of a .jsonl, or of a file's only text."""
+    """Holds out the end of every file: of the lines of a .jsonl, or of another file's text."""
     train: list[str] = []
     valid: list[str] = []
     for path, group in itertools.groupby(zip(paths, texts, strict=True), lambda pair: pair[0]):
@@ -157,12 +157,12 @@ def _split(paths: list[Path], texts: list[str], fraction: float, report: list[st
 
 
 def _cut(documents: list[str], fraction: float, between: str = Corpus.between) -> tuple[list[str], list[str]]:
-    """The last `fraction` of the joined text's characters apart from what comes before: a document may be parted."""
+    """The documents before and after the last `fraction` of the joined text's characters; one document may be split."""
     at = int((sum(map(len, documents)) + len(between) * (len(documents) - 1)) * (1 - fraction))
     for i, document in enumerate(documents):
         if at <= len(document):
             return [*documents[:i], document[:at]], [document[at:], *documents[i + 1 :]]
-        if at < len(document) + len(between):  # inside what parts two documents
+        if at < len(document) + len(between):  # in the separator
             gap = at - len(document)
             after = between[gap:] + documents[i + 1]
             return [*documents[:i], document + between[:gap]], [after, *documents[i + 2 :]]
@@ -171,22 +171,22 @@ def _cut(documents: list[str], fraction: float, between: str = Corpus.between) -
 
 
 def _read(path: Path) -> str:
-    """A file's text; ValueError says what it is instead."""
+    """A file's text. Raises ValueError with the reason if it is not UTF-8, or is empty."""
     raw = path.read_bytes()
     if (at := raw.find(b"\0")) >= 0:
         raise ValueError(f"binary, or not UTF-8 (a zero byte at {at:,})")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        at = error.start + 3 * raw.startswith(b"\xef\xbb\xbf")  # the codec counts after the mark
+        at = error.start + 3 * raw.startswith(b"\xef\xbb\xbf")  # the codec counts from after the byte order mark
         raise ValueError(f"not UTF-8 (byte 0x{raw[at]:02x} at {at:,})") from None
     if not text.strip():
         raise ValueError("empty")
     return text
 
 
-def _rows(path: Path, key: str) -> tuple[list[tuple[int, str]], list[str]]:
-    """The texts of a .jsonl file, each with its line's number, and what is wrong with its other lines."""
+def _read_lines(path: Path, key: str) -> tuple[list[tuple[int, str]], list[str]]:
+    """The texts of a .jsonl file as (line number, text), and faults of its other lines. Raises ValueError if it has none."""
     rows, faults = [], []
     for number, line in enumerate(_read(path).split("\n"), 1):
         if not line.strip():

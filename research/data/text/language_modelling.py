@@ -1,6 +1,6 @@
-"""Language modelling: a corpus in tokens, in windows, contiguous rows or packed documents; baselines of counts.
+"""Language modelling: a corpus in tokens, as windows, contiguous rows or packed documents; n-gram baselines.
 
-Config: what the corpus is made of (`corpora`), tokenizer (`tokenizers.TOKENIZERS`) and, where wanted,
+Config: the keys of `corpora`, tokenizer (`tokenizers.TOKENIZERS`) and, optionally,
 vocab_size, min_count and lowercase; length (tokens of a window, T), packing, carry, batch_size, eval_batch_size.
 """
 
@@ -21,28 +21,30 @@ from research.util.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Text:
-    """Tokens of a corpus: `train`, `valid` and, where there is one, `test`, smallest unsigned dtype; their meaning."""
+    """Tokens of a corpus, [N] of the smallest unsigned dtype: `train`, `valid` and, if there is one, `test`."""
 
     train: np.ndarray
     valid: np.ndarray
     tokenizer: tokenizers.Tokenizer
     report: list[str]
-    corpus: corpora.Corpus  # the same in documents
+    corpus: corpora.Corpus  # the documents
     test: np.ndarray | None = None
 
 
-def make_tokenizer(cfg: Mapping[str, Any], found: corpora.Corpus) -> tokenizers.Tokenizer:
-    """The tokenizer that the config asks for.
+def make_tokenizer(cfg: Mapping[str, Any], corpus: corpora.Corpus) -> tokenizers.Tokenizer:
+    """The tokenizer `cfg["tokenizer"]`, trained on the training text only.
 
-    The characters of all parts make the vocabulary of `char`, as in nanoGPT: a validation text with a
-    character of its own would otherwise have no likelihood. The others learn from the training text alone.
+    Except `char`, whose vocabulary has the characters of all parts, as in nanoGPT: a validation text with an
+    unknown character would otherwise have no likelihood.
     """
     options = {key: user_files.option(cfg, key, None) for key in ("vocab_size", "min_count", "lowercase")}
-    return tokenizers.make(cfg["tokenizer"], found.text("train"), found.text("valid") + found.text("test"), **options)
+    return tokenizers.make(
+        cfg["tokenizer"], corpus.text("train"), corpus.text("valid") + corpus.text("test"), **options
+    )
 
 
 class LanguageModelling(Dataset):
-    """Batches {"tokens", "targets": i32[B, T]} of a text, and what its kind of window has besides (see `load`)."""
+    """Batches {"tokens", "targets": i32[B, T]} of a text, and the further keys of its kind of window (see `load`)."""
 
     def __init__(
         self, text: Text, train: TrainBatches, evals: Mapping[str, EvalBatches], length: int, report: list[str]
@@ -57,7 +59,7 @@ class LanguageModelling(Dataset):
         return {"valid/loss": Baseline(values, "nats/token")}
 
     def encode(self, value: str) -> dict[str, np.ndarray]:
-        """A text -> its last `length` tokens, i32[1, T]."""
+        """A text -> its last `length` tokens, i32[1, T]. Raises UserError if it has none."""
         tokens = self.tokenizer.encode(value)
         if not len(tokens):
             raise UserError("the text is empty: there is nothing to predict from")
@@ -72,9 +74,9 @@ class LanguageModelling(Dataset):
 
 
 def load(cfg: Mapping[str, Any], seed: int) -> LanguageModelling:
-    """The corpus that a config's `data` group names, in batches.
+    """The data set of a config's `data` group.
 
-    Windows of running text by default. With `packing`, windows of whole documents ("segments", "places": i32[B, T]); with
+    Windows of running text by default. With `packing`, windows of packed documents ("segments", "places": i32[B, T]); with
     `carry`, row r of a batch is contiguous with row r of the batch before ("starts": bool[B]).
     """
     text, length, sizes = load_text(cfg), cfg["length"], (cfg["batch_size"], cfg["eval_batch_size"])
@@ -97,17 +99,17 @@ def load(cfg: Mapping[str, Any], seed: int) -> LanguageModelling:
 
 def load_text(cfg: Mapping[str, Any]) -> Text:
     """The corpus `cfg["source"]` in tokens of `cfg["tokenizer"]`."""
-    found = corpora.load(cfg)
-    tokenizer = make_tokenizer(cfg, found)
+    corpus = corpora.load(cfg)
+    tokenizer = make_tokenizer(cfg, corpus)
     dtype = np.min_scalar_type(tokenizer.size - 1)
-    texts = {part: found.text(part) for part in ("train", "valid", "test") if getattr(found, part) is not None}
+    texts = {part: corpus.text(part) for part in ("train", "valid", "test") if getattr(corpus, part) is not None}
     parts = {part: tokenizer.encode(text).astype(dtype) for part, text in texts.items()}
     report = [
-        *found.report,
+        *corpus.report,
         f"split    {_sizes(texts, ' characters')}",
         f"tokens   {cfg['tokenizer']}, vocabulary {tokenizer.size:,}: {_sizes(parts)} ({dtype})",
     ]
-    return Text(parts["train"], parts["valid"], tokenizer, report, found, parts.get("test"))
+    return Text(parts["train"], parts["valid"], tokenizer, report, corpus, parts.get("test"))
 
 
 def _sizes(parts: Mapping[str, Any], unit: str = "") -> str:
@@ -116,14 +118,18 @@ def _sizes(parts: Mapping[str, Any], unit: str = "") -> str:
 
 
 class Windows:
-    """Windows of `length` tokens and their targets, one on, as a random-access source.
+    """Windows of `length` tokens, with the next tokens as targets, as a random-access source.
 
-    With a `seed`, for training: the windows of an epoch lie end to end from a random start, a pure
-    function of (seed, epoch), so that every token is a target about once an epoch.
+    With a `seed`, for training: the windows of an epoch are adjacent, from a random offset that is a pure
+    function of (seed, epoch), so that every token is a target about once per epoch.
     `{"tokens": i32[n, length], "targets": i32[n, length]}`.
 
     Without one, for evaluation: every token but the first is a target exactly once. The last window
-    is filled up, and `"token_mask"` f32[n, length] tells the targets that count.
+    is padded, and `"token_mask"` f32[n, length] is 0 at the padding. Raises UserError if the text is too short.
+
+    >>> batch = Windows(np.arange(5), length=3).gather(np.array([1]))
+    >>> [batch[name].tolist() for name in ("tokens", "targets", "token_mask")]
+    [[[3, 4, 0]], [[4, 0, 0]], [[1.0, 0.0, 0.0]]]
     """
 
     def __init__(self, tokens: np.ndarray, length: int, seed: int | None = None):
@@ -135,7 +141,7 @@ class Windows:
             )
         self.tokens, self.length, self.seed = tokens, length, seed
         targets = len(tokens) - 1
-        # In training as many as fit at every shift; what is left at the ends has other epochs.
+        # In training as many as fit at every offset; tokens that an epoch leaves out are in others.
         self._count = -(-targets // length) if seed is None else max(1, len(tokens) // length - 1)
 
     def __len__(self) -> int:
@@ -144,40 +150,40 @@ class Windows:
     def gather(self, indices: np.ndarray, epoch: int = 0) -> dict[str, np.ndarray]:
         offsets = np.asarray(indices, np.int64)[:, None] * self.length + np.arange(self.length + 1)
         if self.seed is not None:
-            return _shifted(self.tokens[offsets + self._shift(self.seed, epoch)])
+            return _inputs_and_targets(self.tokens[offsets + self._shift(self.seed, epoch)])
         inside = offsets < len(self.tokens)
-        found = np.where(inside, self.tokens[np.where(inside, offsets, 0)], 0)
-        return {**_shifted(found), "token_mask": inside[:, 1:].astype(np.float32)}
+        windows = np.where(inside, self.tokens[np.where(inside, offsets, 0)], 0)
+        return {**_inputs_and_targets(windows), "token_mask": inside[:, 1:].astype(np.float32)}
 
     def _shift(self, seed: int, epoch: int) -> int:
         room = len(self.tokens) - self._count * self.length
-        # The tag keeps it apart from the permutation, which is drawn from (seed, epoch).
+        # The tag 1: a random stream apart from the permutation's (seed, epoch).
         rng = np.random.default_rng((seed, epoch, 1))
         return int(rng.integers(min(room, self.length)))
 
 
-def _shifted(windows: np.ndarray) -> dict[str, np.ndarray]:
+def _inputs_and_targets(windows: np.ndarray) -> dict[str, np.ndarray]:
     windows = windows.astype(np.int32)
     return {"tokens": windows[:, :-1], "targets": windows[:, 1:]}
 
 
 def baselines(train: np.ndarray, valid: np.ndarray, size: int) -> dict[str, float]:
-    """Cross-entropy (nats a token) of `valid[1:]` under counts of `train`, `size` tokens V.
+    """Cross-entropy (nats per token) of `valid[1:]` under n-gram counts of `train`; `size` is the vocabulary's, V.
 
     unigram  p(b) = (n(b) + 1) / (N + V), add-one
     bigram   p(b | a) = (n(ab) + d(a) p(b)) / (n(a) + d(a)), d(a) the number of different tokens
-             seen after a: Witten and Bell (1991), method C, interpolated with the unigram
+             after a in `train`: Witten and Bell (1991), method C, interpolated with the unigram
 
-    Memory goes with the tokens, never with V squared.
+    Memory is linear in the number of tokens, not in V squared.
     """
     first, second = (part.astype(np.int64) for part in (valid[:-1], valid[1:]))
     unigram = (np.bincount(train, minlength=size) + 1) / (len(train) + size)
     pairs, counts = np.unique(train[:-1].astype(np.int64) * size + train[1:], return_counts=True)
     followed = np.bincount(train[:-1], minlength=size)[first]
     distinct = np.bincount(pairs // size, minlength=size)[first]
-    wanted = first * size + second
-    places = np.minimum(np.searchsorted(pairs, wanted), len(pairs) - 1)
-    seen = np.where(pairs[places] == wanted, counts[places], 0)
+    queries = first * size + second
+    indices = np.minimum(np.searchsorted(pairs, queries), len(pairs) - 1)
+    pair_counts = np.where(pairs[indices] == queries, counts[indices], 0)
     p = unigram[second]
-    mixed = np.where(followed > 0, (seen + distinct * p) / np.maximum(followed + distinct, 1), p)
+    mixed = np.where(followed > 0, (pair_counts + distinct * p) / np.maximum(followed + distinct, 1), p)
     return {"unigram": float(-np.log(p).mean()), "bigram": float(-np.log(mixed).mean())}

@@ -1,7 +1,7 @@
-"""What BERT is pre-trained on: pairs of segments, and masked tokens, as random-access sources.
+"""BERT's pre-training examples: pairs of segments, and masked tokens, as random-access sources.
 
-Every draw is a function of (seed, epoch, example), so an example looks different in each epoch and the same
-whenever it is asked for. Without a seed, for evaluation, it is the same in every epoch.
+Every random choice is a pure function of (seed, epoch, example), so that an example differs between epochs and is
+reproducible. Without a seed, for evaluation, it is the same in every epoch.
 
 Source: Devlin et al. 2019 (1810.04805), section 3.1 and appendix A.1-A.2.
 """
@@ -17,8 +17,8 @@ from research.data.pipeline import Batch, Source
 from research.data.tokenizers import Tokenizer
 from research.util.errors import UserError
 
-_PAIRS, _MASKS = 4, 5  # keep these draws apart from the others of (seed, epoch)
-# After a full stop and a space; after a Chinese one, which no space follows; at the end of a line.
+_PAIRS, _MASKS = 4, 5  # tags: random streams apart from the others of (seed, epoch)
+# A sentence ends at a full stop and white space, at a Chinese full stop without a space, or at the end of a line.
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\s*\n\s*")
 
 
@@ -28,8 +28,8 @@ def _rng(seed: int | None, epoch: int, tag: int, example: int) -> np.random.Gene
 
 @dataclasses.dataclass(frozen=True)
 class Documents:
-    """Sentences in tokens: number s is `tokens[sentences[s]:sentences[s + 1]]`; document d has those numbered from
-    `documents[d]` to before `documents[d + 1]`. None is empty."""
+    """Tokenized sentences: sentence s is `tokens[sentences[s]:sentences[s + 1]]`, and document d has the sentences
+    `documents[d]`..`documents[d + 1] - 1`. No sentence or document is empty."""
 
     tokens: np.ndarray  # i32[N]
     sentences: np.ndarray  # i64[S + 1]
@@ -44,30 +44,30 @@ class Documents:
 
 
 def documents(texts: Iterable[str], tokenizer: Tokenizer, marks: Mapping[str, str | None] | None = None) -> Documents:
-    """Texts, a document each -> their sentences in tokens; a text without a token is left out.
+    """Texts, a document each -> their tokenized sentences; a text without tokens is left out.
 
     `marks` are words that stand for special tokens (`corpora.Corpus.marks`): WikiText's "<unk>" becomes the
-    tokenizer's own, where it has one, and "<eos>" (None) nothing.
+    tokenizer's `unk`, if it has one, and "<eos>" (None) is dropped.
     """
-    found: list[np.ndarray] = []
+    sentences: list[np.ndarray] = []
     ends = [0]
     for text in texts:
         for sentence in _SENTENCE.split(text):
             if len(ids := _encode(sentence, tokenizer, marks or {})):
-                found.append(ids)
-        if len(found) > ends[-1]:
-            ends.append(len(found))
-    sizes = np.array([0, *map(len, found)], np.int64)
-    tokens = np.concatenate([np.zeros(0, np.int32), *found])
+                sentences.append(ids)
+        if len(sentences) > ends[-1]:
+            ends.append(len(sentences))
+    sizes = np.array([0, *map(len, sentences)], np.int64)
+    tokens = np.concatenate([np.zeros(0, np.int32), *sentences])
     return Documents(tokens, np.cumsum(sizes), np.array(ends, np.int64))
 
 
 def _encode(sentence: str, tokenizer: Tokenizer, marks: Mapping[str, str | None]) -> np.ndarray:
-    known = {mark: name for mark, name in marks.items() if name is None or name in tokenizer.special}
-    if not known or not any(mark in sentence for mark in known):
+    names = {mark: name for mark, name in marks.items() if name is None or name in tokenizer.special}
+    if not names or not any(mark in sentence for mark in names):
         return tokenizer.encode(sentence)
-    parts = re.split(f"({'|'.join(map(re.escape, known))})", sentence)
-    ids = [tokenizer.encode(part) if part not in known else _mark(tokenizer, known[part]) for part in parts]
+    parts = re.split(f"({'|'.join(map(re.escape, names))})", sentence)
+    ids = [tokenizer.encode(part) if part not in names else _mark(tokenizer, names[part]) for part in parts]
     return np.concatenate(ids)
 
 
@@ -84,45 +84,45 @@ def _special(tokenizer: Tokenizer, names: Iterable[str]) -> Iterator[int]:
 
 
 class SegmentPairs:
-    """[CLS] A [SEP] B [SEP], of `length` tokens T at most, with true document boundaries.
+    """[CLS] A [SEP] B [SEP], at most `length` tokens T, within document boundaries.
 
-    A document's sentences are taken in turns of as many as fill T; a turn is an example. It is parted at a
-    sentence into A and B, or, half of the times and where it is one sentence, B begins at some sentence of
-    another document. A share `short` of the examples is cut to a length drawn from 2 to T - 3, since a model
-    that is fine-tuned sees short texts. What is too long loses tokens at the ends of the longer segment.
+    A document's sentences are divided into runs that fill T; a run is an example. It is split between two
+    sentences into A and B; or, with probability 1/2 and always if it is one sentence, B begins at a random sentence of
+    another document. A fraction `short` of the examples is cut to a length drawn from 2 to T - 3, because texts are
+    often short in fine-tuning. A pair that is too long loses tokens at random ends of the longer segment.
 
-    {"tokens": i32[n, T], "segments": i32[n, T] (0 from [CLS] to the first [SEP], then 1, 0 in the padding),
-    "token_mask": f32[n, T] (1 for what is no padding), "next": i32[n] (0 where B follows A, 1 where it does
-    not: the order of BERT's two classes)}.
+    {"tokens": i32[n, T], "segments": i32[n, T] (0 from [CLS] to the first [SEP], then 1; 0 in the padding),
+    "token_mask": f32[n, T] (0 in the padding), "next": i32[n] (0 if B follows A, else 1: the order of BERT's classes)}.
+    Raises UserError if there are fewer than two documents or an argument is out of range.
     """
 
     def __init__(
-        self, found: Documents, length: int, tokenizer: Tokenizer, seed: int | None = None, short: float = 0.1
+        self, corpus: Documents, length: int, tokenizer: Tokenizer, seed: int | None = None, short: float = 0.1
     ):
         if length < 5:
             raise UserError(f"data.length = {length}: at least 5, for [CLS] A [SEP] B [SEP]")
-        if len(found) < 2:
-            raise UserError(f"{len(found)} document(s): pairs of segments need two, for what does not follow")
+        if len(corpus) < 2:
+            raise UserError(f"{len(corpus)} document(s): pairs of segments need two, for what does not follow")
         if not 0 <= short <= 1:
             raise UserError(f"data.short = {short}: a share, 0 to 1")
-        self.found, self.length, self.seed, self.short = found, length, seed, short
+        self.corpus, self.length, self.seed, self.short = corpus, length, seed, short
         self._pad, self._cls, self._sep = _special(tokenizer, ("pad", "cls", "sep"))
-        self._turns = np.array(list(self._divide(length - 3)), np.int64)  # document, first sentence, last + 1
+        self._runs = np.array(list(self._divide(length - 3)), np.int64)  # document, first sentence, last + 1
 
     def _divide(self, room: int) -> Iterator[tuple[int, int, int]]:
-        for d, (first, stop) in enumerate(zip(self.found.documents, self.found.documents[1:], strict=False)):
+        for d, (first, stop) in enumerate(zip(self.corpus.documents, self.corpus.documents[1:], strict=False)):
             while first < stop:
                 end = min(self._fill(int(first), room), int(stop))
                 yield d, int(first), end
                 first = end
 
     def _fill(self, first: int, room: int) -> int:
-        """The sentence after those that, from `first`, have at least `room` tokens, one at least."""
-        wanted = self.found.sentences[first] + max(room, 1)
-        return max(int(np.searchsorted(self.found.sentences, wanted)), first + 1)
+        """The end (exclusive) of the shortest run of sentences from `first` with at least `room` tokens."""
+        end = self.corpus.sentences[first] + max(room, 1)
+        return max(int(np.searchsorted(self.corpus.sentences, end)), first + 1)
 
     def __len__(self) -> int:
-        return len(self._turns)
+        return len(self._runs)
 
     def gather(self, indices: np.ndarray, epoch: int = 0) -> Batch:
         n, T = len(indices), self.length
@@ -141,27 +141,28 @@ class SegmentPairs:
         return batch
 
     def _pair(self, example: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int]:
-        document, first, stop = map(int, self._turns[example])
+        document, first, stop = map(int, self._runs[example])
         room = self.length - 3
         if rng.random() < self.short:
             room = int(rng.integers(2, room + 1))
             stop = min(stop, self._fill(first, room))
         middle = first + (1 if stop == first + 1 else int(rng.integers(1, stop - first)))
-        a = self.found.between(first, middle)
-        other = stop == first + 1 or rng.random() < 0.5
-        b = self._elsewhere(document, room - len(a), rng) if other else self.found.between(middle, stop)
-        return *_cut(a, b, room, rng), int(other)
+        a = self.corpus.between(first, middle)
+        random = stop == first + 1 or rng.random() < 0.5
+        b = self._random_segment(document, room - len(a), rng) if random else self.corpus.between(middle, stop)
+        return *_cut(a, b, room, rng), int(random)
 
-    def _elsewhere(self, document: int, room: int, rng: np.random.Generator) -> np.ndarray:
-        starts = self.found.documents
-        there = int(rng.integers(len(self.found) - 1))
-        there += there >= document
-        first = int(rng.integers(starts[there], starts[there + 1]))
-        return self.found.between(first, min(self._fill(first, room), int(starts[there + 1])))
+    def _random_segment(self, document: int, room: int, rng: np.random.Generator) -> np.ndarray:
+        """A segment of about `room` tokens of any document but `document`."""
+        starts = self.corpus.documents
+        other = int(rng.integers(len(self.corpus) - 1))
+        other += other >= document
+        first = int(rng.integers(starts[other], starts[other + 1]))
+        return self.corpus.between(first, min(self._fill(first, room), int(starts[other + 1])))
 
 
 def _cut(a: np.ndarray, b: np.ndarray, room: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Both with `room` tokens at most: the longer loses one after the other, at its front or its back."""
+    """Cuts both to `room` tokens in all: tokens are removed from the longer one, each at a random end."""
     sizes = [len(a), len(b)]
     while sum(sizes) > room:
         sizes[int(sizes[0] <= sizes[1])] -= 1
@@ -170,14 +171,15 @@ def _cut(a: np.ndarray, b: np.ndarray, room: int, rng: np.random.Generator) -> t
 
 
 class Masked:
-    """A source of "tokens" i32[n, T] and perhaps "token_mask" f32[n, T], with some tokens hidden to be told.
+    """Masks tokens of a source with "tokens" i32[n, T] and, optionally, "token_mask" f32[n, T].
 
-    Of an example's tokens a share `rate` (rounded, one at least, `predictions` P at most, special tokens never)
-    is drawn; 8 in 10 of these become [MASK], 1 in 10 any token that is not special, and 1 in 10 stays. With
-    `whole_word` the pieces of a word are drawn together, or not at all where they are more than are left to draw.
+    A fraction `rate` of an example's tokens is drawn (rounded, at least one, at most `predictions` P, no special tokens):
+    80 % of them become [MASK], 10 % a random token that is not special, and 10 % stay. With `whole_word` the
+    pieces of a word are drawn together, or not at all if they exceed the number left to draw.
 
-    Adds "positions": i32[n, P], ascending, "targets": i32[n, P], what stood there, and "target_mask":
-    f32[n, P], 0 where fewer than P were drawn (position and target are 0 there). P None is `rate` of T.
+    Adds "positions": i32[n, P], ascending, "targets": i32[n, P], the original tokens, and "target_mask":
+    f32[n, P], 0 beyond the tokens drawn (position and target are 0 too). P None: `rate` of T. Raises UserError if an argument
+    is out of range, or the tokenizer has no mask or, with `whole_word`, no word boundaries.
     """
 
     def __init__(
@@ -209,20 +211,20 @@ class Masked:
         for row, example in enumerate(np.asarray(indices)):
             rng = _rng(self.seed, epoch, _MASKS, int(example))
             count = min(P, max(1, round(self.rate * int(inside[row].sum()))))
-            places = self._draw(tokens[row], np.flatnonzero(free[row]), count, rng)
-            n = len(places)
-            out["positions"][row, :n], out["targets"][row, :n], weights[row, :n] = places, tokens[row, places], 1
+            drawn = self._draw(tokens[row], np.flatnonzero(free[row]), count, rng)
+            n = len(drawn)
+            out["positions"][row, :n], out["targets"][row, :n], weights[row, :n] = drawn, tokens[row, drawn], 1
             kind = rng.random(n)
             random = self._others[rng.integers(len(self._others), size=n)]
-            tokens[row, places] = np.where(kind < 0.8, self._mask, np.where(kind < 0.9, random, tokens[row, places]))
+            tokens[row, drawn] = np.where(kind < 0.8, self._mask, np.where(kind < 0.9, random, tokens[row, drawn]))
         return {**batch, **out, "tokens": tokens, "target_mask": weights}
 
-    def _draw(self, tokens: np.ndarray, places: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    def _draw(self, tokens: np.ndarray, positions: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
         if self._continues is None:
-            return np.sort(rng.permutation(places)[:count])
-        # A piece goes on with a word only where the piece before it is there, and free, too.
-        goes_on = self._continues[tokens[places]] & (np.diff(places, prepend=-2) == 1)
-        words = np.split(places, np.flatnonzero(~goes_on)[1:])
+            return np.sort(rng.permutation(positions)[:count])
+        # A piece continues a word only if the position before it may be drawn too.
+        continues = self._continues[tokens[positions]] & (np.diff(positions, prepend=-2) == 1)
+        words = np.split(positions, np.flatnonzero(~continues)[1:])
         drawn: list[int] = []
         for w in rng.permutation(len(words)):
             if len(drawn) + len(words[w]) <= count:
@@ -233,9 +235,9 @@ class Masked:
 
 
 def _continues(tokenizer: Any) -> np.ndarray:
-    """bool[V]: the pieces that go on with a word."""
-    found = getattr(tokenizer, "continues", None)
-    if found is None:
+    """bool[V]: the pieces that continue a word."""
+    continues = getattr(tokenizer, "continues", None)
+    if continues is None:
         name = getattr(tokenizer, "name", type(tokenizer).__name__)
         raise UserError(f"data.whole_word: the tokenizer {name!r} does not tell a word's pieces; 'wordpiece' does")
-    return found
+    return continues

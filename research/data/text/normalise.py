@@ -1,9 +1,9 @@
-"""Texts as the word tokenisers of three published protocols leave them: words parted by single spaces.
+"""The text normalisation of three published protocols; words are separated by single spaces.
 
-none    as it is, but for white space
-kim     Kim 2014's `clean_str_sst`: what is no letter, digit or one of ( ) , ! ? ' ` becomes a space; lower case
-joulin  fastText's `classification-results.sh` (Joulin et al. 2016): lower case, punctuation apart, ; : and " away
-keras   Keras' `Tokenizer`: lower case, punctuation but the apostrophe becomes a space; of HTML the tags' names stay
+none    only white space is normalised
+kim     Kim 2014's `clean_str_sst`: all but letters, digits and ( ) , ! ? ' ` becomes a space; lower case
+joulin  fastText's `classification-results.sh` (Joulin et al. 2016): lower case, punctuation is separated, ; : and " removed
+keras   Keras' `Tokenizer`: lower case, punctuation except the apostrophe becomes a space; the names of HTML tags stay
 """
 
 import re
@@ -36,7 +36,11 @@ NORMALISERS = {"none": _none, "kim": _kim, "joulin": _joulin, "keras": _keras}
 
 
 def make(name: str) -> Callable[[str], str]:
-    """The normaliser called `name`: text -> text."""
+    """The normaliser called `name`: text -> text. Raises UserError if there is none.
+
+    >>> make("joulin")("It's good!")
+    "it ' s good !"
+    """
     if name not in NORMALISERS:
         raise UserError(f"data.normalise = {name!r}: there is no such normaliser{nearest(name, NORMALISERS)}")
     return lambda text: " ".join(NORMALISERS[name](text).split())

@@ -1,7 +1,7 @@
-"""Documents packed into windows, several to one, told apart by segment numbers so that none looks at another.
+"""Several documents packed into each window, with segment numbers that keep attention within a document.
 
-The packing is made once, and depends on the documents' lengths alone: best fit, the longest first (Johnson 1973).
-The order of the windows is the stream's.
+The packing is computed once, from the documents' lengths: best fit decreasing (Johnson 1973). The windows are then
+shuffled by `pipeline.TrainBatches`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ from research.util.errors import UserError
 
 
 def encode(texts: Iterable[str], tokenizer: Tokenizer) -> Iterator[np.ndarray]:
-    """A document each -> its tokens, between the tokenizer's `bos` and `eos` where it has them: i32[n]."""
+    """Each document's tokens i32[n], with the tokenizer's `bos` before and `eos` after if it has them."""
     first, last = (np.array([tokenizer.special[k]] if k in tokenizer.special else [], np.int32) for k in ("bos", "eos"))
     for text in texts:
         yield np.concatenate([first, tokenizer.encode(text), last])
@@ -23,18 +23,22 @@ def encode(texts: Iterable[str], tokenizer: Tokenizer) -> Iterator[np.ndarray]:
 class Packed:
     """Windows of `length` tokens T, as a random-access source. A document of n tokens has n - 1 targets.
 
-    A document longer than a window is cut into pieces of T targets, each a segment for itself: every token
-    but a document's first is a target exactly once. `{"tokens", "targets": i32[n, T]; "segments": i32[n, T],
-    1, 2, ... and 0 where the window is not filled; "places": i32[n, T], from 0 in every segment; "token_mask":
-    f32[n, T], 1 where a target counts}`.
+    A document longer than a window is cut into pieces of T targets, each a segment of its own: every token
+    except a document's first is a target exactly once. `{"tokens", "targets": i32[n, T]; "segments": i32[n, T],
+    1, 2, ... and 0 in the padding; "places": i32[n, T], positions from 0 in every segment; "token_mask":
+    f32[n, T], 0 in the padding}`. Raises UserError if no document has two tokens.
+
+    >>> batch = Packed([np.array([5, 6, 7]), np.array([8, 9])], length=3).gather(np.array([0]))
+    >>> [batch[name][0].tolist() for name in ("tokens", "targets", "segments")]
+    [[5, 6, 8], [6, 7, 9], [1, 1, 2]]
     """
 
     def __init__(self, documents: Iterable[np.ndarray], length: int):
         if length < 1:
             raise UserError(f"data.length = {length}: at least 1")
-        found = [np.asarray(document, np.int32) for document in documents]
-        sizes = np.array([len(document) for document in found], np.int64)
-        self.length, self._tokens = length, np.concatenate([np.zeros(0, np.int32), *found])
+        rows = [np.asarray(document, np.int32) for document in documents]
+        sizes = np.array([len(row) for row in rows], np.int64)
+        self.length, self._tokens = length, np.concatenate([np.zeros(0, np.int32), *rows])
         starts = [s + np.arange(0, max(n - 1, 0), length) for s, n in zip(np.cumsum(sizes) - sizes, sizes, strict=True)]
         ends = [np.full(len(s), end - 1) for s, end in zip(starts, np.cumsum(sizes), strict=True)]
         first = np.concatenate([np.zeros(0, np.int64), *starts])
@@ -42,11 +46,9 @@ class Packed:
         if not len(first):
             raise UserError("data.packing = True: no document has two tokens")
         self._windows = _best_fit(self._size, length)
-        pieces, places = len(first), len(self._windows) * length
-        empty = 1 - int(self._size.sum()) / places
-        self.report = (
-            f"{len(found):,} documents, {pieces:,} pieces in {len(self._windows):,} windows, {empty:.1%} empty"
-        )
+        pieces, total = len(first), len(self._windows) * length
+        empty = 1 - int(self._size.sum()) / total
+        self.report = f"{len(rows):,} documents, {pieces:,} pieces in {len(self._windows):,} windows, {empty:.1%} empty"
 
     def __len__(self) -> int:
         return len(self._windows)
@@ -58,31 +60,31 @@ class Packed:
             at = 0
             for number, piece in enumerate(self._windows[window], 1):
                 first, n = int(self._first[piece]), int(self._size[piece])
-                here = row, slice(at, at + n)
-                batch["tokens"][here] = self._tokens[first : first + n]
-                batch["targets"][here] = self._tokens[first + 1 : first + n + 1]
-                batch["segments"][here], batch["places"][here] = number, np.arange(n)
+                span = row, slice(at, at + n)
+                batch["tokens"][span] = self._tokens[first : first + n]
+                batch["targets"][span] = self._tokens[first + 1 : first + n + 1]
+                batch["segments"][span], batch["places"][span] = number, np.arange(n)
                 at += n
         return {**batch, "token_mask": (batch["segments"] > 0).astype(np.float32)}
 
 
 def _best_fit(sizes: np.ndarray, length: int) -> list[list[int]]:
-    """Pieces of 1..length, the longest first, each into the fullest window that has room: the pieces of each window."""
+    """Sizes in 1..length -> the pieces of each window: the longest first, each into the fullest window with room for it."""
     windows: list[list[int]] = []
-    room: list[list[int]] = [[] for _ in range(length + 1)]  # windows by what is left in them
-    some = 0  # bit r: there is a window with r left
+    room: list[list[int]] = [[] for _ in range(length + 1)]  # windows by their free tokens
+    nonempty = 0  # bit r: some window has r free tokens
     for piece in np.argsort(-sizes, kind="stable").tolist():
         n = int(sizes[piece])
-        if fitting := some >> n:
-            left = n + (fitting & -fitting).bit_length() - 1
-            window = room[left].pop()
-            if not room[left]:
-                some ^= 1 << left
+        if fitting := nonempty >> n:
+            free = n + (fitting & -fitting).bit_length() - 1
+            window = room[free].pop()
+            if not room[free]:
+                nonempty ^= 1 << free
         else:
-            left, window = length, len(windows)
+            free, window = length, len(windows)
             windows.append([])
         windows[window].append(piece)
-        if left > n:
-            room[left - n].append(window)
-            some |= 1 << (left - n)
+        if free > n:
+            room[free - n].append(window)
+            nonempty |= 1 << (free - n)
     return windows

@@ -1,7 +1,7 @@
-"""Parallel text: lines and what each should become, in parts to train, validate and test on.
+"""Parallel text: source lines and their targets, in parts to train, validate and test on.
 
-Config: source (`SOURCES`); pair, the languages as the data names them, "en-de"; for `files` also path and, where no part to
-validate on is given, valid_fraction (0.1).
+Config: source (`SOURCES`); pair, the languages by the data's names, as "en-de"; for `files` also path and, if there is no
+validation part, valid_fraction (0.1).
 """
 
 import csv
@@ -22,7 +22,7 @@ PARTS = ("train", "valid", "test")
 
 @dataclasses.dataclass(frozen=True)
 class Lines:
-    """Line i of `source` becomes line i of `target`; `raw` is that as it was written, where `target` is tokenised."""
+    """Line i of `target` is the translation of line i of `source`; `raw` are the untokenised targets if `target` is tokenised."""
 
     source: list[str]
     target: list[str]
@@ -34,11 +34,11 @@ class Lines:
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-    """`parts` by name of `PARTS`, train and valid at least.
+    """`parts` by name (`PARTS`), at least train and valid.
 
-    prepare   a raw line -> as those of `source` are
-    words     what a model says in the way of `target` -> words, as references of tokenised BLEU have them
-    restore   those words -> text as it is written
+    prepare   a raw line -> a line in the form of `source`
+    words     a line in the form of `target` -> words, the form of the references of tokenised BLEU
+    restore   words -> plain text
     """
 
     parts: Mapping[str, Lines]
@@ -52,16 +52,16 @@ SOURCES: dict[str, Callable[[Mapping[str, Any]], Corpus]] = {}
 
 
 def load(cfg: Mapping[str, Any]) -> Corpus:
-    """The parts of `cfg["source"]`."""
+    """The corpus `cfg["source"]`. Raises UserError for an unknown source, and if train or valid has no line."""
     source = cfg["source"]
     if source not in SOURCES:
         raise UserError(f"no parallel source {source!r}{nearest(source, SOURCES)}")
-    found = SOURCES[source](cfg)
+    corpus = SOURCES[source](cfg)
     for part in ("train", "valid"):
-        if not len(found.parts[part]):
+        if not len(corpus.parts[part]):
             raise UserError(f"{source}: no line in {part}")
-    sizes = ", ".join(f"{len(lines):,} to {name}" for name, lines in found.parts.items())
-    return dataclasses.replace(found, report=[*found.report, f"pairs    {sizes}"])
+    sizes = ", ".join(f"{len(lines):,} to {name}" for name, lines in corpus.parts.items())
+    return dataclasses.replace(corpus, report=[*corpus.report, f"pairs    {sizes}"])
 
 
 def _source(function: Callable[[Mapping[str, Any]], Corpus]) -> Callable:
@@ -77,13 +77,17 @@ _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 
 
 def in_words(n: int) -> str:
-    """A number in 0..999,999 as English says it: 121000 is "one hundred twenty one thousand"."""
+    """The English words of a number in 0..999,999.
+
+    >>> in_words(121_000)
+    'one hundred twenty one thousand'
+    """
     if n >= 1000:
-        rest = f" {in_words(n % 1000)}" if n % 1000 else ""
-        return f"{in_words(n // 1000)} thousand{rest}"
+        remainder = f" {in_words(n % 1000)}" if n % 1000 else ""
+        return f"{in_words(n // 1000)} thousand{remainder}"
     if n >= 100:
-        rest = f" {in_words(n % 100)}" if n % 100 else ""
-        return f"{_SMALL[n // 100]} hundred{rest}"
+        remainder = f" {in_words(n % 100)}" if n % 100 else ""
+        return f"{_SMALL[n // 100]} hundred{remainder}"
     if n >= 20:
         return _TENS[n // 10 - 2] + (f" {_SMALL[n % 10]}" if n % 10 else "")
     return _SMALL[n]
@@ -91,21 +95,21 @@ def in_words(n: int) -> str:
 
 @_source
 def numbers(cfg: Mapping[str, Any]) -> Corpus:
-    """Synthetic, by a rule: the digits of a number and its English words. As many numbers of one digit count as of another.
+    """Synthetic: the digits of a number and its English words, with pair = "digits-words" or "words-digits".
 
-    20,000 draws of 0..999,999, those to validate and test on (500 each) left out of the training part. The pair is
-    "digits-words".
+    Distinct numbers below 10^k, k uniform in 3..6, drawn from a fixed seed: 500 to validate, 500 to test, and the other 20,000 at
+    most to train.
     """
     _pair(cfg, "digits-words", "words-digits")
     rng = np.random.default_rng(0)
     drawn = dict.fromkeys(int(rng.integers(10**k)) for k in rng.integers(3, 7, size=21_000))
-    held, rest = list(drawn)[:1000], list(drawn)[1000:21_000]
+    held_out, train = list(drawn)[:1000], list(drawn)[1000:21_000]
 
     def lines(values: list[int]) -> Lines:
-        both = [" ".join(str(n)) for n in values], [in_words(n) for n in values]
-        return Lines(*(both if cfg["pair"] == "digits-words" else both[::-1]))
+        sides = [" ".join(str(n)) for n in values], [in_words(n) for n in values]
+        return Lines(*(sides if cfg["pair"] == "digits-words" else sides[::-1]))
 
-    parts = {"train": lines(rest), "valid": lines(held[:500]), "test": lines(held[500:])}
+    parts = {"train": lines(train), "valid": lines(held_out[:500]), "test": lines(held_out[500:])}
     return Corpus(parts, ["source   numbers: synthetic pairs, a number's digits and its English words"])
 
 
@@ -132,10 +136,10 @@ def multi30k_bpe(cfg: Mapping[str, Any]) -> Corpus:
 
 @_source
 def multi30k(cfg: Mapping[str, Any]) -> Corpus:
-    """Multi30k as it was written; valid, and the test of 2016."""
+    """Multi30k as untokenised text; valid, and the test of 2016."""
     first, second = _pair(cfg, "en-de", "de-en")
-    found = {part: _read("multi30k", split) for part, split in _MULTI30K.items()}
-    parts = {part: Lines(lines[first], lines[second]) for part, lines in found.items()}
+    texts = {part: _read("multi30k", split) for part, split in _MULTI30K.items()}
+    parts = {part: Lines(lines[first], lines[second]) for part, lines in texts.items()}
     return Corpus(parts, ["source   multi30k: raw text; valid, and test of 2016"])
 
 
@@ -149,19 +153,19 @@ def _read(name: str, split: str) -> dict[str, list[str]]:
 
 @_source
 def ag_news_titles(cfg: Mapping[str, Any]) -> Corpus:
-    """Summaries: the description of a news item and its title, of the 9,999 training rows of AG News at hand.
+    """Summaries: the description of a news item and its title, from 9,999 training rows of AG News.
 
-    The last tenth of them is to validate on; the test is the first 1,000 rows of the official one.
+    The last tenth of them is the validation part; the test part is the first 1,000 rows of the official test set.
     """
     from research.data.builders.ag_news_part import AgNewsPart
 
     _pair(cfg, "description-title")
     paths = download.fetch(AgNewsPart.FOLDER, AgNewsPart.FILES)
-    found = []
+    splits = []
     for file in AgNewsPart.FILES:
         rows = list(csv.reader(io.StringIO(download.read(paths[file.name]).decode("utf-8"), newline="")))
-        found.append(Lines([row[2] for row in rows], [row[1] for row in rows]))
-    train, test = found
+        splits.append(Lines([row[2] for row in rows], [row[1] for row in rows]))
+    train, test = splits
     at = len(train) - len(train) // 10
     parts = {
         "train": Lines(train.source[:at], train.target[:at]),
@@ -175,10 +179,10 @@ def ag_news_titles(cfg: Mapping[str, Any]) -> Corpus:
 
 @_source
 def files(cfg: Mapping[str, Any]) -> Corpus:
-    """The user's own UTF-8 text, with pair = "SOURCE-TARGET" the endings of the files' names:
+    """The user's own UTF-8 text, with pair = "SOURCE-TARGET" naming the files' suffixes. `path` is one of:
 
-    a folder with train.SOURCE, train.TARGET and where wanted valid.* and test.*; the beginning of the names of two files,
-    PATH.SOURCE and PATH.TARGET; or one .tsv file with a source, a tab and its target in a line.
+    a folder with train.SOURCE, train.TARGET and optionally valid.* and test.*; the common stem of two files,
+    PATH.SOURCE and PATH.TARGET; or a .tsv file with a source, a tab and its target per line.
     """
     path = user_files.option(cfg, "path", None)
     if path is None:
@@ -186,38 +190,40 @@ def files(cfg: Mapping[str, Any]) -> Corpus:
     root = Path(path).expanduser()
     if root.is_dir():
         parts = {
-            part: _two(root / part, cfg) for part in PARTS if part == "train" or _beside(root / part, cfg)[0].exists()
+            part: _aligned(root / part, cfg)
+            for part in PARTS
+            if part == "train" or _paths(root / part, cfg)[0].exists()
         }
     elif root.suffix == ".tsv":
-        parts = {"train": _tabbed(root)}
+        parts = {"train": _tsv(root)}
     else:
-        parts = {"train": _two(root, cfg)}
+        parts = {"train": _aligned(root, cfg)}
     fraction = user_files.option(cfg, "valid_fraction", 0.1)
     if "valid" not in parts:
         if not 0 < fraction < 1:
             raise UserError(f"data.valid_fraction = {fraction}: above 0 and below 1")
-        whole = parts["train"]
-        at = len(whole) - round(len(whole) * fraction)
-        parts["train"] = Lines(whole.source[:at], whole.target[:at])
-        parts["valid"] = Lines(whole.source[at:], whole.target[at:])
+        lines = parts["train"]
+        at = len(lines) - round(len(lines) * fraction)
+        parts["train"] = Lines(lines.source[:at], lines.target[:at])
+        parts["valid"] = Lines(lines.source[at:], lines.target[at:])
     return Corpus({part: parts[part] for part in PARTS if part in parts}, [f"source   {root}"])
 
 
-def _pair(cfg: Mapping[str, Any], *known: str) -> list[str]:
-    if cfg["pair"] not in known:
-        raise UserError(f"data.pair = {cfg['pair']!r}{nearest(cfg['pair'], known)}")
+def _pair(cfg: Mapping[str, Any], *pairs: str) -> list[str]:
+    if cfg["pair"] not in pairs:
+        raise UserError(f"data.pair = {cfg['pair']!r}{nearest(cfg['pair'], pairs)}")
     return cfg["pair"].split("-")
 
 
-def _beside(stem: Path, cfg: Mapping[str, Any]) -> list[Path]:
-    ends = cfg["pair"].split("-")
-    if len(ends) != 2 or not all(ends) or ends[0] == ends[1]:
+def _paths(stem: Path, cfg: Mapping[str, Any]) -> list[Path]:
+    suffixes = cfg["pair"].split("-")
+    if len(suffixes) != 2 or not all(suffixes) or suffixes[0] == suffixes[1]:
         raise UserError(f"data.pair = {cfg['pair']!r}: two different endings, as in 'en-de'")
-    return [stem.with_name(f"{stem.name}.{end}") for end in ends]
+    return [stem.with_name(f"{stem.name}.{suffix}") for suffix in suffixes]
 
 
-def _two(stem: Path, cfg: Mapping[str, Any]) -> Lines:
-    paths = _beside(stem, cfg)
+def _aligned(stem: Path, cfg: Mapping[str, Any]) -> Lines:
+    paths = _paths(stem, cfg)
     source, target = (_lines(path) for path in paths)
     if len(source) != len(target):
         raise UserError(
@@ -226,7 +232,7 @@ def _two(stem: Path, cfg: Mapping[str, Any]) -> Lines:
     return Lines(source, target)
 
 
-def _tabbed(path: Path) -> Lines:
+def _tsv(path: Path) -> Lines:
     rows = [line.split("\t") for line in _lines(path)]
     if bad := next((i for i, row in enumerate(rows, 1) if len(row) != 2), None):
         raise UserError(f"{path}, line {bad}: {len(rows[bad - 1])} fields; want a source, a tab and its target")

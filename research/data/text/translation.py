@@ -1,8 +1,8 @@
-"""Translation and summaries: pairs of lines in batches of tokens, and the way between a text and its translation.
+"""Translation and summarization: pairs of lines in batches of tokens, and the conversion between a text and its translation.
 
-Config, besides that of `parallel_corpora`: tokenizer with its options (vocab_size, min_count), learnt from the training part;
-length, the most tokens of a line with its end; tokens, eval_tokens, buckets, bucket_step and row_multiple, of which the batches
-are made (see `buckets`). A source reads `tokens <eos>`, a target is generated after `<bos>` and ends in `<eos>`.
+Config, besides that of `parallel_corpora`: tokenizer with its options (vocab_size, min_count), trained on the training part;
+length, the most tokens of a line, `<eos>` included; tokens, eval_tokens, buckets, bucket_step and row_multiple, the sizes of
+the batches (see `buckets`). A source is `tokens <eos>`; a target is generated after `<bos>` and ends in `<eos>`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,9 +28,9 @@ class Translation(Dataset):
     """Batches {"source", "tokens", "targets": i32[B, L], a mask f32[B, L] of each, "mask": f32[B]}, of lines of similar length.
 
     corpus          the lines as text, in parts
-    parts           {part: the same in tokens}: of train the lines that fit, of the others all, cut to `length` tokens
+    parts           {part: its tokens}: of train only the lines that fit; of the others all lines, cut to `length` tokens
     source, target  their tokenizers, one object if the vocabulary is joint
-    max_length      tokens of the longest batch
+    max_length      tokens of the longest bucket
     """
 
     def __init__(
@@ -47,8 +47,8 @@ class Translation(Dataset):
         self.parts: dict[str, Ragged] = {}
         self.report = [*corpus.report, _vocabularies(cfg["tokenizer"], source, target)]
         for name, lines in corpus.parts.items():
-            self.parts[name], about = _tokens(name, lines, source, target, self.length)
-            self.report += about
+            self.parts[name], part_report = _tokens(name, lines, source, target, self.length)
+            self.report += part_report
         lengths, multiple = _bucket_lengths(self.parts, cfg), cfg["row_multiple"]
         self.train = Bucketed(self.parts["train"], lengths, cfg["tokens"], seed, multiple)
         held_out = {name: part for name, part in self.parts.items() if name != "train"}
@@ -67,7 +67,7 @@ class Translation(Dataset):
         return self.target.special["bos"]
 
     def baselines(self) -> Mapping[str, Baseline]:
-        """Counts of the training targets; of summaries, also the source's first words."""
+        """Unigram and bigram counts of the training targets; for summaries, also the source's first words."""
         train, valid = (self._targets(part) for part in ("train", "valid"))
         counts = language_modelling.baselines(train, valid, self.target.size)
         baselines = {"valid/loss": Baseline(counts, "nats/token")}
@@ -78,24 +78,24 @@ class Translation(Dataset):
         return baselines
 
     def encode(self, value: str) -> dict[str, np.ndarray]:
-        """A text -> a row for each of its lines, blank ones too. Raises UserError if all are blank."""
+        """A text -> `encode_lines` of its lines, blank ones included. Raises UserError if all are blank."""
         lines = value.splitlines()
         if not any(map(str.strip, lines)):
             raise UserError("the text has no line to translate")
         return self.encode_lines([self.corpus.prepare(line) for line in lines])
 
     def encode_lines(self, lines: Sequence[str]) -> dict[str, np.ndarray]:
-        """Lines as the corpus's `source` has them -> {"source": i32[n, L], "source_mask": f32[n, L]}, cut to `length` tokens."""
+        """Lines in the form of the corpus's source -> {"source": i32[n, L], "source_mask": f32[n, L]}, cut to `length` tokens."""
         eos = np.int32(self.source.special["eos"])
         ids = [np.append(self.source.encode(line)[: self.length - 1], eos) for line in lines]
         return Ragged({"source": ids}).gather(np.arange(len(ids)))
 
     def decode(self, outputs: Mapping[str, Any]) -> dict[str, list[str]]:
-        """{"tokens": i32[n, T]} -> each line's translation, as it is written."""
+        """{"tokens": i32[n, T]} -> {"lines": each line's translation as plain text}."""
         return {"lines": [self.corpus.restore(self.text(row)) for row in np.asarray(outputs["tokens"])]}
 
     def text(self, ids: np.ndarray) -> str:
-        """Target tokens i32[T] up to the first end -> words."""
+        """Target tokens i32[T] up to the first `<eos>` -> words."""
         ends = np.flatnonzero(ids == self.eos)
         return self.corpus.words(self.target.decode(ids[: ends[0]] if len(ends) else ids))
 
@@ -103,7 +103,7 @@ class Translation(Dataset):
         return user_files.read(file)
 
     def _targets(self, part: str) -> np.ndarray:
-        """The target tokens of a part, line after line: i32[n]."""
+        """The target tokens of a part, its lines concatenated: i32[n]."""
         rows = self.parts[part].gather(np.arange(len(self.parts[part])))
         return rows["targets"][rows["targets_mask"] == 1]
 
@@ -118,10 +118,10 @@ class Translation(Dataset):
 
 
 def load(cfg: Mapping[str, Any], joint: bool, seed: int, rouge: Rouge | None = None) -> Translation:
-    """The corpus that a config's `data` group names, in tokens.
+    """The data set of a config's `data` group. Raises UserError if its values are invalid.
 
-    joint  one vocabulary, learnt from both sides
-    rouge  scores the baseline of summaries; None: the lines are no summaries
+    joint  one vocabulary, trained on both sides
+    rouge  the metric of the baseline for summaries; None: the targets are no summaries
     """
     if cfg["length"] < 2:
         raise UserError(f"data.length = {cfg['length']}: at least 2, a token and the end")
@@ -143,12 +143,12 @@ def _tokenizers(cfg: Mapping[str, Any], train: Lines, joint: bool) -> tuple[toke
 
 
 def _vocabularies(name: str, source: tokenizers.Tokenizer, target: tokenizers.Tokenizer) -> str:
-    apart = f"vocabularies {source.size:,}, {target.size:,}"
-    return f"tokens   {name}, {f'joint vocabulary {source.size:,}' if source is target else apart}"
+    sizes = f"vocabularies {source.size:,}, {target.size:,}"
+    return f"tokens   {name}, {f'joint vocabulary {source.size:,}' if source is target else sizes}"
 
 
 def _bucket_lengths(parts: Mapping[str, Ragged], cfg: Mapping[str, Any]) -> list[int]:
-    """Of the training part's lines; one more if other parts have longer ones."""
+    """Lengths for the training part, and one more if other parts have longer lines."""
     step = cfg["bucket_step"]
     lengths = bounds(parts["train"].lengths, cfg["buckets"], step)
     longest = max(int(part.lengths.max()) for part in parts.values())
@@ -158,7 +158,7 @@ def _bucket_lengths(parts: Mapping[str, Ragged], cfg: Mapping[str, Any]) -> list
 def _tokens(
     part: str, lines: Lines, source: tokenizers.Tokenizer, target: tokenizers.Tokenizer, length: int
 ) -> tuple[Ragged, list[str]]:
-    """-> a part in tokens, and lines for the report."""
+    """-> the part's tokens, and lines for the report."""
     pairs = [(source.encode(a), target.encode(b)) for a, b in zip(lines.source, lines.target, strict=True)]
     long = sum(max(map(len, pair)) >= length for pair in pairs)
     empty = sum(min(map(len, pair)) == 0 for pair in pairs)
@@ -177,13 +177,13 @@ def _tokens(
         unknown = f", {share:.2%} of them unknown"
     count = sum(min(len(b), length - 1) + 1 for _, b in pairs)
     report += [f"{part:<8} {len(pairs):,} lines, {count:,} target tokens{unknown}"]
-    source_end, end, start = (
+    source_eos, eos, bos = (
         np.array([t.special[name]], np.int32) for t, name in ((source, "eos"), (target, "eos"), (target, "bos"))
     )
-    heads = [(a[: length - 1], b[: length - 1]) for a, b in pairs]
+    cut = [(a[: length - 1], b[: length - 1]) for a, b in pairs]
     sequences = {
-        "source": [np.concatenate([a, source_end]) for a, _ in heads],
-        "tokens": [np.concatenate([start, b]) for _, b in heads],
-        "targets": [np.concatenate([b, end]) for _, b in heads],
+        "source": [np.concatenate([a, source_eos]) for a, _ in cut],
+        "tokens": [np.concatenate([bos, b]) for _, b in cut],
+        "targets": [np.concatenate([b, eos]) for _, b in cut],
     }
     return Ragged(sequences), report if long or empty else report[1:]

@@ -67,7 +67,7 @@ def texts(n, size, seed):
 
 
 def test_exact_keeps_the_first():
-    assert clean.exact(["b", "a", "b ", "b", "a"]) == [clean.Twin(3, 0, 1.0), clean.Twin(4, 1, 1.0)]
+    assert clean.exact(["b", "a", "b ", "b", "a"]) == [clean.Duplicate(3, 0, 1.0), clean.Duplicate(4, 1, 1.0)]
 
 
 def test_near_finds_what_brute_force_finds():
