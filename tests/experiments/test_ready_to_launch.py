@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from research.core import config, state
-from research.data.text import facts
+from research.data.text import synthetic_qa
 from research.run import reopen
 from tools.verbs import train
 
@@ -100,7 +100,7 @@ def asked(folder):
             {"id": f"{i}-{j}", "question": q.question, "answers": [{"text": q.answer, "answer_start": q.start}]}
             for j, q in enumerate(questions)
         ]}]}
-        for i, (title, passage, questions) in enumerate(facts.passages("train", 40))
+        for i, (title, passage, questions) in enumerate(synthetic_qa.passages("train", 40))
     ]  # fmt: skip
     (folder / "questions.json").write_text(json.dumps({"data": articles}))
     return ["data.source=files", f"data.path={folder / 'questions.json'}"]

@@ -1,4 +1,4 @@
-"""Retrieval: questions and passages as separate rows of tokens, for encoders that never see both, and all passages of a split."""
+"""Retrieval: questions and passages as separate rows of tokens, for dual encoders, and all passages of a split."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,22 +17,23 @@ from research.util.errors import UserError
 
 
 class TokenRows:
-    """Texts -> {"tokens": i32[n, length], "mask": f32[n, length]}; a longer text is cut off.
+    """Texts -> {"tokens": i32[n, length], "mask": f32[n, length]}; a longer text is cut.
 
-    If the tokenizer has [CLS] and [SEP], they stand around each text. `key` is the config's, for errors.
+    If the tokenizer has [CLS] and [SEP], each text is between them. Raises UserError, naming the config's `key`, if `length`
+    leaves no room.
     """
 
     def __init__(self, tokenizer: Tokenizer, length: int, key: str):
-        self._around = [tokenizer.special[name] for name in ("cls", "sep") if name in tokenizer.special]
-        if len(self._around) == 1 or length <= len(self._around):
+        self._ends = [tokenizer.special[name] for name in ("cls", "sep") if name in tokenizer.special]
+        if len(self._ends) == 1 or length <= len(self._ends):
             raise UserError(f"{key} = {length} has no room for a token")
         self._tokenizer, self.length = tokenizer, length
 
     def __call__(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
-        pad, room = self._tokenizer.special["pad"], self.length - len(self._around)
+        pad, room = self._tokenizer.special["pad"], self.length - len(self._ends)
         rows = [self._tokenizer.encode(text)[:room] for text in texts]
-        if self._around:
-            rows = [np.concatenate([self._around[:1], row, self._around[1:]]) for row in rows]
+        if self._ends:
+            rows = [np.concatenate([self._ends[:1], row, self._ends[1:]]) for row in rows]
         mask = filled([np.ones(len(row)) for row in rows], self.length).astype(np.float32)
         return {"tokens": filled(rows, self.length, pad), "mask": mask}
 
@@ -40,8 +41,8 @@ class TokenRows:
 class QuestionPassagePairs:
     """A random-access source of {"question", "passage": i32, "question_mask", "passage_mask": f32, "number": i32[n]}.
 
-    number is the passage's, by which rows of the same passage are known. `queries` and `passages` are the rows of tokens of
-    all questions and of all passages; query i belongs to passage number `data.passage_index[i]`.
+    number identifies the passage, so that rows of the same passage can be recognised. `queries` and `passages` are the
+    token rows of all questions and of all passages; the passage of query i is `data.passage_index[i]`.
     """
 
     def __init__(self, data: Questions, question: TokenRows, passage: TokenRows):
@@ -63,11 +64,11 @@ class QuestionPassagePairs:
 
 
 class Retrieval(Dataset):
-    """Batches of `QuestionPassagePairs`, the vocabulary learnt from the training part.
+    """Batches of `QuestionPassagePairs`; the tokenizer is trained on the training part.
 
-    corpus       the questions and passages in words
+    corpus       the questions and passages as text
     token_rows   {"question", "passage": texts -> rows of tokens}
-    rank         questions -> {metric: what a search without learning reaches}, for the baselines
+    rank         questions -> {metric: value of a search without training}, for the baselines
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class Retrieval(Dataset):
         return row
 
     def decode(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
-        """{"score": f32[1], ...} -> how well they fit: comparable with other passages' scores for the same question alone."""
+        """{"score": f32[1], ...} -> the pair's score, comparable only with other passages' scores for the same question."""
         return {"score": round(float(np.asarray(outputs["score"])[0]), 4)}
 
     def read(self, file: Path) -> tuple[str, str]:
@@ -113,5 +114,5 @@ class Retrieval(Dataset):
 
 
 def load(cfg: Mapping[str, Any], seed: int, rank: Callable[[Questions], Mapping[str, float]]) -> Retrieval:
-    """The data set that a config's `data` group names; `rank` as `Retrieval` has it. Raises UserError if it is none."""
+    """The data set of a config's `data` group; `rank` as in `Retrieval`. Raises UserError if its values are invalid."""
     return Retrieval(questions.load(cfg), cfg, seed, rank)

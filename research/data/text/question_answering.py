@@ -1,4 +1,4 @@
-"""Question answering: windows of passages in batches, and the way between a question with its passage and a span."""
+"""Question answering: batches of questions and passage windows, and the conversion from a question and passage to a span."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,17 +15,17 @@ from research.data.text import spans
 from research.data.text.questions import Corpus, Questions
 from research.util.errors import UserError
 
-# Logits f32[1, L] of a span's first and last place -> the best span's score, first and last place, [1, 1] each.
+# Logits f32[1, L] of a span's first and last position -> the best span's score, first and last position, [1, 1] each.
 BestSpan = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
 
 
 class QuestionAnswering(Dataset):
-    """Batches of the layout's inputs with "start", "end": i32[B], the answer's first and last place, 0 for no answer.
+    """Batches of the layout's inputs with "start", "end": i32[B], the answer's first and last position, 0 for no answer.
 
-    corpus       the questions, passages and answers in words
-    layout       how a question and a window of its passage become a row
-    no_answer    whether a model can say that a window holds no answer. If not, it is trained on none of them
-    best_span    what `decode` chooses a span by: `research.evals.spans.best_spans` with its longest span
+    corpus       the questions, passages and answers as text
+    layout       converts a question and a window of its passage to a row
+    no_answer    whether the model can predict that a window has no answer; if not, it is trained on windows with one only
+    best_span    the span that `decode` returns: `research.evals.spans.best_spans` with a longest span
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class QuestionAnswering(Dataset):
         self.report = [*corpus.report, windows]
 
     def windows(self, questions: Questions, **options: Any) -> spans.Windows:
-        """Any questions in windows as the model reads them; options as `spans.Windows` has them."""
+        """Windows of any questions in the model's layout; `options` of `spans.Windows`."""
         return spans.Windows(questions, self.layout, self._stride, **options)
 
     def encode(self, value: tuple[str, str]) -> dict[str, np.ndarray]:
@@ -64,9 +64,9 @@ class QuestionAnswering(Dataset):
         return self.layout.rows([question], [passage])
 
     def decode(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
-        """{"start", "end": logits f32[1, L]} -> the top-1 span's first and last place, and its probability.
+        """{"start", "end": logits f32[1, L]} -> the top-1 span's first and last position, and its probability.
 
-        Of `Apart`, place 1 is the passage's first word.
+        In `Apart`, position 1 is the passage's first word.
         """
         start, end = (jnp.asarray(outputs[name]) for name in ("start", "end"))
         score, first, last = (np.asarray(x).item() for x in self._best_span(start, end))
@@ -78,7 +78,7 @@ class QuestionAnswering(Dataset):
 
 
 def apart(cfg: Mapping[str, Any], train: Questions) -> spans.Apart:
-    """The layout of words and their characters, known from the training part. Raises UserError if the tokenizer has no words."""
+    """The layout `Apart`, its vocabularies from the training part. Raises UserError if the tokenizer is not one of words."""
     text = spans.vocabulary_text(train)
     options = {key: cfg[key] for key in ("vocab_size", "min_count", "lowercase")}
     tokenizer = tokenizers.make(cfg["tokenizer"], text, **options)
@@ -89,7 +89,7 @@ def apart(cfg: Mapping[str, Any], train: Questions) -> spans.Apart:
 
 
 def joined(cfg: Mapping[str, Any], train: Questions) -> spans.Joined:
-    """The layout of pieces in one row."""
+    """The layout `Joined`, its tokenizer trained on the training part."""
     text = spans.vocabulary_text(train)
     tokenizer = tokenizers.make(cfg["tokenizer"], text, vocab_size=cfg["vocab_size"])
     return spans.Joined(tokenizer, cfg["length"], cfg["question_length"])

@@ -1,7 +1,7 @@
-"""Questions on passages, each answered by a span of its own: sources, checks, and which part is held out.
+"""Extractive question answering: questions on passages whose answers are spans of the passage; sources, checks and splits.
 
-Config: source (`SOURCES`), valid_fraction (None: of `generated` none is cut, of `squad` 0.02, of `files` 0.1); for `files`
-also path, a .json in SQuAD's form; for `generated` passages, how many there are to train on (None: 1,500).
+Config: source (`SOURCES`), valid_fraction (None: 0.02 for `squad`, 0.1 for `files`; `generated` has a part of its own); for
+`files` also path, a .json in SQuAD's format; for `generated` passages, the number of training passages (None: 1,500).
 """
 
 import dataclasses
@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from research.data import tfds_records, user_files
-from research.data.text import facts
+from research.data.text import synthetic_qa
 from research.util.errors import UserError, nearest
 
-Answer = tuple[str, int]  # its text, and where it begins in the passage, in characters
+Answer = tuple[str, int]  # its text, and the character of the passage at which it begins
 
 
 @dataclasses.dataclass(frozen=True)
 class Questions:
-    """Question i, `questions[i]`, is asked of passage number `passage_index[i]`; each of `answers[i]` is right.
+    """Question i, `questions[i]`, is on passage `passages[passage_index[i]]`; each of `answers[i]` is correct.
 
     Every answer is a span of its passage: `passage[start : start + len(text)] == text`.
     """
@@ -71,7 +71,7 @@ def load(cfg: Mapping[str, Any]) -> Corpus:
 
 
 def collect(rows: Iterable[tuple[str, str, str, str, Sequence[Answer]]]) -> Questions:
-    """(title, passage, id, question, answers) -> Questions. Raises UserError that names the first invalid id."""
+    """Rows (title, passage, id, question, answers) -> Questions. Raises UserError that names the id of the first invalid row."""
     part = Questions([], [], [], [], [], [])
     numbers: dict[str, int] = {}
     for title, passage, name, question, answers in rows:
@@ -93,33 +93,33 @@ def _check(name: str, question: str, passage: str, answers: Sequence[Answer]) ->
     if not answers:
         raise UserError(f"question {name!r} has no answer; leave it out")
     for text, start in answers:
-        stands = passage[max(start, 0) : max(start, 0) + len(text)]
+        span = passage[max(start, 0) : max(start, 0) + len(text)]
         if not text.strip():
             raise UserError(f"question {name!r}: its answer {text!r} is empty")
         if start < 0 or start + len(text) > len(passage):
             raise UserError(
                 f"question {name!r}: its answer {text!r} at character {start} is outside its passage of {len(passage):,}"
             )
-        if stands != text:
-            raise UserError(f"question {name!r}: at character {start} of its passage stands {stands!r}, not {text!r}")
+        if span != text:
+            raise UserError(f"question {name!r}: at character {start} of its passage stands {span!r}, not {text!r}")
 
 
 def split(questions: Questions, fraction: float) -> tuple[Questions, Questions]:
-    """-> the questions to train on, and those of about a `fraction` of the documents, chosen by the hash of their titles.
+    """-> the questions to train on, and those on about a `fraction` of the documents, chosen by the hashes of their titles.
 
-    If there are fewer than ten documents, passages are chosen in their place.
+    If there are fewer than ten documents, passages are held out instead. Raises UserError unless 0 < fraction < 1.
     """
     if not 0 < fraction < 1:
         raise UserError(f"data.valid_fraction = {fraction}: above 0 and below 1")
     names = questions.titles if len(set(questions.titles)) >= 10 else questions.passages
     hashes = {name: hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest() for name in names}
     ranked = sorted(set(names), key=lambda name: hashes[name])
-    held = set(ranked[: max(1, round(len(ranked) * fraction))])
+    held_out = set(ranked[: max(1, round(len(ranked) * fraction))])
     rows: list[list] = [[], []]
     for i, passage in enumerate(questions.passage_index):
         title, text = questions.titles[passage], questions.passages[passage]
         row = (title, text, questions.ids[i], questions.questions[i], questions.answers[i])
-        rows[names[passage] in held].append(row)
+        rows[names[passage] in held_out].append(row)
     return collect(rows[0]), collect(rows[1])
 
 
@@ -130,32 +130,30 @@ def _source(function: Callable[[Mapping[str, Any]], Corpus]) -> Callable:
 
 @_source
 def generated(cfg: Mapping[str, Any]) -> Corpus:
-    """Fact sheets by the grammar of `facts`: 1,500 passages to train on, or `passages`; a tenth as many to validate, and
-    to test. The names in each part are in no other."""
+    """Fact sheets of `synthetic_qa`: 1,500 passages to train on, or `passages`; a tenth as many (at least 20) to validate, and
+    to test. No name is in two parts."""
     count = user_files.option(cfg, "passages", 1500)
     if count < 10:
         raise UserError(f"data.passages = {count}: at least 10")
     sizes = {"train": count, "valid": max(20, count // 10), "test": max(20, count // 10)}
-    parts = {part: collect(_rows(facts.passages(part, size), part)) for part, size in sizes.items()}
+    parts = {part: collect(_rows(synthetic_qa.passages(part, size), part)) for part, size in sizes.items()}
     return Corpus(**parts, report=["source   generated: fact sheets from a grammar, not real text"])
 
 
 def _rows(passages: list, part: str) -> Iterable[tuple]:
-    for i, (title, passage, asked) in enumerate(passages):
-        for j, one in enumerate(asked):
-            yield title, passage, f"{part}-{i}-{j}", one.question, [(one.answer, one.start)]
+    for i, (title, passage, questions) in enumerate(passages):
+        for j, row in enumerate(questions):
+            yield title, passage, f"{part}-{i}-{j}", row.question, [(row.answer, row.start)]
 
 
 @_source
 def squad(cfg: Mapping[str, Any]) -> Corpus:
-    """SQuAD v1.1. `test` is its development file; validation is cut from the articles to train on.
+    """SQuAD v1.1. `test` is the development set; validation articles are held out from the training set.
 
-    The test part of the paper was never published: its numbers, too, are on the development file.
+    The paper's test set is not public: published numbers are on the development set too.
     """
-    records_of = {
-        part: tfds_records.load("squad", split) for part, split in (("train", "train"), ("test", "validation"))
-    }
-    published, test = (collect(_squad_rows(records_of[part])) for part in ("train", "test"))
+    records = {part: tfds_records.load("squad", split) for part, split in (("train", "train"), ("test", "validation"))}
+    published, test = (collect(_squad_rows(records[part])) for part in ("train", "test"))
     train, valid = split(published, user_files.option(cfg, "valid_fraction", 0.02))
     kind = "the published training file"
     if tfds_records.builder("squad").rebuilt:
@@ -179,7 +177,7 @@ def _squad_rows(examples: Any) -> Iterable[tuple]:
 
 @_source
 def files(cfg: Mapping[str, Any]) -> Corpus:
-    """The user's own questions: a UTF-8 .json in the form of SQuAD v1.1,
+    """The user's own questions: a UTF-8 .json in the format of SQuAD v1.1,
     {"data": [{"title", "paragraphs": [{"context", "qas": [{"id", "question", "answers": [{"text", "answer_start"}]}]}]}]}.
     """
     path = user_files.root(cfg)

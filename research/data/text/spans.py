@@ -1,12 +1,12 @@
-"""Questions and passages as rows of tokens of one length, with the way back from tokens to the passage's characters.
+"""Questions and passages as padded rows of tokens, and the mapping from tokens back to the passage's characters.
 
-A text is parted into words, runs of letters and digits, and every other sign but white space a word of its own. An answer
-is the words that it touches: all of them whole, but for the few answers that cut a word. Two layouts:
+A text is split into words: runs of letters and digits, and every other character except white space by itself. An answer is
+the span of all words that it overlaps; few answers cut a word. Two layouts:
 
-    Apart    the question beside the passage, a number a word and the numbers of its characters (BiDAF)
+    Apart    question and passage as two arrays, an id for each word and for each of its characters (BiDAF)
     Joined   [CLS] question [SEP] passage [SEP], words in the pieces of a tokenizer (BERT)
 
-In both a span is told by its first and its last place on the axis of the logits, and place 0 says that there is no answer.
+In both a span is its first and last position on the axis of the logits; position 0 means that there is no answer.
 """
 
 import re
@@ -23,20 +23,29 @@ WORD = re.compile(r"\w+|[^\w\s]")
 
 
 class Tokens(NamedTuple):
-    """A text's tokens: their numbers i32[n], and the characters that each stands for, i32[n, 2], first and one past."""
+    """A text's tokens: `numbers` i32[n], and the characters [start, stop) of each, `spans` i32[n, 2]."""
 
     numbers: np.ndarray
     spans: np.ndarray
 
 
 def words(text: str) -> tuple[list[str], np.ndarray]:
-    """A text's words, and their characters i32[n, 2]."""
+    """A text's words, and the characters [start, stop) of each, i32[n, 2].
+
+    >>> texts, spans = words("It's 5 m.")
+    >>> texts, spans[3].tolist()
+    (['It', "'", 's', '5', 'm', '.'], [5, 6])
+    """
     matches = list(WORD.finditer(text))
     return [m[0] for m in matches], np.array([m.span() for m in matches], np.int32).reshape(-1, 2)
 
 
 def touched(spans: np.ndarray, start: int, stop: int) -> tuple[int, int]:
-    """The first and the last token that share a character with start..stop-1. Raises ValueError if none does."""
+    """The first and the last token that overlap the characters start..stop-1. Raises ValueError if none does.
+
+    >>> touched(np.array([[0, 2], [3, 5], [6, 9]]), start=4, stop=8)
+    (1, 2)
+    """
     first = int(np.searchsorted(spans[:, 1], start, side="right"))
     last = int(np.searchsorted(spans[:, 0], stop, side="left")) - 1
     if last < first:
@@ -47,7 +56,7 @@ def touched(spans: np.ndarray, start: int, stop: int) -> tuple[int, int]:
 class Layout(Protocol):
     """How a question and a window of a passage become a row.
 
-    inputs     what a row holds, {name: (shape, dtype)}, with the batch as "b"
+    inputs     the arrays of a row, {name: (shape, dtype)}, "b" for the batch axis
     length     the longest passage (Apart) or row (Joined), in tokens: T
     """
 
@@ -58,21 +67,21 @@ class Layout(Protocol):
     def tokens(self, text: str) -> Tokens: ...
 
     def room(self, question: np.ndarray) -> int:
-        """The most tokens of a passage beside this question."""
+        """The most tokens of a passage in a row with this question."""
 
     def first(self, question: np.ndarray) -> int:
-        """The place of the window's first token on the axis of the logits."""
+        """The position of the window's first token on the axis of the logits."""
 
     def rows(self, questions: Sequence[np.ndarray], windows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-        """The numbers of `Tokens`, those of a question and a window each -> `inputs`, with n rows."""
+        """Token numbers of n questions and their windows -> `inputs`, with n rows."""
         ...
 
 
 class Apart:
     """{"question": i32[n, Q], "question_chars": i32[n, Q, W], "passage": i32[n, T], "passage_chars": i32[n, T, W]}.
 
-    0 pads; a word's first W characters count, and 1 is a character that `alphabet` lacks. The tokenizer has one token a
-    word and pads with 0. Tokens are numbered as they are met: `rows` looks them up.
+    Padding is 0. Of a word the first W characters are used; 1 is a character not in `alphabet`. The tokenizer has one token
+    per word, and pads with 0. `Tokens.numbers` count distinct words as they occur; `rows` maps them to ids.
     """
 
     def __init__(self, tokenizer: Tokenizer, alphabet: str, length: int, question_length: int, word_length: int):
@@ -84,7 +93,7 @@ class Apart:
         self.inputs: dict[str, tuple] = {name: (("b", size), "int32") for name, size in sizes.items()}
         self.inputs |= {f"{name}_chars": (("b", size, word_length), "int32") for name, size in sizes.items()}
         self.tokenizer, self._alphabet = tokenizer, {c: i for i, c in enumerate(alphabet, 2)}
-        self.num_chars = len(alphabet) + 2  # with padding and the unknown
+        self.num_chars = len(alphabet) + 2  # with padding and unknown
         self._numbers: dict[str, int] = {}
         self._ids = np.zeros(1 << 10, np.int32)
         self._chars = np.zeros((1 << 10, word_length), np.int32)
@@ -94,8 +103,8 @@ class Apart:
         return Tokens(np.array([self._number(word) for word in texts], np.int32), spans)
 
     def _number(self, word: str) -> int:
-        if (known := self._numbers.get(word)) is not None:
-            return known
+        if (number := self._numbers.get(word)) is not None:
+            return number
         number = len(self._numbers) + 1
         if number == len(self._ids):
             self._ids = np.concatenate([self._ids, np.zeros_like(self._ids)])
@@ -136,19 +145,19 @@ class Joined:
         self.length, self._question_length = length, question_length
         types = {"tokens": "int32", "segments": "int32", "token_mask": "float32"}
         self.inputs = {name: (("b", length), kind) for name, kind in types.items()}
-        self.tokenizer, self._known = tokenizer, dict[str, np.ndarray]()
+        self.tokenizer, self._cache = tokenizer, dict[str, np.ndarray]()
 
     def tokens(self, text: str) -> Tokens:
-        """Every piece of a word stands for the characters of the word."""
+        """Every piece of a word has the span of the word."""
         texts, spans = words(text)
         parts = [self._pieces(word) for word in texts]
         counts = [len(part) for part in parts]
         return Tokens(np.concatenate(parts or [np.zeros(0, np.int32)]), np.repeat(spans, counts, axis=0))
 
     def _pieces(self, word: str) -> np.ndarray:
-        if word not in self._known:
-            self._known[word] = self.tokenizer.encode(word)
-        return self._known[word]
+        if word not in self._cache:
+            self._cache[word] = self.tokenizer.encode(word)
+        return self._cache[word]
 
     def room(self, question: np.ndarray) -> int:
         return self.length - 3 - len(question[: self._question_length])
@@ -159,17 +168,21 @@ class Joined:
     def rows(self, questions: Sequence[np.ndarray], windows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         cls, sep = ([self.tokenizer.special[name]] for name in ("cls", "sep"))
         questions = [question[: self._question_length] for question in questions]
-        whole = [np.concatenate([cls, q, sep, w, sep]) for q, w in zip(questions, windows, strict=True)]
-        after = [np.arange(len(row)) >= len(q) + 2 for row, q in zip(whole, questions, strict=True)]
+        tokens = [np.concatenate([cls, q, sep, w, sep]) for q, w in zip(questions, windows, strict=True)]
+        segments = [np.arange(len(row)) >= len(q) + 2 for row, q in zip(tokens, questions, strict=True)]
         return {
-            "tokens": filled(whole, self.length, self.tokenizer.special["pad"]),
-            "segments": filled(after, self.length),
-            "token_mask": filled([np.ones(len(row)) for row in whole], self.length).astype(np.float32),
+            "tokens": filled(tokens, self.length, self.tokenizer.special["pad"]),
+            "segments": filled(segments, self.length),
+            "token_mask": filled([np.ones(len(row)) for row in tokens], self.length).astype(np.float32),
         }
 
 
 def filled(rows: Sequence[np.ndarray], length: int, pad: int = 0) -> np.ndarray:
-    """Rows cut or filled up to `length`: i32[n, length]."""
+    """Rows cut or padded to `length`: i32[n, length].
+
+    >>> filled([np.array([1, 2, 3]), np.array([4])], length=2).tolist()
+    [[1, 2], [4, 0]]
+    """
     out = np.full((len(rows), length), pad, np.int32)
     for i, row in enumerate(rows):
         out[i, : len(row)] = row[:length]
@@ -177,7 +190,7 @@ def filled(rows: Sequence[np.ndarray], length: int, pad: int = 0) -> np.ndarray:
 
 
 def alphabet(texts: Iterable[str], least: int = 1) -> str:
-    """The characters that `texts` hold at least `least` times, in order of their code points."""
+    """The characters that occur at least `least` times in `texts`, except white space, sorted by code point."""
     counts: dict[str, int] = {}
     for text in texts:
         for c in text:
@@ -186,14 +199,14 @@ def alphabet(texts: Iterable[str], least: int = 1) -> str:
 
 
 class Windows:
-    """Questions beside windows of their passages, as a random-access source of {..., "start", "end": i32[n]}.
+    """Questions with windows of their passages: a random-access source of the layout's inputs and "start", "end": i32[n].
 
-    A passage longer than its room is read in windows that begin `stride` tokens apart, the last ending with it. start and
-    end are the places of the first answer that lies in the window whole, and 0 where none does. With `answered` such
-    windows are left out; `unanswered` counts them.
+    A passage longer than its room is split into windows that begin `stride` tokens apart; the last ends with the passage.
+    start and end are the positions of the first answer that is entirely in the window, and 0 if none is. With `answered`
+    windows without an answer are left out; `unanswered` counts them.
 
-    `negatives` of the rows, chosen anew each epoch, show in place of their passage another one, of the same document where
-    it has one in which no answer is read, and there is no answer: a pure function of (seed, epoch, row).
+    A fraction `negatives` of the rows, drawn anew each epoch, has another passage and no answer: one of the same document
+    if possible, in which no answer occurs. A pure function of (seed, epoch, row).
     """
 
     def __init__(
@@ -228,7 +241,7 @@ class Windows:
         return len(self.question_index)
 
     def _windows(self, i: int, stride: int) -> Iterable[tuple[int, int, int, int]]:
-        """(question, the window's first token, start, end) of each of its windows."""
+        """(question, the window's first token, start, end) of each window of question i."""
         passage, question = self._passages[self.data.passage_index[i]], self._questions[i]
         room, first = self._layout.room(question), self._layout.first(question)
         if stride > room:
@@ -243,22 +256,22 @@ class Windows:
             yield i, begin, a, b
 
     def gather(self, indices: np.ndarray, epoch: int = 0) -> dict[str, np.ndarray]:
-        questions, windows, places = [], [], []
+        questions, windows, positions = [], [], []
         for row in np.asarray(indices):
             i, begin = int(self.question_index[row]), int(self._begin[row])
-            passage, place = self.data.passage_index[i], (self._start[row], self._end[row])
-            if self._negatives and (other := self._other(int(row), i, epoch)) is not None:
-                passage, begin, place = other, 0, (0, 0)
+            passage, span = self.data.passage_index[i], (self._start[row], self._end[row])
+            if self._negatives and (negative := self._negative(int(row), i, epoch)) is not None:
+                passage, begin, span = negative, 0, (0, 0)
             question = self._questions[i]
             questions.append(question)
             windows.append(self._passages[passage].numbers[begin : begin + self._layout.room(question)])
-            places.append(place)
-        start, end = np.array(places, np.int32).reshape(-1, 2).T
+            positions.append(span)
+        start, end = np.array(positions, np.int32).reshape(-1, 2).T
         return {**self._layout.rows(questions, windows), "start": start, "end": end}
 
-    def _other(self, row: int, i: int, epoch: int) -> int | None:
-        """The passage that this row shows in place of its own; None where it keeps that."""
-        # The tag keeps it apart from the permutation, which is drawn from (seed, epoch).
+    def _negative(self, row: int, i: int, epoch: int) -> int | None:
+        """The passage that replaces this row's own; None if it is not replaced."""
+        # The tag 2: a random stream apart from the permutation's (seed, epoch).
         rng = np.random.default_rng((self._seed, epoch, 2, row))
         if rng.random() >= self._negatives:
             return None
@@ -271,7 +284,7 @@ class Windows:
         return None
 
     def characters(self, row: int, start: int, end: int) -> tuple[int, int]:
-        """A span of the logits' places in a row -> the characters of the row's own passage: first, and one past."""
+        """A span of positions on the logits' axis -> characters [start, stop) of the row's own passage."""
         i = int(self.question_index[row])
         shift = int(self._begin[row]) - self._layout.first(self._questions[i])
         spans = self._passages[self.data.passage_index[i]].spans
@@ -279,10 +292,14 @@ class Windows:
 
 
 def begins(length: int, room: int, stride: int) -> list[int]:
-    """First tokens of the windows of `room` that cover `length` tokens, `stride` apart, the last as far as needed."""
+    """The first tokens of windows of `room` tokens, `stride` apart, that cover `length` tokens; the last ends with them.
+
+    >>> begins(length=10, room=4, stride=3)
+    [0, 3, 6]
+    """
     return [0] if length <= room else [*range(0, length - room, stride), length - room]
 
 
 def vocabulary_text(data: Questions) -> str:
-    """The words of passages and questions, parted by spaces: what a vocabulary is learnt from."""
+    """The words of all passages and questions, separated by spaces: the text that a tokenizer is trained on."""
     return " ".join(word for text in [*data.passages, *data.questions] for word in WORD.findall(text))

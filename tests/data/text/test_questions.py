@@ -9,7 +9,7 @@ import pytest
 from research.core.config import track_reads
 from research.data import download
 from research.data.builders import squad
-from research.data.text import facts, questions
+from research.data.text import questions, synthetic_qa
 from research.util.errors import UserError
 
 OPTIONS = {"path": None, "valid_fraction": None, "passages": None}
@@ -97,9 +97,9 @@ def test_files_of_another_kind(tmp_path, text, told):
 
 
 def test_generated_parts_share_no_name_and_tell_no_fact_twice():
-    parts = {part: facts.passages(part, 60) for part in facts.PARTS}
-    assert facts.passages("valid", 60) == parts["valid"] != facts.passages("valid", 60, seed=1)
-    assert facts.passages("valid", 20) == parts["valid"][:20]
+    parts = {part: synthetic_qa.passages(part, 60) for part in synthetic_qa.PARTS}
+    assert synthetic_qa.passages("valid", 60) == parts["valid"] != synthetic_qa.passages("valid", 60, seed=1)
+    assert synthetic_qa.passages("valid", 20) == parts["valid"][:20]
     names = {}
     for part, rows in parts.items():
         # A product's name is the word before its kind, in every question.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from research.data import tokenizers
-from research.data.text import facts, questions, spans
+from research.data.text import questions, spans, synthetic_qa
 from research.util.errors import UserError
 
 
@@ -108,7 +108,7 @@ def test_joined_rows_by_hand():
 def test_negatives_hold_no_answer_and_are_a_function_of_seed_and_epoch():
     rows = [
         (title, passage, f"{title}{i}{j}", q.question, [(q.answer, q.start)])
-        for i, (title, passage, asked) in enumerate(facts.passages("train", 40))
+        for i, (title, passage, asked) in enumerate(synthetic_qa.passages("train", 40))
         for j, q in enumerate(asked)
     ]
     data = questions.collect(rows)

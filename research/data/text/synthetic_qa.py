@@ -1,9 +1,9 @@
-"""Fact sheets of made-up products and questions on them, from a small grammar: reading and retrieval with no download.
+"""Synthetic question answering: fact sheets of invented products and questions on them, from a small grammar.
 
-A passage tells some facts of one product and a few of another of the same maker, whose name stands among them: whoever
-answers must tell the two apart. Names of products, places and people are made of syllables, and no name of one part of
-the data is in another, so that a model has to read them and cannot know them. It is generated English, far from what
-people write: a score on it says that the machinery works, and nothing of a model's worth on text.
+A passage states facts of one product and a few of another by the same maker: to answer, a model must distinguish the two.
+Names of products, places and people are composed of syllables, and no name is in two parts of the data, so that a model
+has to read them and cannot memorise them. The text is far from natural English: a score on it shows that the code works,
+not how good a model is.
 """
 
 import zlib
@@ -23,15 +23,15 @@ PARTS = ("train", "valid", "test")
 
 
 class Fact(NamedTuple):
-    """How a fact is told of a subject {s} with a value {v}, how it is asked of a product {p}, and its values."""
+    """Templates of its statements, of a subject {s} and a value {v}, and of its questions on a product {p}; draws a value."""
 
-    told: tuple[str, ...]
-    asked: tuple[str, ...]
+    statements: tuple[str, ...]
+    questions: tuple[str, ...]
     value: Callable[["_Dice"], str]
 
 
-class Asked(NamedTuple):
-    """A question on a passage, and its answer's place there in characters."""
+class Question(NamedTuple):
+    """A question on a passage; the answer begins at character `start` of the passage."""
 
     question: str
     answer: str
@@ -39,7 +39,7 @@ class Asked(NamedTuple):
 
 
 class _Dice:
-    """Random choices of one part of the data: `name` never makes a name of another part."""
+    """Random choices for one part of the data: `name` never returns a name of another part."""
 
     def __init__(self, seed: int, part: str):
         self._rng = np.random.default_rng((seed, PARTS.index(part)))
@@ -116,36 +116,40 @@ FACTS = {
 }
 
 
-def passages(part: str, count: int, seed: int = 0) -> list[tuple[str, str, list[Asked]]]:
+def passages(part: str, count: int, seed: int = 0) -> list[tuple[str, str, list[Question]]]:
     """`count` passages of a part ("train", "valid", "test"): (maker, passage, questions on it); pure in its arguments.
 
-    Five passages have one maker. A passage is asked three or four questions, on either of its products. No fact of a
-    product is told twice, and mostly the other product's facts are of the kinds that are told of the first.
+    Each maker has five passages. A passage has three or four questions, on either of its products. No fact of a
+    product is stated twice, and the other product's facts are mostly of the same kinds as the first's.
+
+    >>> maker, passage, questions = passages("train", 1)[0]
+    >>> all(passage[q.start :].startswith(q.answer) for q in questions)
+    True
     """
-    dice, found = _Dice(seed, part), list[tuple[str, str, list[Asked]]]()
-    while len(found) < count:
+    dice, sheets = _Dice(seed, part), list[tuple[str, str, list[Question]]]()
+    while len(sheets) < count:
         maker = f"{dice.name()} {dice.of(('Works', 'Brothers', 'and Sons', 'Limited'))}"
         products = [f"{dice.name()} {dice.of(_THINGS)}" for _ in range(5)]
         kinds = [dice.some(list(FACTS), 5, 7) for _ in products]
         for i, product in enumerate(products):
-            told = [(product, kind) for kind in kinds[i]]
-            # What the other one's own passage does not tell, and of that first what this one tells of its product.
-            left = [kind for kind in FACTS if kind not in kinds[i - 1]]
-            both = [kind for kind in left if kind in kinds[i]]
-            told += [(products[i - 1], kind) for kind in dice.some(both or left, 1, 2)]
-            found.append((maker, *_passage(dice, f"The {product} is a product of {maker}.", product, told)))
-    return found[:count]
+            facts = [(product, kind) for kind in kinds[i]]
+            # Kinds that the other product's own passage lacks; preferably those that this passage states of its product.
+            unused = [kind for kind in FACTS if kind not in kinds[i - 1]]
+            shared = [kind for kind in unused if kind in kinds[i]]
+            facts += [(products[i - 1], kind) for kind in dice.some(shared or unused, 1, 2)]
+            sheets.append((maker, *_passage(dice, f"The {product} is a product of {maker}.", product, facts)))
+    return sheets[:count]
 
 
-def _passage(dice: _Dice, text: str, product: str, told: list[tuple[str, str]]) -> tuple[str, list[Asked]]:
-    asked = []
-    for about, kind in told:
+def _passage(dice: _Dice, text: str, product: str, facts: list[tuple[str, str]]) -> tuple[str, list[Question]]:
+    questions = []
+    for about, kind in facts:
         fact = FACTS[kind]
-        value, sentence = fact.value(dice), dice.of(fact.told)
+        value, sentence = fact.value(dice), dice.of(fact.statements)
         short = about == product and sentence.startswith("{s}") and dice.number(0, 2) > 0
         sentence = sentence.format(s="it" if short else f"the {about}", v="\0")
         sentence = sentence[0].upper() + sentence[1:]
         start = len(text) + 1 + sentence.index("\0")
         text += " " + sentence.replace("\0", value)
-        asked.append(Asked(dice.of(fact.asked).format(p=about), value, start))
-    return text, dice.some(asked, 3, 4)
+        questions.append(Question(dice.of(fact.questions).format(p=about), value, start))
+    return text, dice.some(questions, 3, 4)
