@@ -1,9 +1,9 @@
-"""Conversations as text: a template in Jinja2's language, in its immutable sandbox, and what of the text is the assistant's.
+"""Conversations as text: chat templates in Jinja2's immutable sandbox, and the spans of the text that the assistant wrote.
 
-A template is data: it reads the messages and makes text; it reaches no file, no attribute that begins with an
-underscore, and nothing of Python beyond. The strings that Hugging Face tokenizers carry as `chat_template` read here
-as there (trim_blocks, lstrip_blocks, tojson, raise_exception, break and continue, `{% generation %}`), but for the clock:
-there is no strftime_now; give a date as a variable.
+A template is data: it converts messages to text, and has no access to files, to attributes that begin with an
+underscore, or to anything else of Python. The `chat_template` strings of Hugging Face tokenizers are rendered as they
+are there (trim_blocks, lstrip_blocks, tojson, raise_exception, break and continue, `{% generation %}`), except that
+there is no strftime_now; pass a date as a variable.
 """
 
 import json
@@ -20,7 +20,7 @@ from jinja2.utils import Namespace
 
 from research.util.errors import UserError
 
-# OpenAI's ChatML. The assistant's part is its words and the mark that ends them: it must learn to end.
+# OpenAI's ChatML. The assistant's spans include the end token: a model must learn to end its reply.
 CHATML = """\
 {%- for message in messages %}
 {{- '<|im_start|>' + message['role'] + '\\n' }}
@@ -30,13 +30,13 @@ CHATML = """\
 {{- '\\n' }}
 {%- endfor %}
 {%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"""
-END = "<|im_end|>"  # where a reply in ChatML stops
+END = "<|im_end|>"  # ends a reply in ChatML
 
-_OPEN, _CLOSE = "\ufdd0", "\ufdd1"  # noncharacters: around what the assistant says, while it is rendered
+_OPEN, _CLOSE = "\ufdd0", "\ufdd1"  # noncharacters around the assistant's spans during rendering
 
 
 class Rendered(NamedTuple):
-    """A conversation's text, and the [start, stop) of its characters that the assistant wrote."""
+    """A conversation's text, and the character spans [start, stop) that the assistant wrote."""
 
     text: str
     spans: list[tuple[int, int]]
@@ -47,9 +47,13 @@ def render(
 ) -> Rendered:
     """Messages {"role", "content", ...} -> their text. `variables` (bos_token, tools, ...) are JSON values.
 
-    The spans are what the template puts between `{% generation %}` and `{% endgeneration %}`. Where it has no such
-    tags, they are what each assistant's message adds to the conversation before it with the generation prompt.
-    UserError for a template that fails, or that refuses these messages.
+    The spans are those that the template puts between `{% generation %}` and `{% endgeneration %}`. Without these
+    tags, a span is the text that an assistant's message adds to the conversation before it with the generation prompt.
+    Raises UserError if the template fails or rejects the messages.
+
+    >>> text, spans = render([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}])
+    >>> [text[start:stop] for start, stop in spans]
+    ['Hello<|im_end|>']
     """
     plain = _plain(messages)
     variables = _values("variables", variables)
@@ -60,10 +64,10 @@ def render(
 
 
 def encode(rendered: Rendered, tokenizer: Any) -> tuple[np.ndarray, np.ndarray]:
-    """-> tokens i32[T], and 1 where the assistant wrote them f32[T]: the loss mask.
+    """-> tokens i32[T] and the loss mask f32[T], 1 for the assistant's tokens.
 
-    The text is cut where a span begins or ends, and the parts are encoded alone: at inference, too, the prompt is
-    encoded without the reply, and no token is half the user's.
+    The text is cut at the ends of each span and the parts are encoded separately, because at inference the prompt is
+    encoded without the reply. So no token crosses the end of a span.
     """
     cuts = [0, *(at for span in rendered.spans for at in span), len(rendered.text)]
     parts = [tokenizer.encode(rendered.text[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
@@ -72,12 +76,12 @@ def encode(rendered: Rendered, tokenizer: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def load(path: str | Path) -> list[dict]:
-    """The messages of a JSON file, [{"role": ..., "content": ...}, ...]."""
+    """The messages of a JSON file, [{"role": ..., "content": ...}, ...]. Raises UserError if it has another form."""
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        messages = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as e:
         raise UserError(f"cannot read {path} as JSON: {e}") from None
-    return _plain(found)
+    return _plain(messages)
 
 
 def _plain(messages: Any) -> list[dict]:
@@ -90,7 +94,7 @@ def _plain(messages: Any) -> list[dict]:
 
 
 def _values(what: str, value: Any) -> Any:
-    """A copy made of JSON's own types: no object with methods of its own comes before a template."""
+    """A copy of JSON's own types: a template gets no object with other methods."""
     try:
         text = json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError) as e:
@@ -117,7 +121,7 @@ def _tags(template: str) -> set[str]:
 
 
 def _unmarked(marked: str) -> Rendered:
-    """Takes the marks out, and tells where they were. A block inside another is the outer one's."""
+    """Removes the marks and returns their spans. A nested block belongs to the outer one."""
     text, spans, depth, start = "", [], 0, 0
     for character in marked:
         if character == _OPEN:
@@ -149,7 +153,7 @@ def _spans(template: str, messages: list[dict], text: str, variables: Mapping) -
 
 
 class _Generation(jinja2.ext.Extension):
-    """`{% generation %} ... {% endgeneration %}`: marks what is inside."""
+    """`{% generation %} ... {% endgeneration %}`: marks the text between."""
 
     tags = {"generation"}
 
@@ -163,7 +167,7 @@ class _Generation(jinja2.ext.Extension):
 
 
 class _Namespace(Namespace):
-    """Jinja's, without names that begin with an underscore: through them the sandbox could be left."""
+    """Jinja's, without names that begin with an underscore, through which a template could escape the sandbox."""
 
     def __init__(*args: Any, **values: Any) -> None:
         self, *others = args
@@ -188,7 +192,7 @@ def _raise(message: str) -> NoReturn:
 def _tojson(
     value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
 ):
-    """JSON as it is, where Jinja's own filter escapes it for HTML."""
+    """Plain JSON; Jinja's own filter escapes it for HTML."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 

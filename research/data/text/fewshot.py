@@ -1,4 +1,4 @@
-"""Prompts with worked examples: what is wanted is shown, not trained (Brown et al. 2020, 2005.14165, section 2)."""
+"""Few-shot prompts: a task is specified by examples, without training (Brown et al. 2020, 2005.14165, section 2)."""
 
 import json
 import re
@@ -16,23 +16,21 @@ _SLOT = re.compile(r"\{(input|output)\}")
 
 
 class Prompt(NamedTuple):
-    """Instructions, worked examples and the query, up to where its output begins."""
+    """Instructions, examples and the query, up to the beginning of its output."""
 
     text: str
-    shots: int  # examples shown
-    left_out: int  # examples that were chosen and did not fit
-    lead: (
-        str  # what the template has between the text and the output: tokens begin with a space, they do not end with it
-    )
+    shots: int  # examples in the prompt
+    left_out: int  # examples that were chosen but did not fit
+    lead: str  # the spaces before the output: not in `text`, because tokens begin with a space
 
 
 def load(path: str | Path) -> list[dict[str, str]]:
-    """The examples of a JSONL file, an object {"input": text, "output": text} a line. UserError names a bad line."""
+    """The examples of a JSONL file, {"input": text, "output": text} per line. Raises UserError that names an invalid line."""
     try:
         lines = Path(path).read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as e:
         raise UserError(f"cannot read {path} as UTF-8 text: {e}") from None
-    found = []
+    examples = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -43,10 +41,10 @@ def load(path: str | Path) -> list[dict[str, str]]:
             example = {}
         if not example or not all(isinstance(value, str) for value in example.values()):
             raise UserError(f'{path}, line {number}: want {{"input": text, "output": text}}, not {line[:60]!r}')
-        found.append(example)
-    if not found:
+        examples.append(example)
+    if not examples:
         raise UserError(f"{path} holds no example")
-    return found
+    return examples
 
 
 def prompt(
@@ -59,10 +57,13 @@ def prompt(
     seed: int = 0,
     fits: Callable[[str], bool] = lambda text: True,
 ) -> Prompt:
-    """`shots` of the examples, chosen and ordered by `seed`, then the query; `template` says how each is written.
+    """`shots` of the examples, in a random order by `seed`, and then the query, each formatted by `template`.
 
-    Examples that do not fit are left out, those furthest from the query first, until `fits(text)`. The instructions and the
-    query stay: where they alone do not fit it is a UserError.
+    Examples are left out, the furthest from the query first, until `fits(text)`. Raises UserError if the instructions and the
+    query alone do not fit, and if `shots` or `template` is invalid.
+
+    >>> prompt([{"input": "1+1", "output": "2"}], "2+3", shots=1).text
+    'Input: 1+1\\nOutput: 2\\n\\nInput: 2+3\\nOutput:'
     """
     if not 0 <= shots <= len(examples):
         raise UserError(f"shots={shots}: from 0 to the {len(examples)} examples there are")
@@ -71,13 +72,13 @@ def prompt(
     chosen = [examples[i] for i in np.random.default_rng(seed).permutation(len(examples))[:shots]]
     worked = [_fill(template, example) for example in chosen]
     before = template[: template.index("{output}")]
-    asked = _fill(before.rstrip(" "), {"input": query})
+    final = _fill(before.rstrip(" "), {"input": query})
     for kept in range(shots, -1, -1):
-        parts = [*([instructions] if instructions else []), *worked[shots - kept :], asked]
+        parts = [*([instructions] if instructions else []), *worked[shots - kept :], final]
         if fits(text := SEPARATOR.join(parts)):
             return Prompt(text, kept, shots - kept, before[len(before.rstrip(" ")) :])
     raise UserError("the query and its instructions alone are longer than the model reads: shorten them or --length")
 
 
 def _fill(template: str, values: Mapping[str, str]) -> str:
-    return _SLOT.sub(lambda slot: values[slot[1]], template)  # in one pass: what a text holds is no slot
+    return _SLOT.sub(lambda slot: values[slot[1]], template)  # in one pass: braces in a text are not slots

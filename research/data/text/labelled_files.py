@@ -1,4 +1,4 @@
-"""The user's own labelled texts: a table (.csv, .tsv, .jsonl) or a folder a class."""
+"""The user's own labelled texts: a table (.csv, .tsv, .jsonl) or one folder per class."""
 
 import csv
 import json
@@ -11,37 +11,39 @@ from research.util.errors import UserError
 
 PARTS = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "dev": "valid", "test": "test"}
 TABLES = {".csv": ",", ".tsv": "\t"}
-MOST = 1 << 20  # characters of one text: a longer one is a mistake sooner than a document
+MOST = 1 << 20  # characters of a text; a longer one is more likely an error than a document
 
 
 class Row(NamedTuple):
+    """A labelled text."""
+
     text: str
     label: str
-    part: str  # train, valid, test; empty where nothing tells
+    part: str  # train, valid or test; empty if not given
 
 
 def read(cfg: Mapping[str, Any]) -> tuple[list[Row], list[str]]:
-    """The texts that `cfg["path"]` names, and what was skipped and why; UserError where none is left.
+    """The texts of `cfg["path"]`, and a line for each that was skipped. Raises UserError if none is left.
 
-    A table has the columns (or a .jsonl the keys) `text_key` and `label_key`, by default text and label, and perhaps
-    split. A folder has a folder of .txt files a class; above those there may be train, valid and test.
+    A table has the columns (or a .jsonl the keys) `text_key` and `label_key`, by default text and label, and optionally
+    split. A folder has one folder of .txt files per class; train, valid and test may be folders above those.
     """
     root = user_files.root(cfg)
     keys = tuple(user_files.option(cfg, f"{name}_key", name) for name in ("text", "label"))
     if root.is_dir():
-        found = _folder(root)
+        outcomes = _folder(root)
     elif root.suffix in TABLES:
-        found = _table(root, TABLES[root.suffix], keys)
+        outcomes = _table(root, TABLES[root.suffix], keys)
     elif root.suffix == ".jsonl":
-        found = _lines(root, keys)
+        outcomes = _lines(root, keys)
     else:
         raise UserError(f"data.path = {root}: want a folder a class, or a .csv, .tsv or .jsonl of text and label")
     rows, faults = [], []
-    for where, row in found:
+    for place, row in outcomes:
         if isinstance(row, str):
-            faults.append(f"{where}: {row}")
+            faults.append(f"{place}: {row}")
         elif fault := _fault(row):
-            faults.append(f"{where}: {fault}")
+            faults.append(f"{place}: {fault}")
         else:
             rows.append(row._replace(part=PARTS.get(row.part, "")))
     if not rows:
@@ -62,10 +64,10 @@ def _fault(row: Row) -> str:
     return ""
 
 
-Found = Iterator[tuple[str, Row | str]]  # where it stands, and the row or what ails it
+Outcomes = Iterator[tuple[str, Row | str]]  # the file or line, and the row or its fault
 
 
-def _folder(root: Path) -> Found:
+def _folder(root: Path) -> Outcomes:
     for path in user_files.visible(root):
         name = path.relative_to(root)
         if path.suffix != ".txt":
@@ -88,7 +90,7 @@ def _text(root: Path) -> str:
         raise UserError(f"data.path = {root} is not UTF-8 ({at}); convert it") from None
 
 
-def _table(root: Path, delimiter: str, keys: tuple[str, str]) -> Found:
+def _table(root: Path, delimiter: str, keys: tuple[str, str]) -> Outcomes:
     lines = _text(root).splitlines(keepends=True)
     csv.field_size_limit(max(csv.field_size_limit(), 2 * MOST))
     plain = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE  # a .tsv's quotation marks are text
@@ -108,7 +110,7 @@ def _table(root: Path, delimiter: str, keys: tuple[str, str]) -> Found:
         raise UserError(f"{root}, line {reader.line_num}: {error}") from None
 
 
-def _lines(root: Path, keys: tuple[str, str]) -> Found:
+def _lines(root: Path, keys: tuple[str, str]) -> Outcomes:
     for number, line in enumerate(_text(root).split("\n"), 1):
         if not line.strip():
             continue

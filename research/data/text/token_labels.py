@@ -1,10 +1,10 @@
-"""Token labelling: texts with a label for each word in batches, and the way between a text and its labels.
+"""Token labelling: batches of texts with a label for each word, and the conversion from a text to its labels.
 
 Config: source (`SOURCES`), tokenizer and its options (vocab_size, min_count, lowercase), length (tokens of a row, T),
 batch_size and eval_batch_size.
 
-A word is what its source says, in one piece or several: its first piece carries its label, all else `NONE`. A text that
-does not fit into one row continues in the next, so that every word is labelled once.
+The source defines the words. The first token of a word has its label, all other tokens have `NONE`. A text that
+does not fit into one row continues in the next, so that every word has a label exactly once.
 """
 
 import collections
@@ -25,13 +25,13 @@ from research.data.pipeline import Arrays, EvalBatches, TrainBatches
 from research.util.errors import UserError, nearest
 
 NONE = -1
-AROUND = ("cls", "sep")  # a row is these, with pieces between
+AROUND = ("cls", "sep")  # the first and the last token of a row
 Words = list[tuple[str, int]]  # of a text: each word and its label
 
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-    """Texts by part ("train", "valid", and "test" where there is one); what the labels mean, in order."""
+    """Texts by part ("train", "valid" and, if there is one, "test"); `classes[label]` is a label's name."""
 
     parts: dict[str, list[Words]]
     classes: tuple[str, ...]
@@ -52,10 +52,10 @@ MARKS = {",": 1, ".": 2, ":": 3}
 
 @_source
 def punctuation(cfg: Mapping[str, Any]) -> Corpus:
-    """Python's language reference without its marks: which of , . : follows each word, or none?
+    """Punctuation of Python's language reference: which of , . : follows each word, if any.
 
-    A text is a topic, in the order of their names; the last tenth of the topics are for validation. What has no letter or
-    digit is no word. Differs a little between Python versions.
+    A text is a topic; topics are sorted by name, and the last tenth is for validation. A word has a letter or
+    digit. The text differs a little between Python versions.
     """
     texts = []
     for name in sorted(topics):
@@ -74,7 +74,7 @@ _LEAF = re.compile(r"\(\d [^()]+\)")
 def sst_words(cfg: Mapping[str, Any]) -> Corpus:
     """The sentiment of each word of the Stanford Sentiment Treebank, 8,544 / 1,101 / 2,210 sentences, five classes.
 
-    Its readers labelled each word by itself: the label of a word is nearly the same wherever it stands.
+    Words were annotated without their context: the label of a word is nearly the same in all sentences.
     """
     splits = {"train": "train", "valid": "validation", "test": "test"}
     trees = {
@@ -86,12 +86,16 @@ def sst_words(cfg: Mapping[str, Any]) -> Corpus:
 
 
 def leaves(tree: str) -> Words:
-    """The words of a bracketed sentence with their labels, in order."""
+    """The words of a bracketed sentence with their labels, in order.
+
+    >>> leaves("(3 (2 a) (4 good))")
+    [('a', 2), ('good', 4)]
+    """
     return [treebank.phrases(leaf)[0] for leaf in _LEAF.findall(tree)]
 
 
 class Rows:
-    """Words -> rows of `length` tokens."""
+    """Words -> rows of `length` tokens. Raises UserError if the tokenizer has no cls or sep, or `length` is below 3."""
 
     def __init__(self, tokenizer: tokenizers.Tokenizer, length: int):
         if missing := [name for name in AROUND if name not in tokenizer.special]:
@@ -100,17 +104,17 @@ class Rows:
             raise UserError(f"data.length = {length}: at least 3, for a piece between {' and '.join(AROUND)}")
         self.tokenizer, self.length = tokenizer, length
         self._first, self._last = ([tokenizer.special[name]] for name in AROUND)
-        self._known: dict[str, list[int]] = {}
+        self._cache: dict[str, list[int]] = {}
 
     def pieces(self, word: str) -> list[int]:
-        """A word's tokens, as they stand after another word: at least one, and no more than a row holds."""
-        if word not in self._known:
+        """A word's tokens after another word: at least one, and at most as many as fit into a row."""
+        if word not in self._cache:
             ids = self.tokenizer.encode(f" {word}").tolist() or [self.tokenizer.special.get("unk", self._last[0])]
-            self._known[word] = ids[: self.length - 2]
-        return self._known[word]
+            self._cache[word] = ids[: self.length - 2]
+        return self._cache[word]
 
     def of_text(self, words: Words) -> list[tuple[list[int], list[int]]]:
-        """One text -> (tokens, labels) of each row that it fills."""
+        """One text -> (tokens, labels) of each of its rows, not padded."""
         rows: list[tuple[list[int], list[int]]] = []
         tokens: list[int] = []
         labels: list[int] = []
@@ -124,7 +128,7 @@ class Rows:
         return [(self._first + t + self._last, [NONE, *ls, NONE]) for t, ls in rows]
 
     def arrays(self, texts: Sequence[Words]) -> Arrays:
-        """Texts -> rows filled up with 0, labels with `NONE`, and each row's length."""
+        """Texts -> {"tokens", "labels": i32[n, T], "length": i32[n]}, padded with 0 and `NONE`."""
         rows = [row for words in texts for row in self.of_text(words)]
         out = {
             "tokens": np.zeros((len(rows), self.length), np.int32),
@@ -138,13 +142,13 @@ class Rows:
 
 
 class TokenLabels(Dataset):
-    """Batches {"tokens", "labels": i32[B, T], "length": i32[B]}, label `NONE` where there is none; `classes` are names."""
+    """Batches {"tokens", "labels": i32[B, T], "length": i32[B]}, label `NONE` for no label; `classes` are names."""
 
     def __init__(
         self, corpus: Corpus, rows: Rows, parts: Mapping[str, Arrays], report: Sequence[str], *,
         batch_size: int, eval_batch_size: int, seed: int,
     ):  # fmt: skip
-        """`parts` are those of `corpus` in `rows`."""
+        """`parts` are the parts of `corpus`, converted by `rows`."""
         self.train = TrainBatches(parts["train"], batch_size, seed)
         self.evals = {name: EvalBatches(part, eval_batch_size) for name, part in parts.items() if name != "train"}
         self.classes, self.rows, self.report, self._texts = corpus.classes, rows, report, corpus.parts
@@ -156,9 +160,9 @@ class TokenLabels(Dataset):
         return {f"valid/{metric}": Baseline(values) for metric, values in scores.items()}
 
     def encode(self, value: str) -> dict[str, np.ndarray]:
-        """A text -> its words as one row, as many as it holds: {"tokens", "starts": i32[1, t], "length": i32[1]}.
+        """A text -> one row, with as many of its words as fit: {"tokens", "starts": i32[1, t], "length": i32[1]}.
 
-        "starts" is 1 at the first piece of each word. Raises UserError if the text is empty.
+        "starts" is 1 at the first token of each word. Raises UserError if the text is empty.
         """
         if not (words := value.split()):
             raise UserError("the text is empty: there is no word to label")
@@ -171,7 +175,7 @@ class TokenLabels(Dataset):
         }
 
     def decode(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
-        """-> "words": each with its top-1 class and that one's probability."""
+        """-> "words": [word, its top-1 class, the class's probability] for each word."""
         tokens, p = outputs["tokens"][0], np.asarray(outputs["probabilities"])[0]
         starts = np.flatnonzero(outputs["starts"][0])
         ends = [*starts[1:], int(outputs["length"][0]) - 1]
@@ -185,7 +189,7 @@ class TokenLabels(Dataset):
 
 
 def load(cfg: Mapping[str, Any], seed: int) -> TokenLabels:
-    """The data set that a config's `data` group names; what a tokenizer learns it learns from the training words alone."""
+    """The data set of a config's `data` group. A tokenizer is trained on the training words only."""
     source = cfg["source"]
     if source not in SOURCES:
         raise UserError(f"no source of labelled words {source!r}{nearest(source, SOURCES)}")
@@ -212,9 +216,9 @@ def load(cfg: Mapping[str, Any], seed: int) -> TokenLabels:
 
 
 def rule_scores(train: Sequence[Words], texts: Sequence[Words], num_classes: int) -> dict[str, dict[str, float]]:
-    """What simple rules reach on `texts`, by word: always the commonest label, and each word's own commonest in `train`.
+    """Word-level metrics on `texts` of two rules: the most frequent label, and each word's most frequent label in `train`.
 
-    {"accuracy", "macro_f1": {rule: value}}; a word that `train` lacks has the commonest label.
+    Returns {"accuracy", "macro_f1": {rule: value}}; an unknown word gets the most frequent label.
     """
     commonest = collections.Counter(label for words in train for _, label in words).most_common(1)[0][0]
     own: dict[str, int] = {}
