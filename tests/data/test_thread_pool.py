@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from research.core.mesh import make_mesh
 from research.data import thread_pool
-from research.data.images import picture_files
+from research.data.images import image_files
 from research.data.pipeline import EvalBatches, TrainBatches
 from research.data.thread_pool import OrderedMap
 from research.util.errors import UserError
@@ -62,7 +62,7 @@ def working():
 def test_batches_are_those_of_a_plain_loop(paths, count):
     want, labels = np.stack([plainly(path) for path in paths]), np.arange(30)
     with thread_pool.threads(count):
-        stream = TrainBatches(picture_files.Files(paths, labels, SHAPE), 7, seed=3)
+        stream = TrainBatches(image_files.Files(paths, labels, SHAPE), 7, seed=3)
         for step in range(10):  # two epochs and more
             batch = stream.batch(step)
             assert batch["image"].dtype == np.uint8
@@ -72,7 +72,7 @@ def test_batches_are_those_of_a_plain_loop(paths, count):
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_the_first_broken_picture_of_a_batch_is_named(paths, count):
-    files = picture_files.Files(paths, np.arange(30), SHAPE)
+    files = image_files.Files(paths, np.arange(30), SHAPE)
     with thread_pool.threads(count):
         files.gather(np.arange(10))
         for number in (12, 20, 28):
@@ -94,9 +94,9 @@ def test_the_first_broken_picture_of_a_batch_is_named(paths, count):
 def test_files_are_checked_in_their_order(paths, count, keep):
     paths[4].write_bytes(b"junk")
     paths[9].unlink()
-    rows = [picture_files.Row(path, path.name, "a", "") for path in paths]
+    rows = [image_files.Row(path, path.name, "a", "") for path in paths]
     with thread_pool.threads(count):
-        good, pixels, faults = picture_files.readable(rows, SHAPE, keep)
+        good, pixels, faults = image_files.readable(rows, SHAPE, keep)
     assert [row.path for row in good] == [path for i, path in enumerate(paths) if i not in (4, 9)]
     assert [fault.split(": ")[0] for fault in faults] == [paths[4].name, paths[9].name]
     assert faults[1].endswith("missing")

@@ -1,1 +1,1 @@
-"""Pictures: data sets, the user's own files, augmentation."""
+"""Images: data sets, the user's own files, augmentation."""

@@ -1,7 +1,7 @@
-"""Random changes to picture batches, as pure functions of (key, batch) that run under jit.
+"""Random augmentation of image batches, as pure functions of (key, batch) that can be jitted.
 
 A batch is {"image": f32[B, Y, X, C] in 0..1, "label": i32[B] or soft f32[B, N], ...}; other keys
-pass through. Every image draws its own randomness, except mixup's one weight for each batch.
+pass through. Random choices are independent for each image, except that mixup draws one weight per batch.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,14 +15,14 @@ from research.util.errors import UserError, nearest
 
 Batch = dict[str, jax.Array]
 
-TRIES = 10  # a box that fits is drawn in one try out of twenty or better at the usual settings
+TRIES = 10  # candidates for a box, of which the first that fits is used
 
 
 def make(cfg: Mapping, num_classes: int, train: bool = True) -> Callable[[jax.Array, Batch], Batch]:
-    """`(key, batch) -> batch`: crop, flip, erase, mix, smooth and normalise as `cfg` says.
+    """Returns `(key, batch) -> batch`: crop, flip, erase, mixup, smooth and normalise, with the options `cfg`.
 
-    `cfg` holds any of AUGMENT; zero turns a change off, and switching one leaves the others' draws
-    as they were. `train=False` only normalises. Labels become soft where mixup or smoothing is on.
+    `cfg` has any keys of AUGMENT; zero turns an augmentation off, and does not change the random choices of the
+    others. `train=False` only normalises. Labels become soft f32[B, N] with mixup or smoothing.
     Raises UserError for an unknown option or a value out of range.
     """
     if unknown := sorted(set(cfg) - set(AUGMENT)):
@@ -51,19 +51,23 @@ def make(cfg: Mapping, num_classes: int, train: bool = True) -> Callable[[jax.Ar
 
 
 def crop(key: jax.Array, batch: Batch, pad: int) -> Batch:
-    """Pads by `pad` black pixels on each side and crops to the first size, anywhere."""
+    """Pads by `pad` black pixels on each side and crops to the original size at a random position."""
     image = batch["image"]
     padded = jnp.pad(image, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
     corner = jax.random.randint(key, (len(image), 2), 0, 2 * pad + 1)
-    cut = jax.vmap(lambda x, at: jax.lax.dynamic_slice(x, (at[0], at[1], 0), image.shape[1:]))
-    return {**batch, "image": cut(padded, corner)}
+    slices = jax.vmap(lambda x, at: jax.lax.dynamic_slice(x, (at[0], at[1], 0), image.shape[1:]))
+    return {**batch, "image": slices(padded, corner)}
 
 
 def flip(key: jax.Array, batch: Batch, p: float = 0.5) -> Batch:
-    """Mirrors left and right with probability `p`."""
+    """Mirrors an image left to right with probability `p`.
+
+    >>> flip(jax.random.key(0), {"image": jnp.array([[[[0.0], [1.0]]]])}, p=1.0)["image"].ravel().tolist()
+    [1.0, 0.0]
+    """
     image = batch["image"]
-    chosen = jax.random.bernoulli(key, p, (len(image), 1, 1, 1))
-    return {**batch, "image": jnp.where(chosen, image[:, :, ::-1], image)}
+    flipped = jax.random.bernoulli(key, p, (len(image), 1, 1, 1))
+    return {**batch, "image": jnp.where(flipped, image[:, :, ::-1], image)}
 
 
 def erase(
@@ -76,9 +80,9 @@ def erase(
 ) -> Batch:
     """Random erasing (Zhong et al. 2020, 1708.04896, algorithm 1): p, (sl, sh), r1.
 
-    With probability `p` one box per image, its share of the picture uniform in `area` and its
+    With probability `p` one box per image, its fraction of the image's area uniform in `area` and its
     height / width uniform in [aspect, 1/aspect], both rounded to whole pixels, becomes `fill` or,
-    for None, uniform noise in 0..1. A box that would not fit is drawn again.
+    if None, uniform noise in 0..1. A box that does not fit is drawn again, at most TRIES times.
     """
     image = batch["image"]
     box_key, noise_key = jax.random.split(key)
@@ -90,7 +94,7 @@ def erase(
 
 
 def _box(u: jax.Array, shape: tuple[int, int], p: float, area: Sequence[float], aspect: float) -> jax.Array:
-    """Uniform numbers f32[2 * TRIES + 3] -> bool[Y, X], true inside one box or nowhere."""
+    """Uniform numbers f32[2 * TRIES + 3] -> bool[Y, X], true inside the box, if any."""
     rows, columns = shape
     size, ratio, (on, top, left) = jnp.split(u, (TRIES, 2 * TRIES))
     size = (area[0] + (area[1] - area[0]) * size) * rows * columns
@@ -106,7 +110,7 @@ def _box(u: jax.Array, shape: tuple[int, int], p: float, area: Sequence[float], 
 
 
 def soften(batch: Batch, num_classes: int) -> Batch:
-    """Labels i32[B] -> one-hot f32[B, N]; soft labels stay."""
+    """Labels i32[B] -> one-hot f32[B, N]; soft labels are unchanged."""
     label = batch["label"]
     return batch if label.ndim == 2 else {**batch, "label": jax.nn.one_hot(label, num_classes)}
 
@@ -114,8 +118,8 @@ def soften(batch: Batch, num_classes: int) -> Batch:
 def mixup(key: jax.Array, batch: Batch, alpha: float) -> Batch:
     """Mixup (Zhang et al. 2018, 1710.09412, equation 1) of images and soft labels f32[B, N].
 
-    Each row's partner is the row before it: batches are shuffled already, and over many devices a
-    shift moves less than a permutation does.
+    Each row is mixed with the row before it: batches are already shuffled, and on several devices a
+    shift communicates less than a permutation.
     """
     weight = jax.random.beta(key, alpha, alpha)
 
@@ -126,7 +130,11 @@ def mixup(key: jax.Array, batch: Batch, alpha: float) -> Batch:
 
 
 def smooth(batch: Batch, amount: float) -> Batch:
-    """Label smoothing (Szegedy et al. 2016, 1512.00567, section 7) of soft labels f32[B, N]."""
+    """Label smoothing (Szegedy et al. 2016, 1512.00567, section 7) of soft labels f32[B, N].
+
+    >>> smooth({"label": jnp.array([[1.0, 0.0]])}, 0.5)["label"].tolist()
+    [[0.75, 0.25]]
+    """
     label = batch["label"]
     return {**batch, "label": (1 - amount) * label + amount / label.shape[-1]}
 

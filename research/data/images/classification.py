@@ -1,4 +1,4 @@
-"""Image classification: labelled pictures in batches, and the way between a picture and a class."""
+"""Image classification: batches of labelled images, and the conversion from an image to a class."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,8 +30,8 @@ class ImageClassification(Dataset):
         return {f"{split}/accuracy": Baseline({"most frequent class": labelled.most_frequent(batches.source)})}
 
     def encode(self, value: Any) -> dict[str, np.ndarray]:
-        """A PIL image, u8 or f32[Y, X, C] in 0..1 -> f32[1, Y, X, C] in 0..1, in the size of the training pictures."""
-        return {"image": labelled.picture(value, self.shape)[None]}
+        """A PIL image, u8 or f32[Y, X, C] in 0..1 -> f32[1, Y, X, C] in 0..1, of the training images' size."""
+        return {"image": labelled.to_image(value, self.shape)[None]}
 
     def decode(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
         """-> the top-1 class, and the top five with their probabilities."""
@@ -42,5 +42,5 @@ class ImageClassification(Dataset):
 
 
 def load(cfg: Mapping[str, Any], seed: int) -> ImageClassification:
-    """The data set that a config's `data` group names. Raises UserError if it is none, or nothing is held out."""
+    """The data set of a config's `data` group. Raises UserError if there is none, or it has no held-out part."""
     return ImageClassification(labelled.load(cfg), cfg["batch_size"], cfg["eval_batch_size"], seed)

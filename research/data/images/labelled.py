@@ -1,7 +1,7 @@
-"""Labelled pictures as random-access sources: {"image": f32[n, Y, X, C] in 0..1, "label": i32[n]}.
+"""Labelled images as random-access sources: {"image": f32[n, Y, X, C] in 0..1, "label": i32[n]}.
 
 Config: source (`SOURCES`, or `tfds:NAME` for a prepared TFDS data set). For the user's own data
-also path and, where wanted, valid_fraction and test_fraction (0.1); for files and tfds also size
+also path and, optionally, valid_fraction and test_fraction (0.1); for files and tfds also size
 (pixels, or [Y, X]) and channels (1 or 3); for tfds data_dir.
 """
 
@@ -18,22 +18,22 @@ import numpy as np
 from PIL import Image
 
 from research.data import tfds_records, user_files
-from research.data.images import picture_files
-from research.data.images.picture_files import Shape
+from research.data.images import image_files
+from research.data.images.image_files import Shape
 from research.data.pipeline import Arrays, Source
 from research.data.thread_pool import OrderedMap
 from research.util.errors import UserError, nearest
 
 Parts = dict[str, np.ndarray]  # train, valid and perhaps test: row numbers
 
-PART = 1 << 20  # bytes of pixels, of what a thread converts to floats at a time
-IN_MEMORY = 512 << 20  # bytes of pixels up to which pictures are decoded once, at the start
+PART = 1 << 20  # bytes of pixels that a thread converts to floats at a time
+IN_MEMORY = 512 << 20  # bytes of pixels up to which all images are decoded at the start
 
 
-class Pictures:
-    """Some rows of a source of {"image", "label"}, with pixels 0..white brought to f32 in 0..1.
+class ImageSource:
+    """Rows of a source of {"image", "label"}, with pixels 0..white scaled to f32 in 0..1.
 
-    `all_labels()` gives the label of every row of the source, with no picture decoded.
+    `all_labels()` returns the labels of all rows of the source without decoding images.
     """
 
     def __init__(self, source: Source, rows: np.ndarray, all_labels: Callable[[], np.ndarray], white: float = 255):
@@ -45,15 +45,15 @@ class Pictures:
         return len(self.rows)
 
     def gather(self, indices: np.ndarray, epoch: int = 0) -> dict[str, np.ndarray]:
-        got = self.source.gather(self.rows[indices], epoch)
-        return {"image": self.scaled(got["image"]), "label": got["label"].astype(np.int32)}
+        batch = self.source.gather(self.rows[indices], epoch)
+        return {"image": self.scaled(batch["image"]), "label": batch["label"].astype(np.int32)}
 
     def labels(self) -> np.ndarray:
-        """i32[n], in order."""
+        """The labels of all rows, i32[n], in order."""
         return self._all_labels()[self.rows].astype(np.int32)
 
     def scaled(self, pixels: np.ndarray) -> np.ndarray:
-        """Pixels [n, Y, X, C] of the source's dtype -> f32 in 0..1; large batches by several threads, in parts of rows."""
+        """Pixels [n, Y, X, C] of the source's dtype -> f32 in 0..1; large batches by several threads."""
         out = np.empty(pixels.shape, np.float32)
         size = max(1, PART * len(pixels) // max(1, pixels.nbytes))
         self._in_parts([(pixels[i : i + size], out[i : i + size]) for i in range(0, len(pixels), size)])
@@ -66,11 +66,11 @@ class Pictures:
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """A data set. `valid` and `test` are None where there is none; `shape` is Y, X, C."""
+    """A data set. `valid` and `test` are None if there is none; `shape` is (Y, X, C)."""
 
-    train: Pictures
-    valid: Pictures | None
-    test: Pictures | None
+    train: ImageSource
+    valid: ImageSource | None
+    test: ImageSource | None
     classes: tuple[str, ...]
     shape: Shape
     report: list[str]
@@ -80,7 +80,7 @@ SOURCES: dict[str, Callable[[Mapping[str, Any]], Images]] = {}
 
 
 def load(cfg: Mapping[str, Any]) -> Images:
-    """The data set `cfg["source"]`."""
+    """The data set `cfg["source"]`. Raises UserError if there is none."""
     source = cfg["source"]
     if source.startswith("tfds:"):
         return _tfds(source.removeprefix("tfds:"), cfg)
@@ -90,10 +90,13 @@ def load(cfg: Mapping[str, Any]) -> Images:
 
 
 def split(names: Sequence[str], labels: np.ndarray, valid: float, test: float) -> Parts:
-    """Fractions of every class, chosen by the hash of the examples' names; rows in order.
+    """Row numbers of train, valid and test: fractions of every class, chosen by the hashes of the examples' names.
 
-    Deterministic, whatever the order of the names; examples added later move only the few whose
-    rank passes a boundary. A class keeps at least one example to train on.
+    Deterministic and independent of the order of the names; adding examples moves only the few whose
+    rank crosses a boundary. Every class has at least one training example.
+
+    >>> {part: len(rows) for part, rows in split(list("abcd"), np.zeros(4), valid=0.25, test=0.25).items()}
+    {'train': 2, 'valid': 1, 'test': 1}
     """
     if not (valid >= 0 and test >= 0 and valid + test < 1):
         raise UserError(
@@ -107,9 +110,9 @@ def split(names: Sequence[str], labels: np.ndarray, valid: float, test: float) -
         first = min(int(len(rows) * valid + 0.5), len(rows) - 1)
         second = min(first + int(len(rows) * test + 0.5), len(rows) - 1)
         cut = np.split(rows, [first, second])
-        for part, chosen in zip(("valid", "test", "train"), cut, strict=True):
-            parts[part].append(chosen)
-    return {part: np.sort(np.concatenate(chosen)) for part, chosen in parts.items()}
+        for part, indices in zip(("valid", "test", "train"), cut, strict=True):
+            parts[part].append(indices)
+    return {part: np.sort(np.concatenate(indices)) for part, indices in parts.items()}
 
 
 def _source(function: Callable[[Mapping[str, Any]], Images]) -> Callable:
@@ -119,13 +122,13 @@ def _source(function: Callable[[Mapping[str, Any]], Images]) -> Callable:
 
 @_source
 def digits(cfg: Mapping[str, Any]) -> Images:
-    """1,797 digits of 8 x 8 pixels (UCI optdigits' test part), as scikit-learn carries them."""
-    from sklearn.datasets import load_digits  # scikit-learn and SciPy take longer to import than the rest
+    """1,797 digits of 8 x 8 pixels (UCI optdigits' test part), as shipped with scikit-learn."""
+    from sklearn.datasets import load_digits  # scikit-learn and SciPy are slow to import
 
     data = load_digits()
-    whole = Arrays({"image": data.images.astype(np.uint8)[..., None], "label": data.target})
-    parts = split([str(i) for i in range(len(whole))], data.target, valid=0.1, test=0.1)
-    return _images("digits", whole, data.target, parts, tuple("0123456789"), (8, 8, 1), white=16)
+    source = Arrays({"image": data.images.astype(np.uint8)[..., None], "label": data.target})
+    parts = split([str(i) for i in range(len(source))], data.target, valid=0.1, test=0.1)
+    return _images("digits", source, data.target, parts, tuple("0123456789"), (8, 8, 1), white=16)
 
 
 @_source
@@ -136,49 +139,49 @@ def mnist(cfg: Mapping[str, Any]) -> Images:
 
 @_source
 def fashion_mnist(cfg: Mapping[str, Any]) -> Images:
-    """Fashion-MNIST; held out as from MNIST."""
+    """Fashion-MNIST, split as MNIST."""
     return _idx("fashion_mnist", cfg)
 
 
 def _idx(name: str, cfg: Mapping[str, Any]) -> Images:
-    read = [tfds_records.arrays(name, part, ("image", "label")) for part in ("train", "test")]
-    whole = Arrays({key: np.concatenate([part[key] for part in read]) for key in read[0]})
-    end = len(read[0]["label"])
-    held = 5000
+    stored = [tfds_records.arrays(name, part, ("image", "label")) for part in ("train", "test")]
+    source = Arrays({key: np.concatenate([part[key] for part in stored]) for key in stored[0]})
+    end = len(stored[0]["label"])
+    held_out = 5000
     if (fraction := user_files.option(cfg, "valid_fraction", None)) is not None:
-        held = round(end * fraction)
-    if not 0 <= held < end:
+        held_out = round(end * fraction)
+    if not 0 <= held_out < end:
         raise UserError(f"data.valid_fraction = {fraction}: not below 0, and below 1")
-    train, valid, test = np.split(np.arange(len(whole)), [end - held, end])
+    train, valid, test = np.split(np.arange(len(source)), [end - held_out, end])
     parts = {"train": train, "valid": valid, "test": test}
     classes = tuple(tfds_records.builder(name).info.features["label"].names)
-    return _images(name, whole, whole.arrays["label"], parts, classes, (28, 28, 1))
+    return _images(name, source, source.arrays["label"], parts, classes, (28, 28, 1))
 
 
 @_source
 def files(cfg: Mapping[str, Any]) -> Images:
-    """The user's own pictures: a folder a class, or a .csv with columns path, label[, split].
+    """The user's own images: one folder per class, or a .csv with columns path, label[, split].
 
-    Above the class folders there may be train, valid and test; what is not told is cut from train
-    by `split`. The size is by default the first picture's. Hidden files and folders are left out.
+    The class folders may be in folders train, valid and test; parts that are not given are cut from train
+    by `split`. The default size is the first image's. Hidden files and folders are skipped.
     """
     root = user_files.root(cfg)
-    listing = picture_files.csv_rows if root.suffix == ".csv" else picture_files.folder_rows
+    listing = image_files.csv_rows if root.suffix == ".csv" else image_files.folder_rows
     rows, faults = listing(root)
-    shape = _shape(cfg, picture_files.first_size(rows) or (1, 1))
+    shape = _shape(cfg, image_files.first_size(rows) or (1, 1))
     small = len(rows) * math.prod(shape) <= IN_MEMORY
-    rows, pixels, unreadable = picture_files.readable(rows, shape, small)
+    rows, pixels, unreadable = image_files.readable(rows, shape, small)
     faults += unreadable
     if not rows:
         why = faults[0] if faults else "no file of a class"
         raise UserError(f"data.path = {root}: no picture found ({why})")
     classes, labels = np.unique([row.label for row in rows], return_inverse=True)
     if small:
-        whole: Source = Arrays({"image": np.stack(pixels), "label": labels})
+        source: Source = Arrays({"image": np.stack(pixels), "label": labels})
     else:
-        whole = picture_files.Files([row.path for row in rows], labels, shape)
+        source = image_files.Files([row.path for row in rows], labels, shape)
     parts = _parts(rows, labels, cfg)
-    images = _images(str(root), whole, labels, parts, tuple(map(str, classes)), shape)
+    images = _images(str(root), source, labels, parts, tuple(map(str, classes)), shape)
     images.report.append("fitted   scaled to cover that size, cut at the centre")
     images.report.extend(user_files.listed("skipped ", faults))
     return images
@@ -209,15 +212,15 @@ def arrays(cfg: Mapping[str, Any]) -> Images:
         raise UserError(f"{root}: images in {images.min()}..{images.max()}; scale them to 0..1")
     parts = split([str(i) for i in range(len(labels))], labels, *_fractions(cfg))
     classes = tuple(str(i) for i in range(int(labels.max()) + 1))
-    whole = Arrays({"image": images, "label": labels})
+    source = Arrays({"image": images, "label": labels})
     white = 1 if floats else 255
-    return _images(str(root), whole, labels, parts, classes, images.shape[1:], white)
+    return _images(str(root), source, labels, parts, classes, images.shape[1:], white)
 
 
 def _tfds(name: str, cfg: Mapping[str, Any]) -> Images:
-    """A prepared TFDS data set with a picture and a class.
+    """A prepared TFDS data set with an image and a class.
 
-    Where it has no split `validation`, the last `valid_fraction` of `train` as stored is used.
+    Without a split `validation`, the last `valid_fraction` of `train` in stored order is the validation part.
     """
     data_dir = user_files.option(cfg, "data_dir", None)
     info = tfds_records.builder(name, data_dir).info
@@ -225,50 +228,51 @@ def _tfds(name: str, cfg: Mapping[str, Any]) -> Images:
     if not {"Image", "ClassLabel"} <= keys.keys():
         raise UserError(f"{name} has no picture with a class, but {', '.join(info.features)}")
     image, label = keys["Image"], keys["ClassLabel"]
-    where = {"train": "train", "valid": "validation", "test": "test"}
+    splits = {"train": "train", "valid": "validation", "test": "test"}
     if "validation" not in info.splits:
-        del where["valid"]
+        del splits["valid"]
         if (percent := round(100 * (1 - _fractions(cfg)[0]))) < 100:
-            where |= {"train": f"train[:{percent}%]", "valid": f"train[{percent}%:]"}
+            splits |= {"train": f"train[:{percent}%]", "valid": f"train[{percent}%:]"}
     if "test" not in info.splits:
-        del where["test"]
+        del splits["test"]
     *size, channels = info.features[image].shape
     shape = _shape(cfg, None if None in size else (size[0], size[1]), 1 if channels == 1 else 3)
 
     def element(example: dict) -> dict[str, np.ndarray]:
         pixels = info.features[image].decode_example_np(example[image])
         if pixels.shape != shape:
-            flat = pixels[..., 0] if pixels.shape[2] == 1 else pixels
-            pixels = picture_files.fit(Image.fromarray(flat), shape)
+            squeezed = pixels[..., 0] if pixels.shape[2] == 1 else pixels
+            pixels = image_files.fit(Image.fromarray(squeezed), shape)
         return {"image": pixels, "label": np.asarray(example[label])}
 
-    sources: dict[str, Pictures] = {}
-    for part, stored in where.items():
-        encoded = tfds_records.load(name, stored, data_dir, [image])
+    sources: dict[str, ImageSource] = {}
+    for part, tfds_split in splits.items():
+        encoded = tfds_records.load(name, tfds_split, data_dir, [image])
         source: Source = tfds_records.TfdsSource(encoded, element)
         rows = np.arange(len(source))
         if len(source) * math.prod(shape) <= IN_MEMORY:
             source = Arrays(source.gather(rows, 0))
-        sources[part] = Pictures(source, rows, partial(tfds_records.column, encoded, label))
+        sources[part] = ImageSource(source, rows, partial(tfds_records.column, encoded, label))
     counts = ", ".join(f"{len(source):,} {part}" for part, source in sources.items())
     report = [
-        f"source   {name}: {info.features[label].num_classes} classes, {_by(shape)}",
-        f"split    {counts} ({', '.join(where.values())})",
+        f"source   {name}: {info.features[label].num_classes} classes, {_format(shape)}",
+        f"split    {counts} ({', '.join(splits.values())})",
     ]
-    return _of(sources, tuple(info.features[label].names), shape, report)
+    return _data_set(sources, tuple(info.features[label].names), shape, report)
 
 
 def read(path: Path, shape: Shape) -> np.ndarray:
-    """One picture file as the sources give them: f32[Y, X, C] in 0..1."""
-    return picture_files.sound(path, shape).astype(np.float32) / 255
+    """An image file, scaled and cut to `shape` -> f32[Y, X, C] in 0..1. Raises UserError if it cannot be read."""
+    return image_files.sound(path, shape).astype(np.float32) / 255
 
 
-def picture(value: Any, shape: Shape) -> np.ndarray:
-    """A picture of any size as `read` gives one, f32[Y, X, C] in 0..1: a PIL image, an array u8 or f32 in 0..1, of [Y, X, C] or
-    [Y, X]. Raises UserError if it is none.
+def to_image(value: Any, shape: Shape) -> np.ndarray:
+    """A PIL image, or an array u8 or f32 in 0..1 of [Y, X, C] or [Y, X], of any size -> f32[Y, X, C] in 0..1, as from `read`.
+
+    Raises UserError for any other value.
     """
     if isinstance(value, Image.Image):
-        return picture_files.fit(value, shape).astype(np.float32) / 255
+        return image_files.fit(value, shape).astype(np.float32) / 255
     array = np.asarray(value)
     if array.ndim == 2:
         array = array[..., None]
@@ -279,42 +283,42 @@ def picture(value: Any, shape: Shape) -> np.ndarray:
     if array.shape == tuple(shape):
         return array.astype(np.float32) / (255 if array.dtype == np.uint8 else 1)
     bytes_ = array if array.dtype == np.uint8 else np.round(255 * array).astype(np.uint8)
-    return picture(Image.fromarray(bytes_.squeeze(-1) if bytes_.shape[-1] == 1 else bytes_), shape)
+    return to_image(Image.fromarray(bytes_.squeeze(-1) if bytes_.shape[-1] == 1 else bytes_), shape)
 
 
-def most_frequent(source: Pictures) -> float:
-    """The accuracy of always saying the commonest class: a classifier's baseline."""
+def most_frequent(source: ImageSource) -> float:
+    """The accuracy of always predicting the most frequent class: a classifier's baseline."""
     labels = source.labels()
     return float(np.bincount(labels).max() / len(labels))
 
 
 def _images(
     title: str,
-    whole: Source,
+    source: Source,
     labels: np.ndarray,
     parts: Parts,
     classes: tuple[str, ...],
     shape: Shape,
     white: float = 255,
 ) -> Images:
-    """The parts of one source, and the report on them."""
+    """The parts of one source, and their report."""
     counts = np.bincount(labels, minlength=len(classes))
     each = ", ".join(f"{name} {n:,}" for name, n in list(zip(classes, counts, strict=True))[:12])
     more = f" and {len(classes) - 12} more" if len(classes) > 12 else ""
     sizes = ", ".join(f"{len(rows):,} {part}" for part, rows in parts.items())
     report = [
-        f"source   {title}: {len(whole):,} pictures of {_by(shape)}, {len(classes)} classes",
+        f"source   {title}: {len(source):,} pictures of {_format(shape)}, {len(classes)} classes",
         f"classes  {each}{more}",
         f"split    {sizes}",
     ]
     for number, fault in ((0, "no example"), (1, "one example, never validated")):
         few = [name for name, n in zip(classes, counts, strict=True) if n == number]
         report += user_files.listed(f"warning  classes with {fault}:", few)
-    sources = {part: Pictures(whole, rows, lambda: labels, white) for part, rows in parts.items() if len(rows)}
-    return _of(sources, classes, shape, report)
+    sources = {part: ImageSource(source, rows, lambda: labels, white) for part, rows in parts.items() if len(rows)}
+    return _data_set(sources, classes, shape, report)
 
 
-def _of(sources: Mapping[str, Pictures], classes: tuple[str, ...], shape: Shape, report: list[str]) -> Images:
+def _data_set(sources: Mapping[str, ImageSource], classes: tuple[str, ...], shape: Shape, report: list[str]) -> Images:
     if "train" not in sources:
         raise UserError(f"no picture to train on ({', '.join(report)})")
     valid, test = sources.get("valid"), sources.get("test")
@@ -332,19 +336,19 @@ def _shape(cfg: Mapping[str, Any], first: tuple[int, int] | None, channels: int 
     return int(height), int(width), int(channels)
 
 
-def _parts(rows: list[picture_files.Row], labels: np.ndarray, cfg: Mapping[str, Any]) -> Parts:
-    """As the rows tell; where none is told, by `split`; where only valid is not, from train."""
+def _parts(rows: list[image_files.Row], labels: np.ndarray, cfg: Mapping[str, Any]) -> Parts:
+    """The parts of `rows`; if no row has one, by `split`; if only valid is missing, it is cut from train."""
     valid, test = _fractions(cfg)
-    names, told = [row.name for row in rows], np.array([row.part for row in rows])
-    if not told.astype(bool).any():
+    names, row_parts = [row.name for row in rows], np.array([row.part for row in rows])
+    if not row_parts.astype(bool).any():
         return split(names, labels, valid, test)
-    parts = {"train": np.flatnonzero((told == "train") | (told == ""))}
-    if (told == "valid").any():
-        parts["valid"] = np.flatnonzero(told == "valid")
+    parts = {"train": np.flatnonzero((row_parts == "train") | (row_parts == ""))}
+    if (row_parts == "valid").any():
+        parts["valid"] = np.flatnonzero(row_parts == "valid")
     elif len(train := parts["train"]):
         cut = split([names[i] for i in train], labels[train], valid, 0)
         parts = {part: train[cut[part]] for part in ("train", "valid")}
-    return parts | {"test": np.flatnonzero(told == "test")}
+    return parts | {"test": np.flatnonzero(row_parts == "test")}
 
 
 def _fractions(cfg: Mapping[str, Any]) -> tuple[float, float]:
@@ -359,13 +363,13 @@ def _read_array(root: Path, name: str) -> np.ndarray:
         with np.load(path, allow_pickle=False) as archive:
             if name in archive:
                 return archive[name]
-            found = ", ".join(archive)
+            keys = ", ".join(archive)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
-    raise UserError(f"{path} holds {found}; wanted images and labels")
+    raise UserError(f"{path} holds {keys}; wanted images and labels")
 
 
-def _by(shape: Shape) -> str:
+def _format(shape: Shape) -> str:
     return " x ".join(map(str, shape))

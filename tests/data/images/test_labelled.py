@@ -7,7 +7,7 @@ from PIL import Image
 
 from research.core.config import track_reads
 from research.data import thread_pool
-from research.data.images import labelled, picture_files
+from research.data.images import image_files, labelled
 from research.util.errors import UserError
 
 
@@ -89,7 +89,7 @@ def test_decoding_when_wanted_gives_the_same(folder, monkeypatch):
     at_once = everything(load(folder, size=(4, 5), channels=1).train)
     monkeypatch.setattr(labelled, "IN_MEMORY", 0)
     data = load(folder, size=(4, 5), channels=1)
-    assert isinstance(data.train.source, picture_files.Files)
+    assert isinstance(data.train.source, image_files.Files)
     for key, value in everything(data.train).items():
         np.testing.assert_array_equal(value, at_once[key])
     victim = data.train.source.paths[data.train.rows[0]]
@@ -159,14 +159,14 @@ def test_decode_is_upright_covering_and_centred(tmp_path):
     exif = image.getexif()
     exif[0x0112] = 6  # to be shown turned a quarter clockwise
     image.save(tmp_path / "turned.png", exif=exif)
-    got = picture_files.decode(tmp_path / "turned.png", (10, 10, 1))[..., 0]
+    got = image_files.decode(tmp_path / "turned.png", (10, 10, 1))[..., 0]
     assert (got[:4] == 0).all() and (got[6:] == 255).all()  # left became top
     image.save(tmp_path / "plain.png")
-    got = picture_files.decode(tmp_path / "plain.png", (20, 20, 1))[..., 0]
+    got = image_files.decode(tmp_path / "plain.png", (20, 20, 1))[..., 0]
     np.testing.assert_array_equal(got, np.asarray(image)[:, 10:30])
     deep = (np.arange(16).reshape(4, 4) * 4369).astype(np.uint16)  # 65,535 = 15 * 4,369
     Image.fromarray(deep).save(tmp_path / "deep.png")
-    got = picture_files.decode(tmp_path / "deep.png", (4, 4, 1))[..., 0]
+    got = image_files.decode(tmp_path / "deep.png", (4, 4, 1))[..., 0]
     np.testing.assert_array_equal(got, np.arange(16).reshape(4, 4) * 17)
     np.testing.assert_array_equal(labelled.read(tmp_path / "deep.png", (4, 4, 1))[..., 0], got / np.float32(255))
 
@@ -199,7 +199,7 @@ def test_arrays(tmp_path, form, dtype):
 def test_pixels_are_divided_in_single_precision(monkeypatch, dtype, white):
     rng = np.random.default_rng(0)
     pixels = np.arange(white + 1).astype(dtype) if white > 1 else rng.random(1000).astype(dtype)
-    source = labelled.Pictures(labelled.Arrays({"image": pixels}), np.arange(len(pixels)), lambda: pixels, white)
+    source = labelled.ImageSource(labelled.Arrays({"image": pixels}), np.arange(len(pixels)), lambda: pixels, white)
     want = [float(np.float32(x) / np.float32(white)) for x in pixels]
     got = source.scaled(pixels)
     assert got.dtype == np.float32
@@ -273,7 +273,7 @@ def test_no_validation_where_none_is_wanted(folder):
 
 def test_most_frequent_class_needs_no_picture(folder, monkeypatch):
     labels = np.array([2, 0, 2, 2, 1, 1])
-    source = labelled.Pictures(labelled.Arrays({"image": np.zeros((6, 1))}), np.arange(4), lambda: labels)
+    source = labelled.ImageSource(labelled.Arrays({"image": np.zeros((6, 1))}), np.arange(4), lambda: labels)
     assert labelled.most_frequent(source) == 0.75
     monkeypatch.setattr(labelled, "IN_MEMORY", 0)
     train = load(folder).train

@@ -21,8 +21,8 @@ from PIL import Image
 from experiments import options
 from research.core import config, mesh, state
 from research.data import thread_pool
-from research.data.images import picture_files
-from research.data.images.labelled import Pictures
+from research.data.images import image_files
+from research.data.images.labelled import ImageSource
 from research.data.pipeline import TrainBatches
 from research.run import reopen
 from research.util.errors import UserError, nearest
@@ -96,7 +96,7 @@ def measure(
         devices = mesh.make_mesh(dict.fromkeys(experiment.cfg.mesh, 1), jax.devices()[:1])
 
         def batches() -> Iterator[dict[str, jax.Array]]:
-            source = Pictures(picture_files.Files(paths, labels, shape), np.arange(len(paths)), lambda: labels)
+            source = ImageSource(image_files.Files(paths, labels, shape), np.arange(len(paths)), lambda: labels)
             return TrainBatches(source, case.batch_size, 0).on_device(devices, 0, ENDLESS)
 
         with jax.set_mesh(devices):
@@ -139,16 +139,16 @@ def _step(experiment: Any, devices: Any) -> Callable[[Mapping], Any]:
     return step
 
 
-def _stages(paths: Sequence[Path], shape: picture_files.Shape, devices: Any, rounds: int) -> dict[str, list[float]]:
+def _stages(paths: Sequence[Path], shape: image_files.Shape, devices: Any, rounds: int) -> dict[str, list[float]]:
     """Milliseconds a picture of each stage in one thread, a number a round."""
     some = paths[:64]
-    decoded = [picture_files.decode(path, shape) for path in some]
+    decoded = [image_files.decode(path, shape) for path in some]
     files = np.stack(decoded)
     rows = np.arange(len(some))
-    pictures = Pictures(picture_files.Files(some, rows, shape), rows, lambda: rows)
+    pictures = ImageSource(image_files.Files(some, rows, shape), rows, lambda: rows)
     ready = {"image": files.astype(np.float32)}
     stages: dict[str, Callable[[], Any]] = {
-        "decode and resize": lambda: [picture_files.decode(path, shape) for path in some],
+        "decode and resize": lambda: [image_files.decode(path, shape) for path in some],
         "stack": lambda: np.stack(decoded),
         "to float32": lambda: pictures.scaled(files),
         "to the device": lambda: jax.block_until_ready(mesh.to_device(ready, devices, len(some))),

@@ -1,4 +1,4 @@
-"""The user's own picture files: listed by folder or by .csv, checked, decoded."""
+"""The user's own image files: listed from folders or a .csv, checked, decoded."""
 
 import csv
 import functools
@@ -23,18 +23,20 @@ PARTS = {
     "validation": "valid",
     "test": "test",
 }
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # Pillow's answers
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # Pillow's exceptions
 
 
 class Row(NamedTuple):
+    """A labelled image file."""
+
     path: Path
-    name: str  # relative to the user's folder: what splits and reports go by
+    name: str  # relative to the user's folder, for splits and reports
     label: str
-    part: str  # train, valid, test; empty where nothing tells
+    part: str  # train, valid or test; empty if not given
 
 
 def folder_rows(root: Path) -> tuple[list[Row], list[str]]:
-    """A folder a class: every row, and the files that are not in one."""
+    """One folder per class -> the rows, and a line for each image that is in no class folder."""
     rows, faults = [], []
     for path in user_files.visible(root):
         name = path.relative_to(root)
@@ -49,7 +51,7 @@ def folder_rows(root: Path) -> tuple[list[Row], list[str]]:
 
 
 def csv_rows(root: Path) -> tuple[list[Row], list[str]]:
-    """A .csv with columns path (from its own folder), label and perhaps split."""
+    """A .csv with columns path (relative to its folder), label[, split] -> the rows, and a line for each invalid one."""
     rows, faults = [], []
     try:
         table = list(csv.reader(root.read_text(encoding="utf-8-sig").splitlines(keepends=True)))
@@ -57,8 +59,8 @@ def csv_rows(root: Path) -> tuple[list[Row], list[str]]:
         raise UserError(f"{root} is not a UTF-8 .csv file: {error}") from None
     columns = table[0] if table else []
     if not {"path", "label"} <= set(columns):
-        found = ", ".join(columns)
-        raise UserError(f"{root} has columns {found}; wanted path, label and perhaps split")
+        names = ", ".join(columns)
+        raise UserError(f"{root} has columns {names}; wanted path, label and perhaps split")
     for number, cells in enumerate(table[1:], 2):
         row = dict(zip(columns, cells, strict=False))
         name, label, part = (row.get(key, "") for key in ("path", "label", "split"))
@@ -72,7 +74,7 @@ def csv_rows(root: Path) -> tuple[list[Row], list[str]]:
 
 
 def readable(rows: list[Row], shape: Shape, keep: bool) -> tuple[list[Row], list[np.ndarray], list[str]]:
-    """The rows Pillow can read, their pixels if those are to be kept, and what ails the others."""
+    """The rows that Pillow can read, their pixels u8[Y, X, C] if `keep`, and a line for each of the others."""
 
     def attempt(row: Row) -> tuple[np.ndarray | None, str]:
         try:
@@ -84,13 +86,13 @@ def readable(rows: list[Row], shape: Shape, keep: bool) -> tuple[list[Row], list
             return None, f"{row.name}: {'missing' if not row.path.exists() else error}"
 
     outcomes = OrderedMap(attempt)(rows)
-    good = [row for row, (_, fault) in zip(rows, outcomes, strict=True) if not fault]
+    valid = [row for row, (_, fault) in zip(rows, outcomes, strict=True) if not fault]
     pixels = [image for image, _ in outcomes if image is not None]
-    return good, pixels, [fault for _, fault in outcomes if fault]
+    return valid, pixels, [fault for _, fault in outcomes if fault]
 
 
 def first_size(rows: list[Row]) -> tuple[int, int] | None:
-    """Y, X of the first picture that can be read."""
+    """(Y, X) of the first image that can be read, or None."""
     for row in rows:
         try:
             with Image.open(row.path) as image:
@@ -101,14 +103,14 @@ def first_size(rows: list[Row]) -> tuple[int, int] | None:
 
 
 def decode(path: Path, shape: Shape) -> np.ndarray:
-    """A file as u8[Y, X, C]: upright, scaled to cover the size and cut at the centre."""
+    """A file -> u8[Y, X, C]: turned upright by its EXIF data, scaled to cover `shape` and cropped at the centre."""
     with Image.open(path) as image:
-        ImageOps.exif_transpose(image, in_place=True)  # else it copies every picture that is upright
+        ImageOps.exif_transpose(image, in_place=True)  # else it copies every upright image
         return fit(image, shape)
 
 
 def sound(path: Path, shape: Shape) -> np.ndarray:
-    """`decode`; UserError if the file cannot be read."""
+    """`decode`, but raises UserError if the file cannot be read."""
     try:
         return decode(path, shape)
     except UNREADABLE as error:
@@ -116,11 +118,11 @@ def sound(path: Path, shape: Shape) -> np.ndarray:
 
 
 def fit(image: Image.Image, shape: Shape) -> np.ndarray:
-    """u8[Y, X, C], scaled to cover the size and cut at the centre."""
-    if image.mode.startswith("I;16"):  # Pillow would clip at 255
+    """An image -> u8[Y, X, C], scaled to cover `shape` and cropped at the centre."""
+    if image.mode.startswith("I;16"):  # 16 bits: Pillow would clip at 255
         image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
     mode = "L" if shape[2] == 1 else "RGB"
-    if image.mode != mode:  # else `convert` only copies
+    if image.mode != mode:  # else `convert` would only copy
         image = image.convert(mode)
     if image.size != (shape[1], shape[0]):
         image = ImageOps.fit(image, (shape[1], shape[0]), Image.Resampling.BILINEAR)
@@ -128,9 +130,9 @@ def fit(image: Image.Image, shape: Shape) -> np.ndarray:
 
 
 class Files:
-    """Pictures decoded when they are wanted, to u8[n, Y, X, C], by the threads of `thread_pool`.
+    """A source that decodes images on access, to u8[n, Y, X, C], by the threads of `thread_pool`.
 
-    `gather` raises UserError for the first picture, in the order of its indices, that cannot be read.
+    `gather` raises UserError for the first image, in the order of the indices, that cannot be read.
     """
 
     def __init__(self, paths: Sequence[Path], labels: np.ndarray, shape: Shape):
