@@ -11,7 +11,7 @@ import numpy as np
 
 from research.core.experiment import Experiment
 from research.data.text import chat, fewshot
-from research.data.tokenizers import pieces
+from research.data.tokenizers import token_bytes
 from research.generation import beam, constraints, decoding, scoring, speculative
 from research.util.errors import UserError
 
@@ -58,7 +58,7 @@ def sample(
         yield from _choose(e, state, tokens, [lead + text for text in asked["choice"]])
         return
     if pattern := _pattern(asked):
-        how["constraint"] = constraints.from_regex(pattern, pieces.of(data.tokenizer))
+        how["constraint"] = constraints.from_regex(pattern, token_bytes.of(data.tokenizer))
     how |= {"length": length, "stop": [data.tokenizer.encode(s) for s in stop], "block": 16}
     columns: Iterator[np.ndarray]
     if asked["beam"] is not None:

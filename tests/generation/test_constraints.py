@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import chisquare
 
 from research.data import tokenizers
-from research.data.tokenizers import pieces
+from research.data.tokenizers import token_bytes
 from research.generation.constraints import from_regex, schema_regex
 from research.generation.decoding import generate, generate_stream
 from research.util.errors import UserError
@@ -100,19 +100,19 @@ def test_tables_by_hand():
     ],
 )
 def test_every_text_matches(pattern, settings):
-    said = texts(PRINTABLE, from_regex(pattern, pieces.of(PRINTABLE)), 20, **settings)
+    said = texts(PRINTABLE, from_regex(pattern, token_bytes.of(PRINTABLE)), 20, **settings)
     assert all(re.fullmatch(pattern, text) for text in said), said
 
 
 def test_every_script_by_bytes():
     byte = tokenizers.make("byte", "")
     pattern = "[é-ü世界🎉]{2,4}!"
-    said = texts(byte, from_regex(pattern, pieces.of(byte)), 17)
+    said = texts(byte, from_regex(pattern, token_bytes.of(byte)), 17)
     assert all(re.fullmatch(pattern, text) for text in said), said
 
 
 def test_every_text_obeys_the_schema():
-    constraint = from_regex(schema_regex(SCHEMA), pieces.of(PRINTABLE))
+    constraint = from_regex(schema_regex(SCHEMA), token_bytes.of(PRINTABLE))
     for text in texts(PRINTABLE, constraint, 90):
         value = json.loads(text)
         assert list(value) == ["name", "age", "tags", "when"]
@@ -126,7 +126,7 @@ def test_every_text_obeys_the_schema():
 def test_byte_pairs_of_gpt2():
     gpt2 = tokenizers.make("gpt2", "")
     pattern = r'\{"city": "[A-Z][a-z]{2,8}", "people": [1-9][0-9]{0,6}\}'
-    said = texts(gpt2, from_regex(pattern, pieces.of(gpt2)), 30, rows=6)
+    said = texts(gpt2, from_regex(pattern, token_bytes.of(gpt2)), 30, rows=6)
     assert all(re.fullmatch(pattern, text) for text in said), said
 
 
@@ -142,12 +142,12 @@ def test_the_text_ends_as_often_as_the_model_would_leave_it():
 
 
 def test_a_text_with_little_room_goes_where_it_can_end():
-    said = texts(PRINTABLE, from_regex("(abc)*|[0-9]{21}", pieces.of(PRINTABLE)), 20)
+    said = texts(PRINTABLE, from_regex("(abc)*|[0-9]{21}", token_bytes.of(PRINTABLE)), 20)
     assert all(re.fullmatch("(abc)*", text) for text in said)
 
 
 def test_stream_says_the_same_and_nothing_for_the_end():
-    constraint = from_regex("[ab]{2}c*", pieces.of(PRINTABLE))
+    constraint = from_regex("[ab]{2}c*", token_bytes.of(PRINTABLE))
     model, prompt = Wild(PRINTABLE.size), [[1], [2, 3]]
     arguments = {"length": 9, "constraint": constraint, "pad": -1}
     whole = np.asarray(generate(model, VARIABLES, prompt, KEY, **arguments))

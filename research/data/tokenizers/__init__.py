@@ -1,16 +1,20 @@
 """Text <-> integers.
 
-char      one token a character                         vocabulary: the characters of the whole text
+char      one token per character                       vocabulary: the characters of all texts
 byte      UTF-8 bytes                                   256
-word      what white space parts, the rest `<unk>`      the training text's words
+word      words separated by white space, or `<unk>`    the training text's words
 gpt2      GPT-2's byte-level BPE                        OpenAI's 50,257
 wordpiece BERT's pieces of lower-cased words            Google's 30,522
-bpe       byte-level BPE                                learnt from the training text
-unigram   a unigram model's likeliest pieces            learnt from the training text
+bpe       byte-level BPE                                trained on the training text
+unigram   most probable pieces of a unigram model       trained on the training text
 
-The path of a .json, Hugging Face's tokenizer.json, is a tokenizer's name, too.
+The path of a Hugging Face tokenizer.json is a tokenizer's name too.
 
-A tokenizer is kept with a run as JSON text (`to_json`, `from_json`) and needs no file to come back.
+A run stores its tokenizer as JSON text (`to_json`), from which it is restored without other files (`from_json`).
+
+>>> tokenizer = make("word", train="the cat and the dog")
+>>> tokenizer.encode("the bird").tolist(), tokenizer.decode([2, 1])
+([2, 1], 'the <unk>')
 """
 
 import json
@@ -24,21 +28,21 @@ __all__ = ["SPECIAL", "TOKENIZERS", "Tokenizer", "from_json", "make"]
 
 
 def make(name: str, train: str, valid: str = "", **options: Any) -> Tokenizer:
-    """The tokenizer called `name`; what it learns it learns from `train` alone, but for `char`.
+    """The tokenizer called `name`, trained on `train` if it is trainable; `char` has the characters of `valid` too.
 
-    `char` knows the characters of `valid`, too. Options: vocab_size (word, bpe, unigram, a .json), min_count,
-    lowercase and special (word). One that is given (not None) and means nothing is an error.
+    Options: vocab_size (word, bpe, unigram, a .json), min_count, lowercase and special (word). Raises UserError for an
+    unknown name, and for an option that is not None and that the tokenizer does not have.
     """
     if name.endswith(".json"):
         name, options = "pretrained", {"path": name, **options}
     elif name not in TOKENIZERS:
         raise UserError(f"no tokenizer {name!r}{nearest(name, TOKENIZERS)}")
     cls = TOKENIZERS[name]
-    given = {key: value for key, value in options.items() if value is not None}
-    for key, value in given.items():
+    options = {key: value for key, value in options.items() if value is not None}
+    for key, value in options.items():
         if key not in cls.options:
             raise UserError(f"data.{key} = {value!r} means nothing to the tokenizer {name!r}; leave it None")
-    return cls.make(train, valid, **given)
+    return cls.make(train, valid, **options)
 
 
 def from_json(text: str) -> Tokenizer:

@@ -1,4 +1,4 @@
-"""What a tokenizer is, the names they go by, and what they share."""
+"""The tokenizers' protocol, their registry and helpers."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ SPECIAL = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
 
 
 class Tokenizer(Protocol):
-    """`size` is the number of different tokens, V; `special` names those that are no text, of `SPECIAL`."""
+    """`size` is the vocabulary's, V; `special` has the ids of the special tokens, {a name of `SPECIAL`: id}."""
 
     special: Mapping[str, int]
 
@@ -20,25 +20,26 @@ class Tokenizer(Protocol):
     def size(self) -> int: ...
 
     def encode(self, text: str) -> np.ndarray:
-        """i32[T], without special tokens around it; UserError if the text cannot be said in this vocabulary."""
+        """i32[T], without special tokens around it. Raises UserError if the vocabulary cannot represent the text."""
 
     def decode(self, ids: np.ndarray) -> str:
-        """UserError for an id outside 0..V-1."""
+        """Token ids i[T] -> text. Raises UserError for an id outside 0..V-1."""
 
     def to_json(self) -> str: ...
 
 
-# name -> class with `make(train, valid, **options)`, `restore(**values)` and the `options` that it knows
+# name -> class with `make(train, valid, **options)`, `restore(**values)` and the names of its `options`
 TOKENIZERS: dict[str, Any] = {}
 
 
 def register(cls: Any) -> Any:
+    """A class decorator: adds a tokenizer to `TOKENIZERS`."""
     TOKENIZERS[cls.name] = cls
     return cls
 
 
 def known(ids: np.ndarray, size: int) -> np.ndarray:
-    """`ids` as i64, or the UserError that names the first outside 0..size-1."""
+    """`ids` as i64. Raises UserError that names the first id outside 0..size-1."""
     ids = np.asarray(ids, np.int64)
     if (bad := np.flatnonzero((ids < 0) | (ids >= size))).size:
         at = int(bad[0])
@@ -47,11 +48,16 @@ def known(ids: np.ndarray, size: int) -> np.ndarray:
 
 
 def points(text: str) -> np.ndarray:
-    """Code points: u32[len(text)]."""
+    """Code points: u32[len(text)].
+
+    >>> points("aé").tolist()
+    [97, 233]
+    """
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
 def utf8(text: str) -> bytes:
+    """The text as UTF-8. Raises UserError if it has a lone surrogate."""
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -59,12 +65,12 @@ def utf8(text: str) -> bytes:
         raise UserError(f"half a surrogate pair, {text[at]!r}, at position {at}") from None
 
 
-# No pattern in use (GPT-2's, BERT's) joins what stands on both sides of a single newline between two lines.
+# No pre-tokenizer in use (GPT-2's, BERT's) has a word that spans a single newline between two lines.
 _CUT = re.compile(r"\S\n(?=\S)")
 
 
 def pieces(text: str, size: int = 1 << 20) -> Iterator[str]:
-    """Parts that can be encoded alone: the library keeps a hundred bytes a token of the whole."""
+    """Parts of a text that can be encoded separately, which bounds memory: the library needs a hundred bytes per token."""
     start = 0
     while start < len(text):
         cut = _CUT.search(text, start + size)
@@ -74,7 +80,7 @@ def pieces(text: str, size: int = 1 << 20) -> Iterator[str]:
 
 
 def encode(model: Any, text: str) -> np.ndarray:
-    """i32[T] by a model of the `tokenizers` library, part by part."""
+    """Token ids i32[T] by a model of the `tokenizers` library, part by part."""
     utf8(text)
     parts = [model.encode(piece, add_special_tokens=False).ids for piece in pieces(text)]
     return np.concatenate([np.asarray(ids, np.int32) for ids in parts or [[]]])

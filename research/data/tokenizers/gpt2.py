@@ -28,9 +28,9 @@ GPT2_FILES = (
 
 @register
 class GPT2:
-    """50,257 tokens, of which 50,256 ends a text and begins one.
+    """50,257 tokens, of which 50,256 is both `bos` and `eos`.
 
-    Text is text: a literal `<|endoftext|>` is encoded as its characters, never as token 50,256.
+    A literal `<|endoftext|>` in a text is encoded as its characters, never as token 50,256.
     """
 
     name: ClassVar[str] = "gpt2"

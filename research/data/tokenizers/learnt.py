@@ -1,8 +1,8 @@
-"""Pieces learnt from the training text: byte-pair merges, and a unigram model.
+"""Subword tokenizers trained on the training text: byte-pair merges, and a unigram model.
 
-Both work on UTF-8 bytes inside GPT-2's words, so that every text can be said and comes back as it was: a
-character that was never seen is its bytes. Chinese, which has no spaces, is cut at its punctuation and learnt
-across characters. The same text gives the same pieces on every machine: see `_canonical`.
+Both split GPT-2's words into pieces of UTF-8 bytes, so that every text can be encoded and is restored exactly: an
+unknown character becomes its bytes. Chinese, which has no spaces, is split at punctuation, and pieces may span several
+characters. The same text gives the same pieces on every machine: see `_canonical`.
 
 Sources: Sennrich et al. 2016 (1508.07909), Radford et al. 2019 (bytes); Kudo 2018 (1804.10959).
 """
@@ -24,10 +24,10 @@ _ALPHABET = sorted(hf.pre_tokenizers.ByteLevel.alphabet())  # a printable charac
 
 
 class _Learnt:
-    """`size` is at most the `vocab_size` asked for: a short text may have fewer pieces."""
+    """`size` is at most `vocab_size`: a short text may have fewer pieces."""
 
     name: ClassVar[str]
-    _empty: ClassVar[Any]  # the library's model, its trainer, and the way between its JSON and what is kept
+    _empty: ClassVar[Any]  # the library's model and trainer; conversions between its JSON and `to_json`
     _trainer: ClassVar[Any]
     _values: ClassVar[Any]
     _model_of: ClassVar[Any]
@@ -62,7 +62,7 @@ class _Learnt:
         return encode(self._model, text) + np.int32(len(_SPECIAL))
 
     def decode(self, ids: np.ndarray) -> str:
-        """Special tokens read `<eos>`; bytes that are not UTF-8 together are U+FFFD."""
+        """Token ids i[T] -> text, with special tokens as `<eos>` and invalid UTF-8 as U+FFFD."""
         runs = itertools.groupby(known(ids, self.size).tolist(), lambda i: i if i < len(_SPECIAL) else -1)
         return "".join(self._run(at, list(run)) for at, run in runs)
 
@@ -80,18 +80,18 @@ _LONG = re.compile(r"\S{256}")
 
 
 def _parts(text: str) -> Iterator[str]:
-    """The text in parts, no word in them longer than 256 characters: the trainers hold all its divisions at once."""
+    """Parts of the text with no word longer than 256 characters: the trainers keep all segmentations of a word in memory."""
     for piece in pieces(text):
         start = 0
-        for found in _LONG.finditer(piece):
-            yield piece[start : found.end()]
-            start = found.end()
+        for match in _LONG.finditer(piece):
+            yield piece[start : match.end()]
+            start = match.end()
         yield piece[start:]
 
 
 @register
 class BPE(_Learnt):
-    """The commonest pair of neighbours becomes one piece, again and again."""
+    """Byte-pair encoding: the most frequent adjacent pair is merged into a piece, repeatedly (Sennrich et al. 2016)."""
 
     name = "bpe"
     _empty = hf.models.BPE
@@ -108,7 +108,7 @@ class BPE(_Learnt):
 
 @register
 class Unigram(_Learnt):
-    """A text's likeliest division into pieces, each with a probability of its own."""
+    """The most probable segmentation under a unigram model of pieces (Kudo 2018)."""
 
     name = "unigram"
     _empty = hf.models.Unigram
@@ -124,10 +124,10 @@ class Unigram(_Learnt):
 
 
 def _canonical(vocab: list) -> list:
-    """[piece, log probability], free of the order in which the library's hash tables gave the words out.
+    """[piece, log probability], independent of the iteration order of the library's hash tables.
 
-    That order moves the last bits of the sums, and deals the pieces that it adds for bytes never seen
-    steps of 0.0001 above the least score: sums are rounded, and those bytes share the least score.
+    That order changes the last bits of the sums, and the scores of bytes that did not occur, which are multiples
+    of 0.0001 above the lowest score: sums are rounded, and those bytes get the lowest score.
     """
     least = min(score for _, score in vocab)
     near = least + 1e-4 * len(_ALPHABET)

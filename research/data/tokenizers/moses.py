@@ -1,6 +1,6 @@
-"""Words as the scripts of Moses part and escape them, and back to text, by the library sacremoses.
+"""Moses' tokenizer and detokenizer, by the library sacremoses.
 
-All 64,028 lines of Multi30k (English and German, training to test of 2017), lower-cased before, have the words of the
+On all 64,028 lower-cased lines of Multi30k (English and German, training to test of 2017) the tokens equal those of the
 published tokenised files.
 """
 
@@ -9,16 +9,19 @@ from typing import Any
 
 
 def tokenize(text: str, language: str = "en") -> str:
-    """A line -> its tokens with a space between, by normalize-punctuation.perl and then tokenizer.perl without options.
+    """A line -> its tokens, separated by spaces: normalize-punctuation.perl and then tokenizer.perl without options.
 
-    Lower-case before, not after, where the published text was: case decides whether a full stop ends an abbreviation.
+    To reproduce a lower-cased corpus, lower-case before: case decides whether a full stop ends an abbreviation.
+
+    >>> tokenize("It's here.")
+    'It &apos;s here .'
     """
     normalizer, tokenizer, _ = _scripts(language)
     return " ".join(tokenizer.tokenize(normalizer.normalize(f"{text}\n")))  # Perl's rules see the end of the line
 
 
 def detokenize(tokens: str, language: str = "en") -> str:
-    """Tokens with a space between -> text as it is written: detokenizer.perl."""
+    """Tokens separated by spaces -> plain text: detokenizer.perl."""
     return _scripts(language)[2].detokenize(tokens.split())
 
 

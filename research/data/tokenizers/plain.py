@@ -16,7 +16,7 @@ from research.util.errors import UserError
 @register
 @dataclasses.dataclass(frozen=True)
 class Char:
-    """One token a character (Unicode code point). `chars` is sorted, as in nanoGPT."""
+    """One token per character (Unicode code point). `chars` is sorted, as in nanoGPT."""
 
     chars: str
     name: ClassVar[str] = "char"
@@ -36,31 +36,31 @@ class Char:
         return len(self.chars)
 
     def encode(self, text: str) -> np.ndarray:
-        wanted, have = points(text), self._known
-        ids = np.minimum(np.searchsorted(have, wanted), self.size - 1)
-        if (bad := np.flatnonzero(have[ids] != wanted)).size:
+        characters, vocabulary = points(text), self._points
+        ids = np.minimum(np.searchsorted(vocabulary, characters), self.size - 1)
+        if (bad := np.flatnonzero(vocabulary[ids] != characters)).size:
             at = int(bad[0])
             raise UserError(
-                f"character {text[at]!r} (U+{wanted[at]:04X}) at position {at} is not among the "
+                f"character {text[at]!r} (U+{characters[at]:04X}) at position {at} is not among the "
                 f"{self.size} of this vocabulary; leave it out, or train with tokenizer 'byte'"
             )
         return ids.astype(np.int32)
 
     def decode(self, ids: np.ndarray) -> str:
-        return "".join(map(chr, self._known[known(ids, self.size)]))
+        return "".join(map(chr, self._points[known(ids, self.size)]))
 
     def to_json(self) -> str:
         return json.dumps({"name": self.name, "chars": self.chars})
 
     @functools.cached_property
-    def _known(self) -> np.ndarray:
+    def _points(self) -> np.ndarray:
         return points(self.chars)
 
 
 @register
 @dataclasses.dataclass(frozen=True)
 class Byte:
-    """UTF-8 bytes. Decoding puts U+FFFD for what is not UTF-8."""
+    """UTF-8 bytes. Invalid UTF-8 is decoded as U+FFFD."""
 
     size: ClassVar[int] = 256
     name: ClassVar[str] = "byte"
@@ -88,11 +88,11 @@ class Byte:
 @register
 @dataclasses.dataclass(frozen=True)
 class Word:
-    """What white space parts, as `str.split` does; a word that is not among `words` is `<unk>`.
+    """Words separated by white space (`str.split`); a word that is not in `words` is `<unk>`.
 
-    `<pad>` is 0 and `<unk>` 1; then come the other special tokens that were asked for, and the words of
-    the training text, the commonest first and equals in the order of their code points. A text may say
-    special tokens itself, as WikiText does `<unk>` and `<eos>`: all but `<pad>`, which is then `<unk>`.
+    `<pad>` is 0 and `<unk>` 1; then come the other special tokens of `make`, and the words of the training text,
+    sorted by falling frequency and then by code points. Special tokens in a text are encoded as such, as WikiText's
+    `<unk>` and `<eos>`, except `<pad>`, which becomes `<unk>`.
     """
 
     words: tuple[str, ...]
@@ -105,7 +105,7 @@ class Word:
         cls, train: str, valid: str = "", vocab_size: int | None = None, min_count: int = 1, lowercase: bool = False,
         special: Sequence[str] = (),
     ) -> "Word":  # fmt: skip
-        """At most `vocab_size` tokens, of words seen at least `min_count` times; `special`: more names of `SPECIAL`."""
+        """At most `vocab_size` tokens, of words that occur at least `min_count` times; `special`: more names of `SPECIAL`."""
         if unknown := [name for name in special if name not in SPECIAL]:
             raise UserError(f"special token {unknown[0]!r}: one of {', '.join(SPECIAL)}")
         first = [f"<{name}>" for name in dict.fromkeys(("pad", "unk", *special))]
@@ -114,9 +114,9 @@ class Word:
         if min_count < 1:
             raise UserError(f"data.min_count = {min_count}: at least 1")
         counts = collections.Counter((train.lower() if lowercase else train).split())
-        found = sorted((-n, word) for word, n in counts.items() if n >= min_count and word not in first)
+        ranked = sorted((-n, word) for word, n in counts.items() if n >= min_count and word not in first)
         room = None if vocab_size is None else vocab_size - len(first)
-        return cls((*first, *(word for _, word in found[:room])), lowercase)
+        return cls((*first, *(word for _, word in ranked[:room])), lowercase)
 
     @classmethod
     def restore(cls, words: Sequence[str], lowercase: bool) -> "Word":
@@ -128,12 +128,12 @@ class Word:
 
     @functools.cached_property
     def special(self) -> Mapping[str, int]:
-        places = {name: self._numbers.get(f"<{name}>") for name in SPECIAL}
-        return {"pad": 0} | {name: at for name, at in places.items() if at is not None}
+        ids = {name: self._ids.get(f"<{name}>") for name in SPECIAL}
+        return {"pad": 0} | {name: i for name, i in ids.items() if i is not None}
 
     def encode(self, text: str) -> np.ndarray:
         words = (text.lower() if self.lowercase else text).split()
-        return np.fromiter((self._numbers.get(word, 1) for word in words), np.int32, len(words))
+        return np.fromiter((self._ids.get(word, 1) for word in words), np.int32, len(words))
 
     def decode(self, ids: np.ndarray) -> str:
         return " ".join(self.words[i] for i in known(ids, self.size))
@@ -142,5 +142,5 @@ class Word:
         return json.dumps({"name": self.name, "words": self.words, "lowercase": self.lowercase})
 
     @functools.cached_property
-    def _numbers(self) -> dict[str, int]:
+    def _ids(self) -> dict[str, int]:
         return {word: i for i, word in enumerate(self.words) if i}

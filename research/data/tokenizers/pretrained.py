@@ -1,4 +1,4 @@
-"""A tokenizer.json, in which Hugging Face's `tokenizers` library keeps a tokenizer whole."""
+"""A tokenizer.json of Hugging Face's `tokenizers` library."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ import tokenizers as hf
 from research.data.tokenizers.base import SPECIAL, known, register, utf8
 from research.util.errors import UserError
 
-# What special tokens are called there.
+# Special tokens' usual strings.
 _NAMES = {
     "pad": ("[PAD]", "<pad>"),
     "unk": ("[UNK]", "<unk>"),
@@ -25,10 +25,10 @@ _NAMES = {
 
 @register
 class Pretrained:
-    """Whatever the file says: its own normalisation, pieces and special tokens.
+    """The tokenizer of the file, with its normalisation, pieces and special tokens.
 
-    `size` may be larger than the vocabulary: models' tables are often filled up to a round number of rows. Text is text: what
-    reads like a special token is encoded as its characters.
+    `size` may exceed the vocabulary, because embedding tables are often padded to a round number of rows. A special token's
+    string in a text is encoded as its characters.
     """
 
     name: ClassVar[str] = "pretrained"
@@ -41,12 +41,12 @@ class Pretrained:
             raise UserError(f"data.vocab_size = {size}: the tokenizer has {least:,} tokens")
         self._model, self.size = model, size or least
         self._model.encode_special_tokens = True
-        found = {name: next((ids[token] for token in _NAMES[name] if token in ids), None) for name in SPECIAL}
-        self.special: Mapping[str, int] = {name: at for name, at in found.items() if at is not None}
+        special = {name: next((ids[token] for token in _NAMES[name] if token in ids), None) for name in SPECIAL}
+        self.special: Mapping[str, int] = {name: i for name, i in special.items() if i is not None}
 
     @classmethod
     def make(cls, train: str = "", valid: str = "", path: str = "", vocab_size: int | None = None) -> "Pretrained":
-        """`path`: the file; `vocab_size`: the rows of the model's table, where there are more than tokens."""
+        """`path`: the file; `vocab_size`: the rows of the model's embedding table, if more than tokens."""
         if not path:
             raise UserError("data.tokenizer = 'pretrained': give the path of its tokenizer.json in place of the name")
         try:
@@ -66,7 +66,7 @@ class Pretrained:
         return np.asarray(self._model.encode(text, add_special_tokens=False).ids, np.int32)
 
     def decode(self, ids: np.ndarray) -> str:
-        """Rows of the table that are no token say nothing."""
+        """Token ids i[T] -> text; ids that are padding of the table add nothing."""
         return self._model.decode(known(ids, self.size).tolist(), skip_special_tokens=False)
 
     def to_json(self) -> str:

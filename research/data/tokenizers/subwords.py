@@ -1,4 +1,4 @@
-"""Byte pairs from published merges, as subword-nmt applies them (Sennrich et al. 2016, 1508.07909): `@@ ` parts a word."""
+"""Byte-pair encoding with published merges, as in subword-nmt (Sennrich et al. 2016, 1508.07909): `@@ ` splits a word."""
 
 import functools
 from collections.abc import Mapping
@@ -10,20 +10,24 @@ _END = "</w>"  # joined to a word's last character
 
 
 class Merges:
-    """`text` has a version line and then a pair a line, the first merged first."""
+    """`text` has a version line and then one pair per line, by priority. Raises UserError for another form.
+
+    >>> Merges("#version: 0.2\\nl o\\nlo w</w>\\n").split("low lot")
+    'low lo@@ t'
+    """
 
     def __init__(self, text: str):
-        first, _, rest = text.partition("\n")
-        if not first.startswith("#version: 0.2"):
-            raise UserError(f"byte-pair merges begin with '#version: 0.2', not {first[:40]!r}")
-        pairs = [tuple(line.split()) for line in rest.splitlines() if line.strip()]
+        version, _, lines = text.partition("\n")
+        if not version.startswith("#version: 0.2"):
+            raise UserError(f"byte-pair merges begin with '#version: 0.2', not {version[:40]!r}")
+        pairs = [tuple(line.split()) for line in lines.splitlines() if line.strip()]
         if bad := next((i for i, pair in enumerate(pairs, 2) if len(pair) != 2), None):
             raise UserError(f"byte-pair merges, line {bad}: want two pieces")
         self._ranks: Mapping[tuple[str, ...], int] = {pair: i for i, pair in reversed(list(enumerate(pairs)))}
         self._word = functools.lru_cache(maxsize=1 << 16)(self._split)
 
     def split(self, text: str) -> str:
-        """Words -> pieces, all but a word's last with `@@` behind."""
+        """Words -> pieces, each but the last of a word followed by `@@`."""
         return " ".join(f"{MARK} ".join(self._word(word)) for word in text.split())
 
     def _split(self, word: str) -> tuple[str, ...]:
@@ -49,5 +53,9 @@ def _merged(pieces: list[str], pair: tuple[str, str]) -> list[str]:
 
 
 def join(pieces: str) -> str:
-    """Pieces -> words; a mark that nothing follows goes, too."""
+    """Pieces -> words; a mark at the end of the text is removed.
+
+    >>> join("low lo@@ t")
+    'low lot'
+    """
     return pieces.replace(f"{MARK} ", "").removesuffix(MARK)

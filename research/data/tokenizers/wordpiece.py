@@ -23,10 +23,10 @@ _SPECIAL = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mas
 
 @register
 class WordPiece:
-    """30,522 pieces; `##` begins one that goes on with a word. A word that no pieces make is `[UNK]`.
+    """30,522 pieces; one that continues a word begins with `##`. A word that cannot be split into pieces is `[UNK]`.
 
-    Text is lower-cased and loses its accents, control characters and the kind of its white space; every
-    Chinese character is a word. Decoding puts one space between words. Text is text: a literal `[MASK]`
+    Text is lower-cased; accents, control characters and the kind of white space are removed; every
+    Chinese character is a word. Decoding puts one space between words. A literal `[MASK]` in a text
     is encoded as its characters.
     """
 
@@ -36,7 +36,7 @@ class WordPiece:
     def __init__(self, vocab: list[str]):
         self.size = len(vocab)
         self.special: Mapping[str, int] = {name: vocab.index(token) for name, token in _SPECIAL.items()}
-        self.continues = np.array([piece.startswith("##") for piece in vocab])  # bool[V]: goes on with a word
+        self.continues = np.array([piece.startswith("##") for piece in vocab])  # bool[V]: continues a word
         self._vocab = vocab
         pieces = {piece: i for i, piece in enumerate(vocab)}
         model = hf.Tokenizer(hf.models.WordPiece(vocab=pieces, unk_token="[UNK]", max_input_chars_per_word=100))

@@ -1,4 +1,4 @@
-"""The bytes that each token of a tokenizer adds to a text: what constrained generation needs to know of it."""
+"""The bytes that each token of a tokenizer adds to a text, for constrained generation."""
 
 import json
 
@@ -7,7 +7,7 @@ import numpy as np
 from research.data.tokenizers import Tokenizer
 from research.util.errors import UserError
 
-# GPT-2's alphabet (Radford et al. 2019): a printable character stands for its byte, the rest for the others in turn.
+# GPT-2's alphabet (Radford et al. 2019): printable characters represent their bytes, U+0100.. the other bytes in order.
 _PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
 _BYTES = {chr(b): b for b in _PRINTABLE} | {
     chr(256 + i): b for i, b in enumerate(b for b in range(256) if b not in _PRINTABLE)
@@ -15,23 +15,23 @@ _BYTES = {chr(b): b for b in _PRINTABLE} | {
 
 
 def of(tokenizer: Tokenizer) -> list[bytes]:
-    """Token i adds `pieces[i]`, nothing if it is a special one. UserError where a text is not its tokens end to end."""
-    kept = json.loads(tokenizer.to_json())
-    name = kept["name"]
+    """The bytes of each of V tokens, b"" for special ones. Raises UserError if texts are not concatenations of their tokens."""
+    values = json.loads(tokenizer.to_json())
+    name = values["name"]
     if name == "byte":
         words = [bytes([b]) for b in range(256)]
     elif name == "char":
-        points = np.frombuffer(kept["chars"].encode("utf-32-le", "surrogatepass"), np.uint32)
+        points = np.frombuffer(values["chars"].encode("utf-32-le", "surrogatepass"), np.uint32)
         words = [chr(p).encode("utf-8", "replace") for p in points]
     elif name == "gpt2":
-        words = _bytes(_in_order(kept["model"]["model"]["vocab"]))
+        words = _bytes(_in_order(values["model"]["model"]["vocab"]))
     elif name == "bpe":
-        words = _bytes(_in_order(kept["model"]["vocab"]))
+        words = _bytes(_in_order(values["model"]["vocab"]))
     elif name == "unigram":
-        words = _bytes([word for word, _ in kept["model"]])
+        words = _bytes([word for word, _ in values["model"]])
     else:
         raise UserError(f"tokenizer {name!r} puts spaces between its tokens: a pattern of text cannot bind it")
-    words = [b""] * (tokenizer.size - len(words)) + words  # learnt pieces come behind the special tokens
+    words = [b""] * (tokenizer.size - len(words)) + words  # trained tokenizers have the special tokens first
     for i in tokenizer.special.values():
         words[i] = b""
     return words
