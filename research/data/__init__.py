@@ -1,1 +1,1 @@
-"""Random-access data as numbered batches: a batch is a pure function of (seed, step)."""
+"""Random-access data in batches: a batch is a pure function of (seed, step)."""

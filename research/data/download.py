@@ -1,10 +1,10 @@
-"""Upstream files: found in the user's folder, else in the cache, else downloaded; always checked.
+"""Upstream files: from the user's folder, else from the cache, else downloaded; the checksum is always verified.
 
-ALMANAC_MIRROR   a folder of upstream files, as <dataset>/<name> or <name>, each perhaps gzipped as
-                 <name>.gz; it is only read
-ALMANAC_DATA     where downloads and prepared data sets go (else $XDG_CACHE_HOME/almanac, else
+ALMANAC_MIRROR   a read-only folder of upstream files, as <dataset>/<name> or <name>, optionally gzipped
+                 as <name>.gz
+ALMANAC_DATA     the folder for downloads and prepared data sets (default: $XDG_CACHE_HOME/almanac, or
                  ~/.cache/almanac)
-ALMANAC_OFFLINE  1: never touch the network
+ALMANAC_OFFLINE  1: never use the network
 """
 
 import gzip
@@ -25,8 +25,8 @@ from typing import NamedTuple
 
 from research.util.errors import UserError
 
-CONNECT_SECONDS = 4  # until the first answer, name look-up included
-TRIES = 3  # of a download that had begun; one that never connects is not tried again
+CONNECT_SECONDS = 4  # until the server responds, name resolution included
+TRIES = 3  # attempts of a download that began; a failed connection is not retried
 
 
 class File(NamedTuple):
@@ -39,44 +39,44 @@ class File(NamedTuple):
 
 
 def data_folder() -> Path:
-    """Where downloads and prepared data sets are kept."""
+    """The folder of downloads and prepared data sets."""
     if folder := os.environ.get("ALMANAC_DATA"):
         return Path(folder).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "almanac"
 
 
 def fetch(dataset: str, files: Sequence[File]) -> dict[str, Path]:
-    """Paths, by name, of checked local copies of `files`.
+    """{name: path of a verified local copy} of `files`.
 
-    Raises UserError at once if a copy is damaged, or if one is missing and cannot be downloaded.
+    Raises UserError if a copy is corrupted, or if one is missing and cannot be downloaded.
     """
     cache = data_folder() / "downloads" / dataset
-    found = {file.name: path for file in files if (path := _find(dataset, file, cache))}
-    missing = [file for file in files if file.name not in found]
+    paths = {file.name: path for file in files if (path := _find(dataset, file, cache))}
+    missing = [file for file in files if file.name not in paths]
     for file in missing:
-        found[file.name] = _download(dataset, file, cache, len(missing))
-    return found
+        paths[file.name] = _download(dataset, file, cache, len(missing))
+    return paths
 
 
 def has(dataset: str, file: File) -> bool:
-    """Whether there is a checked local copy: `fetch` would not touch the network."""
+    """Whether there is a verified local copy, so that `fetch` needs no network."""
     return _find(dataset, file, data_folder() / "downloads" / dataset) is not None
 
 
 def read(path: Path) -> bytes:
-    """The bytes of a file that `fetch` gave; those of a `.gz` unpacked."""
+    """The bytes of a file from `fetch`; a `.gz` is decompressed."""
     with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as f:
         return f.read()
 
 
 def _find(dataset: str, file: File, cache: Path) -> Path | None:
-    places = [cache / file.name]
+    candidates = [cache / file.name]
     if folder := os.environ.get("ALMANAC_MIRROR"):
         mirror = Path(folder).expanduser()
         if not mirror.is_dir():
             raise UserError(f"ALMANAC_MIRROR={folder} is not a folder")
-        places = [mirror / dataset / file.name, mirror / file.name, *places]
-    for path in itertools.chain(*((path, path.with_name(f"{path.name}.gz")) for path in places)):
+        candidates = [mirror / dataset / file.name, mirror / file.name, *candidates]
+    for path in itertools.chain(*((path, path.with_name(f"{path.name}.gz")) for path in candidates)):
         if path.is_file():
             if fault := _fault(path, file):
                 raise UserError(f"{dataset}: {path} is damaged: {fault}; replace or remove it")
@@ -85,12 +85,12 @@ def _find(dataset: str, file: File, cache: Path) -> Path | None:
 
 
 def _fault(path: Path, file: File) -> str:
-    """What is wrong with the copy at `path`; empty if nothing is. A gzipped copy is judged by what it holds."""
-    packed = path.name == f"{file.name}.gz"
-    if not packed and (size := path.stat().st_size) != file.size:
+    """The fault of the copy at `path`; empty if it is intact. Of a gzipped copy the content is checked."""
+    gzipped = path.name == f"{file.name}.gz"
+    if not gzipped and (size := path.stat().st_size) != file.size:
         return f"expected {file.size:,} bytes, found {size:,}"
     try:
-        with (gzip.open if packed else open)(path, "rb") as f:
+        with (gzip.open if gzipped else open)(path, "rb") as f:
             digest = hashlib.file_digest(f, "sha256").hexdigest()
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         return f"not whole: {error}"
@@ -113,7 +113,7 @@ def _download(dataset: str, file: File, cache: Path, missing: int) -> Path:
 
 
 def _transfer(file: File, cache: Path) -> Path:
-    """Downloads into a temporary name and renames, so that a file in the cache is always whole."""
+    """Downloads to a temporary name and renames, so that files in the cache are always complete."""
     cache.mkdir(parents=True, exist_ok=True)
     for _ in range(TRIES):
         with _connect(file.url) as response:
@@ -134,18 +134,18 @@ def _transfer(file: File, cache: Path) -> Path:
 
 
 def _connect(url: str):
-    """`urlopen`, given up after CONNECT_SECONDS: a silent name server would hold it for minutes."""
-    answer: queue.SimpleQueue = queue.SimpleQueue()
+    """`urlopen` with a limit of CONNECT_SECONDS that includes name resolution, which may otherwise take minutes."""
+    results: queue.SimpleQueue = queue.SimpleQueue()
 
     def work():
         try:
-            answer.put(urllib.request.urlopen(url, timeout=CONNECT_SECONDS))
+            results.put(urllib.request.urlopen(url, timeout=CONNECT_SECONDS))
         except (OSError, http.client.HTTPException) as error:
-            answer.put(error)
+            results.put(error)
 
     threading.Thread(target=work, daemon=True).start()
     try:
-        result = answer.get(timeout=CONNECT_SECONDS)
+        result = results.get(timeout=CONNECT_SECONDS)
     except queue.Empty:
         raise TimeoutError(f"no answer in {CONNECT_SECONDS} s") from None
     if isinstance(result, Exception):

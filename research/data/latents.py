@@ -1,4 +1,4 @@
-"""Data for a generator: samples to learn from, and the latent vectors that it makes samples of.
+"""Data for GANs: training samples, and latent vectors, the inputs of a generator.
 
 Config: source, "grid" (points of `synthetic/mixtures.GRID_CENTRES`, with num_examples) or any of `images/labelled.SOURCES`.
 """
@@ -19,7 +19,7 @@ from research.util.errors import UserError
 class Latents(Dataset):
     """Batches {"x": f32[B, 2]} of the grid, or {"image": f32[B, Y, X, C] in 0..1, "label": i32[B]}; inputs {"z": f32[B, Z]}.
 
-    images  those of the batches, in parts; None for the grid
+    images  the data set of the images; None for the grid
     latent  Z
     """
 
@@ -45,11 +45,11 @@ class Latents(Dataset):
         return {"z": z[None]}
 
     def decode(self, outputs: Mapping[str, Any]) -> dict[str, list]:
-        """-> the sample as nested lists, to four digits."""
+        """-> the sample as nested lists, rounded to four digits."""
         return {"x": np.round(np.asarray(outputs["x"])[0], 4).tolist()}
 
     def read(self, file: Path) -> np.ndarray:
-        """A .npy file of a latent vector -> f32[Z]."""
+        """A .npy file -> the latent vector f32[Z]. Raises UserError if it cannot be read."""
         try:
             return np.load(file, allow_pickle=False).astype(np.float32)
         except (OSError, ValueError) as e:
@@ -57,7 +57,7 @@ class Latents(Dataset):
 
 
 def load(cfg: Mapping[str, Any], seed: int, *, batch_size: int, latent: int, report: Sequence[str] = ()) -> Latents:
-    """The data set that a config's `data` group names. `batch_size` rows in a step's batch; `latent` Z."""
+    """The data set of a config's `data` group; `batch_size` and `latent` as in `Latents`."""
     if cfg["source"] == "grid":
         count = cfg.get("num_examples", 100_000)
         points = mixtures.mixture(mixtures.GRID_CENTRES, mixtures.GRID_STD, count, seed)

@@ -1,7 +1,7 @@
-"""TFDS data sets stored as array_record: random access, and no TensorFlow.
+"""TFDS data sets stored as array_record, which give random access without TensorFlow.
 
-Ours (`BUILDERS`) are prepared on first use from checked upstream files; any other is read where
-TFDS has prepared it.
+Our own (`BUILDERS`) are prepared on first use from verified upstream files; any other must have been
+prepared with TFDS.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from research.data.download import data_folder, fetch
 from research.data.thread_pool import OrderedMap
 from research.util.errors import UserError
 
-if TYPE_CHECKING:  # imported where a data set is opened: most sources are not TFDS's
+if TYPE_CHECKING:  # imported when a data set is opened: most sources are not TFDS's
     import tensorflow_datasets as tfds
 
 BUILDERS = {
@@ -37,14 +37,14 @@ BUILDERS = {
     "multi30k": "Multi30k",
     "multi30k_bpe": "Multi30kBpe",
 }
-_CHUNK = 1024  # examples decoded at once: bounds memory, and TFDS reads in bulk five times as fast
+_CHUNK = 1024  # examples decoded at once: bounds memory; TFDS is five times as fast in bulk
 
 
 class TfdsSource:
-    """A data source over `records` (`len`, and one by one or in bulk random access).
+    """A source over `records`, a sequence of examples with random access, one by one or in bulk.
 
-    `decode(example) -> dict of arrays or numbers` of one shape for all examples; pure: the threads of `thread_pool` call
-    it where it takes long.
+    `decode(example) -> {name: array or number}`, of the same shapes for all examples. It must be pure: the threads of
+    `thread_pool` call it if it is slow.
     """
 
     def __init__(self, records: Sequence, decode: Callable[[dict], dict]):
@@ -54,7 +54,7 @@ class TfdsSource:
         return len(self.records)
 
     def gather(self, indices: np.ndarray, epoch: int = 0) -> dict[str, np.ndarray]:
-        """Rows stacked: `{name: array[n, ...]}`."""
+        """Decoded examples, stacked: `{name: array[n, ...]}`."""
         examples = _read(self.records, indices)
         with _quiet():
             rows = self._decode(examples)
@@ -64,10 +64,11 @@ class TfdsSource:
 def load(name: str, split: str, data_dir: str | None = None, encoded: Sequence[str] = ()) -> Sequence[dict]:
     """Examples of a split (`train`, `train[:90%]`, ...) as a random-access sequence of dicts.
 
-    The features named by `encoded` are left as stored (a picture is the bytes of its file), for the caller to decode.
+    The features named by `encoded` are not decoded (an image is the bytes of its file).
 
-    `name` is one of `BUILDERS`, or a prepared TFDS data set (`name/config:version`) under
-    `data_dir`, else `TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
+    `name` is one of `BUILDERS`, or a prepared TFDS data set (`name/config:version`) in
+    `data_dir`, else `TFDS_DATA_DIR`, else `~/tensorflow_datasets`. Raises UserError if there is no such data set or
+    split, or it has no random access.
     """
     import tensorflow_datasets as tfds
 
@@ -82,12 +83,12 @@ def load(name: str, split: str, data_dir: str | None = None, encoded: Sequence[s
             "access; prepare it with file_format='array_record'"
         ) from None
     except ValueError:
-        known = ", ".join(loaded.info.splits)
-        raise UserError(f"{name} has no split {split!r}; known: {known}") from None
+        splits = ", ".join(loaded.info.splits)
+        raise UserError(f"{name} has no split {split!r}; known: {splits}") from None
 
 
 def builder(name: str, data_dir: str | None = None) -> "tfds.core.DatasetBuilder":
-    """The TFDS builder of a data set, prepared; `.info` tells its features and splits."""
+    """The TFDS builder of a prepared data set, whose `.info` has its features and splits. Raises UserError if there is none."""
     if name in BUILDERS:
         return _ours(name)
     from tensorflow_datasets.core.read_only_builder import builder_from_files
@@ -105,7 +106,7 @@ def builder(name: str, data_dir: str | None = None) -> "tfds.core.DatasetBuilder
 
 
 def arrays(name: str, split: str, features: Sequence[str]) -> dict[str, np.ndarray]:
-    """`as_arrays` of one of `BUILDERS`, kept as .npy: only the first run decodes it."""
+    """`as_arrays` of one of `BUILDERS`, cached as .npy files."""
     folder = _ours(name).data_path / "arrays"
     paths = {feature: Path(folder) / f"{split}_{feature}.npy" for feature in features}
     if not all(path.exists() for path in paths.values()):
@@ -118,19 +119,19 @@ def arrays(name: str, split: str, features: Sequence[str]) -> dict[str, np.ndarr
 
 
 def examples(name: str, split: str) -> list[dict]:
-    """Every example of a split of one of `BUILDERS`, in order, read in bulk: for texts, which are no arrays."""
-    found = load(name, split)
-    chunks = (range(start, min(start + _CHUNK, len(found))) for start in range(0, len(found), _CHUNK))
-    return [example for chunk in chunks for example in _read(found, chunk)]
+    """All examples of a split of one of `BUILDERS`, in order, read in bulk: for texts, which do not form arrays."""
+    records = load(name, split)
+    chunks = (range(start, min(start + _CHUNK, len(records))) for start in range(0, len(records), _CHUNK))
+    return [example for chunk in chunks for example in _read(records, chunk)]
 
 
 def column(records: Sequence[dict], feature: str) -> np.ndarray:
-    """One feature of every example, array[n, ...]; of `load(..., encoded=[other])` without the other being decoded."""
+    """One feature of all examples, array[n, ...]. With `load(..., encoded=[other])` the other feature is not decoded."""
     return as_arrays(records, [feature])[feature]
 
 
 def as_arrays(records: Sequence[dict], features: Sequence[str]) -> dict[str, np.ndarray]:
-    """The whole of `records` in memory: `{feature: array[n, ...]}`; every example of one shape."""
+    """All of `records` in memory: `{feature: array[n, ...]}`. All examples must have the same shapes."""
     out: dict[str, np.ndarray] = {}
     for start in range(0, len(records), _CHUNK):
         stop = min(start + _CHUNK, len(records))
@@ -157,14 +158,14 @@ def _ours(name: str) -> "tfds.core.DatasetBuilder":
     module = importlib.import_module(f"research.data.builders.{name}")
     ours = getattr(module, BUILDERS[name])(data_dir=str(data_folder() / "tfds"), file_format="array_record")
     if not _prepared(ours):
-        fetch(getattr(ours, "FOLDER", name), ours.FILES)  # a file that cannot be had is told before anything is begun
+        fetch(getattr(ours, "FOLDER", name), ours.FILES)  # raises before preparing if a file is not available
         print(f"preparing {name} once, in {ours.data_path}", file=sys.stderr)
         tfds.disable_progress_bar()
         try:
             with _quiet(), contextlib.redirect_stdout(io.StringIO()):
                 ours.download_and_prepare()  # into a temporary folder, then renamed
         except OSError:
-            if not _prepared(ours):  # else another process was quicker
+            if not _prepared(ours):  # else another process prepared it first
                 raise
             return _ours(name)
     return ours
@@ -176,7 +177,7 @@ def _prepared(ours: "tfds.core.DatasetBuilder") -> bool:
 
 @contextlib.contextmanager
 def _quiet():
-    """TFDS recommends OpenCV on stderr, which is for its TensorFlow-free reader to know."""
+    """Silences TFDS's warning about OpenCV on stderr, which its reader without TensorFlow does not need."""
     before = absl.logging.get_verbosity()
     absl.logging.set_verbosity(absl.logging.ERROR)
     try:

@@ -1,10 +1,10 @@
-"""Slow reading by several threads, in order: `OrderedMap(function)(items)` equals `[function(x) for x in items]`.
+"""An ordered map over several threads, for slow reading: `OrderedMap(function)(items)` equals `[function(x) for x in items]`.
 
-Pillow and the file system release Python's global lock while they read, decode and scale, so threads gain where an item
-takes long. Where it takes little, as a 32 x 32 PNG does, they spend their time waiting for that lock: the time of the
-first items decides. Neither that nor the number of threads changes a value, because `function` is pure.
+Pillow and the file system release Python's global lock (GIL) while they read, decode and scale, so threads are faster if
+an item is slow. If it is fast, as a 32 x 32 PNG is, threads mostly wait for the GIL. The time of the first items decides
+whether threads are used. Because `function` is pure, neither this nor the number of threads changes a value.
 
-The threads are the process's: they start when first needed, serve every source, and end with the process.
+One pool per process: its threads start on first use, serve all sources, and end with the process.
 """
 
 import contextlib
@@ -20,38 +20,41 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-MAX_THREADS = 16  # about as many as the part of a JPEG's decoding that holds the global lock can keep busy
-WORTHWHILE = 3e-4  # seconds an item; below it, threads wait for the global lock for longer than they gain
-TRIALS = 5  # items timed, of which the median counts: the first may import a codec
-LARGEST_PIECE = 16  # items a thread takes at a time: what an interrupt waits for
+MAX_THREADS = 16  # more do not help, because a part of JPEG decoding holds the GIL
+WORTHWHILE = 3e-4  # seconds per item; below it, waiting for the GIL costs more than threads gain
+TRIALS = 5  # items timed; the median is used, because the first may import a codec
+LARGEST_PIECE = 16  # items per task of a thread, which an interrupt waits for
 
-_chosen: int | None = None  # by `threads`
+_override: int | None = None  # by `threads`
 
 
 def count() -> int:
-    """How many threads work: the cores this process may use, at most `MAX_THREADS`."""
-    if _chosen is not None:
-        return _chosen
+    """The number of threads: the cores that this process may use, at most `MAX_THREADS`."""
+    if _override is not None:
+        return _override
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, MAX_THREADS)
 
 
 @contextlib.contextmanager
 def threads(number: int) -> Iterator[None]:
-    """Inside, `number` threads work. For measurements and tests; the values are the same with any number."""
-    global _chosen
-    before, _chosen = _chosen, number
+    """A context with `number` threads, for measurements and tests; the number does not change any value."""
+    global _override
+    before, _override = _override, number
     try:
         yield
     finally:
-        _chosen = before
+        _override = before
 
 
 class OrderedMap(Generic[T, R]):
-    """A pure function over the items of a sequence: the results in the items' order.
+    """Maps a pure function over a sequence; the results are in the order of the items.
 
-    Where an item fails, raises what `function` raised for the first such item, as a loop would. `function` may not
-    itself call an `OrderedMap`: its thread would wait for a free one.
+    Raises the exception of the first item that fails, as a loop would. `function` must not call an `OrderedMap`, because its
+    thread would wait for a free thread.
+
+    >>> OrderedMap(abs)([3, -1, -2])
+    [3, 1, 2]
     """
 
     def __init__(self, function: Callable[[T], R]):
@@ -59,20 +62,20 @@ class OrderedMap(Generic[T, R]):
         self._seconds: list[float] = []  # of single items, until there are `TRIALS`
 
     def __call__(self, items: Sequence[T]) -> list[R]:
-        tried = max(0, min(TRIALS - len(self._seconds), len(items)))
-        results = [self._timed(item) for item in items[:tried]]
-        rest = items[tried:]
-        if not self._worthwhile() or count() == 1 or len(rest) < 2:
-            return results + [self._function(item) for item in rest]
-        size = min(LARGEST_PIECE, math.ceil(len(rest) / (4 * count())))
-        pieces = [rest[i : i + size] for i in range(0, len(rest), size)]
+        timed = max(0, min(TRIALS - len(self._seconds), len(items)))
+        results = [self._timed(item) for item in items[:timed]]
+        remaining = items[timed:]
+        if not self._worthwhile() or count() == 1 or len(remaining) < 2:
+            return results + [self._function(item) for item in remaining]
+        size = min(LARGEST_PIECE, math.ceil(len(remaining) / (4 * count())))
+        pieces = [remaining[i : i + size] for i in range(0, len(remaining), size)]
         pool, futures = _executor(os.getpid(), count()), []
         try:
             for piece in pieces:
                 futures.append(pool.submit(self._piece, piece))
             for future in futures:
                 results += future.result()
-        finally:  # an interrupt may come while they are handed over: what has not begun is not waited for
+        finally:  # on an interrupt, even during submission, tasks that have not started are cancelled
             for future in futures:
                 future.cancel()
         return results
@@ -92,6 +95,6 @@ class OrderedMap(Generic[T, R]):
 
 @functools.cache
 def _executor(process: int, number: int) -> ThreadPoolExecutor:
-    """The pool of a process: a forked child has none of its parent's threads, and gets its own."""
+    """The pool of a process; a forked child does not inherit its parent's threads and gets a pool of its own."""
     del process
     return ThreadPoolExecutor(number, thread_name_prefix="read")

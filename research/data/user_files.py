@@ -1,4 +1,4 @@
-"""The user's own data: what the config says of it, the files of a folder, lists for a report."""
+"""The user's own data: options of the config, the files of a folder, lists for a report."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -9,19 +9,19 @@ from research.util.errors import UserError
 
 
 def option(cfg: Mapping[str, Any], key: str, default: Any) -> Any:
-    """`cfg[key]`, or the default where it is None or the config has no such key."""
+    """`cfg[key]`, or the default if it is None or missing."""
     value = cfg[key] if key in list(cfg) else None
     return default if value is None else value
 
 
 def root(cfg: Mapping[str, Any]) -> Path:
-    """The existing file or folder that `cfg["path"]` names."""
+    """The file or folder `cfg["path"]`. Raises UserError if it is not set or does not exist."""
     path = option(cfg, "path", None)
     if path is None:
         raise UserError(f"data.path is not set; data.source = {cfg['source']!r} needs it")
-    if not (found := Path(path).expanduser()).exists():
+    if not (existing := Path(path).expanduser()).exists():
         raise UserError(f"data.path = {path} does not exist")
-    return found
+    return existing
 
 
 def read(path: str | Path) -> str:
@@ -33,20 +33,24 @@ def read(path: str | Path) -> str:
 
 
 def read_pair(path: str | Path) -> tuple[str, str]:
-    """The first line of a UTF-8 file and the rest: a question, and the passage that may answer it."""
-    first, _, rest = read(path).strip().partition("\n")
-    return first, rest
+    """A UTF-8 file -> its first line and the remaining text: a question and a passage. Raises UserError if it cannot be read."""
+    question, _, passage = read(path).strip().partition("\n")
+    return question, passage
 
 
 def visible(root: Path) -> Iterator[Path]:
-    """Files under `root` by name, in any depth; hidden ones, and hidden folders, left out."""
+    """Files under `root` at any depth, sorted by name; hidden files and folders are skipped."""
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
 
 
 def listed(title: str, items: list[str], most: int = 8) -> Iterator[str]:
-    """A report's list, short enough for one screen."""
+    """Lines of a report: the title with the number of items, and at most `most` of the items.
+
+    >>> list(listed("skipped", ["a", "b"], most=1))
+    ['skipped 2', '         a', '         and 1 more']
+    """
     if items:
         yield f"{title} {len(items)}"
     yield from (f"         {item}" for item in items[:most])

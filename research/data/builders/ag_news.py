@@ -15,7 +15,7 @@ CLASSES = ("World", "Sports", "Business", "Sci/Tech")
 
 
 class AgNews(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """`text`, the title and the description with a space between, as Joulin et al. 2016 join them, and `label`."""
+    """`text`, the title and the description joined by a space, as in Joulin et al. 2016, and `label`."""
 
     VERSION = tfds.core.Version("1.0.0")
     FOLDER = "ag_news"  # of the mirror

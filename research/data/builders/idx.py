@@ -13,7 +13,7 @@ from research.util.errors import UserError
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """uint8 array of an idx file, gzipped: 0, 0, type 8 (uint8), rank, dimensions (u32), data."""
+    """A gzipped idx file (0, 0, type 8, rank, dimensions u32, data) -> u8[dimensions]. Raises UserError if it is not one."""
     raw = gzip.decompress(path.read_bytes())
     zero, kind, rank = struct.unpack(">HBB", raw[:4])
     shape = struct.unpack(f">{rank}I", raw[4 : 4 + 4 * rank])
@@ -23,10 +23,10 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 class IdxBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """`image` u8[28, 28, 1] and `label`, named, versioned and split as the stock builder's.
+    """`image` u8[28, 28, 1] and `label`, with the name, version and splits of TFDS's own builder.
 
-    So a folder prepared by either can be read by the other. Not registered with TFDS, where the
-    names belong to the stock builders.
+    A folder prepared by one can be read by the other. Not registered with TFDS, which has builders
+    of these names.
     """
 
     FILES: tuple[download.File, ...]
@@ -40,7 +40,7 @@ class IdxBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return tfds.core.DatasetInfo(
             builder=self,
             features=tfds.features.FeaturesDict(features),
-            disable_shuffling=True,  # the order of the files: "the last 5,000" has a meaning
+            disable_shuffling=True,  # in the order of the files, so that "the last 5,000" is well defined
         )
 
     def _split_generators(self, dl_manager):
@@ -55,5 +55,5 @@ class IdxBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _generate_examples(self, images: Path, labels: Path):
         pairs = zip(read_idx(images), read_idx(labels), strict=True)
         for i, (image, label) in enumerate(pairs):
-            # A picture, not an array: TFDS encodes arrays with TensorFlow.
+            # A PIL image, not an array: TFDS encodes arrays with TensorFlow.
             yield i, {"image": Image.fromarray(image), "label": int(label)}

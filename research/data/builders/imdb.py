@@ -12,7 +12,7 @@ UPSTREAM = download.File(
     "c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe",
     84125825,
 )
-# The same members without the 50,000 unlabelled reviews, a third of the size: used where the user has it.
+# The same members without the 50,000 unlabelled reviews, a third of the size: used if the user has it.
 LABELLED = download.File(
     "aclImdb_v1_labelled.tar.gz",
     UPSTREAM.url,
@@ -23,7 +23,7 @@ CLASSES = ("neg", "pos")
 
 
 class Imdb(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """`text` as it stands, `<br />` and all, and `label`; by class and number of the review."""
+    """`text`, unprocessed and with `<br />`, and `label`; sorted by class and number of the review."""
 
     VERSION = tfds.core.Version("1.0.0")
 
@@ -42,12 +42,12 @@ class Imdb(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return {split: self._generate_examples(path, split) for split in ("train", "test")}
 
     def _generate_examples(self, path, split: str):
-        found = []
+        reviews = []
         with tarfile.open(path) as archive:
             for member in archive:
                 words = member.name.split("/")
                 if len(words) == 4 and words[1] == split and words[2] in CLASSES:
                     text = archive.extractfile(member).read().decode("utf-8")
-                    found.append((words[2], int(words[3].partition("_")[0]), text))
-        for number, (label, _, text) in enumerate(sorted(found)):
+                    reviews.append((words[2], int(words[3].partition("_")[0]), text))
+        for number, (label, _, text) in enumerate(sorted(reviews)):
             yield number, {"text": text, "label": label}

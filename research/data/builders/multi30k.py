@@ -1,4 +1,4 @@
-"""Multi30k, task 1 (Elliott et al. 2016, 1605.00459): captions of pictures in English and German, as they were written."""
+"""Multi30k, task 1 (Elliott et al. 2016, 1605.00459): image captions in English and German, not tokenised."""
 
 import tensorflow_datasets as tfds
 
@@ -19,11 +19,11 @@ LANGUAGES = ("en", "de")
 
 
 class Multi30k(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """`en` and `de`, a line of each an example, in order: 29,000 / 1,014, and the tests of 2016 and 2017, 1,000 each."""
+    """`en` and `de`, one line of each per example, in order: 29,000 / 1,014, and the tests of 2016 and 2017, 1,000 each."""
 
     VERSION = tfds.core.Version("1.0.0")
     FILES = tuple(download.File(name, _URL + name, sha256, size) for name, size, sha256 in _FILES)
-    STEMS = {  # split -> what its files are called
+    STEMS = {  # split -> the stem of its files
         "train": "train",
         "validation": "val",
         "test_2016": "test_2016_flickr",

@@ -27,5 +27,5 @@ class Multi30kBpe(multi30k.Multi30k, skip_registration=True):
 
 
 def merges() -> str:
-    """The merges of the byte pairs, the likeliest first, as subword-nmt writes them: "#version: 0.2", then a pair a line."""
+    """The byte-pair merges by priority, in the format of subword-nmt: "#version: 0.2", then one pair per line."""
     return download.read(download.fetch("multi30k_bpe", FILES[:1])["code"]).decode("utf-8")

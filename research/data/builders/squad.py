@@ -1,4 +1,4 @@
-"""SQuAD v1.1 (Rajpurkar et al. 2016, 1606.05250): questions on paragraphs of Wikipedia, answered by a span of them."""
+"""SQuAD v1.1 (Rajpurkar et al. 2016, 1606.05250): questions on paragraphs of Wikipedia, answered by spans of them."""
 
 import json
 
@@ -20,8 +20,8 @@ DEV = download.File(
     "95aa6a52d5d6a735563366753ca50492a658031da74f301ac5238b03966972c9",
     4854279,
 )
-# Made from the official pages explore/1.1/train/*.html: every context, question and answer, but made-up ids, articles
-# in alphabetical order, and as an answer's start its first occurrence, which 10.8 % of the answers have more than one of.
+# Made from the official pages explore/1.1/train/*.html: all contexts, questions and answers, but with invented ids, articles
+# in alphabetical order, and each answer at its first occurrence; 10.8 % of the answers occur more than once.
 REBUILT = download.File(
     "train-v1.1.rebuilt.json",
     "https://github.com/rajpurkar/SQuAD-explorer",
@@ -31,19 +31,19 @@ REBUILT = download.File(
 
 
 class Squad(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """One example a question, in the order of the files; fields as TFDS's own builder has them.
+    """One example per question, in the order of the files, with the fields of TFDS's own builder.
 
-    Version 1.1.0 has the published training file. Where the mirror or the cache holds `REBUILT` and not that one, it
-    is read in its place, as version 1.1.1: `rebuilt` tells. `validation` is the published development file.
+    Version 1.1.0 has the published training file. If the mirror or the cache has `REBUILT` instead, that is read as
+    version 1.1.1, and `rebuilt` is True. `validation` is the published development file.
     """
 
     VERSION = tfds.core.Version("1.1.0")
     SUPPORTED_VERSIONS = [tfds.core.Version("1.1.1")]  # TFDS wants a list
 
-    def __init__(self, **how):
+    def __init__(self, **options):
         self.rebuilt = download.has("squad", REBUILT) and not download.has("squad", TRAIN)
         self.FILES = (REBUILT if self.rebuilt else TRAIN, DEV)
-        super().__init__(version="1.1.1" if self.rebuilt else "1.1.0", **how)
+        super().__init__(version="1.1.1" if self.rebuilt else "1.1.0", **options)
 
     def _info(self) -> tfds.core.DatasetInfo:
         text, number = tfds.features.Text(), tfds.features.Scalar(np.int32)

@@ -20,7 +20,7 @@ _PARTS = re.compile(r"[()]|[^\s()]+")
 
 
 class SstTrees(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """`tree`, a sentence in Penn Treebank brackets with a label 0-4 before each phrase, and the whole's `label`."""
+    """`tree`, a sentence in Penn Treebank brackets with a label 0-4 before each phrase, and the sentence's `label`."""
 
     VERSION = tfds.core.Version("1.0.0")
     FILES = tuple(download.File(name, _HOME + name, sha256, size) for name, size, sha256 in _FILES)
@@ -42,18 +42,21 @@ class SstTrees(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 
 def phrases(tree: str) -> list[tuple[str, int]]:
-    """Every phrase of a bracketed sentence and its label 0-4, inner ones first, the sentence last.
+    """Every phrase of a bracketed sentence and its label 0-4, inner phrases first, the sentence last.
 
-    Words are parted by one space; the treebank's escapes of brackets and slashes are undone. UserError if it is no tree.
+    Words are joined by spaces; the treebank's escapes of brackets and slashes are undone. Raises UserError if it is no tree.
+
+    >>> phrases("(3 (2 not) (3 bad))")
+    [('not', 2), ('bad', 3), ('not bad', 3)]
     """
-    found: list[tuple[str, int]] = []
-    open_: list[list[str]] = []  # of each phrase not yet closed: its label, its words
+    closed: list[tuple[str, int]] = []
+    open_: list[list[str]] = []  # of each unclosed phrase: its label, its words
     for part in _PARTS.findall(tree):
         if part == "(":
             open_.append([])
         elif part == ")" and open_ and len(open_[-1]) > 1 and open_[-1][0].isdigit():
             label, *words = open_.pop()
-            found.append((" ".join(words), int(label)))
+            closed.append((" ".join(words), int(label)))
             if open_:
                 open_[-1] += words
         elif part != ")" and open_:
@@ -61,6 +64,6 @@ def phrases(tree: str) -> list[tuple[str, int]]:
         else:
             open_ = [[]]
             break
-    if open_ or not found:
+    if open_ or not closed:
         raise UserError(f"no bracketed sentence with labels: {tree[:60]!r}")
-    return found
+    return closed

@@ -6,7 +6,7 @@ from research.data import download
 
 
 class TinyShakespeare(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """`text`, one example a split; 90 / 5 / 5 % of the characters, as the stock builder's."""
+    """`text`, one example per split; 90 / 5 / 5 % of the characters, as in TFDS's own builder."""
 
     VERSION = tfds.core.Version("1.0.0")
     FILES = (

@@ -9,7 +9,7 @@ COARSE = ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
 
 
 class Trec(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """`text`, its words parted by spaces, `coarse` and `fine`, which reads as `LOC:city`."""
+    """`text`, its words separated by spaces, `coarse` and `fine`, as "LOC:city"."""
 
     VERSION = tfds.core.Version("1.0.0")
     FILES = (
@@ -39,7 +39,7 @@ class Trec(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return {split: self._generate_examples(paths[name]) for split, name in names.items()}
 
     def _generate_examples(self, path):
-        # Latin-1; the one byte of train above ASCII, 0xf0, stands where a space belongs.
+        # Latin-1; the only byte of train above ASCII, 0xf0, replaces a space.
         lines = download.read(path).replace(b"\xf0", b" ").decode("latin-1").splitlines()
         for number, line in enumerate(lines):
             fine, _, text = line.partition(" ")

@@ -7,7 +7,7 @@ import tensorflow_datasets as tfds
 
 from research.data import download
 
-# The upstream archive is gone; these are the upstream bytes of its three files.
+# The upstream archive is no longer available; these are byte-identical copies of its three files.
 _URL = "https://raw.githubusercontent.com/sobamchan/wikitext-2/6dd76b9386aa79de2cd25039b0c9af0eae2fde73/"
 _FILES = (
     ("wiki.train.tokens", "train.txt", 10797148,
@@ -17,19 +17,19 @@ _FILES = (
     ("wiki.test.tokens", "test.txt", 1256449,
      "d790b833ef8cf03a90db7bf1271b7520b83c45ce07ba3c1a9699df81e239eca0"),
 )  # fmt: skip
-# A title stands between two empty lines, which here hold a space; some lines of tables look like one.
+# A title is between two empty lines, each a single space; some lines of tables look like titles.
 _TITLE = re.compile(r"^ \n = [^=\n]+ = \n \n", re.MULTILINE)
 
 
 class Wikitext2(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """`text`, one example an article, in order: joined, they are the split's file to the byte.
+    """`text`, one example per article, in order: concatenated, they are byte-identical to the split's file.
 
     An article begins with an empty line and its ` = Title = `. A line is a heading, a paragraph or empty;
-    words are parted by spaces, rare ones are `<unk>`.
+    words are separated by spaces, rare ones are `<unk>`.
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    FILES = tuple(download.File(name, _URL + there, sha256, size) for name, there, size, sha256 in _FILES)
+    FILES = tuple(download.File(name, _URL + path, sha256, size) for name, path, size, sha256 in _FILES)
 
     def _info(self) -> tfds.core.DatasetInfo:
         features = tfds.features.FeaturesDict({"text": tfds.features.Text()})
@@ -47,6 +47,6 @@ class Wikitext2(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 
 def articles(text: str) -> list[str]:
-    """A split's articles; what stands before the first title belongs to it."""
+    """The articles of a split; text before the first title belongs to the first article."""
     starts = [m.start() for m in _TITLE.finditer(text)]
     return [text[a:b] for a, b in itertools.pairwise([0, *starts[1:], len(text)])]

@@ -1,1 +1,1 @@
-"""Data that is generated from a seed."""
+"""Data generated from a seed."""

@@ -1,4 +1,4 @@
-"""Generated data of known distribution."""
+"""Samples of known distributions."""
 
 import numpy as np
 
@@ -9,10 +9,10 @@ GRID_STD = 0.05
 
 
 def mixture(centres: np.ndarray, std: float, num_examples: int, seed: int, pack: int = 1) -> dict[str, np.ndarray]:
-    """Packs of points of equally likely isotropic Gaussians: {"x": f32[num_examples, pack * D]}.
+    """Packs of points of a uniform mixture of isotropic Gaussians: {"x": f32[num_examples, pack * D]}.
 
-    `centres` is f[M, D]. The points are drawn first; each slot of a row is then one of them, drawn
-    with replacement, as in PacGAN's code, for `pack=1` too. Pure in its arguments.
+    `centres` is f[M, D]. `num_examples` points are drawn; a row is then `pack` of them, drawn with
+    replacement, as in PacGAN's code, even if `pack` is 1. Pure in its arguments.
     """
     rng = np.random.default_rng(seed)
     modes = rng.integers(len(centres), size=num_examples)

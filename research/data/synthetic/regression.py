@@ -1,8 +1,8 @@
-"""In-context regression: prompts of linear functions, and the way between a table of examples and a prediction.
+"""In-context regression: prompts of linear functions, and the conversion from a table of examples to a prediction.
 
-A prompt is x_1, y_1, ..., x_n, y_n, drawn anew at every step (Garg et al. 2022, 2208.01066): x ~ N(0, I_d), one
-w ~ N(0, I_d) a prompt, y = w x + noise. Early steps see fewer dimensions (the other coordinates of x are 0) and fewer
-pairs: the paper's curriculum (appendix A.2), here a function of the step.
+A prompt is x_1, y_1, ..., x_n, y_n, drawn anew at every step (Garg et al. 2022, 2208.01066): x ~ N(0, I_d),
+w ~ N(0, I_d) for each prompt, y = w x + noise. Early steps have fewer dimensions (the other coordinates of x are 0) and
+fewer pairs: the paper's curriculum (appendix A.2), as a function of the step.
 """
 
 import dataclasses
@@ -18,11 +18,11 @@ from research.data.pipeline import Arrays, EvalBatches, TrainBatches
 from research.data.synthetic import regression_baselines
 from research.util.errors import UserError
 
-CURRICULUM = ("dims", "points")  # what grows with the steps
+CURRICULUM = ("dims", "points")  # the quantities that grow during training
 
 
 class InContextRegression(Dataset):
-    """Batches {"x": f32[B, n, d], "y": f32[B, n]}; to train on also "point_mask", to evaluate "clean", y without its noise.
+    """Batches {"x": f32[B, n, d], "y": f32[B, n]}; in training also "point_mask", in evaluation "clean", y without noise.
 
     cfg     a config's `data` group, durations in steps
     dims    d of a full prompt; points: its n; noise: the standard deviation of the noise in y
@@ -41,9 +41,9 @@ class InContextRegression(Dataset):
 
     @functools.cached_property
     def errors(self) -> dict[str, np.ndarray]:
-        """Squared error against the noiseless y after 0..n-1 examples, f64[n], of predictors that know the task.
+        """{predictor: mean squared error against the noiseless y after 0..n-1 examples, f64[n]}.
 
-        Solves n systems for each held-out prompt: computed when it is first read.
+        Solves n systems for each held-out prompt, on first access.
         """
         x, y = self.held_out["x"], self.held_out["y"]
         predictions = {
@@ -56,12 +56,12 @@ class InContextRegression(Dataset):
         return {k: np.square(v - self.held_out["clean"]).mean(0) for k, v in predictions.items() if v is not None}
 
     def baselines(self) -> Mapping[str, Baseline]:
-        """Not least squares: after as many noisy examples as there are dimensions its expected error is infinite."""
+        """All but least squares, whose expected error is infinite after as many noisy examples as dimensions."""
         means = {name: float(np.mean(errors)) for name, errors in self.errors.items() if name != "least squares"}
         return {"valid/error": Baseline(means)}
 
     def encode(self, value: Any) -> dict[str, np.ndarray]:
-        """Examples f32[n, d + 1], each d numbers and y, the last y NaN -> x f32[1, n, d], y f32[1, n]."""
+        """Examples f32[n, d + 1], each x and y, the last y NaN -> {"x": f32[1, n, d], "y": f32[1, n]}."""
         table = np.asarray(value, np.float32)
         if table.ndim != 2 or table.shape[1] != self.dims + 1 or not 1 <= len(table) <= self.points:
             shape = " x ".join(map(str, table.shape))
@@ -71,11 +71,11 @@ class InContextRegression(Dataset):
         return {"x": table[None, :, :-1], "y": np.nan_to_num(table[None, :, -1])}
 
     def decode(self, outputs: Mapping[str, Any]) -> dict[str, float]:
-        """-> the last line's y."""
+        """-> the prediction for the last example."""
         return {"y": round(float(outputs["y"][0, -1]), 4)}
 
     def read(self, file: Path) -> np.ndarray:
-        """A CSV of examples, d numbers and y a line, y left empty on the last -> f32[n, d + 1]."""
+        """A CSV file, d numbers and y per line, the last y empty -> f32[n, d + 1]. Raises UserError if it cannot be read."""
         try:
             return np.genfromtxt(file, delimiter=",", dtype=np.float32, ndmin=2)
         except (OSError, ValueError) as error:
@@ -83,7 +83,11 @@ class InContextRegression(Dataset):
 
 
 class Ramp(NamedTuple):
-    """A whole number that starts at `start` and grows by `by` after every `every` steps, up to `end`."""
+    """An integer that begins at `start` and grows by `by` every `every` steps, up to `end`.
+
+    >>> [Ramp(start=5, end=8, by=2, every=10).at(step) for step in (0, 9, 10, 20)]
+    [5, 5, 7, 8]
+    """
 
     start: int
     end: int
@@ -96,9 +100,9 @@ class Ramp(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Prompts:
-    """A source whose epochs are steps: `batch_size` prompts each, which nobody sees again.
+    """A source whose epochs are steps: each has `batch_size` new prompts.
 
-    `gather` -> {"x": f32[B, n, d], "y": f32[B, n], "point_mask": f32[B, n]}, 1 where the curriculum has come to.
+    `gather` -> {"x": f32[B, n, d], "y": f32[B, n], "point_mask": f32[B, n]}, 0 for points beyond the curriculum's.
     """
 
     dims: Ramp
@@ -121,13 +125,13 @@ class Prompts:
 
     def gather(self, indices: np.ndarray, epoch: int) -> dict[str, np.ndarray]:
         rng = np.random.default_rng((self.seed, epoch, 0))
-        drawn = draw(rng, self.batch_size, self.points.end, self.dims.end, self.noise, self.dims.at(epoch))
-        mask = np.broadcast_to(np.arange(self.points.end) < self.points.at(epoch), drawn["y"].shape)
-        return {"x": drawn["x"][indices], "y": drawn["y"][indices], "point_mask": mask[indices].astype(np.float32)}
+        prompts = draw(rng, self.batch_size, self.points.end, self.dims.end, self.noise, self.dims.at(epoch))
+        mask = np.broadcast_to(np.arange(self.points.end) < self.points.at(epoch), prompts["y"].shape)
+        return {"x": prompts["x"][indices], "y": prompts["y"][indices], "point_mask": mask[indices].astype(np.float32)}
 
 
 def held_out(prompts: Prompts, size: int) -> dict[str, np.ndarray]:
-    """`size` prompts of full length and dimension that no step draws, with the noiseless values `clean` f32[size, n]."""
+    """`size` prompts of full length and dimension, none of them in training, with the noiseless y, `clean` f32[size, n]."""
     if size < 1:
         raise UserError(f"data.eval_size = {size}: at least 1")
     rng = np.random.default_rng((prompts.seed, 0, 1))

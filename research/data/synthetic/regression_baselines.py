@@ -1,6 +1,6 @@
-"""Baselines of a learner of linear functions: predictors of y_i from the pairs before it, in numpy.
+"""Baselines of in-context regression: predictors of y_i from the pairs before it, in NumPy.
 
-Each takes x f[B, n, d] and y f[B, n] and gives f64[B, n], column i from the first i pairs alone; 0 from none.
+Each takes x f[B, n, d] and y f[B, n] and returns f64[B, n]: column i uses only the first i pairs, and is 0 for i = 0.
 """
 
 from collections.abc import Callable
@@ -9,12 +9,17 @@ import numpy as np
 
 
 def least_squares(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The function of least squared error, and of least norm among equals."""
+    """Minimum-norm least squares.
+
+    >>> x, y = np.array([[[1.0], [2.0], [3.0]]]), np.array([[2.0, 4.0, 6.0]])  # y = 2 x
+    >>> least_squares(x, y).round(6).tolist()
+    [[0.0, 4.0, 6.0]]
+    """
     return _by_weights(x, y, lambda x, y: np.einsum("bdi,bi->bd", np.linalg.pinv(x), y))
 
 
 def ridge(x: np.ndarray, y: np.ndarray, penalty: float) -> np.ndarray:
-    """Least squared error plus penalty |w|^2: the best predictor where w ~ N(0, I) and the noise's variance is `penalty`."""
+    """Ridge regression, squared error + penalty |w|^2: Bayes-optimal if w ~ N(0, I) and the noise has variance `penalty`."""
 
     def weights(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         gram = np.einsum("bid,bie->bde", x, x) + penalty * np.eye(x.shape[-1])
@@ -24,17 +29,17 @@ def ridge(x: np.ndarray, y: np.ndarray, penalty: float) -> np.ndarray:
 
 
 def averaging(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """w as the mean of y x: right in expectation, as x ~ N(0, I)."""
+    """w estimated as the mean of y x: unbiased, because x ~ N(0, I)."""
     return _by_weights(x, y, lambda x, y: np.einsum("bid,bi->bd", x, y) / y.shape[1])
 
 
 def nearest_neighbours(x: np.ndarray, y: np.ndarray, count: int = 3) -> np.ndarray:
-    """The mean of the y of the `count` nearest x, of as many as there are."""
+    """The mean y of the `count` nearest x, or of all if there are fewer."""
     out = np.zeros(y.shape)
     for i in range(1, y.shape[1]):
         distance = ((x[:, :i] - x[:, i : i + 1]).astype(np.float64) ** 2).sum(-1)
-        near = np.argsort(distance, axis=1, kind="stable")[:, :count]
-        out[:, i] = np.take_along_axis(y[:, :i], near, 1).mean(1, dtype=np.float64)
+        neighbours = np.argsort(distance, axis=1, kind="stable")[:, :count]
+        out[:, i] = np.take_along_axis(y[:, :i], neighbours, 1).mean(1, dtype=np.float64)
     return out
 
 
