@@ -1,1 +1,1 @@
-"""What a model looks at: attention, gradients, and pages of them."""
+"""Attention, gradient attributions, and pages that show them."""

@@ -1,8 +1,8 @@
-"""How much of a model's score each token of a text is answerable for: gradient x input and integrated gradients.
+"""Attributions of a model's score to the tokens of a text: gradient x input and integrated gradients.
 
-A score is a function of nothing that applies a Linen model, `lambda: model.apply(variables, ...)[...]`, f[B], whose rows do
-not touch each other. What it owes a token is measured at the output of the token embedding, the `nn.Embed` called "tokens",
-by adding to it a shift that is zero where the model is as it is. The models themselves know nothing of it.
+A score is a function without arguments that applies a Linen model, `lambda: model.apply(variables, ...)[...]`, f[B], whose
+rows are independent. Gradients are taken at the output of the token embedding, the `nn.Embed` called "tokens", with respect
+to a shift that is added to it (zero for the model itself). The models need no changes.
 
 Sources: gradient x input, Shrikumar et al. 2016 (1605.01713), section 3.2; integrated gradients, Sundararajan et al. 2017
 (1703.01365), eq. 1 and 3.
@@ -22,9 +22,9 @@ Score = Callable[[], jax.Array]
 
 
 class Attribution(NamedTuple):
-    """`tokens` f32[B, T], what each is answerable for; the score f32[B] of the text, and of the baseline where there is one.
+    """The tokens' attributions f32[B, T]; the score f32[B] of the text and, with a baseline, of the baseline.
 
-    By completeness the tokens' sum is score - baseline; `gap` f32[B] is by how much it is not.
+    By completeness the attributions sum to score - baseline; `gap` f32[B] is the difference.
     """
 
     tokens: jax.Array
@@ -34,29 +34,29 @@ class Attribution(NamedTuple):
 
 
 def tapped(run: Callable[[], Any], shift: jax.Array | None = None) -> tuple[Any, jax.Array]:
-    """`run()` with `shift` added to what the token embedding gives -> its result, and what the embedding gave, f[B, T, ..., D].
+    """Calls `run` with `shift` added to the token embeddings -> its result, and the embeddings f[B, T, ..., D] without the shift.
 
-    UserError where there is no such embedding, or where it is used twice.
+    Raises UserError unless the model applies exactly one such embedding, once.
     """
-    found: list[jax.Array] = []
+    outputs: list[jax.Array] = []
 
     def intercept(call, args, kwargs, context):
         out = call(*args, **kwargs)
         module = context.module
         if not isinstance(module, nn.Embed) or module.name != EMBEDDING or context.method_name != "__call__":
             return out
-        found.append(out)
+        outputs.append(out)
         return out if shift is None else out + shift.astype(out.dtype)
 
     with nn.intercept_methods(intercept):
         result = run()
-    if len(found) != 1:
-        raise UserError(f"the model has {len(found)} embeddings called {EMBEDDING!r}; one is what can be explained")
-    return result, found[0]
+    if len(outputs) != 1:
+        raise UserError(f"the model has {len(outputs)} embeddings called {EMBEDDING!r}; one is what can be explained")
+    return result, outputs[0]
 
 
 def gradients(score: Score, shift: jax.Array | None = None) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """-> d score / d embedding f[B, T, ..., D], the embedding as it is without the shift, the score f[B] with it."""
+    """-> d score / d embedding f[B, T, ..., D], the embeddings without `shift`, and the score f[B] with it."""
     if shift is None:
         shape = jax.eval_shape(lambda: tapped(score)[1])
         shift = jnp.zeros(shape.shape, shape.dtype)
@@ -70,34 +70,39 @@ def gradients(score: Score, shift: jax.Array | None = None) -> tuple[jax.Array, 
 
 
 def by_token(product: jax.Array) -> jax.Array:
-    """f[B, T, ..., D] -> f32[B, T]: summed over all that a token (or the n-grams that end there) has."""
+    """f[B, T, ..., D] -> f32[B, T], summed over all axes after T: a token's features, or those of n-grams that end there.
+
+    >>> by_token(jnp.ones((1, 2, 3))).tolist()
+    [[3.0, 3.0]]
+    """
     return product.astype(jnp.float32).sum(tuple(range(2, product.ndim)))
 
 
 def gradient_x_input(score: Score) -> Attribution:
-    """The score's derivative along each token's embedding: exact where the score is linear in it."""
+    """Gradient x input, summed for each token: exact if the score is linear in the embeddings."""
     grads, embedded, scores = jax.jit(lambda: gradients(score))()
     return Attribution(by_token(grads * embedded), scores)
 
 
 def integrated_gradients(score: Score, steps: int = 64, baseline: jax.Array | float = 0.0) -> Attribution:
-    """The gradients' mean along the straight line from a baseline of embeddings (zero: no word) to the text's, times its length.
+    """The mean gradient on the straight line from the baseline embeddings (zero: no word) to the text's, times their difference.
 
-    The mean is the midpoint rule's over `steps` places: the gap falls as 1 / steps^2 where the score is smooth.
+    The mean is approximated by the midpoint rule with `steps` points: the gap falls as 1 / steps^2 if the score is smooth.
+    Raises UserError if `steps` is below 1.
     """
     if steps < 1:
         raise UserError(f"steps = {steps}: at least 1")
-    at = jax.jit(lambda alpha: _on_the_way(score, alpha, baseline))
-    total, embedded, _ = at(0.5 / steps)
+    gradients_at = jax.jit(lambda alpha: _interpolated(score, alpha, baseline))
+    total, embedded, _ = gradients_at(0.5 / steps)
     for i in range(1, steps):
-        total = total + at((i + 0.5) / steps)[0]
+        total = total + gradients_at((i + 0.5) / steps)[0]
     tokens = by_token(total / steps * (embedded - baseline))
-    ends = jax.jit(lambda alpha: tapped(score, (alpha - 1) * (embedded - baseline))[0])
-    first, last = ends(0.0), ends(1.0)
+    score_at = jax.jit(lambda alpha: tapped(score, (alpha - 1) * (embedded - baseline))[0])
+    first, last = score_at(0.0), score_at(1.0)
     return Attribution(tokens, last, first, tokens.sum(1) - (last - first))
 
 
-def _on_the_way(score: Score, alpha: jax.Array, baseline: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """`gradients` at the share `alpha` of the way from the baseline to the text."""
+def _interpolated(score: Score, alpha: jax.Array, baseline: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """`gradients` at baseline + alpha (embeddings - baseline)."""
     _, embedded = tapped(score)
     return gradients(score, (alpha - 1) * (embedded - baseline))

@@ -1,4 +1,4 @@
-"""Explanations to look at: a page with coloured tokens, bars and maps as pictures. The page loads nothing and runs no script."""
+"""Explanations as HTML: a page with coloured tokens, bar charts and attention maps, without scripts or external resources."""
 
 from collections.abc import Mapping, Sequence
 
@@ -24,12 +24,12 @@ def page(
     facts: Sequence[str],
     words: Sequence[str],
     scores: np.ndarray,
-    pictures: Mapping[str, bytes] | None = None,
+    images: Mapping[str, bytes] | None = None,
     apart: str = " ",
 ) -> str:
-    """A self-contained HTML page: facts, the text with each word coloured by its score f[t], a table, PNG pictures.
+    """A self-contained HTML page: facts, the text with each word coloured by its score f[t], a table, PNG images.
 
-    The largest score in size has the full colour: red raises, blue lowers. `apart` stands between words.
+    The score of the largest magnitude has the full colour: red for positive, blue for negative. `apart` separates words.
     """
     scores = np.asarray(scores, np.float64)
     top = np.abs(scores).max(initial=0) or 1.0
@@ -39,7 +39,7 @@ def page(
         spans.append(tag("span", word, style=f"background:{colour}", title=f"{score:.4g}"))
     order = np.argsort(-np.abs(scores), kind="stable")[:20]
     rows = [tag("tr", tag("td", words[i]), tag("td", f"{scores[i]:.4g}", class_="n")) for i in order]
-    shown = [markup.join(tag("h2", name), markup.image(png, name)) for name, png in (pictures or {}).items()]
+    sections = [markup.join(tag("h2", name), markup.image(png, name)) for name, png in (images or {}).items()]
     return markup.page(
         title,
         _CSS,
@@ -47,17 +47,17 @@ def page(
         *(tag("p", fact, class_="facts") for fact in facts),
         tag("p", markup.join(*spans, by=apart), class_="text"),
         tag("table", *rows),
-        *shown,
+        *sections,
     )
 
 
-def _rgba(colour: str, share: float) -> str:
+def _rgba(colour: str, strength: float) -> str:
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({red},{green},{blue},{0.85 * share:.3f})"
+    return f"rgba({red},{green},{blue},{0.85 * strength:.3f})"
 
 
 def bars(words: Sequence[str], scores: np.ndarray, title: str) -> bytes:
-    """A bar a token, as PNG."""
+    """A bar chart with one bar per token, as PNG."""
     scores = np.asarray(scores, np.float64)
     figure = Figure(figsize=(min(2 + 0.28 * len(words), 14), 3), layout="constrained")
     FigureCanvasAgg(figure)
@@ -70,7 +70,7 @@ def bars(words: Sequence[str], scores: np.ndarray, title: str) -> bytes:
 
 
 def heads(words: Sequence[str], maps: Mapping[str, np.ndarray]) -> bytes:
-    """Maps {layer: f[H, T, S]} as a grid of pictures, a row a layer and a column a head, as PNG; darker weighs more."""
+    """Maps {layer: f[H, T, S]} as a PNG grid, one row per layer and one column per head; darker is a larger weight."""
     columns = max(len(layer) for layer in maps.values())
     size = 1.6 if columns * len(maps) > 4 else 3.2
     figure = Figure(figsize=(size * columns + 1, size * len(maps) + 0.8), layout="constrained")
@@ -91,6 +91,6 @@ def heads(words: Sequence[str], maps: Mapping[str, np.ndarray]) -> bytes:
     return figures.png(figure, dpi=100)
 
 
-def _name(ticks, words: Sequence[str], **how) -> None:
+def _name(set_ticks, words: Sequence[str], **options) -> None:
     at = range(0, len(words), -(-len(words) // MOST_LABELS))
-    ticks(at, [figures.label(words[i], 16) for i in at], fontsize=7, **how)
+    set_ticks(at, [figures.label(words[i], 16) for i in at], fontsize=7, **options)
