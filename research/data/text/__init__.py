@@ -1,1 +1,1 @@
-"""Texts: corpora, and what each task makes of them."""
+"""Text corpora, and a data set for each task."""

@@ -24,7 +24,7 @@ class QuestionAnswering(Dataset):
 
     corpus       the questions, passages and answers as text
     layout       converts a question and a window of its passage to a row
-    no_answer    whether the model can predict that a window has no answer; if not, it is trained on windows with one only
+    no_answer    whether the model can predict that a window has no answer; if not, windows without one are not trained on
     best_span    the span that `decode` returns: `research.evals.spans.best_spans` with a longest span
     """
 

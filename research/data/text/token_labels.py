@@ -220,15 +220,15 @@ def rule_scores(train: Sequence[Words], texts: Sequence[Words], num_classes: int
 
     Returns {"accuracy", "macro_f1": {rule: value}}; an unknown word gets the most frequent label.
     """
-    commonest = collections.Counter(label for words in train for _, label in words).most_common(1)[0][0]
+    most_frequent = collections.Counter(label for words in train for _, label in words).most_common(1)[0][0]
     own: dict[str, int] = {}
     for (word, label), _ in collections.Counter(pair for words in train for pair in words).most_common():
         own.setdefault(word, label)
     pairs = [pair for words in texts for pair in words]
     labels = np.array([label for _, label in pairs])
     predictions = {
-        "most frequent class": np.full(len(pairs), commonest),
-        "each word's own": np.array([own.get(word, commonest) for word, _ in pairs]),
+        "most frequent class": np.full(len(pairs), most_frequent),
+        "each word's own": np.array([own.get(word, most_frequent) for word, _ in pairs]),
     }
     scores: dict[str, dict[str, float]] = {"accuracy": {}, "macro_f1": {}}
     for rule, predicted in predictions.items():
