@@ -195,11 +195,13 @@ def networks(cfg: TrackedConfig, data: latents.Latents) -> dict:
         raise UserError(
             f"model.name = {cfg.model.name!r} does not fit data.source = {cfg.data.source!r}: mlp is for grid"
         )
-    shape = {"shape": tuple(data.images.shape)} if data.images else {}
-    norm = {"norm": "layer"} if data.images and cfg.loss.name == "wgan_gp" else {}
+    size = {"shape": tuple(data.images.shape)} if data.images else {"dimension": data.train.spec["x"].shape[-1]}
+    critic = {**cfg.model.discriminator}
+    if "norm" in critic and critic["norm"] is None and cfg.loss.name == "wgan_gp":
+        critic["norm"] = "layer"
     return {
-        "generator": from_config(generator, cfg.model.generator, **shape),
-        "discriminator": from_config(discriminator, cfg.model.discriminator, **norm),
+        "generator": from_config(generator, cfg.model.generator, **size),
+        "discriminator": from_config(discriminator, critic),
     }
 
 

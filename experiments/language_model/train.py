@@ -37,10 +37,12 @@ MODELS: dict[str, tuple[Any, dict]] = {
 def build(cfg: Any) -> Experiment:
     """Config -> data, model, optimiser and steps."""
     cfg = track_reads(cfg)
-    module, rule_sets = choose(MODELS, cfg.model.name or "gpt")
+    module, rule_sets = choose(MODELS, cfg.model.name)
     is_gpt = module is gpt.GPT
     if cfg.data.packing and (not is_gpt or cfg.data.carry):
-        raise UserError("data.packing = True: only a gpt keeps documents apart; set model.name and data.carry to None")
+        raise UserError(
+            "data.packing = True: only a gpt keeps documents apart; set model.name to gpt and data.carry to None"
+        )
     if cfg.data.carry and is_gpt:
         raise UserError("data.carry = True: a gpt has no state to carry; set it to None, or model.name to lstm or gru")
     data = language_modelling.load(cfg.data, cfg.seed)

@@ -26,7 +26,6 @@ INPUTS = ("question", "question_mask", "passage", "passage_mask")
 
 
 def _bag(group: dict[str, Any], data: pairs.Retrieval, name: str) -> dual_encoder.BagEncoder:
-    del group["max_length"]
     return from_config(dual_encoder.BagEncoder, group, vocab_size=data.tokenizers[0].size).clone(name=name)
 
 

@@ -67,6 +67,7 @@ SHARED = dict(  # the keys of every family, with defaults that a family may repl
     best=dict(metric=None, mode="min", patience=None),  # the checkpoint that is kept; patience: a duration
     reproduces=None,  # the published number: paper, metric, value, range, seeds
 )
+MODEL_NAME = "model.name"
 _IS_DURATION = re.compile(r"(steps|every|warmup|boundaries|patience)$")  # keys whose values may be durations
 OPEN = ("evals", "optim.options")  # groups that take any key
 _DURATION = re.compile(r"(\d[\d_]*(?:\.\d+)?) ?(steps?|epochs?|examples?)")
@@ -88,10 +89,13 @@ def families() -> set[str]:
 def load(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """`family/name`, or a run's `config.json`, plus `key=value` overrides -> a locked config."""
     cfg = from_json(Path(name)) if name.endswith(".json") else from_module(name)
+    pairs = []
     for text in overrides:
         key, equals, value = text.removeprefix("--config.").partition("=")
         if not equals:
             raise UserError(f"override {text!r}: write --config.KEY=VALUE")
+        pairs.append((key, value))
+    for key, value in sorted(pairs, key=lambda pair: pair[0] != MODEL_NAME):  # first: it decides which keys there are
         override(cfg, key, value)
     return cfg.lock()
 
@@ -102,6 +106,18 @@ def family(name: str) -> str:
     if owner not in (known := families()):
         raise UserError(f"there is no family {owner!r}{nearest(owner, known)}")
     return owner
+
+
+def defaults(family: str, **changes: Any) -> ConfigDict:
+    """A family's defaults, with `changes` as its configs make them: `base(**changes)`."""
+    return importlib.import_module(f"{EXPERIMENTS}.{family}.configs.base").base(**changes)
+
+
+def defaults_of(cfg: Mapping | ConfigDict) -> ConfigDict:
+    """The defaults of a config's family, for the model that the config names. Raises UserError if there is none of that name."""
+    model = cfg.get("model")
+    name = model.get("name") if isinstance(model, (Mapping, ConfigDict)) else None
+    return defaults(family(cfg["name"]), **({"model": {"name": name}} if isinstance(name, str) else {}))
 
 
 def from_module(name: str) -> ConfigDict:
@@ -124,18 +140,17 @@ def from_json(path: Path) -> ConfigDict:
         name = cfg.get("name")
         if name is not None and not isinstance(name, str):
             raise UserError(f"config key name = {run_files.shown(name)}: wanted str")
-        _check_types(cfg, _known(name or ""))
+        _check_types(cfg, _known(cfg, name or ""))
     except (UserError, ValueError) as e:  # ValueError: keys that a ConfigDict does not take
         raise UserError(f"cannot read the config {path}: {e}") from None
     return cfg
 
 
-def _known(name: str) -> list[ConfigDict]:
-    """Today's config of that name and its family's defaults, as far as they exist."""
-    owner = name.split("/")[0]
-    if owner not in families():
+def _known(cfg: ConfigDict, name: str) -> list[ConfigDict]:
+    """The defaults of a config's family and today's config of its name, as far as they exist."""
+    if name.split("/")[0] not in families():
         return []
-    base = importlib.import_module(f"{EXPERIMENTS}.{owner}.configs.base").base()
+    base = defaults_of(cfg)
     return [base, from_module(name)] if name in names() else [base]
 
 
@@ -197,6 +212,9 @@ def override(cfg: ConfigDict, key: str, text: str) -> None:
     """Sets `key` to `text`, read as the type of the value it replaces."""
     flat = flatten(cfg)
     key = _now(key) if key not in flat else key
+    if key == MODEL_NAME and key in flat and cfg.get("name"):
+        _change_model(cfg, text)
+        return
     if key not in flat and _is_open(key):
         _merge(cfg, nest(key, _parse(key, text, None)), "")
         return
@@ -205,6 +223,20 @@ def override(cfg: ConfigDict, key: str, text: str) -> None:
             raise UserError(f"config key {key!r} is a group; set one of its keys: {', '.join(inside)}")
         raise UserError(f"there is no config key {key!r}{nearest(key, flat)}")
     _set(cfg, key, _parse(key, text, flat[key]))
+
+
+def _change_model(cfg: ConfigDict, name: str) -> None:
+    """Gives the model group the keys of another model. What the config had changed stays if the other model has the key."""
+    before = flatten(defaults_of(cfg).model)
+    changes = {key: value for key, value in flatten(cfg.model).items() if key != "name" and value != before.get(key)}
+    with cfg.unlocked():
+        cfg.model = defaults(family(cfg.name), model={"name": name}).model
+    keys = flatten(cfg.model)
+    for key, value in changes.items():
+        if key in keys:
+            _set(cfg.model, key, value)
+        else:
+            print(f"almanac: model.{key} = {value!r} is left out: {name} has no such key", file=sys.stderr)
 
 
 def _is_open(key: str) -> bool:

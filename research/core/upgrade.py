@@ -1,16 +1,17 @@
 """Configs of earlier versions, in the words of today: the one way in for configs that a run directory or a log has kept.
 
-A key that is renamed here keeps its value. A key that came later and is absent is None, the absence of a value: no default of
-today's is ever put into an old run.
+A key that is renamed here keeps its value. A key of the model that is absent, or None (until version 1 a model's default), has
+the default of that time. Another key that came later and is absent is None. No default of today's is put into an old run.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
+from research.core import model_defaults_1
 from research.util.errors import UserError
 from research.util.nested import plain
 
-VERSION = 1  # what config.json says as config_version; a file that says nothing is of version 0
+VERSION = 2  # what config.json says as config_version; a file that says nothing is of version 0
 RENAMED: dict[int, dict[str, str]] = {1: {"init": "pretrained"}}  # version: {key or group as it was: as it is since}
 
 
@@ -25,6 +26,8 @@ def upgrade(config: Mapping[str, Any], version: int) -> dict[str, Any]:
     for each in range(version + 1, VERSION + 1):
         for old, new in RENAMED.get(each, {}).items():
             _rename(out, old.split("."), new.split("."))
+    if version < 2:
+        _fill_model(out)
     return out
 
 
@@ -40,6 +43,26 @@ def upgrade_key(key: str) -> str:
 def of_file(about: Mapping[str, Any]) -> dict[str, Any]:
     """The upgraded `config` of a config.json or of a log's run.json."""
     return upgrade(about["config"], about.get("config_version", 0))
+
+
+def _fill_model(config: dict[str, Any]) -> None:
+    """Gives the model group the keys of its model alone, each with its value or the default of version 1."""
+    models = model_defaults_1.MODELS.get(str(config.get("name")).split("/")[0])
+    group = config.get("model")
+    if not models or not isinstance(group, dict):
+        return
+    name = group.get("name") or next(iter(models))
+    if name in models:
+        config["model"] = ({"name": name} if name else {}) | _filled(group, models[name])
+
+
+def _filled(group: dict[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """`defaults` under the values of `group` that are not None; its further values, too."""
+    given = {key: value for key, value in group.items() if value is not None and key != "name"}
+    for key in given.keys() & defaults.keys():
+        if isinstance(given[key], dict) and isinstance(defaults[key], dict):
+            given[key] = _filled(given[key], defaults[key])
+    return {**plain(defaults), **given}
 
 
 def _rename(config: dict[str, Any], old: list[str], new: list[str]) -> None:

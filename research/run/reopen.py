@@ -22,11 +22,6 @@ def family(name: str) -> Any:
     return importlib.import_module(f"{config.EXPERIMENTS}.{config.family(name)}.train")
 
 
-def defaults(name: str) -> Any:
-    """A family's `base()`."""
-    return importlib.import_module(f"{config.EXPERIMENTS}.{name}.configs.base").base()
-
-
 def build(name: str, cfg: Any) -> Experiment:
     return family(name).build(cfg)
 
@@ -39,8 +34,8 @@ def load_config(folder: Path) -> Any:
     cfg = config.from_json(path)
     if not cfg.get("name"):
         raise UserError(f"{path}: its config has no name")
-    if (owner := cfg.name.split("/")[0]) in config.families():  # else `build` says that there is none
-        _complete(cfg, defaults(owner))
+    if cfg.name.split("/")[0] in config.families():  # else `build` says that there is none
+        _complete(cfg, config.defaults_of(cfg))
     return cfg.lock()
 
 

@@ -235,3 +235,26 @@ def test_construct_gives_a_module_its_group():
     assert "features" not in group.unread()
     with pytest.raises(UserError, match="model.feature = 3 is no attribute of Dense; did you mean"):
         from_config(nn.Dense, dict(feature=3))
+
+
+def test_another_model_has_its_own_keys_and_keeps_what_it_shares(capsys):
+    cfg = config.load("language_model/tiny", ["model.forget_bias=1.0", "model.name=lstm"])  # the name counts first
+    assert cfg.model.to_dict() == config.defaults("language_model", model={"name": "lstm"}).model.to_dict() | {
+        "num_layers": 2, "width": 32, "forget_bias": 1.0,
+    }  # fmt: skip
+    assert capsys.readouterr().err == (
+        "almanac: model.dropout = 0.1 is left out: lstm has no such key\n"
+        "almanac: model.num_heads = 2 is left out: lstm has no such key\n"
+    )
+    with pytest.raises(UserError, match=r"model.name = 'lstn'; did you mean 'lstm'\?"):
+        config.load("language_model/tiny", ["model.name=lstn"])
+    with pytest.raises(UserError, match="there is no config key 'model.num_heads'"):
+        config.load("language_model/tiny", ["model.name=lstm", "model.num_heads=4"])
+
+
+def test_of_two_networks_what_they_share_stays(capsys):
+    cfg = config.load("gan/tiny", ["model.name=dcgan"])
+    assert cfg.model.to_dict() == {
+        "name": "dcgan", "latent": 2, "pack": 2, "generator": {"width": 32}, "discriminator": {"width": 16, "norm": None},
+    }  # fmt: skip
+    assert capsys.readouterr().err.count("is left out: dcgan has no such key") == 3

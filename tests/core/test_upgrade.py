@@ -34,3 +34,26 @@ def test_an_override_and_a_config_of_yesterday_are_mapped_and_say_so(capsys):
     merged = config.merge({"pretrained": {"weights": None}}, init={"weights": "there"})
     assert merged.pretrained.weights == "there"
     assert capsys.readouterr().err == "almanac: config key init is pretrained now\n"
+
+
+def test_a_key_that_was_none_or_absent_has_the_default_of_its_time():
+    model = {"name": "cnn", "width": 16, "dropout": None, "hidden": None, "maps": 8}
+    old = {"name": "text_classification/tiny", "model": model}
+    new = {"name": "cnn", "width": 16, "windows": (3, 4, 5), "maps": 8, "dropout": 0.5}
+    assert upgrade.upgrade(old, 1)["model"] == upgrade.upgrade(old, 0)["model"] == new
+    assert upgrade.upgrade(old, 2)["model"] == model  # every value was written
+
+
+def test_the_model_that_had_no_name_has_one():
+    old = {"name": "language_model/tiny", "model": {"name": None, "width": 8, "kv_heads": None, "experts": None}}
+    new = upgrade.upgrade(old, 1)["model"]
+    assert (new["name"], new["width"], new["kv_heads"], new["experts"]) == ("gpt", 8, None, 1)
+
+
+def test_groups_of_two_networks_are_filled_and_unknown_keys_stay():
+    model = {"name": "mlp", "latent": 2, "generator": {"width": None, "own": 1}, "discriminator": {"norm": None}}
+    new = upgrade.upgrade({"name": "gan/tiny", "model": model}, 1)["model"]
+    assert new["generator"] == {"width": 400, "num_layers": 4, "own": 1}
+    assert new["discriminator"] == {"width": 200, "pieces": 5, "num_layers": 3}
+    for other in ({"name": "my_family/tiny", "model": model}, {"name": "gan/tiny", "model": 3}, {"model": model}):
+        assert upgrade.upgrade(other, 1) == other

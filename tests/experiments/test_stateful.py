@@ -144,7 +144,7 @@ def test_perplexity_is_exp_of_the_mean(small):
             "optim.accumulate = 2: a state is carried from batch to batch; set it to 1",
         ),
         ("tiny_lstm", ["model.name=lstn"], "model.name = 'lstn'; did you mean 'lstm'?"),
-        ("tiny_lstm", ["model.name=gru", "model.forget_bias=1.0"], "model.forget_bias = 1.0 is no attribute of GRULM"),
+        ("tiny_lstm", ["model.name=gru", "model.forget_bias=1.0"], "no config key 'model.forget_bias'"),
         ("tiny_lstm", ["data.batch_size=100000"], "data.batch_size = 100000"),
     ],
 )

@@ -145,7 +145,7 @@ def test_a_window_of_one_token(gpt):
     ],
 )
 def test_stream_equals_generate(attributes, settings):
-    model = GPT(19, 2, 2, 16, 12, **attributes)
+    model = GPT(19, 12, 2, 2, 16, **attributes)
     prompt = np.random.default_rng(1).integers(0, 19, (2, 3))
     variables = jax.jit(model.init)(KEY, prompt)
     whole = generate(model, variables, prompt, KEY, length=30, **settings)
@@ -201,7 +201,7 @@ RAGGED = [[3], [5, 1, 7, 2], list(range(14)), [4] * 8]
 )
 def test_a_row_among_longer_ones_is_what_it_is_alone(attributes, settings):
     """With a window of 12: one prompt is longer, and every row outgrows it at a step of its own."""
-    model = GPT(19, 2, 2, 16, 12, **attributes)
+    model = GPT(19, 12, 2, 2, 16, **attributes)
     shapes = jax.eval_shape(model.init, KEY, np.zeros((1, 1), np.int32))
     rng = np.random.default_rng(3)
     variables = jax.tree.map(lambda a: np.float32(0.5 * rng.normal(size=a.shape)), shapes)

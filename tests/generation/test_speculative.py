@@ -119,7 +119,7 @@ def test_the_acceptance_rate_is_the_models_overlap():
 
 @pytest.fixture(scope="module")
 def pair():
-    models = [GPT(19, layers, 2, 16, 40, **more) for layers, more in ((2, {}), (1, {"positions": "rotary"}))]
+    models = [GPT(19, 40, layers, 2, 16, **more) for layers, more in ((2, {}), (1, {"positions": "rotary"}))]
     rng = np.random.default_rng(3)
     shapes = [jax.eval_shape(m.init, KEY, np.zeros((1, 1), np.int32)) for m in models]
     weights = [jax.tree.map(lambda a: np.float32(0.3 * rng.normal(size=a.shape)), s) for s in shapes]

@@ -29,8 +29,8 @@ MODELS = {
     "llama, biases": GPT(**SIZES, positions="rotary", norm="rmsnorm", mlp="swiglu", mlp_width=48, bias=True),
     "bert": BertForPretraining(Encoder(**SIZES, mlp_width=48)),
     "bert, bare": Encoder(**SIZES),
-    "marian": Transformer(31, 1, 2, 4, 32, 48, 16, mlp="silu", final_bias=True),
-    "marian, two vocabularies": Transformer(31, 1, 2, 4, 32, 48, 16, source_vocab_size=29, shared=False, tied=False),
+    "marian": Transformer(31, 16, 1, 2, 4, 32, 48, mlp="silu", final_bias=True),
+    "marian, two vocabularies": Transformer(31, 16, 1, 2, 4, 32, 48, source_vocab_size=29, shared=False, tied=False),
 }  # fmt: skip
 TOKENS = np.random.default_rng(0).integers(0, 29, (2, 12))
 
@@ -169,7 +169,7 @@ def test_an_encoder_is_placed_where_the_module_has_it(tmp_path):
         (GPT(**SIZES, kv_heads=2), "kv_heads = 2, where a gpt2 has as many as num_heads = 4"),
         (GPT(**SIZES, experts=2), "experts = 2, where a gpt2 has 1"),
         (GPT(**SIZES, mlp="swiglu"), "mlp = 'swiglu', where a gpt2 has 'gelu' or 'gelu_exact'"),
-        (Transformer(31, 1, 1, 4, 32, 48, 16, pre_norm=True), "pre_norm = True, where a marian has False"),
+        (Transformer(31, 16, 1, 1, 4, 32, 48, pre_norm=True), "pre_norm = True, where a marian has False"),
         (lenet.MLP(10), "the experiment trains a MLP"),
         (None, "the experiment trains several networks"),
     ],

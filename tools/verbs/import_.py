@@ -60,7 +60,7 @@ def main(argv: list[str]) -> int:
 def configure(source: Source, name: str, made: Path, changes: Sequence[str]) -> Any:
     """The family's defaults, with the folder's model, tokenizer and length; then the changes that were asked for."""
     family = source.architecture.family
-    cfg = reopen.defaults(family)
+    cfg = config.defaults(family)
     own = any(change.startswith("data.tokenizer=") for change in changes)
     groups = {
         "model": {key: value for key, value in source.attributes.items() if key in cfg.model},

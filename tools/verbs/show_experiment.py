@@ -18,9 +18,7 @@ def show(cfg: Any) -> None:
         shapes, _ = state.abstract(e.init_fn, e.tx, devices, e.rules, bool(e.ema))
         cost = flops.count(e.train_step.trace(shapes, e.train.spec))
     print(visible(cfg.name))
-    _config(
-        config.flatten(cfg), config.flatten(e.cfg.to_dict()), config.flatten(reopen.defaults(config.family(cfg.name)))
-    )
+    _config(config.flatten(cfg), config.flatten(e.cfg.to_dict()), _defaults(cfg))
     print("\nparameters")
     _table(shapes.params)
     if shapes.model_state:
@@ -31,6 +29,12 @@ def show(cfg: Any) -> None:
     epoch = e.train.epoch / e.train.batch_size
     print(f"\n  {e.train.epoch:,} examples an epoch: {epoch:,.1f} steps; {e.cfg.num_steps:,} steps in all")
     print(f"  {cost / 1e9:,.3f} GFLOP a step; {cost * e.cfg.num_steps:.1e} FLOP in all")
+
+
+def _defaults(cfg: Any) -> dict[str, Any]:
+    """{key: default} of the config's family, and of its own model."""
+    name = config.flatten(config.defaults(config.family(cfg.name))).get("model.name")
+    return config.flatten(config.defaults_of(cfg)) | {"model.name": name}
 
 
 def _config(given: dict[str, Any], resolved: dict[str, Any], defaults: dict[str, Any]) -> None:

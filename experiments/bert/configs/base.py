@@ -5,6 +5,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from research.core import config
+from research.nn import model_keys
 
 
 def base(**changes: Any) -> ConfigDict:
@@ -27,18 +28,7 @@ def base(**changes: Any) -> ConfigDict:
                 batch_size=32,  # pairs a step over all devices, B
                 eval_batch_size=64,
             ),
-            model=dict(
-                num_layers=2,
-                num_heads=2,
-                width=128,  # D
-                num_segments=2,
-                mlp="gelu_exact",  # gelu, gelu_exact, swiglu
-                mlp_width=None,  # None is 4 D
-                norm_eps=1e-12,
-                dropout=0.1,
-                scan=False,  # layers in a scan: compiles once, for deep models
-                remat=False,  # recompute activations: less memory, more time
-            ),
+            model=model_keys.fields("research.models.text.bert.Encoder"),
             num_steps=2_000,
             log_every=20,
             eval_every=250,

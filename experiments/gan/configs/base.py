@@ -5,9 +5,20 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from research.core import config
+from research.nn import model_keys
+from research.nn.from_config import choose
+
+MODELS = {  # model.name -> the generator and the discriminator, whose fields are their keys; mlp is for the grid
+    "mlp": ("research.models.generative.gan.MLPGenerator", "research.models.generative.gan.MaxoutDiscriminator"),
+    "dcgan": ("research.models.generative.gan.DCGANGenerator", "research.models.generative.gan.DCGANDiscriminator"),
+}
 
 
 def base(**changes: Any) -> ConfigDict:
+    name = changes.get("model", {}).get("name", "dcgan")
+    generator, discriminator = map(model_keys.fields, choose(MODELS, name))
+    if "norm" in discriminator:
+        discriminator["norm"] = None  # None is batch, and layer where wgan_gp's penalty is of one example at a time
     return config.merge(
         config.family_defaults(
             data=dict(
@@ -22,11 +33,11 @@ def base(**changes: Any) -> ConfigDict:
                 batch_size=64,  # rows the discriminator sees in an update, B
             ),
             model=dict(
-                name="dcgan",  # mlp (grid), dcgan (pictures)
+                name=name,
                 latent=64,  # Z
                 pack=1,  # samples a row: PacGAN
-                generator=dict(width=None, num_layers=None),  # None is the network's default
-                discriminator=dict(width=None, num_layers=None, pieces=None, norm=None),
+                generator=generator,
+                discriminator=discriminator,
             ),
             loss=dict(
                 name="gan",  # gan (non-saturating), wgan_gp

@@ -6,6 +6,14 @@ from ml_collections import ConfigDict
 
 from research.core import config
 from research.data.defaults import AUGMENT
+from research.nn import model_keys
+
+MODELS = {  # model.name -> the module whose fields are its keys
+    "convnet": "research.models.vision.convnet.ConvNet",
+    "lenet5": "research.models.vision.lenet.LeNet5",
+    "mlp": "research.models.vision.lenet.MLP",
+    "resnet": "research.models.vision.resnet.ResNet",
+}
 
 
 def base(**changes: Any) -> ConfigDict:
@@ -22,20 +30,7 @@ def base(**changes: Any) -> ConfigDict:
                 batch_size=128,  # over all devices, B
                 eval_batch_size=512,
             ),
-            model=dict(
-                name="convnet",  # convnet, lenet5, mlp, resnet; the keys below are theirs, None their default
-                channels=None,
-                kernel=None,
-                hidden=None,
-                pool=None,
-                pad=None,
-                input_dropout=None,
-                dropout=None,
-                depth=None,
-                form=None,
-                shortcut=None,
-                zero_init=None,
-            ),
+            model=model_keys.of_model(MODELS, changes, "convnet"),
             augment=AUGMENT,
             best=dict(metric="valid/accuracy", mode="max", patience=None),  # patience: a duration
         ),

@@ -5,6 +5,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from research.core import config
+from research.nn import model_keys
 
 
 def base(**changes: Any) -> ConfigDict:
@@ -24,12 +25,7 @@ def base(**changes: Any) -> ConfigDict:
                 eval_size=1_280,  # prompts kept for validation
                 eval_batch_size=64,
             ),
-            model=dict(
-                num_layers=3,
-                num_heads=2,
-                width=64,  # D
-                dropout=0.0,
-            ),
+            model=model_keys.fields("research.models.text.in_context.Regressor"),
             num_steps=20_000,
             log_every=100,
             eval_every=1_000,

@@ -5,43 +5,12 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from research.core import config
+from research.nn import model_keys
 
-GPT = dict(
-    name=None,  # None is gpt; gru and lstm have keys of their own, below
-    num_layers=4,
-    num_heads=4,
-    width=128,  # D
-    kv_heads=None,  # key and value heads; None is num_heads
-    positions="learned",  # learned, rotary
-    rotary_base=None,  # rotary: default 10,000; Llama 3's is 500,000
-    norm="layernorm",  # layernorm, rmsnorm
-    norm_eps=None,  # default 1e-5
-    mlp="gelu",  # gelu, gelu_exact, swiglu
-    mlp_width=None,  # None is 4 D, or the nearest of equal size for swiglu
-    experts=None,  # feed-forward layers a block, of mlp_width each; None is one, and no router
-    experts_per_token=None,  # those that a token goes through; None is 2
-    balance=None,  # weight of the router's balance loss; None is 0.01
-    tied=True,  # logits from the token embedding
-    bias=False,
-    dropout=0.0,
-    scan=False,  # layers in a scan: compiles once, for deep models
-    remat=False,  # recompute activations: less memory, more time
-)
-GRU = dict(
-    name="gru",
-    num_layers=2,
-    width=128,  # H
-    embedding_width=None,  # None is width
-    tied=True,  # logits from the token embedding
-    embedding_dropout=0.0,  # of word types; all four are one mask a sequence
-    input_dropout=0.0,  # of every layer's inputs
-    recurrent_dropout=0.0,  # of every layer's state
-    output_dropout=0.0,  # of what the softmax reads
-    init_range=None,  # r: every parameter starts in U(-r, r)
-)
-RECURRENT = {  # model.name -> its keys
-    "gru": GRU,
-    "lstm": GRU | dict(name="lstm", forget_bias=0.0),  # added to the forget gates' biases at the start
+MODELS = {  # model.name -> the module whose fields are its keys
+    "gpt": "research.models.text.gpt.GPT",
+    "gru": "research.models.text.recurrent_lm.GRULM",
+    "lstm": "research.models.text.recurrent_lm.LSTMLM",
 }
 
 
@@ -65,7 +34,7 @@ def base(**changes: Any) -> ConfigDict:
                 batch_size=12,  # windows a step over all devices, B
                 eval_batch_size=64,
             ),
-            model=RECURRENT.get(changes.get("model", {}).get("name"), GPT),
+            model=model_keys.of_model(MODELS, changes, "gpt", without=("head",)),
             num_steps=2_000,
             log_every=20,
             eval_every=250,

@@ -5,6 +5,12 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from research.core import config
+from research.nn import model_keys
+
+MODELS = {  # model.name -> the module whose fields are its keys
+    "bidaf": "research.models.text.bidaf.BiDAF",
+    "bert": "research.models.text.bert.Encoder",
+}
 
 
 def base(**changes: Any) -> ConfigDict:
@@ -28,23 +34,7 @@ def base(**changes: Any) -> ConfigDict:
                 batch_size=32,  # windows a step over all devices, B
                 eval_batch_size=32,
             ),
-            model=dict(
-                name="bidaf",  # bidaf, bert
-                width=64,  # bidaf: H; bert: D
-                dropout=0.2,
-                words=None,  # bidaf: width of the words' vectors, default 100; 0: characters alone
-                char_width=None,  # default 8
-                filters=None,  # default 100
-                null=None,  # whether there may be no answer; bert always may say so
-                match=None,  # words tell whether the other text has them, too
-                end_sees_all=None,  # as the authors' code, not the paper
-                num_layers=None,  # bert
-                num_heads=None,
-                mlp_width=None,  # None is 4 D
-                max_length=None,  # rows of the position table; None is data.length
-                scan=None,
-                remat=None,
-            ),
+            model=_model(changes),
             answer=dict(
                 max_length=16,  # tokens
                 n_best=20,  # spans of a window that are weighed against each other
@@ -58,3 +48,9 @@ def base(**changes: Any) -> ConfigDict:
         ),
         **changes,
     )
+
+
+def _model(changes: dict) -> dict:
+    group = model_keys.of_model(MODELS, changes, "bidaf")
+    # Rows of the position table; None is data.length.
+    return {**group, "max_length": None} if group["name"] == "bert" else group

@@ -5,6 +5,12 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from research.core import config
+from research.nn import model_keys
+
+MODELS = {  # model.name -> the module whose fields are its keys
+    "bag": "research.models.text.dual_encoder.BagEncoder",
+    "bert": "research.models.text.bert.Encoder",
+}
 
 
 def base(**changes: Any) -> ConfigDict:
@@ -24,18 +30,7 @@ def base(**changes: Any) -> ConfigDict:
                 batch_size=64,  # pairs a step over all devices, B: each question has B - 1 negatives
                 eval_batch_size=64,
             ),
-            model=dict(
-                name="bag",  # bag, bert
-                width=128,  # D
-                dropout=0.0,
-                shared=True,  # one encoder for questions and passages
-                num_layers=None,  # bert
-                num_heads=None,
-                mlp_width=None,  # None is 4 D
-                max_length=None,  # rows of the position table; None is the longer of data.length and question_length
-                scan=None,
-                remat=None,
-            ),
+            model=_model(changes),
             num_steps=1_000,
             log_every=20,
             eval_every=200,
@@ -44,3 +39,11 @@ def base(**changes: Any) -> ConfigDict:
         ),
         **changes,
     )
+
+
+def _model(changes: dict) -> dict:
+    group = model_keys.of_model(MODELS, changes, "bag") | model_keys.fields(
+        "research.models.text.dual_encoder.DualEncoder"
+    )
+    # Rows of the position table; None is the longer of data.length and data.question_length.
+    return {**group, "max_length": None} if group["name"] == "bert" else group

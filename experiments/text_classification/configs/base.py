@@ -6,6 +6,15 @@ from ml_collections import ConfigDict
 
 from research.algorithms.defaults import FINETUNE, MAX_NORM
 from research.core import config
+from research.nn import model_keys
+
+MODELS = {  # model.name -> the module whose fields are its keys
+    "recurrent": "research.models.text.text_recurrent.TextRecurrent",
+    "cnn": "research.models.text.text_cnn.TextCNN",
+    "ngrams": "research.models.text.text_ngrams.TextNGrams",
+    "bert": "research.models.text.bert.Encoder",
+    "gpt": "research.models.text.gpt.GPT",
+}
 
 
 def base(**changes: Any) -> ConfigDict:
@@ -33,31 +42,7 @@ def base(**changes: Any) -> ConfigDict:
                 batch_size=32,  # texts a step over all devices, B
                 eval_batch_size=128,
             ),
-            model=dict(
-                name="recurrent",  # recurrent, cnn, ngrams, bert, gpt; the keys below are theirs, None their default
-                width=None,
-                dropout=None,
-                num_layers=None,
-                hidden=None,  # recurrent, to embedding_scale
-                cell=None,
-                bidirectional=None,
-                pool=None,
-                attention_width=None,
-                recurrent_dropout=None,
-                embedding_scale=None,
-                windows=None,  # cnn
-                maps=None,
-                order=None,  # ngrams
-                buckets=None,
-                num_heads=None,  # bert and gpt, to scan
-                mlp=None,
-                mlp_width=None,
-                scan=None,
-                kv_heads=None,  # gpt
-                positions=None,
-                norm=None,
-                bias=None,
-            ),
+            model=model_keys.of_model(MODELS, changes, "recurrent", without=("head", "tied")),
             max_norm=MAX_NORM,
             finetune=FINETUNE,
             best=dict(metric="valid/accuracy", mode="max", patience=None),  # patience: a duration

@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 
 from research.algorithms.defaults import FINETUNE
 from research.core import config
+from research.nn import model_keys
 
 
 def base(**changes: Any) -> ConfigDict:
@@ -21,18 +22,7 @@ def base(**changes: Any) -> ConfigDict:
                 batch_size=32,  # rows a step over all devices, B
                 eval_batch_size=64,
             ),
-            model=dict(
-                num_layers=2,
-                num_heads=4,
-                width=64,  # D
-                num_segments=2,  # rows of the table of segments; a pre-trained one has two
-                mlp="gelu_exact",  # gelu, gelu_exact, swiglu
-                mlp_width=None,  # None is 4 D
-                norm_eps=1e-12,
-                dropout=0.1,
-                scan=False,  # layers in a scan: compiles once, for deep models
-                remat=False,  # recompute activations: less memory, more time
-            ),
+            model=dict(model_keys.fields("research.models.text.bert.Encoder"), num_heads=4, width=64),
             finetune=FINETUNE,
             num_steps=1_000,
             log_every=20,

@@ -5,6 +5,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from research.core import config
+from research.nn import model_keys
 
 
 def base(**changes: Any) -> ConfigDict:
@@ -26,21 +27,8 @@ def base(**changes: Any) -> ConfigDict:
                 row_multiple=8,  # of which a batch's lines are; the mesh's data axis must divide it
             ),
             model=dict(
-                encoder_layers=2,
-                decoder_layers=2,
-                num_heads=4,
-                width=128,  # D
-                mlp_width=256,  # F
-                shared=True,  # one vocabulary and one embedding for source and target
-                tied=True,  # logits from the target's embedding
-                scale_embedding=True,
-                positions="sinusoidal",  # sinusoidal, learned
-                pre_norm=False,
-                mlp="relu",  # relu, gelu, gelu_exact, silu, swiglu
-                final_bias=False,
+                model_keys.fields("research.models.text.transformer.Transformer", without=("source_vocab_size",)),
                 dropout=0.1,
-                attention_dropout=0.0,
-                activation_dropout=0.0,
             ),
             loss=dict(smoothing=0.1),  # share of a target spread over all V tokens, as fairseq does
             optim=dict(config.OPTIM, name="adam", schedule="rsqrt", b2=0.98),

@@ -45,7 +45,7 @@ class MLPGenerator(nn.Module):
     N(0, 0.02^2).
     """
 
-    dimension: int = 2
+    dimension: int
     width: int = 400
     num_layers: int = 4
 

@@ -82,10 +82,10 @@ class Encoder(nn.Module):
     """tokens i32[B, T] -> their hidden states f[B, T, D]. Raises UserError for invalid attributes."""
 
     vocab_size: int
-    num_layers: int
-    num_heads: int
-    width: int
     max_length: int  # the most tokens attended to
+    num_layers: int = 2
+    num_heads: int = 2
+    width: int = 128  # D
     num_segments: int = 2  # S
     mlp: str = "gelu_exact"  # or "gelu", "swiglu"
     mlp_width: int | None = None  # None: 4 width

@@ -25,7 +25,7 @@ class BagEncoder(nn.Module):
     """
 
     vocab_size: int
-    width: int  # D
+    width: int = 128  # D
     dropout: float = 0.0
 
     @nn.compact

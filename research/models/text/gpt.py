@@ -94,10 +94,10 @@ class GPT(nn.Module):
     """tokens i32[B, T] -> logits f32[B, T, V]. Raises UserError for invalid attributes."""
 
     vocab_size: int
-    num_layers: int
-    num_heads: int
-    width: int
     max_length: int  # the most tokens attended to
+    num_layers: int = 4
+    num_heads: int = 4
+    width: int = 128  # D
     kv_heads: int | None = None  # key and value heads; None: num_heads
     positions: str = "learned"  # or "rotary"
     rotary_base: float = 10_000.0  # Llama 3: 500_000

@@ -27,9 +27,9 @@ class Regressor(nn.Module):
     """x f[B, n, d], y f[B, n] -> f32[B, n]: y_i predicted from x_1, y_1 ... x_i. Raises UserError for invalid attributes."""
 
     max_points: int  # maximum pairs, n
-    num_layers: int
-    num_heads: int
-    width: int  # D
+    num_layers: int = 3
+    num_heads: int = 2
+    width: int = 64  # D
     dropout: float = 0.0
 
     def __post_init__(self):

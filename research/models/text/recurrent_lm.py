@@ -40,8 +40,8 @@ class RecurrentLM(nn.Module):
     """tokens i32[B, T] -> logits f32[B, T, V]. Raises UserError for invalid attributes."""
 
     vocab_size: int
-    num_layers: int
-    width: int  # H
+    num_layers: int = 2
+    width: int = 128  # H
     embedding_width: int | None = None  # E; None: width
     tied: bool = True  # logits from the token embedding (Press & Wolf 2017, 1608.05859)
     embedding_dropout: float = 0.0  # of word types

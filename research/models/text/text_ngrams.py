@@ -23,7 +23,7 @@ class TextNGrams(nn.Module):
     num_classes: int
     width: int = 10  # D
     order: int = 2  # the longest n-gram; 1: words alone
-    buckets: int = 1 << 20  # for n-grams of two words or more
+    buckets: int = 1_048_576  # for n-grams of two words or more
 
     def __post_init__(self):
         if min(self.width, self.order, self.buckets) < 1:

@@ -115,12 +115,12 @@ class Transformer(nn.Module):
     """Source and target tokens -> logits of the token after each target token. Raises UserError for invalid attributes."""
 
     vocab_size: int  # V
-    encoder_layers: int
-    decoder_layers: int
-    num_heads: int
-    width: int  # D
-    mlp_width: int  # F
     max_length: int  # the most tokens of a source or a target
+    encoder_layers: int = 2
+    decoder_layers: int = 2
+    num_heads: int = 4
+    width: int = 128  # D
+    mlp_width: int = 256  # F
     source_vocab_size: int | None = None  # if embeddings are not shared; None: vocab_size
     shared: bool = True  # one embedding for source and target
     tied: bool = True  # logits from the target's embedding

@@ -16,7 +16,7 @@ def size(tree):
 
 
 def test_generator_has_pacgans_parameters():
-    variables = gan.MLPGenerator().init(KEY, jnp.zeros((3, 2)))
+    variables = gan.MLPGenerator(2).init(KEY, jnp.zeros((3, 2)))
     linear, norms, out = 2 * 400 + 3 * 400 * 400, 4 * 2 * 400, 400 * 2 + 2
     assert size(variables["params"]) == linear + norms + out == 484_802
     assert size(variables["batch_stats"]) == 4 * 2 * 400
@@ -60,7 +60,7 @@ def test_packed_discriminator_adds_what_its_slots_contribute():
 
 
 def test_generate_normalises_each_slot_alone_and_averages_the_statistics():
-    model = gan.MLPGenerator(width=8, num_layers=1)
+    model = gan.MLPGenerator(2, width=8, num_layers=1)
     variables = model.init(KEY, jnp.zeros((1, 2)))
     z = jax.random.normal(KEY, (2, 16, 2)) * jnp.array([1.0, 3.0])[:, None, None]
     x, new = gan.generate(model, variables, z)
@@ -78,7 +78,7 @@ def test_generate_normalises_each_slot_alone_and_averages_the_statistics():
 
 
 def test_evaluation_uses_running_statistics_and_examples_do_not_mix():
-    model = gan.MLPGenerator(width=8, num_layers=2)
+    model = gan.MLPGenerator(2, width=8, num_layers=2)
     variables = model.init(KEY, jnp.zeros((1, 2)))
     z = jax.random.normal(KEY, (6, 2))
     x = model.apply(variables, z)

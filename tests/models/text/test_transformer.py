@@ -44,7 +44,7 @@ def test_parameter_counts():
     D, F, V = 512, 2048, 37_000
     encoder = 4 * D * D + 4 * D + 2 * D * F + F + D + 4 * D
     decoder = 8 * D * D + 8 * D + 2 * D * F + F + D + 6 * D
-    base = Transformer(V, 6, 6, num_heads=8, width=D, mlp_width=F, max_length=256)
+    base = Transformer(V, encoder_layers=6, decoder_layers=6, num_heads=8, width=D, mlp_width=F, max_length=256)
     assert count(base) == V * D + 6 * encoder + 6 * decoder == 63_082_496  # "65 M" in Table 3
     apart = base.clone(shared=False, source_vocab_size=30_000, tied=False, pre_norm=True)
     assert count(apart) == count(base) + 30_000 * D + V * D + 4 * D

@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from research.core import config as config_keys
 from research.util.errors import UserError
+from research.util.nested import plain
 from tools.dev.bench.bench_torch_images import ConvNet, ResNet
 from tools.dev.bench.bench_torch_language import GPT, LSTM
 from tools.dev.bench.bench_torch_layers import ACTIVATIONS, Model
@@ -29,7 +31,6 @@ TEXT: Allowed = {"packing": (None, False), "carry": (None, False)}
 MLP = tuple(ACTIVATIONS)
 # Keys of a model that say nothing of a step's result: its memory, or the weights, which are copied anyway.
 FREE = ("name", "zero_init", "scan", "remat", "init_range", "forget_bias")
-DROPOUTS = ("embedding_dropout", "input_dropout", "recurrent_dropout", "output_dropout")
 
 
 def _gpt(weights: Weights, batch: Mapping) -> dict[str, Any]:
@@ -53,45 +54,35 @@ def _images(weights: Weights, batch: Mapping) -> dict[str, Any]:
     return {"shape": batch["image"].shape[1:], "num_classes": len(weights["head/bias"])}
 
 
-# (family, model.name) -> the model, its sizes from the weights and a batch, what of `model` ours can do and it cannot
+# (family, model.name) -> the PyTorch model; its sizes, from the weights and a batch; keys of `model` that it has besides the
+# arguments of its class, with the values that it stands for. Any other key must have its default.
 MODELS: dict[tuple[str, str | None], tuple[type[Model], Callable, Allowed]] = {
-    ("language_model", None): (
-        GPT,
-        _gpt,
-        {"kv_heads": (None,), "positions": ("learned",), "norm": ("layernorm",), "tied": (True,), "mlp": MLP},
-    ),
-    ("language_model", "lstm"): (LSTM, _lstm, dict.fromkeys(DROPOUTS, (0.0,))),
+    ("language_model", "gpt"): (GPT, _gpt, {"mlp": MLP}),
+    ("language_model", "lstm"): (LSTM, _lstm, {}),
     ("bert", None): (BERT, _bert, {"mlp": MLP}),
-    ("translation", None): (
-        Translator,
-        _translator,
-        {
-            "shared": (True,), "tied": (True,), "positions": ("sinusoidal",), "pre_norm": (False,),
-            "final_bias": (False,), "mlp": MLP,
-        },
-    ),
-    ("image_classification", "convnet"): (ConvNet, _images, {"form": (None,)}),
+    ("translation", None): (Translator, _translator, {"mlp": MLP}),
+    ("image_classification", "convnet"): (ConvNet, _images, {}),
     ("image_classification", "resnet"): (ResNet, _images, {}),
-}  # fmt: skip
+}
 RULES = ("adam", "adamw", "sgd", "momentum", "nesterov")
 OPTIM: Allowed = {"freeze": ("",), "accumulate": (1,), "ema": (0.0,), "name": RULES}
 
 
 def make(config: Mapping, batch: Mapping[str, np.ndarray], weights: Weights) -> Model:
     """A resolved config, a batch, our parameters {path: array} -> the PyTorch model with these."""
-    given = {k: v for k, v in config["model"].items() if v is not None}
-    family, name = config["name"].split("/")[0], given.get("name")
+    group = config["model"]
+    family, name = config["name"].split("/")[0], group.get("name")
     if (family, name) not in MODELS:
         raise UserError(f"model.name = {name!r} of {family} has no PyTorch twin{LESS}")
     cls, sizes, allowed = MODELS[family, name]
+    defaults = plain(config_keys.defaults(family, model={"name": name} if name else {}))["model"]
+    known = inspect.signature(cls).parameters
+    fixed = {key: (value,) for key, value in defaults.items() if key not in known and key not in FREE}
     _demand("optim", config["optim"], OPTIM)
-    _demand("model", given, allowed)
+    _demand("model", group, fixed | allowed)
     _demand("augment", config.get("augment", {}), AUGMENT)
     _demand("data", config["data"], TEXT)
-    known = inspect.signature(cls).parameters
-    given = {k: v for k, v in given.items() if k not in FREE and (k in known or k not in allowed)}
-    if unknown := [k for k in given if k not in known]:
-        raise UserError(f"model.{unknown[0]} = {given[unknown[0]]!r} has no PyTorch twin{LESS}")
+    given = {key: value for key, value in group.items() if key in known}
     if "smoothing" in known:
         given["smoothing"] = config["loss"]["smoothing"]
     model = cls(**given, **sizes(weights, batch))
