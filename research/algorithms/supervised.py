@@ -7,10 +7,12 @@ from typing import Any
 from research.algorithms import finetune, max_norm
 from research.algorithms.defaults import FINETUNE, MAX_NORM
 from research.core import mesh, optim
-from research.core.config import TrackedConfig
+from research.core.config import TrackedConfig, track_reads
 from research.core.experiment import Dataset, Experiment, Predictor
 from research.core.step import make_eval_step, make_train_step, options
 from research.interop import weights
+from research.util.errors import UserError, nearest
+from research.util.nested import plain
 
 
 def supervised(
@@ -40,6 +42,7 @@ def supervised(
     own            transformations and schedules of the family's own, by the names that a config gives
     more           further fields of the `Experiment`, which also replace those made here
 
+    Sets that `cfg.evals` has and the data has not are loaded by `data.eval_batches`.
     Durations of `cfg` become steps here. Groups `finetune` and `max_norm` are used if the config has them.
     """
     train = data.train
@@ -52,7 +55,7 @@ def supervised(
     made = dict(
         cfg=cfg,
         train=train,
-        evals=data.evals,
+        evals={**data.evals, **_further_sets(cfg, data)},
         init_fn=lambda key: model.init(key, *given, **named),
         load_pretrained=weights.pretrained(cfg.pretrained, model, *data.tokenizers),
         tx=tx,
@@ -66,3 +69,27 @@ def supervised(
         data=data,
     )
     return Experiment(**(made | more))
+
+
+def _further_sets(cfg: TrackedConfig, data: Dataset) -> dict[str, Any]:
+    """{name: batches} of the sets of `cfg.evals` that name data of their own: keys of the `data` group, or `part`."""
+    sets = {}
+    for name, group in cfg.get("evals", {}).items():
+        own = {key: group[key] for key in group if key != "every"} if isinstance(group, Mapping) else {}
+        if not own:
+            continue
+        if name in data.evals:
+            raise UserError(
+                f"evals.{name}.{next(iter(own))}: the data has a {name} part; give the further set another name"
+            )
+        known = {"part": None, **plain(cfg.data)}
+        for key in own:
+            if key not in known:
+                raise UserError(f"there is no config key 'evals.{name}.{key}'{nearest(key, ['every', *known])}")
+        keys = track_reads({**known, **own})
+        sets[name] = data.eval_batches(keys)
+        if unread := [key for key in own if key in keys.unread()]:
+            raise UserError(
+                f"config key evals.{name}.{unread[0]} = {own[unread[0]]!r} is read by nothing in this set; remove it"
+            )
+    return sets

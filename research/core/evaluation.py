@@ -23,7 +23,7 @@ def measurable(e: Experiment) -> list[str]:
 
 
 def intervals(e: Experiment) -> dict[str, int]:
-    """{split: steps between its evaluations in training}, in order: `cfg.eval_every`, or a split's own `cfg.evals[split].every`.
+    """{split: steps between its evaluations in training}, in order: `cfg.eval_every`, or `cfg.evals[split].every`.
 
     A split whose `every` is None is measured by `almanac evaluate` alone. Raises UserError for an unknown split.
     """
@@ -31,12 +31,15 @@ def intervals(e: Experiment) -> dict[str, int]:
     for split in own:
         if split not in known:
             raise UserError(f"evals.{split}: there is no such split{nearest(split, known)}")
-    every = dict.fromkeys(e.splits, e.cfg.eval_every) | {split: _own_interval(split, own[split]) for split in own}
+    usual = e.cfg.eval_every
+    every = dict.fromkeys(e.splits, usual) | {split: _own_interval(split, own[split], usual) for split in own}
     return {split: steps for split, steps in every.items() if steps is not None}
 
 
-def _own_interval(split: str, group: Any) -> int | None:
-    steps = group["every"] if isinstance(group, Mapping) else group
+def _own_interval(split: str, group: Any, usual: int) -> int | None:
+    steps = group
+    if isinstance(group, Mapping):
+        steps = group["every"] if "every" in group else usual  # None has a meaning of its own
     if not isinstance(group, Mapping) or steps is not None and (type(steps) is not int or steps < 0):
         raise UserError(
             f"evals.{split} = {steps!r}: set evals.{split}.every to steps, a text such as '3 epochs', or None"

@@ -32,6 +32,16 @@ class Dataset(Protocol):
         """{metric as `split/name`: what simple predictors reach}. Computed once, when a run starts."""
         return {}
 
+    def eval_batches(self, cfg: Mapping[str, Any]) -> Any:
+        """Another set to evaluate on, as one ordered pass: the source that `cfg` names, encoded as this data set's own.
+
+        `cfg` has the keys of the `data` group and `part`: train, valid or test of the source, or None, all of it. Raises
+        UserError if the source has not what this data set has (its classes, a size), or there is no such part.
+        """
+        raise UserError(
+            "this family has no further sets to evaluate on: leave out evals.NAME.source and evals.NAME.path"
+        )
+
     def encode(self, value: Any) -> Mapping[str, Any]:
         """A value (a text, an image, an array) -> inputs of one row, {name: numpy [1, ...]}. Raises UserError if it is none."""
         raise NotImplementedError

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,20 @@ def _complete(cfg: Any, known: Any) -> None:
             cfg[key] = None
 
 
-def load(folder: str | Path, which: str = "best") -> tuple[Experiment, TrainState, int]:
-    """-> experiment, state, step. `which`: "best" (the last, where no best is kept), "last", or a step."""
+def load(folder: str | Path, which: str = "best", changes: Sequence[str] = ()) -> tuple[Experiment, TrainState, int]:
+    """-> experiment, state, step. `which`: "best" (the last, where no best is kept), "last", or a step.
+
+    `changes` are overrides "evals.NAME.KEY=VALUE" of the run's config: further sets to evaluate on. Raises UserError for others.
+    """
     folder = Path(folder)
     cfg = load_config(folder)
+    for text in changes:
+        key, _, value = text.removeprefix("--config.").partition("=")
+        if not key.startswith("evals."):
+            raise UserError(
+                f"config key {key} of a run that was trained stays as it is; only evals.NAME.KEY may be added"
+            )
+        config.override(cfg, key, value)
     if cfg.get("deterministic"):
         determinism.switch_on()
     device.use_compilation_cache()

@@ -1,9 +1,10 @@
-"""`almanac evaluate RUN [--split valid] [--json]`"""
+"""`almanac evaluate RUN [--split valid] [--json] [--config.evals.NAME.KEY=VALUE ...]`"""
 
 import argparse
 import json
 import math
 
+from experiments import options
 from research.util.errors import UserError, nearest
 from research.util.escape import visible
 from tools.verbs import arguments
@@ -11,19 +12,23 @@ from tools.verbs import arguments
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="almanac evaluate", description="Evaluates a run on its data, as its training did."
+        prog="almanac evaluate",
+        description="Evaluates a run on its data, as its training did, or on a further set.",
+        epilog="A further set is any source of the family, with the keys of its data group, encoded as the run's own data: "
+        "--split=NAME --config.evals.NAME.source=files --config.evals.NAME.path=FILE. NAME.part chooses train, valid or test "
+        "of the source; the default is all of it.",
     )
     arguments.add_run(parser)
     parser.add_argument("--split", help="default: valid, or the first that the experiment has")
     parser.add_argument("--json", action="store_true", help="one line: step, split and values in full precision")
-    args = parser.parse_args(argv)
+    args, changes = options.overrides(argv, parser)
 
     import jax
 
     from research.core import evaluation, mesh
     from research.run import reopen
 
-    e, state, step = reopen.load(args.run, args.checkpoint)
+    e, state, step = reopen.load(args.run, args.checkpoint, changes)
     splits = evaluation.measurable(e)
     split = args.split or ("valid" if "valid" in splits else splits[0])
     if split not in splits:

@@ -1,5 +1,6 @@
 """Image classification: batches of labelled images, and the conversion from an image to a class."""
 
+from collections import ChainMap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from research.core.experiment import Baseline, Dataset
-from research.data import top
+from research.data import further_sets, top
 from research.data.images import labelled
 from research.data.pipeline import EvalBatches, TrainBatches
 from research.util.errors import UserError
@@ -24,10 +25,22 @@ class ImageClassification(Dataset):
             raise UserError("the data has neither a validation nor a test part; set data.valid_fraction above 0")
         self.classes, self.shape, self.report = images.classes, images.shape, images.report
         self.inputs = {"image": (("b", *images.shape), "float32")}
+        self._eval_batch_size = eval_batch_size
 
     def baselines(self) -> Mapping[str, Baseline]:
         split, batches = next(iter(self.evals.items()))
         return {f"{split}/accuracy": Baseline({"most frequent class": labelled.most_frequent(batches.source)})}
+
+    def eval_batches(self, cfg: Mapping[str, Any]) -> EvalBatches:
+        rows, columns, channels = self.shape
+        images = labelled.load(ChainMap({"size": (rows, columns), "channels": channels}, cfg))
+        if images.shape != self.shape:
+            raise UserError(f"{cfg['source']}: pictures of {images.shape}; the model was built for {self.shape}")
+        sources = {"train": images.train, "valid": images.valid, "test": images.test}
+        numbers = further_sets.class_numbers(images.classes, self.classes)
+        present = [name for name, source in sources.items() if source is not None]
+        names = further_sets.choose_parts(present, cfg["part"])
+        return EvalBatches(labelled.Joined([sources[name] for name in names], numbers), self._eval_batch_size)
 
     def encode(self, value: Any) -> dict[str, np.ndarray]:
         """A PIL image, u8 or f32[Y, X, C] in 0..1 -> f32[1, Y, X, C] in 0..1, of the training images' size."""

@@ -64,6 +64,31 @@ class ImageSource:
         np.divide(pixels, self.white, out=out, dtype=np.float32)
 
 
+class Joined:
+    """Sources one after another, as one; `numbers[label]` replaces each label."""
+
+    def __init__(self, sources: Sequence[ImageSource], numbers: np.ndarray):
+        self.sources, self.numbers = sources, numbers.astype(np.int32)
+        self._ends = np.cumsum([len(source) for source in sources])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def gather(self, indices: np.ndarray, epoch: int = 0) -> dict[str, np.ndarray]:
+        which = np.searchsorted(self._ends, indices, side="right")
+        out: dict[str, np.ndarray] = {}
+        for number in np.unique(which):
+            rows = which == number
+            start = self._ends[number] - len(self.sources[number])
+            for key, values in self.sources[number].gather(np.asarray(indices)[rows] - start, epoch).items():
+                out.setdefault(key, np.empty((len(indices), *values.shape[1:]), values.dtype))[rows] = values
+        return out | {"label": self.numbers[out["label"]]}
+
+    def labels(self) -> np.ndarray:
+        """The labels of all rows, i32[n], in order."""
+        return self.numbers[np.concatenate([source.labels() for source in self.sources])]
+
+
 @dataclasses.dataclass(frozen=True)
 class Images:
     """A data set. `valid` and `test` are None if there is none; `shape` is (Y, X, C)."""

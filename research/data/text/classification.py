@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from research.core.experiment import Baseline, Dataset
-from research.data import tokenizers, top, user_files
+from research.data import further_sets, tokenizers, top, user_files
 from research.data.buckets import Bucketed, bounds
 from research.data.images import labelled
 from research.data.pipeline import Batch, EvalBatches, TrainBatches
@@ -112,6 +112,7 @@ class TextClassification(Dataset):
         if not self.evals:
             raise UserError("the data has neither a validation nor a test part; set data.valid_fraction above 0")
         self.classes, self.encoder, self.report = tuple(classes), encoder, report
+        self._sizes = {"buckets": buckets, "batch_size": eval_batch_size}
         self.inputs = {"tokens": (("b", "t"), "int32"), "length": (("b",), "int32")}
         self.limits, self.tokenizers = (f"t <= {encoder.length}",), (encoder.tokenizer,)
 
@@ -125,6 +126,14 @@ class TextClassification(Dataset):
         return {
             f"{split}/accuracy": Baseline({k: float(np.mean(held_out.labels == p)) for k, p in predictions.items()})
         }
+
+    def eval_batches(self, cfg: Mapping[str, Any]) -> Any:
+        corpus = labelled_corpora.load(cfg)
+        numbers = further_sets.class_numbers(corpus.classes, self.classes)
+        parts = [corpus.parts[name] for name in further_sets.choose_parts(corpus.parts, cfg["part"])]
+        rows = [self.encoder.encode(text) for part in parts for text in part.texts]
+        labels = numbers[np.concatenate([part.labels for part in parts])]
+        return batches(Texts(rows, labels, self.encoder.length), **self._sizes)
 
     def encode(self, value: str) -> dict[str, np.ndarray]:
         """A text -> {"tokens": i32[1, t], "length": i32[1]}. Raises UserError if it is empty."""

@@ -27,6 +27,7 @@ class Corpus:
 
     `test` is None unless the source has a published test part. `marks` are words of the text that stand for special tokens:
     {word: its name in `tokenizers.SPECIAL`}, None for a word to be dropped if the text is not one sequence of words.
+    `uncut` has all documents where the parts were cut out of them, which may split some.
     """
 
     train: list[str]
@@ -35,6 +36,12 @@ class Corpus:
     test: list[str] | None = None
     between: str = "\n\n"
     marks: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
+    uncut: list[str] | None = None
+
+    @property
+    def documents(self) -> list[str]:
+        """All documents, of every part."""
+        return [*self.train, *self.valid, *(self.test or [])] if self.uncut is None else self.uncut
 
     def text(self, part: str) -> str:
         """The text of "train", "valid" or "test"; empty if there is no such part."""
@@ -70,9 +77,9 @@ def pydoc(cfg: Mapping[str, Any]) -> Corpus:
 
     The last 10 % of the characters are for validation. The text differs a little between Python versions.
     """
-    train, valid = _cut([topics[name] for name in sorted(topics)], 0.1)
-    version = platform.python_version()
-    return Corpus(train, valid, [f"source   pydoc: {len(topics)} topics of Python {version}"])
+    documents = [topics[name] for name in sorted(topics)]
+    report = [f"source   pydoc: {len(topics)} topics of Python {platform.python_version()}"]
+    return Corpus(*_cut(documents, 0.1), report, uncut=documents)
 
 
 @_source
@@ -80,7 +87,7 @@ def tiny_shakespeare(cfg: Mapping[str, Any]) -> Corpus:
     """Karpathy's 1,115,394 characters; nanoGPT's split: the last 10 % are for validation."""
     splits = ("train", "validation", "test")
     text = "".join(tfds_records.load("tiny_shakespeare", s)[0]["text"].decode("utf-8") for s in splits)
-    return Corpus(*_cut([text], 0.1), [f"source   tiny_shakespeare: {len(text):,} characters"])
+    return Corpus(*_cut([text], 0.1), [f"source   tiny_shakespeare: {len(text):,} characters"], uncut=[text])
 
 
 @_source
@@ -153,7 +160,7 @@ def _split(paths: list[Path], texts: list[str], fraction: float, report: list[st
         parts = (rows[:keep], rows[keep:]) if path.suffix == ".jsonl" else _cut(rows, fraction)
         train += filter(None, parts[0])
         valid += filter(None, parts[1])
-    return Corpus(train, valid, report)
+    return Corpus(train, valid, report, uncut=texts)
 
 
 def _cut(documents: list[str], fraction: float, between: str = Corpus.between) -> tuple[list[str], list[str]]:

@@ -5,15 +5,14 @@ vocab_size, min_count and lowercase; length (tokens of a window, T), packing, ca
 """
 
 import dataclasses
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from research.core.experiment import Baseline, Dataset
-from research.data import tokenizers, top, user_files
+from research.data import further_sets, tokenizers, top, user_files
 from research.data.pipeline import EvalBatches, TrainBatches
 from research.data.text import contiguous, corpora, packed
 from research.util.errors import UserError
@@ -47,8 +46,11 @@ class LanguageModelling(Dataset):
     """Batches {"tokens", "targets": i32[B, T]} of a text, and the further keys of its kind of window (see `load`)."""
 
     def __init__(
-        self, text: Text, train: TrainBatches, evals: Mapping[str, EvalBatches], length: int, report: list[str]
-    ):
+        self, text: Text, train: TrainBatches, evals: Mapping[str, EvalBatches], length: int, report: list[str],
+        held_out: Callable[[Sequence[str], np.ndarray], Any],
+    ):  # fmt: skip
+        """`held_out` makes a source of documents and of their tokens, i[N], as those of `evals` are."""
+        self._held_out = held_out
         self.text, self.tokenizer, self.tokenizers = text, text.tokenizer, (text.tokenizer,)
         self.train, self.evals, self.report, self.length = train, evals, report, length
         self.inputs = {"tokens": (("b", "t"), "int32")}
@@ -57,6 +59,13 @@ class LanguageModelling(Dataset):
     def baselines(self) -> Mapping[str, Baseline]:
         values = baselines(self.text.train, self.text.valid, self.tokenizer.size)
         return {"valid/loss": Baseline(values, "nats/token")}
+
+    def eval_batches(self, cfg: Mapping[str, Any]) -> EvalBatches:
+        corpus, part = corpora.load(cfg), cfg["part"]
+        further_sets.choose_parts([name for name in ("train", "valid", "test") if getattr(corpus, name)], part)
+        documents = corpus.documents if part is None else getattr(corpus, part)
+        tokens = self.tokenizer.encode(corpus.between.join(documents))
+        return EvalBatches(self._held_out(documents, tokens), next(iter(self.evals.values())).batch_size)
 
     def encode(self, value: str) -> dict[str, np.ndarray]:
         """A text -> its last `length` tokens, i32[1, T]. Raises UserError if it has none."""
@@ -79,22 +88,29 @@ def load(cfg: Mapping[str, Any], seed: int) -> LanguageModelling:
     Windows of running text by default. With `packing`, windows of packed documents ("segments", "places": i32[B, T]); with
     `carry`, row r of a batch is contiguous with row r of the batch before ("starts": bool[B]).
     """
-    text, length, sizes = load_text(cfg), cfg["length"], (cfg["batch_size"], cfg["eval_batch_size"])
-    held_out = {name: part for name, part in (("valid", text.valid), ("test", text.test)) if part is not None}
+    text, length, (rows, eval_rows) = load_text(cfg), cfg["length"], (cfg["batch_size"], cfg["eval_batch_size"])
     report = [*text.report]
     if cfg["packing"]:
-        documents = {name: packed.encode(getattr(text.corpus, name), text.tokenizer) for name in ("train", *held_out)}
-        sources: dict[str, Any] = {name: packed.Packed(part, length) for name, part in documents.items()}
-        report += [f"packing  {name}: {source.report}" for name, source in sources.items()]
+        train: Any = packed.Packed(packed.encode(text.corpus.train, text.tokenizer), length)
     elif cfg["carry"]:
-        sources = {"train": contiguous.Rows(text.train, length, sizes[0])}
-        rows = partial(contiguous.Rows, length=length, rows=sizes[1], every=True, key="data.eval_batch_size")
-        sources |= {name: rows(part) for name, part in held_out.items()}
+        train = contiguous.Rows(text.train, length, rows)
     else:
-        sources = {"train": Windows(text.train, length, seed)}
-        sources |= {name: Windows(part, length) for name, part in held_out.items()}
-    train = TrainBatches(sources.pop("train"), sizes[0], seed, shuffle=not cfg["carry"])
-    return LanguageModelling(text, train, {k: EvalBatches(v, sizes[1]) for k, v in sources.items()}, length, report)
+        train = Windows(text.train, length, seed)
+
+    def held_out(documents: Sequence[str], tokens: np.ndarray) -> Any:
+        if cfg["packing"]:
+            return packed.Packed(packed.encode(documents, text.tokenizer), length)
+        if cfg["carry"]:
+            return contiguous.Rows(tokens, length, eval_rows, every=True, key="data.eval_batch_size")
+        return Windows(tokens, length)
+
+    parts = {name: tokens for name, tokens in (("valid", text.valid), ("test", text.test)) if tokens is not None}
+    sources = {name: held_out(getattr(text.corpus, name), tokens) for name, tokens in parts.items()}
+    if cfg["packing"]:
+        report += [f"packing  {name}: {source.report}" for name, source in {"train": train, **sources}.items()]
+    train_batches = TrainBatches(train, rows, seed, shuffle=not cfg["carry"])
+    evals = {name: EvalBatches(source, eval_rows) for name, source in sources.items()}
+    return LanguageModelling(text, train_batches, evals, length, report, held_out)
 
 
 def load_text(cfg: Mapping[str, Any]) -> Text:
