@@ -51,8 +51,8 @@ def train(cfg: Any, workdir: str | Path, **options: Any) -> Any:
 
 
 def loss(model: Any, params: Any, model_state: Any, batch: Any, key: jax.Array) -> tuple:
-    """{"tokens", "segments": i32[B, T], "token_mask": f32[B, T], "positions": i32[B, P], and the targets of `both_tasks`} ->
-    terms in nats a masked token and nats a pair, metrics.
+    """{"tokens", "token_type_ids": i32[B, T], "token_mask": f32[B, T], "masked_positions": i32[B, P], and the targets of
+    `both_tasks`} -> terms in nats a masked token and nats a pair, metrics.
     """
     options = {"train": True, "rngs": make_rngs(key, "dropout"), "defer_logits": True}
     outputs = model.apply({"params": params}, *_inputs(batch), **options)
@@ -66,7 +66,7 @@ def predict_masked(model: Any, variables: Any, batch: Any) -> dict:
 
 
 def _inputs(batch: Any) -> tuple:
-    return tuple(batch[name] for name in ("tokens", "token_mask", "segments", "positions"))
+    return tuple(batch[name] for name in ("tokens", "token_mask", "token_type_ids", "masked_positions"))
 
 
 def batch_metrics(outputs: Any, batch: Any) -> MetricSums:
@@ -89,10 +89,10 @@ def both_tasks(outputs: Any, batch: Any, rows: jax.Array) -> tuple[Terms, Metric
 
 
 def predict(model: Any, variables: Any, inputs: Any) -> dict:
-    """{"tokens", "segments": i32[B, T], "token_mask": f32[B, T]} -> {"mlm": f32[B, T, V], "nsp": f32[B, 2]}, logits, and
+    """{"tokens", "token_type_ids": i32[B, T], "token_mask": f32[B, T]} -> {"mlm": f32[B, T, V], "nsp": f32[B, 2]}, logits, and
     the tokens and segments."""
-    outputs = model.apply(variables, inputs["tokens"], inputs["token_mask"], inputs["segments"])
-    return {**outputs, "tokens": inputs["tokens"], "segments": inputs["segments"]}
+    outputs = model.apply(variables, inputs["tokens"], inputs["token_mask"], inputs["token_type_ids"])
+    return {**outputs, "tokens": inputs["tokens"], "token_type_ids": inputs["token_type_ids"]}
 
 
 def write_filled(e: Experiment, state: Any, file: Path, rows: int = 4) -> None:
@@ -103,7 +103,7 @@ def write_filled(e: Experiment, state: Any, file: Path, rows: int = 4) -> None:
     lines = []
     for row, count in enumerate(batch["target_mask"].sum(-1).astype(int)):
         lines.append(tokenizer.decode(batch["tokens"][row][batch["token_mask"][row] > 0]))
-        for at, target in zip(batch["positions"][row, :count], batch["targets"][row], strict=False):
+        for at, target in zip(batch["masked_positions"][row, :count], batch["targets"][row], strict=False):
             pieces = bert_pretraining.top_pieces(outputs["mlm"][row, at], tokenizer)
             shown = ", ".join(f"{piece!r} {p}" for piece, p in pieces.items())
             lines.append(f"  {tokenizer.decode(np.array([target]))!r}: {shown}")

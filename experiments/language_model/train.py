@@ -135,8 +135,7 @@ def predict(model: Any, variables: Any, inputs: Any, *, defer_logits: bool = Fal
 
 def _packed(batch: Any) -> dict:
     """The model's arguments for several documents packed in one window."""
-    arguments = {"segments": "segment_ids", "places": "position_ids"}
-    return {argument: batch[name] for name, argument in arguments.items() if name in batch}
+    return {name: batch[name] for name in ("segment_ids", "position_ids") if name in batch}
 
 
 def batch_metrics(outputs: Any, batch: Any) -> MetricSums:

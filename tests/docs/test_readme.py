@@ -2,7 +2,7 @@
 
 A document is followed as its reader would: in a copy of the checkout, block by block. A ```python block whose fence
 names a file is that file's content; a ```py block is an excerpt of the file that its fence names (test_links.py).
-`notes/`, `photos/` and `digits.npz` stand for the reader's own data.
+`notes/`, `letters.txt`, `photos/` and `digits.npz` stand for the reader's own data.
 
 Changed: `train` gets SMALL appended. Passed over: OUTSIDE, what downloads or leaves the folder. Only parsed: the verbs
 of PARSED, and lines whose comment begins with `hours`, with `gpu` (without a GPU) or with `data` (without
@@ -136,6 +136,7 @@ def checkout(folder: Path) -> None:
     (folder / "notes").mkdir()
     for name in ("monday", "tuesday"):
         (folder / "notes" / f"{name}.txt").write_text(f"It is {name}, and the weather is fair.\n" * 200)
+    (folder / "letters.txt").write_text("It is day, and the weather is fine.\n" * 20)
     rng = np.random.default_rng(0)
     for kind, low in (("cats", 0), ("dogs", 100)):
         (folder / "photos" / kind).mkdir(parents=True)

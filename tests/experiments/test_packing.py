@@ -39,8 +39,8 @@ def test_it_trains_and_tells_how_it_packed(tmp_path):
         "packing  train",
         "packing  valid",
     ]
-    assert set(e.train.spec) == {"tokens", "targets", "segments", "places", "token_mask"}
-    assert e.evals["valid"].spec["segments"].dtype == np.int32
+    assert set(e.train.spec) == {"tokens", "targets", "segment_ids", "position_ids", "token_mask"}
+    assert e.evals["valid"].spec["segment_ids"].dtype == np.int32
 
 
 @pytest.mark.parametrize("change", ["data.carry=True"])

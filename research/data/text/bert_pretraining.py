@@ -38,7 +38,7 @@ class BertPretraining(Dataset):
         counts = ", ".join(f"{len(source):,} to {part}" for part, source in sources.items())
         self.report = [*report, f"pairs    {counts}; {sources['train'].predictions} masked tokens at most in one"]
         shape = ("b", "t")
-        self.inputs = {"tokens": (shape, "int32"), "segments": (shape, "int32"), "token_mask": (shape, "float32")}
+        self.inputs = {"tokens": (shape, "int32"), "token_type_ids": (shape, "int32"), "token_mask": (shape, "float32")}
         self.limits = (f"t <= {self.length}",)
 
     def baselines(self) -> Mapping[str, Baseline]:
@@ -47,7 +47,7 @@ class BertPretraining(Dataset):
         return {"valid/mlm_loss": Baseline({"unigram": unigram}, "nats/token")}
 
     def encode(self, value: str) -> dict[str, np.ndarray]:
-        """A text with [MASK]s, or two texts separated by [SEP] -> {"tokens", "segments": i32[1, T], "token_mask": f32[1, T]}."""
+        """A text with [MASK]s, or two texts separated by [SEP] -> the inputs of one row, {name: [1, T]}."""
         return encode(value, self.tokenizer, self.length)
 
     def decode(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,15 +82,15 @@ def encode(value: str, tokenizer: Tokenizer, length: int) -> dict[str, np.ndarra
         segments += [segment] * (len(ids) + 1)
     if len(tokens) > length:
         raise UserError(f"the text has {len(tokens)} tokens, more than the {length} of data.length; shorten it")
-    row = {"tokens": np.array([tokens], np.int32), "segments": np.array([segments], np.int32)}
+    row = {"tokens": np.array([tokens], np.int32), "token_type_ids": np.array([segments], np.int32)}
     return {**row, "token_mask": np.ones(row["tokens"].shape, np.float32)}
 
 
 def decode(outputs: Mapping[str, Any], tokenizer: Tokenizer) -> dict[str, Any]:
-    """See `BertPretraining.decode`; `outputs` are {"mlm": f32[1, T, V], "nsp": f32[1, 2], "tokens", "segments": i32[1, T]}."""
+    """See `BertPretraining.decode`; `outputs` are {"mlm": f32[1, T, V], "nsp": f32[1, 2]} and the inputs, i32[1, T]."""
     masks = np.flatnonzero(outputs["tokens"][0] == tokenizer.special["mask"])
     result: dict[str, Any] = {"masks": [top_pieces(outputs["mlm"][0, at], tokenizer) for at in masks]}
-    if outputs["segments"][0].any():
+    if outputs["token_type_ids"][0].any():
         result["follows"] = top.of_logits(outputs["nsp"][0], str)["0"]
     return result
 

@@ -85,8 +85,8 @@ class LanguageModelling(Dataset):
 def load(cfg: Mapping[str, Any], seed: int) -> LanguageModelling:
     """The data set of a config's `data` group.
 
-    Windows of running text by default. With `packing`, windows of packed documents ("segments", "places": i32[B, T]); with
-    `carry`, row r of a batch is contiguous with row r of the batch before ("starts": bool[B]).
+    Windows of running text by default. With `packing`, windows of packed documents ("segment_ids", "position_ids": i32[B, T]).
+    With `carry`, row r of a batch is contiguous with row r of the batch before ("starts": bool[B]).
     """
     text, length, (rows, eval_rows) = load_text(cfg), cfg["length"], (cfg["batch_size"], cfg["eval_batch_size"])
     report = [*text.report]

@@ -91,7 +91,7 @@ class SegmentPairs:
     another document. A fraction `short` of the examples is cut to a length drawn from 2 to T - 3, because texts are
     often short in fine-tuning. A pair that is too long loses tokens at random ends of the longer segment.
 
-    {"tokens": i32[n, T], "segments": i32[n, T] (0 from [CLS] to the first [SEP], then 1; 0 in the padding),
+    {"tokens": i32[n, T], "token_type_ids": i32[n, T] (0 from [CLS] to the first [SEP], then 1; 0 in the padding),
     "token_mask": f32[n, T] (0 in the padding), "next": i32[n] (0 if B follows A, else 1: the order of BERT's classes)}.
     Raises UserError if there are fewer than two documents or an argument is out of range.
     """
@@ -128,7 +128,7 @@ class SegmentPairs:
         n, T = len(indices), self.length
         batch = {
             "tokens": np.full((n, T), self._pad, np.int32),
-            "segments": np.zeros((n, T), np.int32),
+            "token_type_ids": np.zeros((n, T), np.int32),
             "token_mask": np.zeros((n, T), np.float32),
             "next": np.zeros(n, np.int32),
         }
@@ -136,7 +136,7 @@ class SegmentPairs:
             a, b, batch["next"][row] = self._pair(int(example), _rng(self.seed, epoch, _PAIRS, int(example)))
             tokens = np.concatenate([[self._cls], a, [self._sep], b, [self._sep]])
             batch["tokens"][row, : len(tokens)] = tokens
-            batch["segments"][row, len(a) + 2 : len(tokens)] = 1
+            batch["token_type_ids"][row, len(a) + 2 : len(tokens)] = 1
             batch["token_mask"][row, : len(tokens)] = 1
         return batch
 
@@ -177,7 +177,7 @@ class Masked:
     80 % of them become [MASK], 10 % a random token that is not special, and 10 % stay. With `whole_word` the
     pieces of a word are drawn together, or not at all if they exceed the number left to draw.
 
-    Adds "positions": i32[n, P], ascending, "targets": i32[n, P], the original tokens, and "target_mask":
+    Adds "masked_positions": i32[n, P], ascending, "targets": i32[n, P], the original tokens, and "target_mask":
     f32[n, P], 0 beyond the tokens drawn (position and target are 0 too). P None: `rate` of T. Raises UserError if an argument
     is out of range, or the tokenizer has no mask or, with `whole_word`, no word boundaries.
     """
@@ -206,14 +206,14 @@ class Masked:
         tokens, P = batch["tokens"].copy(), self.predictions
         inside = batch.get("token_mask", np.ones(tokens.shape, np.float32)) > 0
         free = inside & ~np.isin(tokens, self._special)
-        out = {name: np.zeros((len(tokens), P), np.int32) for name in ("positions", "targets")}
+        out = {name: np.zeros((len(tokens), P), np.int32) for name in ("masked_positions", "targets")}
         weights = np.zeros((len(tokens), P), np.float32)
         for row, example in enumerate(np.asarray(indices)):
             rng = _rng(self.seed, epoch, _MASKS, int(example))
             count = min(P, max(1, round(self.rate * int(inside[row].sum()))))
             drawn = self._draw(tokens[row], np.flatnonzero(free[row]), count, rng)
             n = len(drawn)
-            out["positions"][row, :n], out["targets"][row, :n], weights[row, :n] = drawn, tokens[row, drawn], 1
+            out["masked_positions"][row, :n], out["targets"][row, :n], weights[row, :n] = drawn, tokens[row, drawn], 1
             kind = rng.random(n)
             random = self._others[rng.integers(len(self._others), size=n)]
             tokens[row, drawn] = np.where(kind < 0.8, self._mask, np.where(kind < 0.9, random, tokens[row, drawn]))

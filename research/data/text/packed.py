@@ -24,12 +24,12 @@ class Packed:
     """Windows of `length` tokens T, as a random-access source. A document of n tokens has n - 1 targets.
 
     A document longer than a window is cut into pieces of T targets, each a segment of its own: every token
-    except a document's first is a target exactly once. `{"tokens", "targets": i32[n, T]; "segments": i32[n, T],
-    1, 2, ... and 0 in the padding; "places": i32[n, T], positions from 0 in every segment; "token_mask":
+    except a document's first is a target exactly once. `{"tokens", "targets": i32[n, T]; "segment_ids": i32[n, T],
+    1, 2, ... and 0 in the padding; "position_ids": i32[n, T], positions from 0 in every segment; "token_mask":
     f32[n, T], 0 in the padding}`. Raises UserError if no document has two tokens.
 
     >>> batch = Packed([np.array([5, 6, 7]), np.array([8, 9])], length=3).gather(np.array([0]))
-    >>> [batch[name][0].tolist() for name in ("tokens", "targets", "segments")]
+    >>> [batch[name][0].tolist() for name in ("tokens", "targets", "segment_ids")]
     [[5, 6, 8], [6, 7, 9], [1, 1, 2]]
     """
 
@@ -55,7 +55,9 @@ class Packed:
 
     def gather(self, indices: np.ndarray, epoch: int = 0) -> Batch:
         shape = len(indices), self.length
-        batch: Batch = {name: np.zeros(shape, np.int32) for name in ("tokens", "targets", "segments", "places")}
+        batch: Batch = {
+            name: np.zeros(shape, np.int32) for name in ("tokens", "targets", "segment_ids", "position_ids")
+        }
         for row, window in enumerate(np.asarray(indices)):
             at = 0
             for number, piece in enumerate(self._windows[window], 1):
@@ -63,9 +65,9 @@ class Packed:
                 span = row, slice(at, at + n)
                 batch["tokens"][span] = self._tokens[first : first + n]
                 batch["targets"][span] = self._tokens[first + 1 : first + n + 1]
-                batch["segments"][span], batch["places"][span] = number, np.arange(n)
+                batch["segment_ids"][span], batch["position_ids"][span] = number, np.arange(n)
                 at += n
-        return {**batch, "token_mask": (batch["segments"] > 0).astype(np.float32)}
+        return {**batch, "token_mask": (batch["segment_ids"] > 0).astype(np.float32)}
 
 
 def _best_fit(sizes: np.ndarray, length: int) -> list[list[int]]:

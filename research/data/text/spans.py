@@ -133,7 +133,7 @@ class Apart:
 
 
 class Joined:
-    """{"tokens", "segments": i32[n, T], "token_mask": f32[n, T]}: segment 0 to the first [SEP], 1 to the second."""
+    """{"tokens", "token_type_ids": i32[n, T], "token_mask": f32[n, T]}: segment 0 to the first [SEP], 1 to the second."""
 
     def __init__(self, tokenizer: Tokenizer, length: int, question_length: int):
         if lacks := [name for name in ("cls", "sep", "pad") if name not in tokenizer.special]:
@@ -143,7 +143,7 @@ class Joined:
                 f"data.length = {length} has no room for a passage beside data.question_length = {question_length}"
             )
         self.length, self._question_length = length, question_length
-        types = {"tokens": "int32", "segments": "int32", "token_mask": "float32"}
+        types = {"tokens": "int32", "token_type_ids": "int32", "token_mask": "float32"}
         self.inputs = {name: (("b", length), kind) for name, kind in types.items()}
         self.tokenizer, self._cache = tokenizer, dict[str, np.ndarray]()
 
@@ -172,7 +172,7 @@ class Joined:
         segments = [np.arange(len(row)) >= len(q) + 2 for row, q in zip(tokens, questions, strict=True)]
         return {
             "tokens": filled(tokens, self.length, self.tokenizer.special["pad"]),
-            "segments": filled(segments, self.length),
+            "token_type_ids": filled(segments, self.length),
             "token_mask": filled([np.ones(len(row)) for row in tokens], self.length).astype(np.float32),
         }
 

@@ -16,12 +16,12 @@ class BertReader(nn.Module):
 
     @nn.compact
     def __call__(
-        self, tokens: jax.Array, segments: jax.Array, token_mask: jax.Array, *, train: bool = False
+        self, tokens: jax.Array, token_type_ids: jax.Array, token_mask: jax.Array, *, train: bool = False
     ) -> tuple[jax.Array, jax.Array]:
         """[CLS] question [SEP] passage [SEP] as laid out by `research.data.text.spans.Joined`, i32[B, T] twice and f32[B, T]."""
-        x = self.encoder(tokens, token_mask, token_type_ids=segments, train=train)
+        x = self.encoder(tokens, token_mask, token_type_ids=token_type_ids, train=train)
         logits = nn.Dense(2, kernel_init=INIT, dot_general=flat_dot, name="span")(x).astype(jnp.float32)
         before_last = jnp.pad(token_mask[:, 1:], ((0, 0), (0, 1))) > 0  # without the second [SEP], which ends the row
-        answer = ((segments == 1) & before_last).at[:, 0].set(True)
+        answer = ((token_type_ids == 1) & before_last).at[:, 0].set(True)
         logits = jnp.where(answer[..., None], logits, OUT)
         return logits[..., 0], logits[..., 1]

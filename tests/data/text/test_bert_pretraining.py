@@ -37,7 +37,7 @@ def test_a_text_with_masks_is_filled_in(tokenizer, tmp_path):
     cls, sep, mask = ([special[name]] for name in ("cls", "sep", "mask"))
     pieces = [tokenizer.encode(part).tolist() for part in ("the cat", " on", " mat")]
     assert row["tokens"][0].tolist() == cls + pieces[0] + mask + pieces[1] + mask + pieces[2] + sep
-    assert not row["segments"].any() and row["token_mask"].all()
+    assert not row["token_type_ids"].any() and row["token_mask"].all()
 
     logits = np.zeros((1, row["tokens"].shape[1], tokenizer.size), "f")
     sat, cat = (int(tokenizer.encode(word)[0]) for word in (" sat", " cat"))
@@ -57,7 +57,7 @@ def test_two_texts_are_told_to_follow_or_not(tokenizer, tmp_path):
     row = bert_pretraining.encode(user_files.read(file), tokenizer, 32)
     seps = np.flatnonzero(row["tokens"][0] == tokenizer.special["sep"])
     assert len(seps) == 2 and seps[1] == row["tokens"].shape[1] - 1
-    assert row["segments"][0].tolist() == [0] * (seps[0] + 1) + [1] * (seps[1] - seps[0])
+    assert row["token_type_ids"][0].tolist() == [0] * (seps[0] + 1) + [1] * (seps[1] - seps[0])
     logits = np.zeros((1, row["tokens"].shape[1], tokenizer.size))
     said = bert_pretraining.decode({**row, "mlm": logits, "nsp": np.array([[math.log(3), 0.0]])}, tokenizer)
     assert said == {"masks": [], "follows": 0.75}

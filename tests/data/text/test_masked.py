@@ -62,7 +62,7 @@ def test_pairs_keep_to_their_documents(sizes, length, seed, epoch):
     found = numbered(sizes)
     pairs = SegmentPairs(found, length, Numbered(1000), seed, short=0.3)
     batch = pairs.gather(np.arange(len(pairs)), epoch)
-    assert batch["tokens"].shape == batch["segments"].shape == batch["token_mask"].shape == (len(pairs), length)
+    assert batch["tokens"].shape == batch["token_type_ids"].shape == batch["token_mask"].shape == (len(pairs), length)
     token_document = np.repeat(np.arange(len(sizes)), [sum(d) for d in sizes])
     for row in range(len(pairs)):
         a, b = segments(batch, row)
@@ -75,7 +75,7 @@ def test_pairs_keep_to_their_documents(sizes, length, seed, epoch):
         n = len(a) + len(b) + 3
         assert batch["token_mask"][row].tolist() == [1] * n + [0] * (length - n)
         want = [0] * (len(a) + 2) + [1] * (len(b) + 1) + [0] * (length - n)
-        assert batch["segments"][row].tolist() == want
+        assert batch["token_type_ids"][row].tolist() == want
         assert (batch["tokens"][row, n:] == PAD).all()
 
 
@@ -113,12 +113,14 @@ def test_a_draw_is_a_function_of_seed_epoch_and_example(whole_word):
     for name in whole:
         np.testing.assert_array_equal(some[name], whole[name][[7, 2]])
     for other in (source(4).gather(np.arange(12), 2), source(3).gather(np.arange(12), 1)):
-        assert (other["tokens"] != whole["tokens"]).any() and (other["positions"] != whole["positions"]).any()
+        assert (other["tokens"] != whole["tokens"]).any() and (
+            other["masked_positions"] != whole["masked_positions"]
+        ).any()
     fixed = [source(None).gather(np.arange(12), epoch) for epoch in (0, 5)]
     for name in fixed[0]:
         np.testing.assert_array_equal(fixed[0][name], fixed[1][name])
     stream, sweep = TrainBatches(source(3), 8, 3), EvalBatches(source(None), 8)
-    assert stream.spec["positions"].shape == stream.spec["targets"].shape == (8, round(0.15 * 24))
+    assert stream.spec["masked_positions"].shape == stream.spec["targets"].shape == (8, round(0.15 * 24))
     assert sweep.batch(0)["mask"].shape == (8,) and sweep.batch(0)["token_mask"].shape == (8, 24)
 
 
@@ -134,7 +136,7 @@ def test_masking_is_eighty_ten_ten():
     P = data.predictions
     assert P == 15 and batch["target_mask"].sum(1).tolist() == [14] * n  # round(0.15 x 91)
     drawn = batch["target_mask"] == 1
-    places = batch["positions"]
+    places = batch["masked_positions"]
     assert (np.diff(places[:, :14]) > 0).all()
     before, after = (np.take_along_axis(t, places, 1)[drawn] for t in (tokens, batch["tokens"]))
     np.testing.assert_array_equal(batch["targets"][drawn], before)
@@ -156,7 +158,7 @@ def test_fewer_predictions_and_short_rows():
     inside = (tokens != PAD).astype(np.float32)
     batch = Masked(Arrays({"tokens": tokens, "token_mask": inside}), Numbered(9), 0, predictions=2).gather(np.arange(2))
     assert batch["target_mask"].tolist() == [[1, 0], [0, 0]]  # at least one, where there is one
-    assert (batch["positions"][0].tolist(), batch["targets"][0].tolist()) == ([1, 0], [7, 0])
+    assert (batch["masked_positions"][0].tolist(), batch["targets"][0].tolist()) == ([1, 0], [7, 0])
     windows = Arrays({"tokens": np.full((3, 40), 6, np.int32)})  # no mask: all count
     assert Masked(windows, Numbered(9), 0, rate=0.5, predictions=4).gather(np.arange(3))["target_mask"].sum() == 12
 
@@ -169,7 +171,7 @@ def test_whole_words_are_drawn_together():
     batch = data.gather(np.arange(300), 0)
     words = np.cumsum(~PIECES.continues[row]) - 1
     sizes = np.bincount(words)
-    for places, weights in zip(batch["positions"], batch["target_mask"], strict=True):
+    for places, weights in zip(batch["masked_positions"], batch["target_mask"], strict=True):
         drawn, counts = np.unique(words[places[weights == 1]], return_counts=True)
         np.testing.assert_array_equal(counts, sizes[drawn])
         assert 0 < counts.sum() <= data.predictions == round(0.3 * len(row))
@@ -208,6 +210,6 @@ def test_wikitext2_as_bert_sees_it():
     )
     data = Masked(SegmentPairs(found, 128, wordpiece, 0), wordpiece, 0, whole_word=True)
     batch = data.gather(np.arange(32), 0)
-    assert batch["tokens"].shape == (32, 128) and batch["positions"].shape == (32, 19)
+    assert batch["tokens"].shape == (32, 128) and batch["masked_positions"].shape == (32, 19)
     hidden = (batch["tokens"] == 103).sum(1)
     assert 0.08 < hidden.sum() / batch["token_mask"].sum() < 0.16

@@ -33,7 +33,7 @@ def test_every_token_but_the_first_is_a_target_once(sizes, length):
     np.testing.assert_array_equal(batch["targets"][real], batch["tokens"][real] + 1)
     of = np.repeat(np.arange(len(sizes)), sizes)
     for row in range(len(data)):
-        segments, places = batch["segments"][row], batch["places"][row]
+        segments, places = batch["segment_ids"][row], batch["position_ids"][row]
         n = int(real[row].sum())
         assert (segments[:n] > 0).all() and not segments[n:].any() and not batch["tokens"][row, n:].any()
         assert np.isin(np.diff(segments[:n]), (0, 1)).all() and segments[0] == 1

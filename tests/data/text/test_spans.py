@@ -96,7 +96,7 @@ def test_joined_rows_by_hand():
     special, q = tokenizer.special, len(question.numbers)
     ids = [special["cls"], *question.numbers, special["sep"], *passage.numbers[:4], special["sep"]]
     assert rows["tokens"][0].tolist() == ids + [special["pad"]] * (12 - len(ids))
-    assert rows["segments"][0].tolist() == [0] * (q + 2) + [1] * 5 + [0] * (12 - len(ids))
+    assert rows["token_type_ids"][0].tolist() == [0] * (q + 2) + [1] * 5 + [0] * (12 - len(ids))
     assert rows["token_mask"][0].tolist() == [1.0] * len(ids) + [0.0] * (12 - len(ids))
     assert layout.first(question.numbers) == q + 2 and layout.room(question.numbers) == 12 - 3 - q
     with pytest.raises(UserError, match="data.length = 8 has no room"):

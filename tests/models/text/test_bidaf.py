@@ -103,7 +103,7 @@ def test_bert_reader_answers_from_the_passage_alone():
     encoder = Encoder(vocab_size=20, num_layers=1, num_heads=2, width=8, max_length=10)
     tokens = np.array([[1, 5, 6, 2, 7, 8, 9, 2, 0, 0]], np.int32)  # [CLS] 5 6 [SEP] 7 8 9 [SEP] and padding
     segments = np.array([[0, 0, 0, 0, 1, 1, 1, 1, 0, 0]], np.int32)
-    batch = {"tokens": tokens, "segments": segments, "token_mask": (tokens > 0).astype(np.float32)}
+    batch = {"tokens": tokens, "token_type_ids": segments, "token_mask": (tokens > 0).astype(np.float32)}
     model = BertReader(encoder)
     for logits in model.apply(model.init(jax.random.key(0), **batch), **batch):
         assert np.flatnonzero(np.asarray(logits[0]) > -1e29).tolist() == [0, 4, 5, 6]

@@ -99,8 +99,8 @@ class BERT(Model):
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """-> logits [B, P, V] of the masked tokens, logits [B, 2] of the pair."""
-        x = self.encoder(batch["tokens"], batch["segments"], batch["token_mask"])
-        at = batch["positions"][..., None].expand(-1, -1, x.shape[-1])
+        x = self.encoder(batch["tokens"], batch["token_type_ids"], batch["token_mask"])
+        at = batch["masked_positions"][..., None].expand(-1, -1, x.shape[-1])
         return self.mlm(x.gather(1, at), self.encoder.tokens.weight), self.nsp(self.pooler(x))
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
