@@ -197,7 +197,7 @@ def _merge(cfg: ConfigDict, changes: Mapping, prefix: str) -> None:
     for key, value in changes.items():
         if key in cfg and isinstance(cfg[key], ConfigDict) and isinstance(value, Mapping):
             _merge(cfg[key], value, f"{prefix}{key}.")
-        elif key not in cfg and _is_open(prefix):
+        elif key not in cfg and is_open(prefix):
             with cfg.unlocked():
                 cfg[key] = ConfigDict(dict(value)) if isinstance(value, Mapping) else value
         elif key not in cfg:
@@ -215,7 +215,7 @@ def override(cfg: ConfigDict, key: str, text: str) -> None:
     if key == MODEL_NAME and key in flat and cfg.get("name"):
         _change_model(cfg, text)
         return
-    if key not in flat and _is_open(key):
+    if key not in flat and is_open(key):
         _merge(cfg, nest(key, _parse(key, text, None)), "")
         return
     if key not in flat:
@@ -239,7 +239,7 @@ def _change_model(cfg: ConfigDict, name: str) -> None:
             print(f"almanac: model.{key} = {value!r} is left out: {name} has no such key", file=sys.stderr)
 
 
-def _is_open(key: str) -> bool:
+def is_open(key: str) -> bool:
     """Whether a key is in a group that accepts any key."""
     return any(key.startswith(f"{group}.") for group in OPEN)
 

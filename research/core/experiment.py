@@ -115,6 +115,7 @@ class Experiment:
     data           the `Dataset`
     sample         (experiment, state, key, out, **options) -> pieces of text; None: the family does not generate
     ask            the reader or retriever that `almanac ask` calls; None: the family answers no questions
+    built          the fields as `build` made them, which `dataclasses.replace` passes on; not an argument to give
     """
 
     cfg: TrackedConfig
@@ -138,10 +139,19 @@ class Experiment:
     data: Any = None
     sample: Callable | None = None
     ask: Any = None
+    built: Mapping[str, Any] | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if self.built is None:
+            fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+            object.__setattr__(self, "built", fields)
         if self.whole_batch and self.cfg.optim.accumulate > 1:
             raise UserError(f"optim.accumulate = {self.cfg.optim.accumulate}: {self.whole_batch}; set it to 1")
+
+    @property
+    def replaced(self) -> list[str]:
+        """Fields that are no longer those of `build`: what the config does not tell of this experiment."""
+        return [name for name, value in self.built.items() if name != "built" and getattr(self, name) is not value]
 
     @property
     def splits(self) -> list[str]:

@@ -276,11 +276,14 @@ class Run:
             if self.writes and not over:  # what made a finished run stays written
                 about |= {"config": config, "versions": device.versions(), "commit": device.commit()}
                 about |= {"fingerprint": self._fingerprint, "sources": self._directory.sources}
-                before, run, changed = self._directory.before, self._directory.run, self._directory.changed
+                before, run = self._directory.before, self._directory.run
+                changed = self._directory.changed + [f"{name}: replaced in Python" for name in self._experiment.replaced]
                 write_json(self.dir / "config.json", attempts.extend(before, about, run, self.done, changed))
             self._logger = RunLogger(self.dir, self.done, self.num_steps, self.writes)
         words = f"{about['name'] or self.dir.name}  {self.parameters:,} parameters  {about['devices']}"
         self._logger.say(f"{words}  {self.dir}")
+        if replaced := self._experiment.replaced:
+            self._logger.say(f"replaced in Python, so that the config does not tell it: {', '.join(replaced)}")
         if self._per_launch > 1 and self.mesh.devices.flat[0].platform == "cpu":
             self._logger.say(
                 f"steps_per_launch = {self._per_launch} is for GPUs: a CPU gains little, and is many times slower at convolutions"

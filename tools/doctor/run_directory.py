@@ -70,13 +70,15 @@ def _about(folder: Path) -> tuple[dict[str, Any], str]:
 
 def configuration(about: dict[str, Any]) -> Row:
     """Whether today's code knows the run's config: the same keys, of an experiment that is still there."""
-    name, was, commit = about.get("name"), config.flatten(upgrade.of_file(about)), about.get("commit") or "-"
+    name, nested, commit = about.get("name"), upgrade.of_file(about), about.get("commit") or "-"
+    was = config.flatten(nested)
     value = f"{name}, {len(was)} keys, by commit {commit}"
     try:
-        known = config.flatten(config.from_module(str(name)))
+        config.from_module(str(name))
+        known = config.flatten(config.defaults_of({**nested, "name": str(name)}))
     except UserError as e:
         return Row("config", value, f"{e}; use commit {commit}")
-    gone = [key for key in was if key not in known]
+    gone = [key for key in was if key not in known and key != "name" and not config.is_open(key)]
     new = [key for key in known if key not in was and known[key] is not None]
     if not gone and not new:
         return Row("config", value)

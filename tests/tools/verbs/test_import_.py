@@ -23,7 +23,7 @@ MODELS = {
         rotary_base=5e5, norm_eps=1e-6,
     ),
     "bert": bert.BertForPretraining(bert.Encoder(**SIZES | {"vocab_size": 280}, mlp_width=24)),
-    "marian": transformer.Transformer(280, 1, 1, 2, 16, 24, 64, mlp="silu", final_bias=True),
+    "marian": transformer.Transformer(280, 64, 1, 1, 2, 16, 24, mlp="silu", final_bias=True),
 }  # fmt: skip
 QUICK = ["--config.num_steps=2", "--config.optim.warmup=1", "--config.data.source=files", "--config.data.path=text.txt"]
 BYTES = "--config.data.tokenizer=byte"
