@@ -1,5 +1,7 @@
 """Export by `jax.export`: one file for cpu, cuda and tpu, parameters within, batch size open."""
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,11 +35,21 @@ def export(predictor: Predictor, variables: Mapping) -> bytes:
 
 
 def load(path: str | Path) -> Callable[[Mapping[str, Any]], dict]:
-    """A file that `export` wrote -> `inputs -> outputs`. StableHLO is data: loading runs no code of the file's author."""
+    """A file that `export` wrote -> `inputs -> outputs`. StableHLO is data: loading runs no code of the file's author.
+
+    Raises UserError if the file cannot be read, or is not the one that the .json beside it describes by its SHA-256.
+    """
+    path = Path(path)
     try:
-        return jax.export.deserialize(bytearray(Path(path).read_bytes())).call
+        blob, about = path.read_bytes(), path.with_suffix(".json")
+        recorded = json.loads(about.read_text(encoding="utf-8")).get("sha256") if about.is_file() else None
+        if recorded is not None and recorded != hashlib.sha256(blob).hexdigest():
+            raise UserError(f"{path} is damaged: its SHA-256 is not the one that {about.name} says; export it again")
+        return jax.export.deserialize(bytearray(blob)).call
     except OSError as e:
         raise UserError(f"cannot read {path}: {e.strerror}") from None
+    except UserError:
+        raise
     except Exception as e:
         raise UserError(f"{path} is no export of this project: {str(e).splitlines()[0]}") from None
 

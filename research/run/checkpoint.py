@@ -24,6 +24,7 @@ from research.core.mesh import path_name
 from research.run import checksum, identity, integrity, manifest
 from research.run.integrity import Damaged, read_errors
 from research.run.saved_state import from_disk, to_disk
+from research.util import run_files
 from research.util.errors import UserError
 from research.util.files import write_errors
 
@@ -40,7 +41,7 @@ class Checkpoints:
 
     The newest `keep` stay, and every step that `every` divides. Without `keep` it is for readers, which change nothing.
     Each step is saved with the `run`'s identity, by default that of the run directory around `folder`, and a step of another
-    run is refused.
+    run is refused. Raises UserError if the folder is a link that leads out of the run directory.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         self._ocp, self.folder, self._reads = ocp, Path(folder).absolute(), keep is None
+        run_files.inside(self.folder.parent, self.folder.name)
         self._run = run or identity.of_run(self.folder.parent)
         policies = ocp.checkpoint_managers
         stay = [policies.LatestN(keep), *([policies.EveryNSteps(every)] if every else [])]

@@ -123,7 +123,7 @@ def find(folder: Path) -> list[Checkpoint]:
     """All of a run directory's, or of a folder of checkpoints, by place and step; a UserError where there are none."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give a run directory or a folder of checkpoints")
-    places = [p for p in (folder / "checkpoints", folder / "best") if p.is_dir()] or [folder]
+    places = [p for name in ("checkpoints", "best") if (p := run_files.inside(folder, name)).is_dir()] or [folder]
     found = [one for place in places for one in _inside(place)]
     if not found:
         raise UserError(f"{folder} holds no checkpoint; give a run directory or a folder of checkpoints")

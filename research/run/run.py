@@ -277,7 +277,9 @@ class Run:
                 about |= {"config": config, "versions": device.versions(), "commit": device.commit()}
                 about |= {"fingerprint": self._fingerprint, "sources": self._directory.sources}
                 before, run = self._directory.before, self._directory.run
-                changed = self._directory.changed + [f"{name}: replaced in Python" for name in self._experiment.replaced]
+                changed = self._directory.changed + [
+                    f"{name}: replaced in Python" for name in self._experiment.replaced
+                ]
                 write_json(self.dir / "config.json", attempts.extend(before, about, run, self.done, changed))
             self._logger = RunLogger(self.dir, self.done, self.num_steps, self.writes)
         words = f"{about['name'] or self.dir.name}  {self.parameters:,} parameters  {about['devices']}"

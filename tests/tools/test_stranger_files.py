@@ -279,6 +279,18 @@ def test_a_config_from_outside_is_refused(run, refused, tmp_path, verb):
         assert "config.json: a link that leads out of the run directory" in refused(verb)
 
 
+@pytest.mark.parametrize("name", ["checkpoints", "best"])
+@pytest.mark.parametrize("words", [["evaluate"], ["train"], ["checkpoint", "list"]], ids=" ".join)
+def test_a_folder_of_checkpoints_that_is_a_link_is_refused(run, tmp_path, capsys, name, words):
+    shutil.move(run / "checkpoints", tmp_path / "elsewhere")
+    (run / name).symlink_to(tmp_path / "elsewhere")
+    before = sorted(path.name for path in (tmp_path / "elsewhere").iterdir())
+    where = [f"{run}/config.json", f"--workdir={run}"] if words == ["train"] else [str(run)]
+    assert cli.main([*words, *where]) == 2
+    assert f"{name}: a link that leads out of the run directory" in capsys.readouterr().err
+    assert sorted(path.name for path in (tmp_path / "elsewhere").iterdir()) == before
+
+
 def test_an_export_replaces_a_link(run, tmp_path):
     (tmp_path / "victim").write_text("mine")
     for name in ("predict.stablehlo.part", "predict.stablehlo", "predict.json"):

@@ -1,6 +1,7 @@
 """`almanac export RUN [--to stablehlo|huggingface] [--out PATH]`"""
 
 import argparse
+import hashlib
 import json
 from pathlib import Path
 
@@ -61,7 +62,8 @@ def to_stablehlo(args: argparse.Namespace, e: Experiment, state: TrainState, ste
     finally:
         part.unlink(missing_ok=True)
     inputs = {k: {"shape": list(shape), "dtype": dtype} for k, (shape, dtype) in e.predictor.inputs.items()}
-    write_json(out.with_suffix(".json"), {"step": step, "inputs": inputs, "platforms": list(stablehlo.PLATFORMS)})
+    about = {"step": step, "inputs": inputs, "platforms": list(stablehlo.PLATFORMS)}
+    write_json(out.with_suffix(".json"), about | {"sha256": hashlib.sha256(blob).hexdigest()})
     print(f"{visible(out)}  {len(blob) / 1e6:.1f} MB, step {step:,}, largest difference after reading back {error:.1e}")
     return 0
 
