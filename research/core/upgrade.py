@@ -1,13 +1,13 @@
 """Configs of earlier versions, in the words of today: the one way in for configs that a run directory or a log has kept.
 
 A key that is renamed here keeps its value. A key of the model that is absent, or None (until version 1 a model's default), has
-the default of that time. Another key that came later and is absent is None. No default of today's is put into an old run.
+its first default. Another key that came later and is absent is None. No default of today's is put into an old run.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from research.core import model_defaults_1
+from research.core import first_defaults
 from research.util.errors import UserError
 from research.util.nested import plain
 
@@ -26,8 +26,7 @@ def upgrade(config: Mapping[str, Any], version: int) -> dict[str, Any]:
     for each in range(version + 1, VERSION + 1):
         for old, new in RENAMED.get(each, {}).items():
             _rename(out, old.split("."), new.split("."))
-    if version < 2:
-        _fill_model(out)
+    _fill_model(out, none_is_absent=version < 2)
     return out
 
 
@@ -45,23 +44,23 @@ def of_file(about: Mapping[str, Any]) -> dict[str, Any]:
     return upgrade(about["config"], about.get("config_version", 0))
 
 
-def _fill_model(config: dict[str, Any]) -> None:
-    """Gives the model group the keys of its model alone, each with its value or the default of version 1."""
-    models = model_defaults_1.MODELS.get(str(config.get("name")).split("/")[0])
+def _fill_model(config: dict[str, Any], none_is_absent: bool) -> None:
+    """Gives the model group every key of its model, with the key's first default if it is absent."""
+    models = first_defaults.MODELS.get(str(config.get("name")).split("/")[0])
     group = config.get("model")
     if not models or not isinstance(group, dict):
         return
     name = group.get("name") or next(iter(models))
     if name in models:
-        config["model"] = ({"name": name} if name else {}) | _filled(group, models[name])
+        config["model"] = ({"name": name} if name else {}) | _filled(group, models[name], none_is_absent)
 
 
-def _filled(group: dict[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """`defaults` under the values of `group` that are not None; its further values, too."""
-    given = {key: value for key, value in group.items() if value is not None and key != "name"}
+def _filled(group: dict[str, Any], defaults: Mapping[str, Any], none_is_absent: bool) -> dict[str, Any]:
+    """`defaults` under the values of `group`, without those that are None if that means absent."""
+    given = {key: value for key, value in group.items() if key != "name" and not (none_is_absent and value is None)}
     for key in given.keys() & defaults.keys():
         if isinstance(given[key], dict) and isinstance(defaults[key], dict):
-            given[key] = _filled(given[key], defaults[key])
+            given[key] = _filled(given[key], defaults[key], none_is_absent)
     return {**plain(defaults), **given}
 
 

@@ -41,7 +41,16 @@ def test_a_key_that_was_none_or_absent_has_the_default_of_its_time():
     old = {"name": "text_classification/tiny", "model": model}
     new = {"name": "cnn", "width": 16, "windows": (3, 4, 5), "maps": 8, "dropout": 0.5}
     assert upgrade.upgrade(old, 1)["model"] == upgrade.upgrade(old, 0)["model"] == new
-    assert upgrade.upgrade(old, 2)["model"] == model  # every value was written
+    assert upgrade.upgrade(old, 2)["model"] == {**model, "windows": (3, 4, 5)}  # None is a value by then
+
+
+@pytest.mark.parametrize("name", config.names())
+def test_every_key_of_a_model_has_a_first_default(name):
+    """A field that a module gets is absent from every config before: research/core/first_defaults.py says what it was then."""
+    today = config.plain(config.load(name))
+    bare = {**today, "model": {key: today["model"][key] for key in ("name",) if key in today["model"]}}
+    filled = config.flatten(upgrade.upgrade(bare, 2))
+    assert set(config.flatten(today)) <= set(filled), f"{name}: a key without a first default"
 
 
 def test_the_model_that_had_no_name_has_one():

@@ -38,6 +38,7 @@ def base(**changes: Any) -> ConfigDict:
                 special=None,  # word: further special tokens, ("cls", "sep") for a BERT
                 length=64,  # tokens kept of a text, T
                 keep="head",  # of a longer text; or tail
+                pad=None,  # front: <pad> tokens before a shorter text, which the model reads, as Keras does
                 buckets=0,  # batches by length, in so many; 0: of any, padded to length
                 batch_size=32,  # texts a step over all devices, B
                 eval_batch_size=128,

@@ -1,9 +1,9 @@
 """Text classification: batches of tokens and labels, and the conversion between a text and a class.
 
 Config: source (`labelled_corpora.SOURCES`), normalise (`normalise.NORMALISERS`), tokenizer and its options (vocab_size,
-min_count, special), length (at most so many tokens of a text, T) and keep (the head or tail of a longer one); fold and folds
-for cross-validation; valid_fraction and test_fraction (0.1) of train for a part that the source lacks; buckets (the number of
-length buckets, 0: none), batch_size and eval_batch_size.
+min_count, special), length (at most so many tokens of a text, T), keep (the head or tail of a longer one) and pad (front: <pad>
+tokens before a shorter one, which models read); fold and folds for cross-validation; valid_fraction and test_fraction (0.1) of
+train for a part that the source lacks; buckets (the number of length buckets, 0: none), batch_size and eval_batch_size.
 """
 
 import hashlib
@@ -64,14 +64,22 @@ def batches(texts: Texts, buckets: int, batch_size: int, seed: int | None = None
 class Encoder:
     """Text -> at most `length` tokens: cleaned, tokenized, cut, and between `cls` and `sep` if the tokenizer has both.
 
-    A text without tokens becomes one `unk`, or a 0 if the tokenizer has none. Raises UserError if `length` is too small.
+    With `front` it is exactly `length`: <pad> stands before a shorter text, as Keras' `pad_sequences` has it. A text without
+    tokens becomes one `unk`, or a 0 if the tokenizer has none. Raises UserError if `length` is too small, or there is no <pad>.
     """
 
-    def __init__(self, tokenizer: tokenizers.Tokenizer, clean: Callable[[str], str], length: int, keep: str):
+    def __init__(
+        self, tokenizer: tokenizers.Tokenizer, clean: Callable[[str], str], length: int, keep: str, front: bool = False
+    ):
         special = tokenizer.special
         self.tokenizer, self.clean, self.length, self.keep = tokenizer, clean, length, keep
         self._ends = [special["cls"], special["sep"]] if {"cls", "sep"} <= special.keys() else []
         self._empty = special.get("unk", 0)
+        self._front = front
+        if self._front and "pad" not in special:
+            raise UserError(
+                "data.pad = 'front': this tokenizer has no <pad>; choose data.tokenizer = 'word' or 'wordpiece'"
+            )
         if length <= len(self._ends):
             raise UserError(f"data.length = {length}: at least {len(self._ends) + 1}")
 
@@ -82,7 +90,9 @@ class Encoder:
     def fit(self, ids: np.ndarray) -> np.ndarray:
         """All token ids of a text, i[n] -> the result of `encode`, i32[t], t in 1..length."""
         ids = self._cut(ids) if len(ids) else np.array([self._empty])
-        return np.array([*self._ends[:1], *ids, *self._ends[1:]], np.int32)
+        row = np.array([*self._ends[:1], *ids, *self._ends[1:]], np.int32)
+        before = self.length - len(row) if self._front else 0
+        return np.pad(row, (before, 0), constant_values=self.tokenizer.special.get("pad", 0))
 
     def _cut(self, tokens: Any) -> Any:
         room = self.length - len(self._ends)
@@ -92,7 +102,8 @@ class Encoder:
         """The model's tokens of a text, i32[t], and the string of each; for an unknown word, the word itself."""
         ids = self.encode(text)
         strings = [self.tokenizer.decode(ids[i : i + 1]) for i in range(len(ids))]
-        words, first = self._cut(self.clean(text).split()), len(self._ends[:1])
+        words = self._cut(self.clean(text).split())
+        first = len(ids) - len(words) - len(self._ends[1:])
         if isinstance(self.tokenizer, Word) and words:
             strings[first : first + len(words)] = words
         return ids, strings
@@ -154,12 +165,14 @@ def load(cfg: Mapping[str, Any], seed: int) -> TextClassification:
     """The data set of a config's `data` group. A tokenizer is trained on the training texts only."""
     if cfg["keep"] not in ENDS:
         raise UserError(f"data.keep = {cfg['keep']!r}: 'head' or 'tail', the end of a longer text that is kept")
+    if cfg["pad"] not in (None, "front"):
+        raise UserError(f"data.pad = {cfg['pad']!r}: 'front', or None for none that is read")
     if not isinstance(cfg["length"], int) or not 1 <= cfg["length"] <= MOST_TOKENS:
         raise UserError(f"data.length = {cfg['length']!r}: from 1 to {MOST_TOKENS:,} tokens")
     clean = normalise.make(cfg["normalise"])
     corpus = labelled_corpora.load(cfg)
     corpus = _cleaned(_folded(corpus, cfg) if cfg["folds"] else _held_out(corpus, cfg), clean)
-    encoder = Encoder(_tokenizer(corpus, cfg), clean, cfg["length"], cfg["keep"])
+    encoder = Encoder(_tokenizer(corpus, cfg), clean, cfg["length"], cfg["keep"], cfg["pad"] == "front")
     ids = {name: [encoder.tokenizer.encode(text) for text in part.texts] for name, part in corpus.parts.items()}
     parts = {
         name: Texts([encoder.fit(text) for text in ids[name]], part.labels, encoder.length)

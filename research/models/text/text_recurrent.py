@@ -5,7 +5,7 @@ by the last states, the mean or the maximum. Parameters, H units per direction, 
 
     tokens/embedding [V, D]                    layer_0/{forward,backward}/...   a layer's: see research/nn/recurrent.py
     attention/hidden/{kernel [S, A], bias [A]} attention/score/kernel [A, 1]    if pooled by attention
-    head/{kernel [S, N], bias [N]}
+    head/{kernel [S, N], bias [N]}                                              N = 1 with single_logit
 """
 
 from functools import partial
@@ -57,6 +57,8 @@ class TextRecurrent(nn.Module):
     embedding_scale: float = 0.05  # initial embeddings are uniform in -scale..scale
     dropout: float = 0.0  # of every layer's input, one mask per text, and of the pooled vector
     recurrent_dropout: float = 0.0  # of the state that the gates read, one mask per text
+    forget_bias: float = 0.0  # lstm: added to the forget gates' biases at the start
+    single_logit: bool = False  # two classes: the first's logit is 0, so that the softmax is the second's sigmoid
 
     def __post_init__(self):
         _check(self)
@@ -69,6 +71,8 @@ class TextRecurrent(nn.Module):
         x = pin(embed(tokens))
         inside = jnp.arange(tokens.shape[1]) < length[:, None]
         layer = partial(CELLS[self.cell], self.hidden, dropout=self.dropout, recurrent_dropout=self.recurrent_dropout)
+        if self.cell == "lstm":
+            layer = partial(layer, forget_bias=self.forget_bias)
         ends: tuple = ()
         for i in range(self.num_layers):
             if self.bidirectional:
@@ -78,7 +82,8 @@ class TextRecurrent(nn.Module):
                 ends = (end,)
         x = self._pool(x, ends, inside, length)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return nn.Dense(self.num_classes, name="head")(x).astype(jnp.float32)
+        logits = nn.Dense(1 if self.single_logit else self.num_classes, name="head")(x).astype(jnp.float32)
+        return jnp.pad(logits, ((0, 0), (1, 0))) if self.single_logit else logits
 
     def _pool(self, x, ends, inside, length):
         if self.pool == "attention":
@@ -101,5 +106,9 @@ def _check(model: TextRecurrent) -> None:
     for name in ("dropout", "recurrent_dropout"):
         if not 0 <= (value := getattr(model, name)) < 1:
             raise UserError(f"model.{name} = {value}: from 0 to below 1")
+    if model.forget_bias and model.cell != "lstm":
+        raise UserError(f"model.forget_bias = {model.forget_bias} is for model.cell = 'lstm'")
+    if model.single_logit and model.num_classes != 2:
+        raise UserError(f"model.single_logit = True is for two classes; there are {model.num_classes}")
     if model.attention_width is not None and model.pool != "attention":
         raise UserError(f"model.attention_width = {model.attention_width} is for model.pool = 'attention'")

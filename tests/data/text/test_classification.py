@@ -7,6 +7,7 @@ import pytest
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.naive_bayes import MultinomialNB
 
+from research.data import tokenizers
 from research.data.builders import sst_trees
 from research.data.text import classification, labelled_corpora, normalise
 from research.util.errors import UserError
@@ -14,7 +15,7 @@ from research.util.errors import UserError
 KEYS = dict(
     source="pydoc", path=None, text_key=None, label_key=None, phrases=None, labels=None, valid_fraction=None,
     test_fraction=None, folds=0, fold=0, normalise="none", tokenizer="word", vocab_size=None, min_count=None,
-    special=None, length=32, keep="head", buckets=0, batch_size=16, eval_batch_size=16,
+    special=None, length=32, keep="head", pad=None, buckets=0, batch_size=16, eval_batch_size=16,
 )  # fmt: skip
 
 
@@ -337,3 +338,16 @@ def test_files_that_will_not_do(tmp_path, name, content, message):
     with pytest.raises(UserError) as found:
         load(source="files", path=str(path))
     assert message in str(found.value) and "\n" not in str(found.value)
+
+
+def test_padding_in_front_is_read_as_keras_has_it():
+    word = tokenizers.make("word", "a b c", "")
+    encoder = classification.Encoder(word, str, length=4, keep="tail", front=True)
+    assert encoder.encode("b c").tolist() == [0, 0, *word.encode("b c")]  # keras.utils.pad_sequences' default
+    assert encoder.encode("a b c a b").tolist() == word.encode("b c a b").tolist()
+    assert encoder.encode("").tolist() == [0, 0, 0, word.special["unk"]]
+    assert encoder.words("b new")[1] == ["<pad>", "<pad>", "b", "new"]
+    texts = classification.Texts([encoder.encode("b c")], np.array([1]), 4)
+    assert texts.gather(np.array([0]))["length"].tolist() == [4]
+    with pytest.raises(UserError, match="data.pad = 'front': this tokenizer has no <pad>"):
+        classification.Encoder(tokenizers.make("char", "abc", ""), str, length=4, keep="tail", front=True)

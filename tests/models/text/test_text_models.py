@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from research.core.mesh import path_name
+from research.losses.classification import cross_entropy
 from research.models.text import text_transformer
 from research.models.text.gpt import GPT
 from research.models.text.text_cnn import TextCNN, Window
@@ -103,6 +104,26 @@ def test_attention_weighs_by_hand():
     first = 1 / (1 + np.exp(np.tanh(1)))
     np.testing.assert_allclose(weights, [[first, 1 - first, 0]], rtol=1e-6)
     assert weights[0, 2] == 0
+
+
+def test_a_single_logit_is_a_sigmoid_with_its_cross_entropy():
+    """The softmax of (0, z) is sigmoid(z): two classes as Keras' Dense(1, "sigmoid") with binary cross-entropy has them."""
+    tokens, length = batch()
+    model = TextRecurrent(V, 2, width=8, hidden=6, bidirectional=False, pool="last", single_logit=True)
+    params = weights(model, tokens, length)
+    logits = np.asarray(model.apply(params, tokens, length))
+    assert params["params"]["head"]["kernel"].shape == (6, 1) and not logits[:, 0].any()
+    p, labels = 1 / (1 + np.exp(-logits[:, 1].astype(np.float64))), np.array([0, 1, 1, 0])
+    binary = -(labels * np.log(p) + (1 - labels) * np.log(1 - p)).mean()
+    terms, _ = cross_entropy(jnp.asarray(logits), jnp.asarray(labels))
+    np.testing.assert_allclose(sum(c * s / w for s, w, c in terms.values()), binary, rtol=1e-6)
+
+
+def test_forget_biases_begin_at_one():
+    tokens, length = batch()
+    model = TextRecurrent(V, N, width=8, hidden=6, bidirectional=False, pool="last", forget_bias=1.0)
+    bias = model.init(jax.random.key(0), tokens, length)["params"]["layer_0"]["input"]["bias"]
+    assert np.asarray(bias).tolist() == [0.0] * 6 + [1.0] * 6 + [0.0] * 12  # i, f, g, o
 
 
 def test_recurrent_parameter_count():
@@ -206,6 +227,8 @@ def test_paths_are_those_of_the_models_trained_before():
         (lambda: TextRecurrent(V, N, hidden=0), "model.hidden = 0: at least 1"),
         (lambda: TextRecurrent(V, N, dropout=1.0), "model.dropout = 1.0"),
         (lambda: TextRecurrent(V, N, pool="max", attention_width=8), "model.attention_width = 8"),
+        (lambda: TextRecurrent(V, N, cell="gru", forget_bias=1.0), "model.forget_bias = 1.0 is for model.cell = 'lstm'"),
+        (lambda: TextRecurrent(V, N, single_logit=True), "model.single_logit = True is for two classes; there are 3"),
         (lambda: TextCNN(V, N, windows=()), "model.windows = ()"),
         (lambda: TextCNN(V, N, dropout=-0.1), "model.dropout = -0.1"),
         (lambda: TextNGrams(V, N, order=0), "model.order = 0"),

@@ -1,8 +1,12 @@
-"""The defaults of every model's keys when configs were of version 1. They never change: `upgrade` fills old configs with them."""
+"""The first default of every model's keys, which `upgrade` puts where an old config lacks one.
+
+An entry never changes, whatever becomes of the default. A key that a model gets today gets its entry here, too: what every
+run before it amounts to.
+"""
 
 from typing import Any
 
-# family: {model.name, the family's own default first, or None where there is one model alone: {key: default}}
+# family: {model.name, the family's first default in front, or None where there is one model alone: {key: default}}
 MODELS: dict[str, dict[str | None, dict[str, Any]]] = {
     "bert": {
         None: dict(
@@ -118,6 +122,8 @@ MODELS: dict[str, dict[str | None, dict[str, Any]]] = {
     },
     "text_classification": {
         "recurrent": dict(
+            forget_bias=0.0,
+            single_logit=False,
             attention_width=None,
             bidirectional=True,
             cell="lstm",
