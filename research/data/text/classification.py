@@ -113,7 +113,7 @@ class TextClassification(Dataset):
             raise UserError("the data has neither a validation nor a test part; set data.valid_fraction above 0")
         self.classes, self.encoder, self.report = tuple(classes), encoder, report
         self.inputs = {"tokens": (("b", "t"), "int32"), "length": (("b",), "int32")}
-        self.limits, self.tokenizers = (f"t <= {encoder.length}",), (encoder.tokenizer,)
+        self.constraints, self.tokenizers = (f"t <= {encoder.length}",), (encoder.tokenizer,)
 
     def baselines(self) -> Mapping[str, Baseline]:
         split = next(iter(self.evals))
