@@ -20,7 +20,7 @@ from research.core import config, mesh, state
 from research.run import manifest, reopen
 from research.run.checkpoint import Checkpoints
 from tools.dev.stress_cases.stress_process import bits, train
-from tools.results.stress_table import FOUND, HARMLESS, WRONG
+from tools.results.stress_table import DETECTED, HARMLESS, WRONG
 
 BEFORE, NEWEST = 3, 6
 WORDS = (f"--config.num_steps={NEWEST}", f"--config.save_every={BEFORE}", f"--config.eval_every={NEWEST}")
@@ -117,7 +117,7 @@ class Good:
                 WRONG,
                 f"step {step} is used, {'without a warning' if aside else 'and the damaged one not set aside'}",
             )
-        return FOUND, ""
+        return DETECTED, ""
 
 
 def _all(found: Any, meta: dict) -> tuple[dict, dict]:
@@ -127,7 +127,7 @@ def _all(found: Any, meta: dict) -> tuple[dict, dict]:
 def _counts(cases: Sequence[dict], key: Callable[[dict], str]) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
     for case in cases:
-        of = found.setdefault(key(case), dict.fromkeys((HARMLESS, FOUND, WRONG), 0))
+        of = found.setdefault(key(case), dict.fromkeys((HARMLESS, DETECTED, WRONG), 0))
         of[case["outcome"]] += 1
     return dict(sorted(found.items()))
 
