@@ -32,7 +32,7 @@ def examine(argv: Sequence[str]) -> list[Row]:
         raise UserError(
             f"--hosts={args.hosts}: to compare hosts give --hosts N, 2 or more, --host-id and --coordinator"
         )
-    timeout = options.whole("--start-timeout", args.start_timeout, 1)
+    timeout = options.parse_int("--start-timeout", args.start_timeout, 1)
     return check(cluster.number, cluster.host, cluster.coordinator, args.name, changes, timeout)
 
 
@@ -46,7 +46,7 @@ def check(
     """
     if not name and overrides:
         raise UserError(f"--config.{overrides[0]} needs the NAME of an experiment")
-    facts = launch.facts(config.load(name, overrides) if name else {})
+    facts = launch.host_fingerprint(config.load(name, overrides) if name else {})
     try:
         meeting = rendezvous.meet(hosts, host_id, coordinator, facts, timeout)
     except Lost as e:

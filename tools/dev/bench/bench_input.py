@@ -260,8 +260,8 @@ def main(argv: Sequence[str]) -> int:
     for name in args.cases:
         if name not in CASES:
             raise UserError(f"no pictures of size {name!r}{nearest(name, [*CASES])}")
-    numbers = {k: options.whole(f"--{k}", getattr(args, k), 1) for k in ("rounds", "steps", "pictures")}
-    threads = [options.whole("--threads", word, 1) for word in args.threads.split(",")] if args.threads else []
+    numbers = {k: options.parse_int(f"--{k}", getattr(args, k), 1) for k in ("rounds", "steps", "pictures")}
+    threads = [options.parse_int("--threads", word, 1) for word in args.threads.split(",")] if args.threads else []
     if numbers["pictures"] < 20:
         raise UserError(f"--pictures={args.pictures}: at least 20, of which a tenth is held out")
     results = {name: measure(CASES[name], **numbers, threads=threads) for name in args.cases or CASES}
