@@ -1,8 +1,8 @@
-"""How good samples are: mode coverage of the grid; of pictures, the predictions of a classifier that is trained here.
+"""Metrics of samples: mode coverage for the grid of Gaussians; for images, metrics of a classifier that is trained here.
 
-The classifier is a small convolutional network, trained on the same training pictures from a fixed seed; its own accuracy on
-validation pictures stands beside every number that it gives. The Fréchet distance is between its hidden features of
-samples and of validation pictures, and is comparable only with itself: it is not the FID of Inception features.
+The classifier is a small convolutional network, trained on the same training images from a fixed seed; its accuracy on the
+validation images is logged with its metrics. The Fréchet distance is between its hidden features of samples and of
+validation images, and is comparable only with other values of this function: it is not the FID of Inception features.
 """
 
 from collections.abc import Callable
@@ -26,12 +26,17 @@ from research.losses.classification import cross_entropy
 from research.models.vision.convnet import ConvNet
 from research.util.errors import UserError
 
-NUM_SAMPLES = 2_500  # as PacGAN's evaluation
+NUM_SAMPLES = 2_500  # as in PacGAN's evaluation
 JUDGE_STEPS, JUDGE_BATCH = 800, 64
 
 
 class SampleMetrics:
-    """The evaluator. `measure` and `plot` are of NUM_SAMPLES samples, those of `measure` always from the same latent vectors."""
+    """The evaluator: measures and plots NUM_SAMPLES samples. Those that are measured always have the same latent vectors.
+
+    fn         (variables, {"z": f32[B, latent]}) -> {"x": f32[B, ...]}
+    measure    (samples f32[n, ...]) -> {name: value}
+    plot       (path, samples) writes an image
+    """
 
     def __init__(self, fn: Callable, latent: int, seed: int, measure: Callable, plot: Callable):
         self._key, self._latent = jax.random.fold_in(jax.random.key(seed), 1), latent
@@ -41,7 +46,7 @@ class SampleMetrics:
         return Evaluated(self._measure(self._samples(state, self._key)), {"samples.png": partial(self.draw, state)})
 
     def draw(self, state: Any, path: Path, key: jax.Array | None = None) -> None:
-        """Writes a picture of samples, of those that are measured unless there is a key."""
+        """Writes an image of samples: of new ones from `key`, or without a key of those that are measured."""
         self._plot(path, self._samples(state, self._key if key is None else key))
 
     def _samples(self, state: Any, key: jax.Array) -> np.ndarray:
@@ -50,13 +55,13 @@ class SampleMetrics:
 
 
 def make(fn: Callable, data: Latents, seed: int) -> SampleMetrics:
-    """`fn`: (variables, {"z": f32[B, Z]}) -> {"x": f32[B, ...]}."""
+    """The evaluator for a data set. `fn`: (variables, {"z": f32[B, Z]}) -> {"x": f32[B, ...]}."""
     measure, plot = (_modes, _scatter) if data.images is None else (ClassifierMetrics(data.images), _grid)
     return SampleMetrics(fn, data.latent, seed, measure, plot)
 
 
 def describe(source: str) -> str:
-    """A line for the report: by what the samples of such data are measured."""
+    """A line for the report on how samples are measured, for a `data.source`."""
     return f"measured by {NUM_SAMPLES:,} samples{': modes of 25' if source == 'grid' else ' and a classifier trained here'}"
 
 
@@ -74,7 +79,10 @@ def _grid(path: Path, samples: np.ndarray) -> None:
 
 
 class ClassifierMetrics:
-    """Metrics of samples by a classifier: inception-style score, Fréchet distance, number of classes."""
+    """Metrics of samples by a classifier: inception-style score, Fréchet distance, number of predicted classes.
+
+    Raises UserError if the data has no validation images.
+    """
 
     def __init__(self, data: labelled.Images):
         if data.valid is None:
@@ -86,7 +94,7 @@ class ClassifierMetrics:
         self._jitted_features = jax.jit(self._features)
 
     def _prepare(self) -> None:
-        """Trains the classifier when it is first used: showing or exporting an experiment needs none."""
+        """Trains the classifier, on the first call only, because showing or exporting an experiment does not need it."""
         data = self._data
         self._params = _train(self._model, data)
         held_out = data.valid.gather(np.arange(min(len(data.valid), NUM_SAMPLES)), 0)
@@ -96,9 +104,9 @@ class ClassifierMetrics:
         self._real_score, _ = generative.inception_score(probabilities)
 
     def _features(self, params: Any, image: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """f32[B, Y, X, C] -> hidden units f32[B, 128], class probabilities f32[B, N]."""
-        logits, kept = self._model.apply({"params": params}, image, capture_intermediates=True)
-        hidden = jax.nn.relu(kept["intermediates"]["hidden"]["__call__"][0])
+        """f32[B, Y, X, C] -> hidden features f32[B, 128] and class probabilities f32[B, N]."""
+        logits, captured = self._model.apply({"params": params}, image, capture_intermediates=True)
+        hidden = jax.nn.relu(captured["intermediates"]["hidden"]["__call__"][0])
         return hidden, jax.nn.softmax(logits)
 
     def __call__(self, samples: np.ndarray) -> dict[str, float]:
@@ -117,18 +125,18 @@ class ClassifierMetrics:
 
 
 def _train(model: ConvNet, data: labelled.Images) -> Any:
-    """The classifier's parameters after JUDGE_STEPS of Adam; always the same for the same data."""
+    """The classifier's parameters after JUDGE_STEPS of Adam; deterministic for the same data."""
     batches = TrainBatches(data.train, JUDGE_BATCH, seed=0)
     tx = optim.make({**config.OPTIM, "peak_lr": 2e-3}, JUDGE_STEPS)
-    one = mesh.make_mesh({"data": 1}, jax.local_devices()[:1])
+    single_device = mesh.make_mesh({"data": 1}, jax.local_devices()[:1])
 
     def loss(params, model_state, batch, key):
         terms, metrics = cross_entropy(model.apply({"params": params}, batch["image"]), batch["label"])
         return terms, (metrics, model_state)
 
-    with jax.set_mesh(one):
+    with jax.set_mesh(single_device):
         train_step = make_train_step(loss, tx)
-        now = state.create(lambda key: model.init(key, jnp.zeros((1, *data.shape))), tx, 0, one)
-        for batch in batches.on_device(one, 0, JUDGE_STEPS):
-            now, _ = train_step(now, batch)
-    return jax.device_get(now.params)
+        train_state = state.create(lambda key: model.init(key, jnp.zeros((1, *data.shape))), tx, 0, single_device)
+        for batch in batches.on_device(single_device, 0, JUDGE_STEPS):
+            train_state, _ = train_step(train_state, batch)
+    return jax.device_get(train_state.params)

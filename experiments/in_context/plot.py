@@ -1,4 +1,4 @@
-"""Error by number of examples, as a picture."""
+"""A plot of the squared error by number of examples."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,11 +9,14 @@ from matplotlib.figure import Figure
 
 from research.util import figures
 
-FLOOR = 1e-6  # below it the logarithmic axis ends: an exact method's error is rounding
+FLOOR = 1e-6  # the least value on the logarithmic axis; below it the error of an exact method is rounding
 
 
 def draw(curves: Mapping[str, np.ndarray], dims: int, file: Path) -> None:
-    """{name: squared error f[n] after 0..n-1 examples}, the first drawn bold, as a PNG."""
+    """Writes `curves`, {name: squared error f[n] after 0..n-1 examples}, as a PNG. The first is a bold line.
+
+    `dims` is the dimension of the inputs, marked on the horizontal axis.
+    """
     figure = Figure((6.4, 4), dpi=160, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot(

@@ -1,4 +1,4 @@
-"""Text from a language model: a prompt, a conversation or worked examples in; free, matching or chosen text out."""
+"""Text from a language model, given a prompt, a conversation or few-shot examples: sampled, constrained, searched or ranked."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ from research.generation import beam, constraints, decoding, scoring, speculativ
 from research.util.errors import UserError
 
 NEEDS = {"shots": "few_shot", "instructions": "few_shot", "chat_template": "chat", "ahead": "draft"}
-EITHER = (
+EXCLUSIVE = (
     ("prompt", "chat"),
     ("few_shot", "chat"),
     ("regex", "json_schema"),
@@ -27,101 +27,109 @@ EITHER = (
 
 def sample(
     options: Mapping[str, Any], e: Experiment, state: Any, key: jax.Array, out: Path | None = None, *, prompt: str | None = None,
-    stop: Sequence[str] = (), **given: Any,
+    stop: Sequence[str] = (), **overrides: Any,
 ) -> Iterator[str]:  # fmt: skip
-    """Text continued from `prompt` as `options`, the keys of `cfg.sample`, say (keywords change them), in pieces as they come.
+    """Yields `prompt` and its continuation, in pieces, as they are generated.
 
-    It ends before the first of the texts `stop`. `out` is for pictures, and not used. Further keywords:
-
-    regex, json_schema    what the new text matches, whole: an expression, or a file with a JSON schema
+    options               the keys of `cfg.sample`; keywords override them
+    stop                  texts: the continuation ends before the first that occurs in it
+    regex, json_schema    an expression that the whole continuation matches, or a file with a JSON schema for it
     chat, chat_template   a JSON file of messages to reply to; a file with a template other than ChatML
-    few_shot              a JSONL file of examples, of which `shots` (4) after `instructions` come before the prompt
-    choice                texts, of which the likeliest is chosen: nothing is generated
-    beam                  the likeliest text that a beam so wide finds: nothing is drawn
+    few_shot              a JSONL file of examples: `instructions` and `shots` (4) examples are put before the prompt
+    choice                texts to rank by likelihood instead of generating
+    beam                  beam search of this width instead of sampling
     draft, ahead          (experiment, state) of a smaller model that drafts `ahead` (4) tokens at a time
+
+    `out` is a path for images, and not used. Raises UserError if options are inconsistent or a file cannot be read.
     """
     del out
     data, model = e.data, e.model
-    asked = {k: given.pop(k, None) for k in OPTIONS}
-    _consistent({**asked, "prompt": prompt})
-    if asked["beam"] is not None and given.keys() - {"length"}:
-        raise UserError(f"--{min(given.keys() - {'length'}).replace('_', '-')} is for drawing, --beam draws nothing")
-    how = {k: v for k, v in {**options, **given}.items() if k != "prompt"}
-    length = how.pop("length")
+    modes = {k: overrides.pop(k, None) for k in MODES}
+    _check_consistent({**modes, "prompt": prompt})
+    if modes["beam"] is not None and overrides.keys() - {"length"}:
+        raise UserError(
+            f"--{min(overrides.keys() - {'length'}).replace('_', '-')} is for sampling, --beam does not sample"
+        )
+    settings = {k: v for k, v in {**options, **overrides}.items() if k != "prompt"}
+    length = settings.pop("length")
     prompt, stop, lead = _prompt(
-        e, options["prompt"] if prompt is None else prompt, prompt is None, asked, length, list(stop)
+        e, options["prompt"] if prompt is None else prompt, prompt is None, modes, length, list(stop)
     )
     tokens = data.tokenizer.encode(prompt)
     if not len(tokens):
         raise UserError(f"prompt {prompt!r} has no token in this vocabulary")
-    if asked["choice"]:
-        yield from _choose(e, state, tokens, [lead + text for text in asked["choice"]])
+    if modes["choice"]:
+        yield from _rank(e, state, tokens, [lead + text for text in modes["choice"]])
         return
-    if pattern := _pattern(asked):
-        how["constraint"] = constraints.from_regex(pattern, token_bytes.of(data.tokenizer))
-    how |= {"length": length, "stop": [data.tokenizer.encode(s) for s in stop], "block": 16}
+    if pattern := _pattern(modes):
+        settings["constraint"] = constraints.from_regex(pattern, token_bytes.of(data.tokenizer))
+    settings |= {"length": length, "stop": [data.tokenizer.encode(s) for s in stop], "block": 16}
     columns: Iterator[np.ndarray]
-    if asked["beam"] is not None:
-        columns = _searched(model, state.variables, tokens, length, asked["beam"])
-    elif asked["draft"] is None:
-        columns = decoding.generate_stream(model, state.variables, [tokens], key, **how)
+    if modes["beam"] is not None:
+        columns = _beam_search(model, state.variables, tokens, length, modes["beam"])
+    elif modes["draft"] is None:
+        columns = decoding.generate_stream(model, state.variables, [tokens], key, **settings)
     else:
-        small, weights = _draft(e, *asked["draft"])
-        how["ahead"] = 4 if asked["ahead"] is None else asked["ahead"]
-        columns = _reported(speculative.generate_stream(model, state.variables, small, weights, [tokens], key, **how))
+        small, weights = _draft(e, *modes["draft"])
+        settings["ahead"] = 4 if modes["ahead"] is None else modes["ahead"]
+        columns = _report_drafts(
+            speculative.generate_stream(model, state.variables, small, weights, [tokens], key, **settings)
+        )
     yield from _text(data.tokenizer, prompt, tokens, columns, stop)
 
 
-OPTIONS = ("regex", "json_schema", "choice", "few_shot", "chat", "draft", "beam", *NEEDS)
+MODES = ("regex", "json_schema", "choice", "few_shot", "chat", "draft", "beam", *NEEDS)
 
 
-def _consistent(given: Mapping[str, Any]) -> None:
+def _check_consistent(modes: Mapping[str, Any]) -> None:
     def flag(name: str) -> str:
         return f"--{name.replace('_', '-')}"
 
     for option, other in NEEDS.items():
-        if given[option] is not None and given[other] is None:
+        if modes[option] is not None and modes[other] is None:
             raise UserError(f"{flag(option)} needs {flag(other)}")
-    for a, b in EITHER:
-        if given[a] and given[b]:
+    for a, b in EXCLUSIVE:
+        if modes[a] and modes[b]:
             raise UserError(f"{flag(a)} and {flag(b)}: one or the other")
 
 
 def _prompt(
-    e: Experiment, prompt: str, is_default: bool, asked: Mapping, length: int, stop: list[str]
+    e: Experiment, prompt: str, is_default: bool, modes: Mapping, length: int, stop: list[str]
 ) -> tuple[str, list, str]:
-    """-> the text to go on from, where to stop, and what stands between it and its continuation."""
+    """-> the text to continue, the texts to stop at, and a prefix of each `choice`."""
     data, model = e.data, e.model
-    if asked["chat"]:
-        template = chat.CHATML if asked["chat_template"] is None else _read(asked["chat_template"])
-        rendered = chat.render(chat.load(asked["chat"]), template, add_generation_prompt=True)
+    if modes["chat"]:
+        template = chat.CHATML if modes["chat_template"] is None else _read(modes["chat_template"])
+        rendered = chat.render(chat.load(modes["chat"]), template, add_generation_prompt=True)
         return rendered.text, stop + ([chat.END] if template == chat.CHATML else []), ""
-    if not asked["few_shot"]:
+    if not modes["few_shot"]:
         return prompt, stop, ""
     if is_default:
-        raise UserError("--few-shot needs --prompt, the input whose output is wanted")
-    examples = fewshot.load(asked["few_shot"])
-    made = fewshot.prompt(
+        raise UserError("--few-shot needs --prompt, the input to predict the output of")
+    examples = fewshot.load(modes["few_shot"])
+    few_shot = fewshot.prompt(
         examples,
         prompt,
-        shots=min(4, len(examples)) if asked["shots"] is None else asked["shots"],
-        instructions=asked["instructions"] or "",
+        shots=min(4, len(examples)) if modes["shots"] is None else modes["shots"],
+        instructions=modes["instructions"] or "",
         seed=e.cfg.seed,
         fits=lambda text: len(data.tokenizer.encode(text)) + length <= model.max_length,
     )
-    if made.left_out:
-        print(f"almanac: {made.left_out} of {made.left_out + made.shots} examples do not fit", file=sys.stderr)
-    # What must match ends by itself.
-    return made.text, stop if _pattern(asked) else [*stop, fewshot.SEPARATOR], made.lead
+    if few_shot.left_out:
+        print(
+            f"almanac: {few_shot.left_out} of {few_shot.left_out + few_shot.shots} examples do not fit", file=sys.stderr
+        )
+    # Constrained text ends by itself.
+    return few_shot.text, stop if _pattern(modes) else [*stop, fewshot.SEPARATOR], few_shot.lead
 
 
-def _pattern(asked: Mapping) -> str | None:
-    if not asked["json_schema"]:
-        return asked["regex"]
+def _pattern(modes: Mapping) -> str | None:
+    if not modes["json_schema"]:
+        return modes["regex"]
     try:
-        schema = json.loads(_read(asked["json_schema"]))
+        schema = json.loads(_read(modes["json_schema"]))
     except ValueError as error:
-        raise UserError(f"cannot read {asked['json_schema']} as JSON: {error}") from None
+        raise UserError(f"cannot read {modes['json_schema']} as JSON: {error}") from None
     return constraints.schema_regex(schema)
 
 
@@ -133,48 +141,50 @@ def _read(path: str | Path) -> str:
 
 
 def _draft(e: Experiment, other: Experiment, state: Any) -> tuple[Any, Any]:
+    """-> the model and the variables of the draft. Raises UserError if its vocabulary is not that of `e`."""
     if other.tokenizer.to_json() != e.tokenizer.to_json():
         raise UserError("--draft has another vocabulary: its tokens must be the model's own")
     return other.model, state.variables
 
 
-def _reported(columns: Generator[np.ndarray, None, speculative.Drafted]) -> Iterator[np.ndarray]:
+def _report_drafts(columns: Generator[np.ndarray, None, speculative.Drafted]) -> Iterator[np.ndarray]:
+    """The columns; then prints the number of drafted tokens that were accepted."""
     drafted = yield from columns
-    tried, kept, rounds = (int(n[0]) for n in (drafted.tried, drafted.accepted, drafted.rounds))
-    print(f"almanac: {kept} of {tried} drafted tokens kept; the model was read {rounds + 1} times", file=sys.stderr)
+    tried, accepted, rounds = (int(n[0]) for n in (drafted.tried, drafted.accepted, drafted.rounds))
+    print(f"almanac: {accepted} of {tried} drafted tokens accepted in {rounds + 1} calls of the model", file=sys.stderr)
 
 
-def _choose(e: Experiment, state: Any, context: np.ndarray, choices: Sequence[str]) -> Iterator[str]:
-    """A line a choice, the likeliest first: its log-likelihood in nats, and its share among them."""
+def _rank(e: Experiment, state: Any, context: np.ndarray, choices: Sequence[str]) -> Iterator[str]:
+    """A line for each choice, the most likely first: its probability among the choices, and its log-likelihood in nats."""
     data, model = e.data, e.model
-    told = scoring.log_likelihoods(
+    log_likelihoods = scoring.log_likelihoods(
         model,
         state.variables,
         [context.tolist()] * len(choices),
         [data.tokenizer.encode(text).tolist() for text in choices],
     )
-    scores = np.asarray(told, np.float64)
-    share = np.exp(scores - scores.max())
-    share /= share.sum()
+    scores = np.asarray(log_likelihoods, np.float64)
+    probabilities = np.exp(scores - scores.max())
+    probabilities /= probabilities.sum()
     for i in np.argsort(-scores, kind="stable"):
-        yield f"{share[i]:.4f}  {scores[i]:9.3f}  {choices[i].strip()}\n"
+        yield f"{probabilities[i]:.4f}  {scores[i]:9.3f}  {choices[i].strip()}\n"
 
 
-def _searched(model: Any, variables: Any, tokens: np.ndarray, length: int, width: int) -> Iterator[np.ndarray]:
-    """The columns of the best of `width` beams."""
-    found = beam.continued(model, variables, tokens[None], length=length, beam=width)
-    yield from np.asarray(found.tokens[:, 0]).T
+def _beam_search(model: Any, variables: Any, tokens: np.ndarray, length: int, width: int) -> Iterator[np.ndarray]:
+    """The tokens of the best of `width` beams, one i32[1] at a time."""
+    result = beam.continued(model, variables, tokens[None], length=length, beam=width)
+    yield from np.asarray(result.tokens[:, 0]).T
 
 
 def _text(tokenizer: Any, prompt: str, tokens: np.ndarray, columns: Iterator, stop: Sequence[str]) -> Iterator[str]:
-    """The prompt, then what the columns add, up to the first stop."""
-    known = len(tokenizer.decode(tokens))  # words and pieces are joined as their neighbours want it
-    ids, shown = [*tokens.tolist()], prompt
+    """Yields the prompt, then the text that each token adds, up to the first stop."""
+    prompt_length = len(tokenizer.decode(tokens))  # decoded together, because spacing depends on neighbouring tokens
+    ids, yielded = [*tokens.tolist()], prompt
     yield prompt
     for column in columns:
         ids.append(int(column[0]))
-        whole = prompt + tokenizer.decode(np.asarray(ids))[known:]
-        ends = [at for s in stop if (at := whole.find(s, len(prompt))) >= 0]
-        whole = whole[: min(ends)] if ends else whole.rstrip("\ufffd")  # perhaps half a character
-        yield whole[len(shown) :]
-        shown = whole
+        text = prompt + tokenizer.decode(np.asarray(ids))[prompt_length:]
+        ends = [at for s in stop if (at := text.find(s, len(prompt))) >= 0]
+        text = text[: min(ends)] if ends else text.rstrip("\ufffd")  # the last character may be incomplete
+        yield text[len(yielded) :]
+        yielded = text

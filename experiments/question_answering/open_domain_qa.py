@@ -1,8 +1,8 @@
 """Open-domain question answering: retrieves passages, reads them, and gives the best span with a confidence, or no answer.
 
-A question is read in its `count` best passages. The confidence of a span is a softmax over the best spans of them all and,
-if the reader can say so, no answer. Its temperature and the threshold below which no answer is given are chosen on the
-validation questions, each asked twice: of all the validation passages, and of all but its own, where no answer is right.
+A question is answered from its `count` best passages. The confidence of a span is a softmax over the best spans of all of them
+and, if the reader can predict it, no answer. The temperature, and the threshold below which no answer is given, are fitted on
+the validation questions. Each is asked twice: of all validation passages, and of all but its own, where "no answer" is correct.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,11 +16,11 @@ from research.evals import answers, squad
 from research.util.errors import UserError
 
 Search = Callable[[Sequence[str]], Callable[[str], np.ndarray]]  # M passages -> question -> a score of each, f[M]
-MAX_QUESTIONS = 200  # of a split that calibration uses, evenly spaced: more would take long, and change little
+MAX_QUESTIONS = 200  # per split, evenly spaced: more would make calibration slow and change little
 
 
 class Candidate(NamedTuple):
-    """A span of the characters start..stop-1 of passage number `passage`; `score` as the reader's."""
+    """The characters start..stop-1 of passage number `passage`, and the reader's score."""
 
     score: float
     passage: int
@@ -29,16 +29,21 @@ class Candidate(NamedTuple):
 
 
 class Answerer:
-    """Passages to ask questions of, with a retriever that searches and a reader that reads them."""
+    """Answers questions from passages.
+
+    reader, variables    the reader, and the variables of its model
+    search               the retriever: passages -> question -> a score for each passage
+    count                the number of passages read for a question
+    """
 
     def __init__(self, reader: Reader, variables: Any, passages: Sequence[str], search: Search, count: int):
         self.passages, self._reader, self._variables = list(passages), reader, variables
         self._scores, self._count = search(self.passages), count
 
     def candidates(self, questions: Sequence[str], without: Sequence[int] | None = None) -> list[list[Candidate]]:
-        """Each question's spans in its best passages, from the best; `without[i]` is a passage that question i may not use.
+        """For each question the spans in its best passages, best first. `without[i]`: a passage not searched for question i.
 
-        Raises UserError if a question has no word.
+        Raises UserError if a question has no letter or digit.
         """
         pairs = Questions(self.passages, [""] * len(self.passages), [], [], [], [])
         owner: list[int] = []
@@ -62,23 +67,24 @@ class Answerer:
         return [sorted(row, key=lambda c: -c.score) for row in candidates]
 
     def text(self, candidate: Candidate) -> str:
+        """The text of a candidate."""
         return self.passages[candidate.passage][candidate.start : candidate.stop]
 
 
 class Outcomes(NamedTuple):
-    """Questions asked twice, as the head of this file says: the scores of each, f64[n], and whether its best span is right."""
+    """For each question (asked twice, see above) the candidates' scores f64[n], and whether the best one is correct."""
 
     scores: list[np.ndarray]
     right: np.ndarray
 
 
 def measure(reader: Reader, variables: Any, part: Questions, search: Search, count: int) -> Outcomes:
-    """Asks `MAX_QUESTIONS` of a part's questions of its passages, with and without their own. Right is an exact match.
+    """Answers `MAX_QUESTIONS` questions of a part, with and without their own passage. Correct is an exact match.
 
-    Raises UserError if the part has one passage.
+    Raises UserError if the part has a single passage.
     """
     if len(part.passages) < 2:
-        raise UserError("a validation part of one passage cannot tell what an answer's confidence is worth")
+        raise UserError("confidence cannot be calibrated on a validation part with a single passage")
     rows = np.unique(np.linspace(0, len(part) - 1, MAX_QUESTIONS).astype(int))
     questions, own_passages = [part.questions[i] for i in rows], [part.passage_index[i] for i in rows]
     answerer = Answerer(reader, variables, part.passages, search, count)
@@ -94,9 +100,9 @@ def measure(reader: Reader, variables: Any, part: Questions, search: Search, cou
 def calibrate(reader: Reader, valid: Outcomes, others: dict[str, Outcomes]) -> dict[str, Any]:
     """-> {"temperature", "threshold", "curves": {split: {"threshold", "coverage", "accuracy", "answered", "right"}}}.
 
-    The threshold answers as many validation questions as it can with an accuracy of `answer.accuracy`; a split's `answered`
-    and `right` are its coverage and accuracy there. Half of its questions have no answer: up to a coverage of a half, all
-    answers can be right.
+    The threshold is the one that answers the most validation questions at an accuracy of `answer.accuracy`; a split's `answered`
+    and `right` are its coverage and accuracy at the threshold. Half of the questions have no answer, so coverage at an
+    accuracy of 1 is at most a half.
     """
     temperature = answers.fit_temperature(valid.scores, valid.right, reader.no_answer)
     curves, threshold = {}, 0.0

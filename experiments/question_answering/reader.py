@@ -1,4 +1,4 @@
-"""A trained reader: the best spans of each question over all windows of its passage, in the passage's characters."""
+"""A trained reader: finds the best spans for a question over all windows of its passage, as characters of the passage."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -13,11 +13,11 @@ from research.data.text.spans import Windows
 from research.evals import squad
 from research.evals.spans import best_spans
 
-LOWEST_SCORE = -1e29  # places outside the passage have logits of -1e30: a span with one scores below this
+LOWEST_SCORE = -1e29  # positions outside the passage have logits of -1e30, so spans that include one score below this
 
 
 class Span(NamedTuple):
-    """The characters start..stop-1 of a passage. With `Reader.no_answer`, the score is the log-odds against no answer."""
+    """The characters start..stop-1 of a passage. With `Reader.no_answer` the score is the log-odds against "no answer"."""
 
     score: float
     start: int
@@ -25,9 +25,9 @@ class Span(NamedTuple):
 
 
 class Reader:
-    """Finds spans with `predict(variables, inputs) -> {"start", "end": f32[B, L]}`.
+    """Finds answer spans from the logits of `predict(variables, inputs) -> {"start", "end": f32[B, L]}`.
 
-    `options` are a config's `answer` group: max_length (tokens), n_best (spans a window and a question) and accuracy.
+    `options` is the config's `answer` group: max_length (tokens of a span), n_best (spans per window and per question), accuracy.
     """
 
     def __init__(
@@ -46,10 +46,11 @@ class Reader:
         self._spans = jax.jit(spans)
 
     def windows(self, questions: Questions) -> Windows:
+        """The windows of the questions' passages, as inputs for `read`."""
         return self._data.windows(questions)
 
     def read(self, variables: Any, windows: Windows) -> list[list[Span]]:
-        """The n_best spans of every question, from the best; a span of several windows keeps its greatest score."""
+        """The n_best spans of each question, best first. A span that occurs in several windows has the largest of its scores."""
         batches = EvalBatches(windows, self._batch_size)
         scores_of: list[dict[tuple[int, int], float]] = [{} for _ in range(len(windows.data))]
         for number in range(len(batches)):
@@ -66,7 +67,7 @@ class Reader:
         return [[Span(score, *characters) for characters, score in spans[: self._n_best]] for spans in ranked]
 
     def score(self, variables: Any, windows: Windows) -> dict[str, float]:
-        """{"em", "f1"} of the best spans, in percent."""
+        """{"em", "f1"} of the best spans, in percent, as SQuAD's evaluation."""
         data = windows.data
         best = [spans[0] if spans else Span(0.0, 0, 0) for spans in self.read(variables, windows)]
         passages = [data.passages[i] for i in data.passage_index]

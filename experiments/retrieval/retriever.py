@@ -1,4 +1,4 @@
-"""A dual encoder that ranks passages, and BM25 beside it."""
+"""Ranking of passages by a dual encoder, and by BM25 as a baseline."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from research.models.text.dual_encoder import DualEncoder
 
 
 class Retriever:
-    """Vectors of texts by a dual encoder, in batches of `batch_size`. `kind` is "questions" or "passages"."""
+    """Embeds texts with a dual encoder, in batches of `batch_size`. `kind` is "questions" or "passages"."""
 
     def __init__(self, model: DualEncoder, data: Retrieval, batch_size: int):
         self._token_rows = {"questions": data.token_rows["question"], "passages": data.token_rows["passage"]}
@@ -25,28 +25,28 @@ class Retriever:
         self._batch_size = batch_size
 
     def embed(self, variables: Any, kind: str, texts: list[str]) -> np.ndarray:
-        """n texts -> f32[n, D]."""
+        """The embeddings of n texts, f32[n, D]."""
         return self.embed_rows(variables, kind, self._token_rows[kind](texts))
 
     def embed_rows(self, variables: Any, kind: str, rows: Mapping[str, np.ndarray]) -> np.ndarray:
-        """{"tokens": i32[n, T], "mask": f32[n, T]} -> f32[n, D]."""
+        """{"tokens": i32[n, T], "mask": f32[n, T]} -> embeddings f32[n, D]."""
         count, vectors = len(rows["tokens"]), []
         for start in range(0, count, self._batch_size):
             batch = [rows[name][start : start + self._batch_size] for name in ("tokens", "mask")]
-            padding = self._batch_size - len(batch[0])  # one shape, one program
+            padding = self._batch_size - len(batch[0])  # pads to one shape, so that it is compiled once
             batch = [np.pad(array, [(0, padding), (0, 0)]) for array in batch]
             vectors.append(jax.device_get(self._apply[kind](variables, *batch))[: self._batch_size - padding])
         return np.concatenate(vectors)
 
     def score(self, variables: Any, pairs: QuestionPassagePairs) -> dict[str, float]:
-        """{"recall_at_1", "recall_at_5", "recall_at_20", "mrr"} of each question's own passage among them all."""
+        """{"recall_at_1", "recall_at_5", "recall_at_20", "mrr"} of each question's own passage among all passages."""
         queries = self.embed_rows(variables, "questions", pairs.queries)
         passages = self.embed_rows(variables, "passages", pairs.passages)
         return ranking.report(ranking.ranks(queries @ passages.T, np.asarray(pairs.data.passage_index)))
 
 
 def bm25(part: Questions) -> dict[str, float]:
-    """The same metrics of BM25."""
+    """The metrics of `Retriever.score` for BM25."""
     index = BM25(part.passages)
     scores = np.stack([index.scores(question) for question in part.questions])
     return ranking.report(ranking.ranks(scores, np.asarray(part.passage_index)))

@@ -1,4 +1,4 @@
-"""The mean of a run's last checkpoints, which is scored once, when the run ends."""
+"""The mean of a run's last checkpoints, which is evaluated once, at the end of the run."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,11 +14,11 @@ from research.run import checkpoint_files
 from research.util import run_files
 from research.util.errors import UserError
 
-SPLITS = {"final_valid": "valid", "test": "test"}  # the splits that are measured at the end -> the part of the data
+SPLITS = {"final_valid": "valid", "test": "test"}  # splits that are evaluated at the end -> the part of the data
 
 
 def check(cfg: TrackedConfig) -> None:
-    """Raises UserError if more checkpoints are averaged than are kept."""
+    """Raises UserError unless `average.last` is from 1 to the number of checkpoints that the run keeps."""
     if not 1 <= cfg.average.last <= cfg.keep:
         raise UserError(
             f"average.last = {cfg.average.last}: at least 1, and at most the keep = {cfg.keep} newest checkpoints"
@@ -26,16 +26,16 @@ def check(cfg: TrackedConfig) -> None:
 
 
 def averaged(folder: Path, state: Any, done: int, cfg: TrackedConfig) -> tuple[Any, str]:
-    """-> the state with the mean parameters of the newest `average.last` checkpoints, its own (step `done`) among them, and a
-    line that names their steps.
+    """-> the state with the mean parameters of the newest `average.last` checkpoints, and a line that names their steps.
 
-    Checkpoints count that lie whole save intervals apart; if fewer are kept (others came between), the mean is of those.
+    `state`, that of step `done`, is the newest. The others are checkpoints at multiples of `save_every`; if fewer are left
+    (because others were saved in between), the mean is over those.
     """
-    checkpoints = [each for each in checkpoint_files.find(folder) if each.whole and each.kind != "best"]
-    steps = sorted(each.step for each in checkpoints if each.step < done and each.step % cfg.save_every == 0)
+    checkpoints = [file for file in checkpoint_files.find(folder) if file.whole and file.kind != "best"]
+    steps = sorted(file.step for file in checkpoints if file.step < done and file.step % cfg.save_every == 0)
     steps = steps[len(steps) - cfg.average.last + 1 :] if cfg.average.last > 1 else []
     params = state.ema or state.params
-    trees = (_as(params, weights.of_checkpoint(f"{folder}@{step}")[1]) for step in steps)
+    trees = (_as_tree(params, weights.of_checkpoint(f"{folder}@{step}")[1]) for step in steps)
     if steps:
         mean = average.mean([*trees, jax.device_get(params)])
         params = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), mean, params)
@@ -43,13 +43,13 @@ def averaged(folder: Path, state: Any, done: int, cfg: TrackedConfig) -> tuple[A
     return state.replace(params=params, ema=params if state.ema else state.ema), line
 
 
-def _as(params: Any, arrays: dict) -> Any:
-    """The arrays of a checkpoint by path, as a tree like `params`."""
+def _as_tree(params: Any, arrays: dict) -> Any:
+    """The parameters of a checkpoint, {path: array}, as a tree like `params`."""
     return jax.tree_util.tree_map_with_path(lambda path, _: arrays[f"params/{path_name(path)}"], params)
 
 
 def missing(folder: Path, done: int, splits: Iterable[str]) -> list[str]:
-    """Those splits whose final scores the log does not have yet: a run may be killed between its end and its last line."""
+    """The splits whose final scores are not logged yet, because the run was killed between its last step and its last line."""
     log = folder / "metrics.jsonl"
     rows = run_files.read_rows(log, run_files.METRICS) if log.exists() else []
     logged = {row["split"] for row in rows if row["step"] == done}

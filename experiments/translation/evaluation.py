@@ -1,4 +1,4 @@
-"""Translations of a whole split, and their scores."""
+"""Translates a split and scores the translations."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,11 +19,11 @@ from research.util.errors import UserError, nearest
 from research.util.files import write_text
 
 SCORES = ("bleu", "exact", "rouge")
-SHOWN = 20  # lines of a sample
+SAMPLE_LINES = 20
 
 
 class Translated(NamedTuple):
-    """A part line by line in words, with `scores` by name and the `signature` that says how they were computed."""
+    """The lines of a part as words, the scores by name, and a signature that states how they were computed."""
 
     sources: list[str]
     references: list[str]
@@ -32,30 +32,30 @@ class Translated(NamedTuple):
     signature: str
 
     def write(self, file: Path) -> None:
-        """The first SHOWN lines beside their references."""
-        rows = list(zip(self.sources, self.references, self.hypotheses, strict=True))[:SHOWN]
+        """Writes the first SAMPLE_LINES lines, each with its source and reference."""
+        rows = list(zip(self.sources, self.references, self.hypotheses, strict=True))[:SAMPLE_LINES]
         text = "\n".join(f"source     {a}\nreference  {b}\nmodel      {c}\n" for a, b, c in rows)
         write_text(file, f"{text}\n{self.signature}\n")
 
     def write_all(self, file: Path) -> None:
-        """Every hypothesis, one a line."""
+        """Writes all hypotheses, one per line."""
         write_text(file, "".join(f"{line}\n" for line in self.hypotheses))
 
 
 class Translations:
-    """The evaluator: the scores of `cfg.scores`. "valid" is translated greedily; the splits that are measured at the end by the
-    beam of `cfg.translate`, with the mean of the run's last checkpoints.
+    """The evaluator, for the metrics in `cfg.scores`. "valid" is decoded greedily; the splits that are evaluated at the end are
+    decoded by the beam search of `cfg.translate` with the mean of the run's last checkpoints.
 
     search  (variables, inputs, width=, length=) -> {"tokens": i32[B, length]}
 
-    `bleu` is of words as the data splits them if it is tokenised (tokenizer "word"), else of text by sacreBLEU's 13a;
-    `bleu_raw`, if the data is tokenised and its lines are at hand as they were written, of text against those, by 13a in
-    lower case.
+    `bleu` is computed on the data's own words if it is tokenised (tokenizer "word"), else on text, with sacreBLEU's 13a.
+    `bleu_raw`, for tokenised data whose original lines are available, is computed against those, with 13a in lower case.
+    Raises UserError if `cfg.scores` has an unknown name or the beam's options are out of range.
     """
 
     def __init__(self, search: Callable, data: Translation, cfg: TrackedConfig):
         if unknown := [name for name in cfg.scores if name not in SCORES]:
-            raise UserError(f"scores: there is none called {unknown[0]!r}{nearest(unknown[0], SCORES)}")
+            raise UserError(f"scores: no metric {unknown[0]!r}{nearest(unknown[0], SCORES)}")
         self._data, self._cfg, self._scores = data, cfg, cfg.scores
         self._width, self._ratio, self._more = (cfg.translate[key] for key in ("beam", "ratio", "more"))
         self._tokenize = "none" if cfg.data.tokenizer == "word" else "13a"
@@ -75,7 +75,7 @@ class Translations:
         return Evaluated(translated.scores, files, [line, f"{part:<8} scores: {translated.signature}"])
 
     def translate(self, state: Any, part: str, width: int | None = None) -> Translated:
-        """Every line of a part, in its order; `width` of the beam, None: that of the config."""
+        """Translates all lines of a part, in order. `width` is that of the beam; None: the config's."""
         batches, lines, words = self._data.evals[part], self._data.corpus.parts[part], self._data.corpus.words
         tokens: dict[int, np.ndarray] = {}  # by line
         for number in range(len(batches)):
@@ -89,7 +89,7 @@ class Translations:
         return Translated(sources, references, hypotheses, *self._score(hypotheses, references, lines.raw))
 
     def _length(self, source: int) -> int:
-        """The most tokens that a source of so many may become."""
+        """The most tokens of a translation, for a number of source tokens."""
         return min(self._data.max_length, int(self._ratio * source) + self._more)
 
     def _score(self, hypotheses: list[str], references: list[str], raw: list[str] | None) -> tuple[dict, str]:
@@ -97,8 +97,8 @@ class Translations:
         if "bleu" in self._scores:
             by_name = {"bleu": bleu(hypotheses, references, self._tokenize)}
             if raw is not None:
-                written = [self._data.corpus.restore(line) for line in hypotheses]
-                by_name["bleu_raw"] = bleu(written, raw, "13a", lowercase=True)
+                restored = [self._data.corpus.restore(line) for line in hypotheses]
+                by_name["bleu_raw"] = bleu(restored, raw, "13a", lowercase=True)
             scores = {name: score.value for name, score in by_name.items()}
             signatures = [f"{name} {score.signature}" for name, score in by_name.items()]
         if "exact" in self._scores:
@@ -111,7 +111,7 @@ class Translations:
 
 
 def search_options(cfg: Mapping[str, Any], data: Translation) -> dict[str, Any]:
-    """A config's `translate` group -> arguments of `beam.search`. No special token is generated but the end and the unknown."""
+    """A config's `translate` group -> arguments of `beam.search`. Bans all special tokens except the end and the unknown one."""
     options = {key: cfg[key] for key in ("penalty", "alpha", "early", "min_length")}
     banned = [i for name, i in data.target.special.items() if name not in ("eos", "unk")]
     return {**options, "eos": data.eos, "banned": banned}

@@ -61,7 +61,7 @@ def supervised(
         tx=tx,
         train_step=make_train_step(partial(loss, model), tx, **options(cfg)),
         eval_step=make_eval_step(evaluated, batch_metrics, cfg.dtype),
-        predictor=Predictor(fn, data.inputs, data.encode, data.decode, data.read, data.limits),
+        predictor=Predictor(fn, data.inputs, data.encode, data.decode, data.read, data.constraints),
         rules=mesh.resolve(cfg.rules, rule_sets),
         sharding=rule_sets,
         ema=cfg.optim.ema,

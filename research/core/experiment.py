@@ -17,7 +17,7 @@ class Dataset(Protocol):
     evals       {split: batches}, one ordered pass each
     report      lines for the log and the report: sources, sizes, what was left out
     inputs      what inference reads, {name: (shape, dtype)}; strings in a shape are symbolic sizes, "b" the batch
-    limits      what symbolic sizes must obey, as `jax.export` reads it: "t <= 64"
+    constraints on symbolic sizes, as `jax.export.symbolic_shape` takes them: "t <= 64"
     tokenizers  of the token ids in its batches
     """
 
@@ -25,7 +25,7 @@ class Dataset(Protocol):
     evals: Mapping[str, Any]
     report: Sequence[str]
     inputs: Mapping[str, tuple[tuple, str]]
-    limits: Sequence[str] = ()
+    constraints: Sequence[str] = ()
     tokenizers: tuple = ()
 
     def baselines(self) -> Mapping[str, "Baseline"]:
@@ -66,10 +66,10 @@ class Baseline(NamedTuple):
 class Predictor:
     """A family's one inference function, and the way between raw values and arrays.
 
-    fn       pure: (variables, {name: array}) -> {name: array}
-    inputs   {name: (shape, dtype)}; strings in a shape are symbolic sizes, "b" the batch
-    limits   what symbolic sizes must obey, as `jax.export` reads it: "t <= 64"
-    encode   as `Dataset.encode`; decode and read likewise
+    fn           pure: (variables, {name: array}) -> {name: array}
+    inputs       {name: (shape, dtype)}; strings in a shape are symbolic sizes, "b" the batch
+    constraints  on symbolic sizes, as `jax.export.symbolic_shape` takes them: "t <= 64"
+    encode       as `Dataset.encode`; decode and read likewise
     """
 
     fn: Callable[[Mapping, Mapping], Mapping]
@@ -77,7 +77,7 @@ class Predictor:
     encode: Callable[[Any], Mapping]
     decode: Callable[[Mapping], Mapping]
     read: Callable[[Path], Any]
-    limits: Sequence[str] = ()
+    constraints: Sequence[str] = ()
 
 
 class Evaluated(NamedTuple):

@@ -152,12 +152,15 @@ def of(tree: Any) -> Mesh:
     return next(s.mesh for s in shardings if isinstance(s, NamedSharding))
 
 
-def pin(x: jax.Array, rest: Any = None) -> jax.Array:
-    """Pins a residual stream [B, ...] to the data axis, so that XLA never re-materialises it whole. Identity without a mesh."""
+def shard_activations(x: jax.Array, other_axes: Any = None) -> jax.Array:
+    """Constrains activations [B, ...] to be sharded over the data axis by row, so that no device holds the whole batch.
+
+    The other axes are replicated (`other_axes` None), or `PartitionSpec.UNCONSTRAINED`. Identity without a mesh.
+    """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or "data" not in mesh.shape:
         return x
-    return jax.lax.with_sharding_constraint(x, PartitionSpec("data", *(rest,) * (x.ndim - 1)))
+    return jax.lax.with_sharding_constraint(x, PartitionSpec("data", *(other_axes,) * (x.ndim - 1)))
 
 
 def data_parts(rows: int) -> int:

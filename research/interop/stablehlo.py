@@ -19,7 +19,7 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 def specs(predictor: Predictor) -> dict[str, jax.ShapeDtypeStruct]:
     """The predictor's input specs with their symbolic sizes."""
     names = sorted({d for shape, _ in predictor.inputs.values() for d in shape if isinstance(d, str)})
-    sizes = jax.export.symbolic_shape(",".join(names), constraints=predictor.limits)
+    sizes = jax.export.symbolic_shape(",".join(names), constraints=predictor.constraints)
     symbols = dict(zip(names, sizes, strict=True))
     return {
         k: jax.ShapeDtypeStruct(tuple(symbols.get(d, d) for d in shape), np.dtype(dtype))

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from research.core.mesh import data_parts, pin
+from research.core.mesh import data_parts, shard_activations
 from research.core.metrics import MetricSums, Terms
 from research.nn.logits import DeferredLogits
 
@@ -115,7 +115,7 @@ def _backward(smoothing, axis, gradients, slopes):
 
 def _spread(parts: int) -> Callable[[jax.Array], jax.Array]:
     """Keeps each part of [parts, ...] on its device: sums over all devices are taken once, after the loop."""
-    return partial(pin, rest=PartitionSpec.UNCONSTRAINED) if parts > 1 else lambda x: x
+    return partial(shard_activations, other_axes=PartitionSpec.UNCONSTRAINED) if parts > 1 else lambda x: x
 
 
 def _replicated(matrix: jax.Array, axis: int) -> jax.Array:

@@ -17,7 +17,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from research.core.mesh import pin
+from research.core.mesh import shard_activations
 from research.nn.linear import flat_dot
 
 Carry = dict[str, jax.Array]  # f32[B, H] each: "h", the output, and an LSTM's "c", its cell
@@ -162,10 +162,10 @@ class Recurrent(nn.Module):
             ones = jnp.ones((B, self.width))
             mask = nn.Dropout(self.recurrent_dropout, deterministic=False, name="recurrent_dropout")(ones)
         inside = None if lengths is None else jnp.arange(T)[:, None] < lengths
-        carry = jax.tree.map(pin, self.initial_carry(B) if carry is None else carry)
+        carry = jax.tree.map(shard_activations, self.initial_carry(B) if carry is None else carry)
         options = LoopOptions(self.kind.cell, reverse)
         carry, outputs = _over_time(options, kernel, bias, projected.swapaxes(0, 1), carry, mask, inside)
-        return pin(outputs.swapaxes(0, 1)), carry
+        return shard_activations(outputs.swapaxes(0, 1)), carry
 
     def input_bias_init(self) -> Initializer:
         return self.bias_init

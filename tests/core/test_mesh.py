@@ -8,7 +8,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from research.core import mesh as mesh_lib
-from research.core.mesh import host_rows, make_mesh, pin, resolve, shardings
+from research.core.mesh import host_rows, make_mesh, resolve, shard_activations, shardings
 from research.util.errors import UserError
 
 PARAMS = {
@@ -157,13 +157,13 @@ def test_each_host_reads_the_rows_of_its_devices(monkeypatch):
     assert host_rows(mesh, 12) == slice(6, 12)
 
 
-def test_pin_splits_rows_under_a_mesh_and_is_the_identity_without():
+def test_shard_activations_splits_rows_under_a_mesh_and_is_the_identity_without():
     x = jnp.arange(16.0).reshape(8, 2)
-    assert pin(x) is x
+    assert shard_activations(x) is x
     with jax.set_mesh(make_mesh({"data": 4, "model": 2})):
-        pinned = jax.jit(lambda x: pin(x) * 1)(x)
-    assert pinned.sharding.spec[0] == "data"
-    assert (pinned == x).all()
+        sharded = jax.jit(lambda x: shard_activations(x) * 1)(x)
+    assert sharded.sharding.spec[0] == "data"
+    assert (sharded == x).all()
 
 
 def test_the_mesh_says_the_platform():

@@ -110,7 +110,7 @@ def test_ask(runs, capsys, retriever):
         assert cli.main(["ask", reader, *words]) == 0
         out, err = capsys.readouterr()
         said.append(out)
-        assert ("choosing temperature and threshold" in err) == (len(said) == 1)  # once
+        assert ("fitting temperature and threshold" in err) == (len(said) == 1)  # once
     assert said[0] == said[1] and "a.txt, characters " in said[0]
     start, stop = said[0].split("characters ")[1].split(":")[0].split(" to ")
     shown = said[0].split("[")[1].split("]")[0]
@@ -127,7 +127,7 @@ def test_ask(runs, capsys, retriever):
     [
         (["RUN", "", "--documents=DOCS"], "the question is empty"),
         (["RUN", " ? ", "--documents=DOCS"], "the question is empty"),
-        (["RUN", "--documents=DOCS"], "no question: give one, or ask at a terminal"),
+        (["RUN", "--documents=DOCS"], "no question: give one, or run in a terminal"),
         (["RUN", "Who?", "--documents=DOCS/empty"], "no text found"),
         (["RUN", "Who?", "--documents=DOCS/nowhere"], "is no folder"),
         (["RUN", "Who?", "--documents=DOCS", "--passages=0"], "--passages=0: a whole number, at least 1"),

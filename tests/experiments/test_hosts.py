@@ -36,7 +36,7 @@ def parse(*argv):
         (["--hosts=2", "--host-id=0", "--coordinator=a"], "--coordinator=a: write HOST:PORT"),
         (["--host-id=0"], "--host-id=0 needs --hosts N"),
         (["--coordinator=a:1"], "--coordinator=a:1 needs --hosts N"),
-        (["--hosts=auto", "--host-id=0"], "--host-id=0 is what --hosts auto finds out; leave it away"),
+        (["--hosts=auto", "--host-id=0"], "--host-id=0 is detected by --hosts auto; remove it"),
     ],
 )
 def test_who_takes_part_is_checked(argv, says):
@@ -60,7 +60,7 @@ def test_a_time_out_is_seconds(text):
 
 
 def test_the_config_is_compared_key_by_key():
-    one, other = (launch.facts(config.load("language_model/tiny", [f"seed={seed}"])) for seed in (0, 1))
+    one, other = (launch.host_fingerprint(config.load("language_model/tiny", [f"seed={seed}"])) for seed in (0, 1))
     assert {key for key in one if one[key] != other[key]} == {"--config.seed"}
     assert one["--config.optim.peak_lr"] == "0.01" and one["jax"] and one["commit"]
 

@@ -23,7 +23,7 @@ def parse(*argv):
         (["--config.a=1", "--workdir", "w", "tiny"], "tiny", ["a=1"]),
     ],
 )
-def test_config_words_are_told_from_the_rest(argv, name, changes):
+def test_overrides_are_split_from_other_words(argv, name, changes):
     args, found = parse(*argv)
     assert (args.name, found) == (name, changes)
     assert (args.workdir, args.resume, args.device) == ("w" if "w" in argv else None, "auto", None)

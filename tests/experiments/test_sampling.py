@@ -78,7 +78,7 @@ def test_a_draft_changes_no_greedy_text(model, said, capsys):
     plain = said(prompt="abc", temperature=0.0)
     assert said(prompt="abc", temperature=0.0, draft=model, ahead=5) == plain
     told = re.fullmatch(
-        r"almanac: (\d+) of (\d+) drafted tokens kept; the model was read (\d+) times\n", capsys.readouterr().err
+        r"almanac: (\d+) of (\d+) drafted tokens accepted in (\d+) calls of the model\n", capsys.readouterr().err
     )
     assert told[1] == told[2] and int(told[3]) == 6  # its own draft: 1 with the prompt, then 6 + 6 + 6 + 6 + 5
 

@@ -94,7 +94,7 @@ def test_lines_of_a_file_and_of_a_prompt(trained, tmp_path, capsys):
     for argv, words in {
         ("predict", str(trained), str(tmp_path / "empty.txt")): "no line to translate",
         ("predict", str(trained), str(tmp_path / "absent.txt")): "cannot read",
-        ("sample", str(trained), "--temperature", "1"): "--temperature means nothing to translation/tiny",
+        ("sample", str(trained), "--temperature", "1"): "--temperature is not an option of translation/tiny",
     }.items():
         assert cli.main(list(argv)) == 2
         assert words in capsys.readouterr().err
@@ -104,7 +104,7 @@ def test_lines_of_a_file_and_of_a_prompt(trained, tmp_path, capsys):
     "change, told",
     [
         ("average.last=4", "average.last = 4: at least 1, and at most the keep = 3"),
-        ("scores=('bleu','blue')", "scores: there is none called 'blue'"),
+        ("scores=('bleu','blue')", "scores: no metric 'blue'"),
         ("translate.penalty=gnnt", "unknown length penalty 'gnnt'"),
         ("translate.beam=0", "beam=0: want at least 1"),
         ("data.tokens=0", "tokens a batch = 0"),

@@ -199,7 +199,7 @@ def test_folder_that_is_no_run(refused, here, trained, verb, more):
         (["sample", "--shots=2"], "--shots needs --few-shot"),
         (["sample", "--prompt=the", "--beam=0", "--length=3"], "beam=0: want at least 1"),
         (["sample", "--prompt=the", "--beam=2", "--length=99"], "max_length=16"),
-        (["sample", "--prompt=the", "--beam=2", "--temperature=1"], "--temperature is for drawing"),
+        (["sample", "--prompt=the", "--beam=2", "--temperature=1"], "--temperature is for sampling"),
         (["sample", "--draft=nowhere"], "nowhere is no run directory"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -1,4 +1,4 @@
-"""Style and format by ruff, types by mypy."""
+"""Checks style and format with ruff, types with mypy."""
 
 import argparse
 import subprocess
@@ -10,9 +10,9 @@ from tools.root import ROOT
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs each check from the repository's root; 1 if any finds a fault."""
+    """Runs each check from the repository's root -> 1 if one fails, else 0."""
     parser = argparse.ArgumentParser(prog="almanac lint", description=__doc__)
-    parser.add_argument("--fix", action="store_true", help="mend and reformat in place")
+    parser.add_argument("--fix", action="store_true", help="fix and reformat in place")
     fix = parser.parse_args(argv).fix
     checks = {
         "style": ["ruff", "check", "--quiet", *(["--fix"] if fix else [])],
@@ -24,9 +24,9 @@ def main(argv: Sequence[str]) -> int:
 
 def _run(name: str, command: list[str]) -> int:
     start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True)
-    verdict = "failed" if done.returncode else "ok"
-    print(f"{name:8}{verdict:8}{time.perf_counter() - start:5.1f} s")
-    if done.returncode:
-        print((done.stdout + done.stderr).rstrip())
-    return int(done.returncode != 0)
+    result = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True)
+    outcome = "failed" if result.returncode else "ok"
+    print(f"{name:8}{outcome:8}{time.perf_counter() - start:5.1f} s")
+    if result.returncode:
+        print((result.stdout + result.stderr).rstrip())
+    return int(result.returncode != 0)

@@ -1,11 +1,11 @@
-"""almanac stress: real runs killed, injured, moved to other devices and left on for long; what came of it is counted.
+"""`almanac stress`: real runs that are killed, corrupted, moved to other devices or very long, and counts of the failures.
 
-kills      SIGKILL in every phase of a run: the finished run is the undisturbed one, bit for bit
-damage     one injury to one file of a checkpoint: never restored wrong
-elastic    other devices, meshes, rules and processes in each life: each example once, losses that agree
-flat       a long run's memory, threads, files and step time, and what logging and saving cost
+kills      SIGKILL in every phase of a run; the resumed run must equal an uninterrupted one, bit for bit
+damage     one corrupted file of a checkpoint; a restore must detect it or not depend on it
+elastic    other devices, meshes, sharding rules and processes in each attempt; each example once, equal losses
+flat       memory, threads, files and step time of a long run, and the cost of logging and saving
 
-Everything runs on this machine's CPU, in processes of its own. Exit status 1 where something did not hold.
+All runs are on this machine's CPU, in processes of their own. The exit status is 1 if there is a failure.
 """
 
 import argparse
@@ -31,31 +31,31 @@ from tools.verbs.reproduce import machine
 
 
 class Part(NamedTuple):
-    """A module with `measure` and `faults`, and how much of it is the long form."""
+    """A module with `measure` and `faults`, the default count, and its unit."""
 
     module: Any
-    much: int
+    default_count: int
     unit: str
 
 
 PARTS = {
     "kills": Part(stress_kills, 105, "kills"),
-    "damage": Part(stress_damage, 600, "injuries"),
-    "elastic": Part(stress_elastic, 100, "ordered pairs of plans, or all there are"),
+    "damage": Part(stress_damage, 600, "corrupted files"),
+    "elastic": Part(stress_elastic, 100, "ordered pairs of plans, or all"),
     "flat": Part(stress_flat, 20_000, "steps"),
 }
 
 
-def run(what: str, names: Sequence[str], count: int, seed: int) -> dict[str, Any]:
-    """Measures one part -> its results. What its processes wrote is kept where something failed."""
-    folder = Path(tempfile.mkdtemp(prefix=f"almanac-stress-{what}-"))
-    print(f"{what}: {count:,} {PARTS[what].unit}; {', '.join(names)}; in {folder}", flush=True)
-    found = PARTS[what].module.measure(names, count, seed, folder, lambda line: print(line, flush=True))
-    if not PARTS[what].module.faults(found):
+def run(part: str, names: Sequence[str], count: int, seed: int) -> dict[str, Any]:
+    """Measures part `what` with the families `names` -> its results. The run directories are kept if there is a failure."""
+    folder = Path(tempfile.mkdtemp(prefix=f"almanac-stress-{part}-"))
+    print(f"{part}: {count:,} {PARTS[part].unit}; {', '.join(names)}; in {folder}", flush=True)
+    results = PARTS[part].module.measure(names, count, seed, folder, lambda line: print(line, flush=True))
+    if not PARTS[part].module.faults(results):
         shutil.rmtree(folder)
     about: dict[str, Any] = {"measured": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "commit": device.commit()}
     about |= {"versions": device.versions(), "machine": machine(), "seed": seed, "count": count}
-    return about | found
+    return about | results
 
 
 def main(argv: Sequence[str]) -> int:
@@ -63,15 +63,15 @@ def main(argv: Sequence[str]) -> int:
         prog="almanac stress", allow_abbrev=False, description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    counts = ", ".join(f"{what} {part.much:,} {part.unit}" for what, part in PARTS.items())
+    counts = ", ".join(f"{what} {part.default_count:,} {part.unit}" for what, part in PARTS.items())
     parser.add_argument("what", nargs="*", metavar="WHAT", help=f"{', '.join(PARTS)}; default: all")
-    parser.add_argument("--count", type=int, metavar="N", help=f"how much of each; default: {counts}")
-    parser.add_argument("--family", action="append", default=[], metavar="F", help="once or more; default: all")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of what is random; default: 0")
+    parser.add_argument("--count", type=int, metavar="N", help=f"the size of each part; default: {counts}")
+    parser.add_argument("--family", action="append", default=[], metavar="F", help="may be repeated; default: all")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="random seed; default: 0")
     parser.add_argument(
         "--write",
         action="store_true",
-        help=f"keep {RESULTS.relative_to(ROOT)}/WHAT.json, and the table of {RELIABILITY_PAGE}",
+        help=f"write {RESULTS.relative_to(ROOT)}/WHAT.json and the table of {RELIABILITY_PAGE}",
     )
     args = parser.parse_args(argv)
     for what in args.what:
@@ -81,18 +81,18 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(f"--count={args.count}: at least 1")
     names = families(args.family)
     if args.write:
-        stress_table.split(ROOT / RELIABILITY_PAGE)  # a missing marker should not cost the hours
-    with contextlib.suppress(RuntimeError):  # JAX runs already, with its number
-        jax.config.update("jax_num_cpu_devices", 8)  # batch boundaries are looked at from up to eight
+        stress_table.split(ROOT / RELIABILITY_PAGE)  # raises before measuring if a marker is missing
+    with contextlib.suppress(RuntimeError):  # if JAX has started, with its own number of devices
+        jax.config.update("jax_num_cpu_devices", 8)  # the batch boundaries are computed for up to eight
     device.choose("cpu")
     failed = []
     for what in args.what or PARTS:
-        found = run(what, names, args.count or PARTS[what].much, args.seed)
-        failed += PARTS[what].module.faults(found)
+        results = run(what, names, args.count or PARTS[what].default_count, args.seed)
+        failed += PARTS[what].module.faults(results)
         if args.write:
             RESULTS.mkdir(exist_ok=True)
-            write_json(RESULTS / f"{what}.json", found)
+            write_json(RESULTS / f"{what}.json", results)
             stress_table.write_page(ROOT / RELIABILITY_PAGE)
-        print(stress_table.table({what: found}), end="\n\n", flush=True)
-    print("\n".join(failed) or "everything held")
+        print(stress_table.table({what: results}), end="\n\n", flush=True)
+    print("\n".join(failed) or "no failures")
     return int(bool(failed))

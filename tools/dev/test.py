@@ -1,8 +1,8 @@
-"""The tests, by kind.
+"""Runs the tests, by kind.
 
-With no flag: everything that is quick, needs no GPU, and whose data and packages are here.
-A flag runs that kind instead; several flags run their union. Paths, test ids and any other
-argument go to pytest, from where you stand.
+Without a flag: all tests that are quick, need no GPU, and whose data and packages are available.
+With a flag: only that kind; with several flags, their union. Paths, test ids and any other
+argument are passed to pytest, relative to the current folder.
 """
 
 import argparse
@@ -20,30 +20,30 @@ from research.util.errors import UserError
 from tools.root import ROOT
 
 KINDS = {
-    "contract": "what each family promises in real processes, of all families; the quick run has three",
-    "slow": "those over thirty seconds",
-    "gpu": "those that need a GPU",
+    "contract": "the contract in real processes, for all families; without the flag for three",
+    "slow": "tests of over thirty seconds",
+    "gpu": "tests that need a GPU",
     "docs": "the commands and the code in the documents and notebooks",
-    "data": "those on real data: ALMANAC_MIRROR names its folder",
-    "parity": "against PyTorch and Transformers, installed first if they are missing",
+    "data": "tests on real data, from the folder ALMANAC_MIRROR",
+    "parity": "comparisons with PyTorch and Transformers, which are installed if they are missing",
 }
 ONLY_ON_REQUEST = {"contract": "(not contract or quick)", "slow": "not slow", "gpu": "not gpu", "docs": "not docs"}
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs pytest in this process and returns its exit status."""
-    args, rest = _parser().parse_known_args(argv)
+    args, pytest_args = _parser().parse_known_args(argv)
     chosen = [kind for kind in KINDS if getattr(args, kind)]
     mirror = os.environ.get("ALMANAC_MIRROR")
     if args.data and not mirror:
-        raise UserError("--data needs real data: set ALMANAC_MIRROR to the folder that holds it")
+        raise UserError("--data needs real data: set ALMANAC_MIRROR to its folder")
     if args.parity and not _has_torch():
         _install("parity")
     os.environ["JAX_PLATFORMS"] = "cuda,cpu" if args.gpu else "cpu"
-    missing = [k for k, here in (("data", mirror), ("parity", _has_torch())) if not here]
+    missing = [kind for kind, available in (("data", mirror), ("parity", _has_torch())) if not available]
 
-    targets = any(Path(a.partition("::")[0]).exists() for a in rest)
-    # Workers cost seconds each to start: worth it for the whole, not for a few named tests.
+    targets = any(Path(a.partition("::")[0]).exists() for a in pytest_args)
+    # A worker takes seconds to start, which pays off for all tests, but not for a few named ones.
     workers = args.n if args.n is not None else 0 if targets or args.k else min(os.cpu_count() or 1, 8)
     status = pytest.main(
         [
@@ -53,17 +53,21 @@ def main(argv: Sequence[str]) -> int:
             *("-m", selection(chosen, missing)),
             *(["-k", args.k] if args.k else []),
             *([] if targets else [str(ROOT / "tests")]),
-            *rest,
+            *pytest_args,
         ]
     )
-    print(f"data mirror: {mirror}" if mirror else "no data mirror: tests marked `data` were left out")
+    print(f"data mirror: {mirror}" if mirror else "no data mirror: tests marked `data` were skipped")
     if "parity" in missing:
-        print("no PyTorch: tests marked `parity` were left out; almanac test --parity installs it")
+        print("no PyTorch: tests marked `parity` were skipped; almanac test --parity installs it")
     return int(status)
 
 
 def selection(chosen: Sequence[str], missing: Sequence[str]) -> str:
-    """The pytest marker expression for the chosen kinds, without those that cannot run here."""
+    """The pytest marker expression for the chosen kinds, without the missing ones, which cannot run here.
+
+    >>> selection(["slow"], ["data"])
+    '(slow) and (not contract or quick) and not gpu and not docs and not data'
+    """
     terms = [f"({' or '.join(chosen)})"] if chosen else []
     terms += [term for kind, term in ONLY_ON_REQUEST.items() if kind not in chosen]
     return " and ".join(terms + [f"not {kind}" for kind in missing if kind not in chosen])
@@ -79,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     for kind, text in KINDS.items():
         parser.add_argument(f"--{kind}", action="store_true", help=text)
     parser.add_argument("-k", metavar="EXPRESSION", help="only tests whose names match")
-    parser.add_argument("-n", type=int, metavar="WORKERS", help="processes; 0 is this one")
+    parser.add_argument("-n", type=int, metavar="WORKERS", help="number of processes; 0: run in this one")
     return parser
 
 
@@ -89,8 +93,8 @@ def _has_torch() -> bool:
 
 def _install(extra: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = project["optional-dependencies"][extra]
-    print(f"installing {' and '.join(wanted)}")
-    if subprocess.call([sys.executable, "-m", "pip", "install", "--quiet", *wanted]):
-        raise UserError(f"could not install {' '.join(wanted)}; pip says why above")
+    packages = project["optional-dependencies"][extra]
+    print(f"installing {' and '.join(packages)}")
+    if subprocess.call([sys.executable, "-m", "pip", "install", "--quiet", *packages]):
+        raise UserError(f"could not install {' '.join(packages)}; pip says why above")
     importlib.invalidate_caches()

@@ -1,4 +1,4 @@
-"""`almanac doctor`: what is installed, what the machine offers, and whether a step compiles and runs."""
+"""`almanac doctor`: the installed packages, the machine's resources, and whether a step compiles and runs."""
 
 import os
 import platform
@@ -18,11 +18,11 @@ PACKAGES = (
     *("tensorflow-datasets", "ml-collections", "tokenizers", "numpy"),
 )
 ENOUGH = 1 << 30  # bytes: under a gibibyte of disk or memory even the small experiments may fail
-NO_BACKEND = (RuntimeError, AssertionError)  # what JAX raises where no platform starts
+NO_BACKEND = (RuntimeError, AssertionError)  # what JAX raises if no platform starts
 
 
 def examine() -> Iterator[Row]:
-    """Every finding, in the order of printing; the slow ones last."""
+    """All rows, in the order of printing; the slow checks are last."""
     yield python_version(sys.version_info[:3])
     yield from (package(name) for name in PACKAGES)
     yield disk(Path.cwd())
@@ -36,24 +36,31 @@ def examine() -> Iterator[Row]:
 
 
 def python_version(version: tuple[int, ...]) -> Row:
+    """The version, with a remedy below 3.11.
+
+    >>> python_version((3, 10, 1)).remedy
+    'install Python 3.11 or newer, remove .venv and run again'
+    """
     remedy = "" if version >= (3, 11) else "install Python 3.11 or newer, remove .venv and run again"
     return Row("python", f"{'.'.join(map(str, version))} on {platform.platform(terse=True)}", remedy)
 
 
 def package(name: str) -> Row:
+    """The installed version of a distribution."""
     try:
         return Row(name, metadata.version(name))
     except metadata.PackageNotFoundError:
-        return Row(name, "missing", "remove .venv and run again: almanac makes it anew")
+        return Row(name, "missing", "remove .venv and run again: almanac creates it again")
 
 
 def disk(path: Path) -> Row:
+    """The free space of the disk that holds `path`."""
     free = shutil.disk_usage(path).free
-    return Row("disk", f"{_size(free)} free at {path}", "" if free > ENOUGH else "make room")
+    return Row("disk", f"{_size(free)} free at {path}", "" if free > ENOUGH else "free some space")
 
 
 def memory(meminfo: Path) -> Row:
-    """What Linux says can be had without swapping; elsewhere only the total."""
+    """The memory available without swapping, as Linux reports it; on other systems only the total."""
     if not meminfo.exists():
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         return Row("memory", f"{_size(total)} in all")
@@ -64,6 +71,7 @@ def memory(meminfo: Path) -> Row:
 
 
 def mirror(name: str | None) -> Row:
+    """The data sets in the folder that ALMANAC_MIRROR names."""
     if not name:
         return Row("data mirror", "none: ALMANAC_MIRROR is not set; data is embedded or downloaded")
     path = Path(name).expanduser()
@@ -76,7 +84,7 @@ def mirror(name: str | None) -> Row:
 
 
 def folder(name: str, path: Path) -> Row:
-    """A folder that is made when it is needed; what counts is that it can be written."""
+    """A folder that is created on demand: the row has a remedy if it cannot be written."""
     existing = next(p for p in (path, *path.parents) if p.exists())
     if not (existing.is_dir() and os.access(existing, os.W_OK)):
         return Row(name, str(path), f"cannot write to {existing}; set XDG_CACHE_HOME elsewhere")
@@ -85,6 +93,7 @@ def folder(name: str, path: Path) -> Row:
 
 
 def compilation_cache() -> Row:
+    """The folder of JAX's compilation cache, or that it is off."""
     import jax
 
     from research.cluster.device import use_compilation_cache
@@ -96,22 +105,23 @@ def compilation_cache() -> Row:
 
 
 def devices() -> Row:
+    """The number and kind of JAX's devices, with a remedy if there is none or an NVIDIA GPU is not used."""
     import jax
 
     try:
-        found = jax.devices()
+        available = jax.devices()
     except NO_BACKEND as error:
         remedy = "unset JAX_PLATFORMS, or install the extra that it needs: cuda or tpu"
         return Row("devices", _first_line(error), remedy)
-    value = f"{len(found)} x {found[0].device_kind}"
+    value = f"{len(available)} x {available[0].device_kind}"
     idle_gpu = any(Path("/dev").glob("nvidia[0-9]*")) and "JAX_PLATFORMS" not in os.environ
-    if idle_gpu and found[0].platform == "cpu":
+    if idle_gpu and available[0].platform == "cpu":
         return Row("devices", value, "a GPU is not used: .venv/bin/pip install 'jax[cuda12]'")
     return Row("devices", value)
 
 
 def compiled_step() -> Row:
-    """Compiles the gradient of ||xw||^2, uncached, runs it and compares it with 2 x'xw."""
+    """Compiles the gradient of ||xw||^2 without the compilation cache, runs it and compares it with 2 x'xw."""
     import jax
     import numpy as np
 
@@ -122,16 +132,16 @@ def compiled_step() -> Row:
     try:
         start = time.perf_counter()
         step = jax.jit(jax.grad(lambda w: ((x @ w) ** 2).sum())).lower(w).compile()
-        compiled = time.perf_counter() - start
-        gradient = np.asarray(step(w))  # the first run may set up the device: not timed
+        compile_seconds = time.perf_counter() - start
+        gradient = np.asarray(step(w))  # not timed, because the first run may set up the device
         start = time.perf_counter()
         step(w).block_until_ready()
-        ran = time.perf_counter() - start
+        run_seconds = time.perf_counter() - start
     except NO_BACKEND as error:
         return Row("compiled step", _first_line(error), "see the row on devices")
     finally:
         jax.config.update("jax_enable_compilation_cache", cached)
-    value = f"compiled in {compiled:.2f} s, ran in {1e3 * ran:.2f} ms"
+    value = f"compiled in {compile_seconds:.2f} s, ran in {1e3 * run_seconds:.2f} ms"
     expected = 2 * x.T @ x @ w
     if np.abs(gradient - expected).max() > 0.02 * np.abs(expected).max():  # bf16 on a TPU: 2^-8
         return Row("compiled step", value, "its numbers are wrong: reinstall jax and its driver")
@@ -143,5 +153,10 @@ def _first_line(error: Exception) -> str:
 
 
 def _size(count: int) -> str:
+    """A number of bytes as text.
+
+    >>> _size(3 << 20), _size(5 << 30)
+    ('3.0 MiB', '5.0 GiB')
+    """
     unit, name = (1 << 30, "GiB") if count >= 1 << 30 else (1 << 20, "MiB")
     return f"{count / unit:.1f} {name}"

@@ -1,4 +1,4 @@
-"""What `almanac doctor` finds, a row a finding, and how rows are printed."""
+"""The rows that `almanac doctor` prints, one for each finding."""
 
 import textwrap
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from research.util.escape import visible
 
 
 class Row(NamedTuple):
-    """One finding. It is a fault if it has a remedy."""
+    """One finding: what was checked, the result and, for a fault only, its remedy."""
 
     name: str
     value: str
@@ -16,14 +16,14 @@ class Row(NamedTuple):
 
 
 def report(rows: Iterable[Row]) -> int:
-    """Prints rows as they come, and returns how many are faults."""
+    """Prints each row as soon as it is available. Returns the number of faults."""
     faults = 0
     for row in rows:
         faults += bool(row.remedy)
         print(_fill(f"{visible(row.name):20} ", visible(row.value)), flush=True)
         if row.remedy:
             print(_fill(f"{'':20} ", f"WRONG: {visible(row.remedy)}"), flush=True)
-    print("all is well" if not faults else f"{faults} wrong; each has its remedy above")
+    print("no faults" if not faults else f"{faults} wrong; each has its remedy above")
     return faults
 
 

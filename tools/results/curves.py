@@ -1,4 +1,4 @@
-"""Draw the curves of runs: one way for the PNG and, recoloured by CSS, for the HTML report."""
+"""The curves of runs, as a PNG file and as inline SVG whose colours are CSS variables of the HTML report."""
 
 import io
 import math
@@ -18,7 +18,7 @@ from research.util import figures
 from research.util.escape import visible
 from research.util.markup import Markup, tag
 
-# One hue a run, equally dark on paper; the second of each pair is for a dark page.
+# One hue per run, all of the same lightness; the second of each pair is for a dark page.
 HUES = (
     ("#2b5f94", "#82b3e6"),
     ("#b4532a", "#ec9a70"),
@@ -33,29 +33,27 @@ INK, QUIET, RULE, PAPER = "#33312e", "#77736c", "#e4e0d9", "#fdfcfa"
 DASHES: dict[str, Any] = {"valid": "-", "train": "-", "test": ":", "": "-"}
 STEPS = (1, 2, 2.5, 5, 10)
 RATES = {"examples_per_s": "examples/s", "tokens_per_s": "tokens/s", "mfu": "MFU, %"}
-MOST = 12  # small multiples, or names in a legend, before a picture becomes a wall
-DRAWN = 1e100  # a value larger in size has no place on an axis; the tables have it
-
-
-HEADLINES = ("loss", "frechet", "modes")  # of those measured, the first has the main panel
+MAX_PANELS = 12  # the most small multiples, or names in a legend, that stay readable
+MAX_DRAWN = 1e100  # larger magnitudes are not drawn; the tables have them
+HEADLINES = ("loss", "frechet", "modes")  # the first of these that was measured has the main panel
 
 
 def panels(runs: Sequence[RunDir]) -> list[str]:
-    """What to draw, the main panel first: metrics without their split, then rates.
+    """The names of the panels, the main panel first: metrics without their split, then rates.
 
-    A metric with one value is a number, not a curve: the table has it.
+    A metric with a single value is left out, because it has no curve; the table has it.
     """
-    every = [(name, run.series[name]) for run in runs for name in run.drawn()]
-    curves = [name for name, points in every if len({y for _, y in points if y == y}) > 1]
-    found = dict.fromkeys(name.partition("/")[2] for name in curves or [every[0][0]])
-    first = [*HEADLINES, *found]
-    metrics = sorted(found, key=first.index)
+    series = [(name, run.series[name]) for run in runs for name in run.drawn()]
+    curves = [name for name, points in series if len({y for _, y in points if y == y}) > 1]
+    names = dict.fromkeys(name.partition("/")[2] for name in curves or [series[0][0]])
+    order = [*HEADLINES, *names]
+    metrics = sorted(names, key=order.index)
     rates = [rate for rate in RATES if any(rate in run.timing for run in runs)]
-    return [*metrics[: MOST + 1 - len(rates)], *rates]
+    return [*metrics[: MAX_PANELS + 1 - len(rates)], *rates]
 
 
 def labels(runs: Sequence[RunDir]) -> list[str]:
-    """The shortest of name, directory's name and path that tells the runs apart."""
+    """A label for each run: the first of name, directory's name and path that differs between all runs."""
     for choice in ([r.name for r in runs], [r.path.resolve().name for r in runs]):
         if len(set(choice)) == len(runs):
             return choice
@@ -63,7 +61,7 @@ def labels(runs: Sequence[RunDir]) -> list[str]:
 
 
 def png(runs: Sequence[RunDir]) -> bytes:
-    """All panels on one sheet, 1,280 pixels wide, as a PNG file."""
+    """All panels on one sheet, as the bytes of a PNG file 1,280 pixels wide."""
     main, *small = panels(runs)
     handles = [_handle(*entry) for entry in key(runs)]
     columns = min(len(handles), 5)
@@ -94,14 +92,14 @@ def png(runs: Sequence[RunDir]) -> bytes:
 
 
 def _axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
-    """Axes placed in inches from the sheet's upper left corner."""
+    """Adds axes to a figure; sizes are in inches, from the upper left corner."""
     across, down = figure.get_size_inches()
     box = (left / across, 1 - (top + height) / down, width / across, height / down)
     return figure.add_axes(box)
 
 
 def svg(runs: Sequence[RunDir], name: str, wide: bool) -> Markup:
-    """One panel as an inline <svg>, its colours the page's CSS variables."""
+    """One panel as an inline <svg> element whose colours are the page's CSS variables."""
     style = _style(12 if wide else 11)
     style |= {"svg.fonttype": "none", "svg.hashsalt": visible(name)}
     with mpl.rc_context(style):
@@ -113,14 +111,14 @@ def svg(runs: Sequence[RunDir], name: str, wide: bool) -> Markup:
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", buffer.getvalue(), flags=re.S)
     content = text[text.index(">", text.index("<svg")) + 1 : text.rindex("</svg>")]
-    # Inside tags alone: what stands between them are names, escaped by matplotlib.
-    content = re.sub("<[^>]*>", lambda found: _themed(found[0]), content)
+    # Only inside tags: the text between them has names, which matplotlib has escaped.
+    content = re.sub("<[^>]*>", lambda match: _themed(match[0]), content)
     box = re.search(r'viewBox="[0-9. ]+"', text)[0].split('"')[1]
     return tag("svg", Markup(content), role="img", aria_label=_title(runs, name), viewBox=box)
 
 
 def _themed(element: str) -> str:
-    """A tag of matplotlib's SVG with the page's variables for colours, and without the names that pages do not need."""
+    """A tag of matplotlib's SVG with CSS variables for colours, and without attributes that an inline <svg> does not need."""
     element = re.sub(r' (?:width|height)="[\d.]+pt"| xmlns(?::\w+)?="[^"]*"| version="1.1"', "", element)
     element = re.sub(r'<g id="[\w.]+_\d+">', "<g>", element)
     element = re.sub(r"font(?:-family)?: [^;\"]*'[^;\"]*;? ?", _only_size, element)
@@ -132,7 +130,11 @@ def _themed(element: str) -> str:
 
 
 def variable(hue: int | None) -> str:
-    """The CSS variable of a hue; of none, the quiet one."""
+    """The name of a hue's CSS variable; None: of the muted colour.
+
+    >>> variable(2), variable(None)
+    ('hue2', 'quiet')
+    """
     return "quiet" if hue is None else f"hue{hue}"
 
 
@@ -181,7 +183,7 @@ def _title(runs: Sequence[RunDir], name: str) -> str:
 
 
 def _panel(axes: Axes, runs: Sequence[RunDir], name: str, wide: bool = False) -> None:
-    """Every run's splits of one metric, or one rate, with baselines as dashed lines."""
+    """Draws one metric, a line for each run and split, or one rate; baselines are dashed lines."""
     title = _title(runs, name)
     axes.set_title(figures.label(title, figures.MOST if wide else 21))
     values, last = [], 1
@@ -189,7 +191,7 @@ def _panel(axes: Axes, runs: Sequence[RunDir], name: str, wide: bool = False) ->
         hue, lines = HUES[i % len(HUES)][0], _lines(run, name)
         for split, points in lines:
             steps = [step for step, _ in points]
-            ys = [y if abs(y) < DRAWN else math.nan for _, y in points]
+            ys = [y if abs(y) < MAX_DRAWN else math.nan for _, y in points]
             values += [y for y in ys if y == y]
             last = max(last, steps[-1])
             faint = split in ("train", "") and (len(lines) > 1 or len(ys) > 30)
@@ -239,7 +241,7 @@ def _panel(axes: Axes, runs: Sequence[RunDir], name: str, wide: bool = False) ->
 
 
 def _scale(axes: Axes, values: list[float], name: str) -> None:
-    """Logarithmic where a curve spans more than thirty times; rates begin at nought."""
+    """Sets the y axis: logarithmic if the largest value is over 30 times the smallest; from 0 for rates."""
     axes.yaxis.set_major_locator(MaxNLocator(4, steps=STEPS))
     if name in RATES:
         axes.set_ylim(0, 1.15 * max(values, default=1) or 1)
@@ -252,7 +254,7 @@ def _scale(axes: Axes, values: list[float], name: str) -> None:
 
 
 def _lines(run: RunDir, name: str) -> list[tuple[str, list[tuple[int, float]]]]:
-    """(split, points) of a metric, or ("", points) of a rate; MFU in per cent."""
+    """-> (split, points) of each split of a metric, or ("", points) of a rate; MFU in per cent."""
     if name in RATES:
         scale = 100 if name == "mfu" else 1
         return [("", [(s, scale * v) for s, v in run.timing[name]])] if name in run.timing else []
@@ -265,19 +267,19 @@ def _baselines(runs: Sequence[RunDir], name: str) -> dict[str, float]:
     return {
         label: value
         for run in runs
-        for metric, known in run.said.get("baselines", {}).items()
+        for metric, baselines in run.said.get("baselines", {}).items()
         if metric.partition("/")[2] == name
-        for label, value in known.items()
-        if abs(value) < DRAWN
+        for label, value in baselines.items()
+        if abs(value) < MAX_DRAWN
     }
 
 
 def key(runs: Sequence[RunDir]) -> list[tuple[str, int | None, str]]:
-    """The legend: (label, hue or None for any, split or "" for any)."""
+    """The entries of the legend: (label, hue or None for all, split or "" for all)."""
     splits = dict.fromkeys(name.partition("/")[0] for run in runs for name in run.drawn())
-    many = len(runs) > 1
-    names = [(label, i % len(HUES), "") for i, label in enumerate(labels(runs))] if many else []
-    return names + [(split, None if many else 0, split) for split in list(splits)[:MOST]]
+    several = len(runs) > 1
+    names = [(label, i % len(HUES), "") for i, label in enumerate(labels(runs))] if several else []
+    return names + [(split, None if several else 0, split) for split in list(splits)[:MAX_PANELS]]
 
 
 def _handle(label: str, hue: int | None, split: str) -> Line2D:
@@ -294,7 +296,11 @@ def _handle(label: str, hue: int | None, split: str) -> Line2D:
 
 
 def number(value: float) -> str:
-    """Four digits that count: 1.507, 0.9310, 12,345, 20."""
+    """A number with four significant digits, or as a whole number from 1,000 on.
+
+    >>> number(1.5068), number(0.931), number(12_345.6), number(20.0)
+    ('1.507', '0.9310', '12,346', '20')
+    """
     if abs(value) >= 1e15:
         return tidy(f"{value:.3e}")
     if not math.isfinite(value) or value == int(value) or abs(value) >= 1000:
@@ -303,7 +309,11 @@ def number(value: float) -> str:
 
 
 def short(value: float) -> str:
-    """A tick: 0.25, 500, 2k, 2.5k, 1M, 3e−4."""
+    """A number as the label of a tick.
+
+    >>> short(0.25), short(2_500), short(1e6), short(3e-4)
+    ('0.25', '2.5k', '1M', '3e−4')
+    """
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return tidy(f"{value / size:.6g}{letter}")
@@ -311,5 +321,9 @@ def short(value: float) -> str:
 
 
 def tidy(text: str) -> str:
-    """A number with a true minus sign and no padding in its exponent."""
+    """A formatted number with a true minus sign (U+2212) and without padding in its exponent.
+
+    >>> tidy("-1.500e-04")
+    '−1.5e−4'
+    """
     return re.sub(r"\.?0*e([+-])0?", r"e\1", text).replace("e+", "e").replace("-", "\u2212")

@@ -1,16 +1,16 @@
 """The ledger: published numbers beside ours, computed from committed logs and configs.
 
-A config states what it reproduces in `cfg.reproduces`, a dict (or a tuple of dicts, one a number):
+A config states the numbers that it reproduces in `cfg.reproduces`, a dict for each (one dict, or a tuple of them):
 
-    paper, metric            the source, and the split/name that measures it here
-    value, low, high         what was published, and a two-sided tolerance for our mean: far too good is a slip as well.
-                             None of the three where nothing was: ours is measured, not judged
-    seeds                    how many the claim needs
-    table, cost, note        optional words: where in the paper, what a seed costs, what differs
-    select                   "last", or "min:valid/loss": the step with the best of another metric
-    best_on_test             "min" or "max" where the source chose on test: shown, never judged
+    paper, metric            the source, and the metric that measures it here, as split/name
+    value, low, high         the published value, and a two-sided tolerance for the mean of our seeds: a value that is far
+                             too good is an error as well. Without a published value none of the three: ours has no verdict
+    seeds                    the number of seeds that the claim needs
+    table, cost, note        optional text: the table of the paper, the cost of a seed, deviations
+    select                   "last", or "min:valid/loss": the step at which another metric is best
+    best_on_test             "min" or "max" if the source selected on test data: printed, but without effect on the verdict
 
-Logs lie in experiments/<family>/results/<name>/: seed_<k>.jsonl and run.json.
+Logs are in experiments/<family>/results/<name>/: seed_<k>.jsonl and run.json.
 """
 
 import hashlib
@@ -39,50 +39,53 @@ COLUMNS = (
     "cost",
     "command",
 )
-BRIEF = (*COLUMNS[:3], "ours, mean ± sd", COLUMNS[4])  # of README.md
+BRIEF = (*COLUMNS[:3], "ours, mean ± sd", COLUMNS[4])  # the columns in README.md
 REQUIRED, PUBLISHED = {"paper", "metric", "seeds"}, {"value", "low", "high"}
 OPTIONAL = {"table", "cost", "note", "select", "best_on_test"}
-OPEN = {"seed", "reproduces", "steps_per_launch"}  # keys that may differ in the runs of one experiment
+MAY_DIFFER = {"seed", "reproduces", "steps_per_launch"}  # keys that may differ between the runs of one experiment
 
 
 def configs() -> dict[str, dict[str, Any]]:
-    """Every config as plain values, by FAMILY/NAME in order."""
+    """{FAMILY/NAME: the config as plain values}, in the order of names."""
     from research.core import config
 
     return {name: config.plain(config.load(name)) for name in config.names()}
 
 
 def targets(name: str, config: dict[str, Any]) -> list[dict[str, Any]]:
-    """The published numbers that a config states, checked; none is an empty list."""
-    stated = config.get("reproduces") or []
-    stated = [stated] if isinstance(stated, dict) else stated
-    stated = [{k: v for k, v in target.items() if v is not None} for target in stated]
-    stated = [target for target in stated if target]
-    for target in stated:
+    """The published numbers that a config states, without keys that are None; empty if it states none.
+
+    Raises UserError if a key is missing or unknown, or `low` is above `high`.
+    """
+    reproduces = config.get("reproduces") or []
+    reproduces = [reproduces] if isinstance(reproduces, dict) else reproduces
+    reproduces = [{k: v for k, v in target.items() if v is not None} for target in reproduces]
+    reproduces = [target for target in reproduces if target]
+    for target in reproduces:
         required = REQUIRED | (PUBLISHED if PUBLISHED & target.keys() else set())
         if missing := sorted(required - target.keys()):
             raise UserError(f"{name}: reproduces lacks {', '.join(missing)}")
-        known = REQUIRED | PUBLISHED | OPTIONAL
-        for key in sorted(target.keys() - known):
-            raise UserError(f"{name}: reproduces.{key} is unknown{nearest(key, known)}")
+        allowed = REQUIRED | PUBLISHED | OPTIONAL
+        for key in sorted(target.keys() - allowed):
+            raise UserError(f"{name}: reproduces.{key} is unknown{nearest(key, allowed)}")
         if "value" in target and not target["low"] <= target["high"]:
             raise UserError(f"{name}: reproduces.low {target['low']} is above its high {target['high']}")
-    return stated
+    return reproduces
 
 
 def results(root: Path, name: str) -> Path:
-    """The folder of an experiment's committed logs, whether or not it exists."""
+    """The folder of an experiment's committed logs, which need not exist."""
     family, _, short = name.partition("/")
     return root / "experiments" / family / "results" / short
 
 
 def seed_logs(folder: Path) -> list[Path]:
-    """The log of each seed, in order of seeds."""
+    """The committed logs, in the order of seeds."""
     return run_logs.in_order(folder.glob("seed_*.jsonl"))
 
 
 def sha256(path: Path) -> str:
-    """Checksum of a committed log, as run.json records it."""
+    """The SHA-256 digest of a committed log, as recorded in run.json."""
     return hashlib.sha256(run_files.read_bytes(run_files.inside(path.parent, path.name))).hexdigest()
 
 
@@ -90,35 +93,44 @@ def sha256(path: Path) -> str:
 
 
 def select(series: run_logs.Series, metric: str, rule: str = "last") -> float:
-    """A run's one number: `metric` at the last step, or where another metric was at its best.
+    """The value of `metric` at the step that `rule` selects.
 
-    A rule is "last", "min:split/name" or "max:split/name". Selecting on test is an error; of equal
-    best steps the first counts, and a NaN is never the best.
+    A rule is "last", or "min:split/name" or "max:split/name": the step at which that metric is best. Of several equal steps the
+    first is selected; NaN is never best. Raises UserError if a metric was not logged, or the rule selects on test data.
+
+    >>> series = {"valid/loss": [(1, 0.9), (2, 0.5), (3, 0.7)], "test/accuracy": [(1, 0.6), (2, 0.7), (3, 0.8)]}
+    >>> select(series, "test/accuracy"), select(series, "test/accuracy", "min:valid/loss")
+    (0.8, 0.7)
     """
     if metric not in series:
         raise UserError(f"no {metric!r} in the log{nearest(metric, series)}")
     if rule == "last":
         return series[metric][-1][1]
-    way, _, judge = rule.partition(":")
-    if way not in ("min", "max") or "/" not in judge:
+    mode, _, criterion = rule.partition(":")
+    if mode not in ("min", "max") or "/" not in criterion:
         raise UserError(f'select {rule!r} is none of "last", "min:valid/NAME", "max:valid/NAME"')
-    if judge.startswith("test"):
+    if criterion.startswith("test"):
         raise UserError(f"select {rule!r} would choose on test data; choose on a validation metric")
-    if judge not in series:
-        raise UserError(f"no {judge!r} in the log{nearest(judge, series)}")
-    step = _best(series[judge], way)[0]
+    if criterion not in series:
+        raise UserError(f"no {criterion!r} in the log{nearest(criterion, series)}")
+    step = _best(series[criterion], mode)[0]
     if step not in (values := dict(series[metric])):
-        raise UserError(f"{metric!r} is not logged at step {step}, the {way} of {judge}")
+        raise UserError(f"{metric!r} is not logged at step {step}, the {mode} of {criterion}")
     return values[step]
 
 
-def _best(points: list[tuple[int, float]], way: str) -> tuple[int, float]:
+def _best(points: list[tuple[int, float]], mode: str) -> tuple[int, float]:
     numbers = [point for point in points if point[1] == point[1]] or points
-    return (min if way == "min" else max)(numbers, key=lambda point: point[1])
+    return (min if mode == "min" else max)(numbers, key=lambda point: point[1])
 
 
 def verdict(target: dict[str, Any], values: list[float]) -> str:
-    """met, MISSED, or how far the seeds have come; measured, where nothing was published."""
+    """The verdict on our values, one per seed: "met" or "MISSED" if all seeds have been run; "measured" if nothing was published.
+
+    >>> target = {"value": 1.0, "low": 0.9, "high": 1.1, "seeds": 2}
+    >>> verdict(target, [1.0, 1.1]), verdict(target, [0.5, 0.6]), verdict(target, [1.0])
+    ('met', 'MISSED', '1 of 2 seeds run')
+    """
     if not values:
         return "not yet run"
     if len(values) < target["seeds"]:
@@ -130,22 +142,26 @@ def verdict(target: dict[str, Any], values: list[float]) -> str:
 
 
 def measured(root: Path, name: str, target: dict[str, Any]) -> list[float]:
-    """The selected value of every seed with a committed log."""
-    found = []
+    """The selected value of each seed that has a committed log. Raises UserError if one cannot be selected."""
+    values = []
     for log in seed_logs(results(root, name)):
         try:
             rule = target.get("select", "last")
-            found.append(select(run_logs.series(log), target["metric"], rule))
+            values.append(select(run_logs.series(log), target["metric"], rule))
         except UserError as error:
             raise UserError(f"{name}, {log.name}: {error}") from None
-    return found
+    return values
 
 
-# ---- Words
+# ---- Text
 
 
 def decimals(target: dict[str, Any]) -> int:
-    """Decimals to print ours with: one more than the published value and its tolerance have; 4 without them."""
+    """The decimals to print ours with: one more than the published value and its tolerance have; 4 without them.
+
+    >>> decimals({"value": 0.91, "low": 0.9, "high": 0.925})
+    4
+    """
     if "value" not in target:
         return 4
     exponents = (Decimal(str(target[key])).as_tuple().exponent for key in ("value", "low", "high"))
@@ -153,33 +169,37 @@ def decimals(target: dict[str, Any]) -> int:
 
 
 def summary(values: list[float], places: int, brief: bool = False) -> str:
-    """`1.907 ± 0.007 (3 seeds: 1.915, 1.902, 1.904)`, or without each seed's; sd is the sample's (n - 1)."""
+    """Mean, sample standard deviation (n - 1) and, unless `brief`, each seed's value.
+
+    >>> summary([1.915, 1.902, 1.904], 3)
+    '1.907 ± 0.007 (3 seeds: 1.915, 1.902, 1.904)'
+    """
     if not values:
         return "-"
     spread = f" ± {statistics.stdev(values):.{places}f}" if len(values) > 1 else ""
-    every = ", ".join(f"{value:.{places}f}" for value in values)
-    seeds = f"{len(values)} seeds" + (f": {every}" if not brief else "") if len(values) > 1 else "1 seed"
+    listed = ", ".join(f"{value:.{places}f}" for value in values)
+    seeds = f"{len(values)} seeds" + (f": {listed}" if not brief else "") if len(values) > 1 else "1 seed"
     return f"{statistics.fmean(values):.{places}f}{spread} ({seeds})"
 
 
 def _ours(root: Path, name: str, target: dict[str, Any], values: list[float], brief: bool) -> str:
     places, text = decimals(target), summary(values, decimals(target), brief)
-    if (way := target.get("best_on_test")) and values:
+    if (mode := target.get("best_on_test")) and values:
         logs = [run_logs.series(log) for log in seed_logs(results(root, name))]
-        best = [_best(log[target["metric"]], way)[1] for log in logs]
+        best = [_best(log[target["metric"]], mode)[1] for log in logs]
         text += f"; best on test {statistics.fmean(best):.{places}f}"
     return text
 
 
 def cells(root: Path, name: str, target: dict[str, Any], link: str, brief: bool = False) -> list[str]:
-    """One row of a table. `link` leads from the document to the folder of logs."""
+    """The cells of a table row. `link` is the path from the document to the folder of logs."""
     folder, values = results(root, name), measured(root, name, target)
     run = run_logs.read_json(folder / "run.json", run_logs.RECORD) if values else {}
     word, cost = verdict(target, values), target.get("cost", "-")
     if word in ("met", "MISSED"):
         word += f" ({target['low']:g} to {target['high']:g})"
-    if known := [seed["seconds"] for seed in run.get("seeds", []) if seed.get("seconds") is not None]:
-        cost += f" (took {duration(statistics.fmean(known))} a seed)"
+    if seconds := [seed["seconds"] for seed in run.get("seeds", []) if seed.get("seconds") is not None]:
+        cost += f" (took {duration(statistics.fmean(seconds))} a seed)"
     source = ", ".join(filter(None, (target["paper"], target.get("table"))))
     parameters = run.get("parameters")
     row = [
@@ -199,7 +219,11 @@ def cells(root: Path, name: str, target: dict[str, Any], link: str, brief: bool 
 
 
 def duration(seconds: float) -> str:
-    """`48 s`, `2 min 31 s`, `3 h 5 min`."""
+    """Seconds as text.
+
+    >>> duration(48.2), duration(151), duration(11_100)
+    ('48 s', '2 min 31 s', '3 h 5 min')
+    """
     total = round(seconds)
     if total < 60:
         return f"{total} s"
@@ -209,13 +233,14 @@ def duration(seconds: float) -> str:
 
 
 def _cell(text: str) -> str:
+    """Text for a Markdown table, on one line and with | escaped."""
     return " ".join(text.split()).replace("|", "\\|")
 
 
 class Block(NamedTuple):
-    """A table in a document: of one family's numbers or of all (`family` None).
+    """A table in the document `path`: the numbers of one family, or of all (`family` None).
 
-    A brief one has the first columns of the published numbers whose seeds have all been run, and no notes.
+    A brief table has only the first columns, only the published numbers whose seeds have all been run, and no notes.
     """
 
     path: Path
@@ -224,18 +249,18 @@ class Block(NamedTuple):
 
 
 def table(root: Path, stated: dict[str, list[dict[str, Any]]], block: Block) -> str:
-    """The Markdown table of a block, with its notes."""
+    """The Markdown table of a block, with its notes. `stated`: {FAMILY/NAME: its published numbers}."""
     columns = BRIEF if block.brief else COLUMNS
     rows, notes = [], []
-    for name, found in stated.items():
+    for name, targets in stated.items():
         if block.family not in (None, name.partition("/")[0]):
             continue
         if block.brief:
-            found = [t for t in found if verdict(t, measured(root, name, t)) in ("met", "MISSED")]
+            targets = [t for t in targets if verdict(t, measured(root, name, t)) in ("met", "MISSED")]
         link = Path(os.path.relpath(results(root, name), block.path.parent)).as_posix()
-        rows += [cells(root, name, target, link, block.brief) for target in found]
+        rows += [cells(root, name, target, link, block.brief) for target in targets]
         if not block.brief:
-            notes += [f"- {name}, {t['metric']}: {_cell(t['note'])}" for t in found if t.get("note")]
+            notes += [f"- {name}, {t['metric']}: {_cell(t['note'])}" for t in targets if t.get("note")]
     if not rows:
         return (
             "No published number has been repeated yet."
@@ -250,41 +275,45 @@ def table(root: Path, stated: dict[str, list[dict[str, Any]]], block: Block) -> 
 # ---- Documents
 
 
-def blocks(root: Path, known: dict[str, dict[str, Any]]) -> Iterator[Block]:
-    """The tables of README.md, of docs/results.md and of each family that states a number or has the markers."""
+def blocks(root: Path, configs: dict[str, dict[str, Any]]) -> Iterator[Block]:
+    """The tables of README.md, of docs/results.md, and of each family that states a number or whose README has the markers."""
     yield Block(root / README, brief=True)
     yield Block(root / RESULTS_PAGE)
-    for family in sorted({name.partition("/")[0] for name in known}):
+    for family in sorted({name.partition("/")[0] for name in configs}):
         path = root / "experiments" / family / "README.md"
-        states = any(targets(n, c) for n, c in known.items() if n.partition("/")[0] == family)
-        if states or (path.exists() and BEGIN in path.read_text()):
+        has_targets = any(targets(n, c) for n, c in configs.items() if n.partition("/")[0] == family)
+        if has_targets or (path.exists() and BEGIN in path.read_text()):
             yield Block(path, family)
 
 
 def split(path: Path) -> tuple[str, str, str]:
-    """A document as (up to and with the first marker, what stands between, from the second on)."""
+    """A document -> the text up to and including the first marker, the text between the markers, and the text from the second on.
+
+    Raises UserError unless it has each marker once, in order.
+    """
     text = path.read_text() if path.exists() else ""
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(END) < text.index(BEGIN):
         raise UserError(
             f"{path}: wants one line {BEGIN} and, after it, one line {END}, around the place of the results table"
         )
-    head, rest = text.split(BEGIN)
-    between, tail = rest.split(END)
+    head, after = text.split(BEGIN)
+    between, tail = after.split(END)
     return head + BEGIN, between.strip("\n"), END + tail
 
 
-def stated(known: dict[str, dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """{FAMILY/NAME: its published numbers} of the configs that state any."""
-    return {name: found for name, config in known.items() if (found := targets(name, config))}
+def stated(configs: dict[str, dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """{FAMILY/NAME: its published numbers} of the configs that state at least one."""
+    numbers = {name: targets(name, config) for name, config in configs.items()}
+    return {name: numbers[name] for name in numbers if numbers[name]}
 
 
-def refresh(root: Path, known: dict[str, dict[str, Any]], families: set[str | None]) -> list[Path]:
-    """Writes the tables of these families anew (None: those of all families); returns the files that changed."""
+def refresh(root: Path, configs: dict[str, dict[str, Any]], families: set[str | None]) -> list[Path]:
+    """Rewrites the tables of these families (None: the tables over all families). Returns the files that changed."""
     changed = []
-    for block in blocks(root, known):
+    for block in blocks(root, configs):
         if block.family in families:
             head, _, tail = split(block.path)
-            text = f"{head}\n{table(root, stated(known), block)}\n{tail}"
+            text = f"{head}\n{table(root, stated(configs), block)}\n{tail}"
             if text != block.path.read_text():
                 write_text(block.path, text)
                 changed.append(block.path)
@@ -292,26 +321,31 @@ def refresh(root: Path, known: dict[str, dict[str, Any]], families: set[str | No
 
 
 def parse(block: str) -> dict[str, list[str]]:
-    """{row's name: its cells} of a block as `table` writes it; a note is a row of one cell."""
+    """The text of a block, as written by `table` -> {name of a row: its cells}. A note is a row of one cell.
+
+    >>> parse("| [gan/grid](results/grid) | PacGAN: valid/modes | 25 |")
+    {'gan/grid valid/modes': ['[gan/grid](results/grid)', 'PacGAN: valid/modes', '25']}
+    """
     rows: dict[str, list[str]] = {}
     for line in filter(None, block.splitlines()):
-        found = [c.strip() for c in re.split(r"(?<!\\)\|", line)[1:-1]] or [line]
-        name = re.sub(r"\[(.*)\]\(.*\)", r"\1", found[0])
-        metric = found[1].rpartition(": ")[2] if len(found) > 1 else ""
-        rows[" ".join(filter(None, (name, metric)))] = found
+        cells = [c.strip() for c in re.split(r"(?<!\\)\|", line)[1:-1]] or [line]
+        name = re.sub(r"\[(.*)\]\(.*\)", r"\1", cells[0])
+        metric = cells[1].rpartition(": ")[2] if len(cells) > 1 else ""
+        rows[" ".join(filter(None, (name, metric)))] = cells
     return rows
 
 
 def same_experiment(config: dict[str, Any]) -> dict[str, Any]:
-    """A config without what may differ between its seeds, be reworded after the run, or says as before how a run is kept.
+    """A config reduced to the keys that define the experiment; equal for runs that are comparable.
 
-    None is the absence of a value: a key that came later, and is None, changes nothing. Nor does the number of steps a launch.
+    Left out are the keys that may differ between seeds or change after the run (MAY_DIFFER), keys of `config.RUN` with the
+    default value, and keys that are None: a key that was added later and is None changes nothing.
     """
     from research.core.config import RUN
 
-    kept = {key for key, value in RUN.items() if config.get(key, value) == value}
-    return _given({key: value for key, value in config.items() if key not in OPEN | kept})
+    defaults = {key for key, value in RUN.items() if config.get(key, value) == value}
+    return _without_none({key: value for key, value in config.items() if key not in MAY_DIFFER | defaults})
 
 
-def _given(tree: Any) -> Any:
-    return {k: _given(v) for k, v in tree.items() if v is not None} if isinstance(tree, dict) else tree
+def _without_none(tree: Any) -> Any:
+    return {k: _without_none(v) for k, v in tree.items() if v is not None} if isinstance(tree, dict) else tree

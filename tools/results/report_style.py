@@ -1,4 +1,4 @@
-"""The style sheet of a report, with the colours of its curves for a light and for a dark page."""
+"""The style sheet of a report, with colours for a light and a dark page."""
 
 from tools.results import curves
 
@@ -68,7 +68,7 @@ details[open] summary { margin-bottom: .6rem; }
 
 
 def css() -> str:
-    """The whole sheet."""
+    """The text of the style sheet."""
     light = "".join(f"--hue{i}: {light};" for i, (light, _) in enumerate(curves.HUES))
     dark = "".join(f"--hue{i}: {dark};" for i, (_, dark) in enumerate(curves.HUES))
     return _CSS.replace("/*light*/", light).replace("/*dark*/", dark)

@@ -1,4 +1,4 @@
-"""Arguments that several verbs take."""
+"""Arguments that several verbs have in common."""
 
 import argparse
 import functools
@@ -7,7 +7,9 @@ from research.run import object_store
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
-    """The arguments that name a run and one of its checkpoints."""
+    """Adds RUN and --checkpoint. A run in an object store is fetched when the argument is parsed."""
     local = functools.partial(object_store.fetch, newest=False)
     parser.add_argument("run", type=local, metavar="RUN", help="a run directory")
-    parser.add_argument("--checkpoint", default="best", metavar="best|last|STEP", help="default: best, else last")
+    parser.add_argument(
+        "--checkpoint", default="best", metavar="best|last|STEP", help="default: best if there is one, else last"
+    )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.options import whole
+from experiments import options
 from experiments.question_answering import open_domain_qa
 from research.data.text import documents
 from research.evals import answers
@@ -24,54 +24,61 @@ from research.util.files import write_json
 from research.util.run_files import FINITE, Shape
 from tools.verbs import arguments
 
-CHOSEN = Shape({"temperature": FINITE, "threshold": FINITE})  # of RUN/ask/*.json
-AROUND = 60  # characters shown on either side of an answer
+CALIBRATION = Shape({"temperature": FINITE, "threshold": FINITE})  # of RUN/ask/*.json
+CONTEXT = 60  # characters printed on either side of an answer
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="almanac ask",
-        description="Answers questions from a folder of .txt and .md files by a run of question_answering: the answer, its "
-        "place and a confidence, or no answer. The first time it chooses the confidence's temperature and the least "
-        "confidence to answer with, on the run's validation questions, and keeps them in RUN/ask.",
+        description="Answers questions from a folder of .txt and .md files with a run of question_answering: prints the answer, "
+        "its position and a confidence, or no answer. The first call fits a temperature and a threshold for the confidence on "
+        "the run's validation questions, and stores them in RUN/ask.",
     )
     arguments.add_run(parser)
-    parser.add_argument("question", nargs="?", help="default: asked for, where this is a terminal")
-    parser.add_argument("--documents", required=True, metavar="FOLDER", help="what to answer from")
-    parser.add_argument("--retriever", default="bm25", metavar="bm25|RUN", help="what finds passages (default: bm25)")
-    parser.add_argument("--passages", default="5", metavar="N", help="how many of them are read (default: 5)")
+    parser.add_argument("question", nargs="?", help="default: read from the terminal")
+    parser.add_argument("--documents", required=True, metavar="FOLDER", help="the documents to answer from")
+    parser.add_argument(
+        "--retriever", default="bm25", metavar="bm25|RUN", help="how passages are retrieved (default: bm25)"
+    )
+    parser.add_argument("--passages", default="5", metavar="N", help="number of passages to read (default: 5)")
     args = parser.parse_args(_positionals_first(argv))
-    count = whole("--passages", args.passages, 1)
+    count = options.parse_int("--passages", args.passages, 1)
     if args.question is not None and not args.question.strip():
         raise UserError("the question is empty; ask it in words")
     if args.question is None and not sys.stdin.isatty():
-        raise UserError("no question: give one, or ask at a terminal")
+        raise UserError("no question: give one, or run in a terminal")
     passages, skipped = documents.load(args.documents)
-    e, state, step = _loaded(args.run, args.checkpoint, "question_answering")
+    e, state, step = _load(args.run, args.checkpoint, "question_answering")
     search, name = _search(args.retriever)
     reader = e.ask
-    of = {"step": step, "retriever": name, "passages": count, "accuracy": reader.accuracy}
-    chosen = _calibration(Path(args.run), of, e, state.variables, search)
+    setting = {"step": step, "retriever": name, "passages": count, "accuracy": reader.accuracy}
+    calibration = _calibration(Path(args.run), setting, e, state.variables, search)
     for line in skipped:
         print(f"left out {visible(line)}", file=sys.stderr)
     answerer = open_domain_qa.Answerer(reader, state.variables, [p.text for p in passages], search, count)
     for question in [args.question] if args.question is not None else _questions():
-        print(visible(_answer(answerer, passages, chosen, reader.no_answer, question), keep=TEXT))
+        print(visible(_answer(answerer, passages, calibration, reader.no_answer, question), keep=TEXT))
     return 0
 
 
 def _positionals_first(argv: list[str]) -> list[str]:
-    """The same words with the question beside the run, wherever it stood: argparse takes both at once or neither."""
-    words, plain, options = list(argv), list[str](), list[str]()
+    """The words with all positionals before the options, because argparse fills RUN and QUESTION at the same time or not at all.
+
+    >>> _positionals_first(["runs/reader", "--documents", "docs", "Who?"])
+    ['runs/reader', 'Who?', '--documents', 'docs']
+    """
+    words, positionals, options = list(argv), list[str](), list[str]()
     while words:
         word = words.pop(0)
-        takes = word.startswith("--") and "=" not in word and word != "--help"
-        (options if word.startswith("-") else plain).append(word)
-        options += [words.pop(0)] if takes and words else []
-    return [*plain, *options]
+        takes_value = word.startswith("--") and "=" not in word and word != "--help"
+        (options if word.startswith("-") else positionals).append(word)
+        options += [words.pop(0)] if takes_value and words else []
+    return [*positionals, *options]
 
 
-def _loaded(run: str, checkpoint: str, family: str) -> tuple:
+def _load(run: str, checkpoint: str, family: str) -> tuple:
+    """-> experiment, state and step of a run. Raises UserError if it is of another family."""
     name = reopen.load_config(Path(run)).name
     if not name.startswith(f"{family}/"):
         raise UserError(f"{run} is a run of {name}; want one of {family}")
@@ -79,10 +86,10 @@ def _loaded(run: str, checkpoint: str, family: str) -> tuple:
 
 
 def _search(retriever: str) -> tuple[open_domain_qa.Search, str]:
-    """-> how passages are searched, and a name for it."""
+    """-> the search function of a retriever, and the retriever's name."""
     if retriever == "bm25":
         return lambda passages: BM25(passages).scores, "bm25"
-    e, state, step = _loaded(retriever, "best", "retrieval")
+    e, state, step = _load(retriever, "best", "retrieval")
 
     def search(passages: Sequence[str]):
         vectors = e.ask.embed(state.variables, "passages", list(passages))
@@ -92,34 +99,34 @@ def _search(retriever: str) -> tuple[open_domain_qa.Search, str]:
 
 
 def _calibration(
-    run: Path, of: dict[str, Any], e: Any, variables: Any, search: open_domain_qa.Search
+    run: Path, setting: dict[str, Any], e: Any, variables: Any, search: open_domain_qa.Search
 ) -> dict[str, Any]:
-    """The temperature and threshold of this checkpoint, retriever and number of passages: from RUN/ask, or chosen now."""
-    path = run_files.inside(run, f"ask/{hashlib.sha256(json.dumps(of).encode()).hexdigest()[:12]}.json")
+    """The temperature and threshold for a setting (checkpoint, retriever, number of passages): from RUN/ask, or fitted now."""
+    path = run_files.inside(run, f"ask/{hashlib.sha256(json.dumps(setting).encode()).hexdigest()[:12]}.json")
     if path.is_file():
-        return run_files.read_object(path, CHOSEN)
-    print(f"choosing temperature and threshold on validation questions, once: {visible(path)}", file=sys.stderr)
+        return run_files.read_object(path, CALIBRATION)
+    print(f"fitting temperature and threshold on validation questions, once: {visible(path)}", file=sys.stderr)
     outcomes = {
-        split: open_domain_qa.measure(e.ask, variables, part, search, of["passages"])
+        split: open_domain_qa.measure(e.ask, variables, part, search, setting["passages"])
         for split, part in e.data.corpus.held_out.items()
     }
-    chosen = {"of": of, **open_domain_qa.calibrate(e.ask, outcomes.pop("valid"), outcomes)}
+    calibration = {"of": setting, **open_domain_qa.calibrate(e.ask, outcomes.pop("valid"), outcomes)}
     path.parent.mkdir(exist_ok=True)
-    write_json(path, chosen)
-    _draw(chosen, path.with_suffix(".png"))
-    for name, curve in chosen["curves"].items():
+    write_json(path, calibration)
+    _draw(calibration, path.with_suffix(".png"))
+    for name, curve in calibration["curves"].items():
         right = "none" if curve["right"] is None else f"{curve['right']:.3f}"
         print(
             f"{visible(name)}: answers {curve['answered']:.3f} of the questions, {right} of them right", file=sys.stderr
         )
-    return chosen
+    return calibration
 
 
-def _draw(chosen: dict[str, Any], path: Path) -> None:
-    """Accuracy of the answers given over the share of questions answered, and the point chosen."""
+def _draw(calibration: dict[str, Any], path: Path) -> None:
+    """Plots the accuracy of the answers over the share of questions answered, with the threshold's point."""
     figure = Figure(figsize=(5, 3.2), layout="constrained")
     axes = figure.subplots()
-    for name, curve in chosen["curves"].items():
+    for name, curve in calibration["curves"].items():
         (line,) = axes.plot(curve["coverage"], curve["accuracy"], label=name)
         if curve["right"] is not None:
             axes.plot(curve["answered"], curve["right"], "o", color=line.get_color())
@@ -130,7 +137,7 @@ def _draw(chosen: dict[str, Any], path: Path) -> None:
 
 
 def _questions():
-    """Questions from the terminal, until an empty line or the end."""
+    """Reads questions from the terminal until an empty line or the end of the input."""
     while True:
         try:
             question = input("? ")
@@ -141,16 +148,17 @@ def _questions():
         yield question
 
 
-def _answer(answerer: Any, passages: list, chosen: dict[str, Any], no_answer: bool, question: str) -> str:
+def _answer(answerer: Any, passages: list, calibration: dict[str, Any], no_answer: bool, question: str) -> str:
+    """Answers a question -> the text to print."""
     (candidates,) = answerer.candidates([question])
     best, source = candidates[0], passages[candidates[0].passage]
     scores = np.array([candidate.score for candidate in candidates])
-    confidence = float(answers.confidence(scores, chosen["temperature"], no_answer)[0])
+    confidence = float(answers.confidence(scores, calibration["temperature"], no_answer)[0])
     text, start = answerer.text(best), source.start + best.start
-    place = f"{source.source}, characters {start:,} to {source.start + best.stop:,}"
-    before = source.text[max(0, best.start - AROUND) : best.start]
-    shown = " ".join(f"{before}[{text}]{source.text[best.stop : best.stop + AROUND]}".split())
-    if confidence < chosen["threshold"]:
-        least = f"the best guess has a confidence of {confidence:.3f}, below {chosen['threshold']:.3f}"
-        return f"no answer ({least})\n  {place}: {shown}"
-    return f"{text}  (confidence {confidence:.3f})\n  {place}: {shown}"
+    position = f"{source.source}, characters {start:,} to {source.start + best.stop:,}"
+    before = source.text[max(0, best.start - CONTEXT) : best.start]
+    snippet = " ".join(f"{before}[{text}]{source.text[best.stop : best.stop + CONTEXT]}".split())
+    if confidence < calibration["threshold"]:
+        reason = f"the best guess has a confidence of {confidence:.3f}, below {calibration['threshold']:.3f}"
+        return f"no answer ({reason})\n  {position}: {snippet}"
+    return f"{text}  (confidence {confidence:.3f})\n  {position}: {snippet}"

@@ -1,4 +1,4 @@
-"""`almanac checkpoint VERB`: looks into checkpoints on a machine without the devices that saved them, copies, averages."""
+"""`almanac checkpoint VERB`: inspects, copies or averages checkpoints, without the devices that saved them."""
 
 import argparse
 import math
@@ -18,9 +18,9 @@ from tools.checkpoint import copy
 
 WHICH = "DIR[@WHICH]"
 ABOUT_AVERAGE = (
-    "The mean of a run's newest checkpoints, as a run directory for evaluate, sample, predict and export. DIR must not exist. "
-    "Parameters, averaged ones and mutable collections are averaged; the rest is the newest checkpoint's. Training would begin "
-    "at 0 there."
+    "Writes the mean of a run's newest checkpoints as a run directory for evaluate, sample, predict and export. DIR must not "
+    "exist. Averaged are the parameters, their moving average and mutable collections; everything else is the newest "
+    "checkpoint's. Training would start at step 0 there."
 )
 ABOUT_WHICH = "DIR is a run directory or a folder of checkpoints; WHICH is a step, last (the default) or best"
 
@@ -30,34 +30,34 @@ def main(argv: Sequence[str]) -> int:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     verb = verbs.add_parser("list", help="the checkpoints of DIR")
     verb.add_argument("dir", metavar="DIR")
-    verb = verbs.add_parser("show", help="every leaf of one: dtype, shape, norm, range", description=ABOUT_WHICH)
-    verb.add_argument("one", metavar=WHICH)
-    verb.add_argument("--filter", metavar="REGEX", default="", help="only the leaves whose path it matches")
-    verb = verbs.add_parser("diff", help="two compared leaf by leaf; status 1 if they differ", description=ABOUT_WHICH)
+    verb = verbs.add_parser("show", help="each leaf of one: dtype, shape, norm, range", description=ABOUT_WHICH)
+    verb.add_argument("checkpoint", metavar=WHICH)
+    verb.add_argument("--filter", metavar="REGEX", default="", help="only leaves whose path matches")
+    verb = verbs.add_parser("diff", help="compares two leaf by leaf; status 1 if they differ", description=ABOUT_WHICH)
     verb.add_argument("a", metavar=WHICH)
     verb.add_argument("b", metavar=WHICH)
-    verb = verbs.add_parser("verify", help="each byte against what was saved; status 1 if one is damaged")
+    verb = verbs.add_parser("verify", help="compares each byte with what was saved; status 1 if one is damaged")
     verb.add_argument("dir", metavar=WHICH, help="one checkpoint, or all of DIR")
-    verb = verbs.add_parser("copy", help="verified, to a new folder", description=copy.__doc__)
+    verb = verbs.add_parser("copy", help="copies verified ones to a new folder", description=copy.__doc__)
     verb.add_argument("source", metavar="SRC[@WHICH]", help="one checkpoint, or all of SRC")
     verb.add_argument("target", metavar="DST")
-    verb = verbs.add_parser("average", help="the mean of a run's newest", description=ABOUT_AVERAGE)
+    verb = verbs.add_parser("average", help="the mean of a run's newest ones", description=ABOUT_AVERAGE)
     verb.add_argument("run", metavar="RUN")
-    verb.add_argument("--last", type=int, default=10, metavar="N", help="how many (default: 10)")
+    verb.add_argument("--last", type=int, default=10, metavar="N", help="the number to average (default: 10)")
     verb.add_argument("--out", required=True, metavar="DIR")
     args = parser.parse_args(argv)
     files.quiet()
     try:
         return _run(args)
     except FileNotFoundError as e:
-        raise UserError(f"{e.filename}: removed while it was read; is a run going on there? Try again") from None
+        raise UserError(f"{e.filename}: removed while it was read; is a run in progress there? Try again") from None
 
 
 def _run(args: argparse.Namespace) -> int:
     if args.verb == "list":
         return show_list(args.dir)
     if args.verb == "show":
-        return show(args.one, args.filter)
+        return show(args.checkpoint, args.filter)
     if args.verb == "diff":
         return diff(args.a, args.b)
     if args.verb == "verify":
@@ -75,35 +75,36 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def show_list(text: str) -> int:
+    """Prints a table of the checkpoints in the folder `text`."""
     heading = ("checkpoint", "kind", "MB", "saved (UTC)", "leaves", "parameters", "files")
-    rows = [_row(one) for one in files.find(files.split(text)[0])]
+    rows = [_row(checkpoint) for checkpoint in files.find(files.split(text)[0])]
     print("\n".join(_aligned([heading, *rows], "<<><>><")))
     return 0
 
 
-def _row(one: Checkpoint) -> tuple[str, ...]:
-    saved = one.saved()
-    when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(saved)) if saved else "-"
+def _row(checkpoint: Checkpoint) -> tuple[str, ...]:
+    saved = checkpoint.saved()
+    time_saved = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(saved)) if saved else "-"
     try:
-        sizes = {name: math.prod(leaf.shape) for name, leaf in one.leaves.items()}
-    except Exception:  # a damaged or half-written one raises a dozen kinds
+        sizes = {name: math.prod(leaf.shape) for name, leaf in checkpoint.leaves.items()}
+    except Exception:  # damaged or half-written checkpoints raise many kinds of exceptions
         counts = ("-", "-")
     else:
         counts = f"{len(sizes):,}", f"{sum(n for name, n in sizes.items() if name.startswith('params/')):,}"
-    return str(one), one.kind, f"{one.bytes() / 1e6:,.1f}", when, *counts, _files(one)
+    return str(checkpoint), checkpoint.kind, f"{checkpoint.bytes() / 1e6:,.1f}", time_saved, *counts, _files(checkpoint)
 
 
-def _files(one: Checkpoint) -> str:
-    if not manifest.exists(one.path):
+def _files(checkpoint: Checkpoint) -> str:
+    if not manifest.exists(checkpoint.path):
         return "unchecked"
-    return "; ".join(manifest.problems(one.path)) or "whole"
+    return "; ".join(manifest.problems(checkpoint.path)) or "whole"
 
 
 # show
 
 
 class Stats(NamedTuple):
-    """Of one leaf: L2 norm, least and most of what is finite (NaN where nothing is), zeros, not finite."""
+    """One leaf: L2 norm, min and max of the finite elements (NaN if there is none), the numbers of zeros and non-finite ones."""
 
     norm: float
     low: float
@@ -113,6 +114,11 @@ class Stats(NamedTuple):
 
 
 def stats(x: np.ndarray) -> Stats:
+    """Statistics of an array of any shape, computed in double precision over its finite elements.
+
+    >>> stats(np.array([3.0, -4.0, 0.0, np.inf]))
+    Stats(norm=5.0, low=-4.0, high=3.0, zeros=1, bad=1)
+    """
     squares, low, high, zeros, bad = 0.0, math.inf, -math.inf, 0, 0
     for block in _blocks(x):
         finite = block[np.isfinite(block)]
@@ -124,24 +130,25 @@ def stats(x: np.ndarray) -> Stats:
 
 
 def _blocks(x: np.ndarray) -> Iterator[np.ndarray]:
-    """In double precision, a few megabytes at a time."""
+    """The elements as f64[n], a few megabytes at a time."""
     flat = x.reshape(-1)
     for start in range(0, len(flat), files.BLOCK):
         yield flat[start : start + files.BLOCK].astype(np.float64)
 
 
 def show(text: str, pattern: str = "") -> int:
-    one = files.choose(text)
+    """Prints the statistics of each leaf of checkpoint `text` (DIR[@WHICH]) whose path matches `pattern`, and totals."""
+    checkpoint = files.choose(text)
     rows = [("leaf", "dtype", "shape", "L2 norm", "min", "max", "zeros", "not finite")]
     totals: dict[str, list[float]] = {}  # leaves, elements, bytes, squares, not finite
-    for name, x in _arrays(one, _matching(pattern, _names(one))):
+    for name, x in _arrays(checkpoint, _matching(pattern, _names(checkpoint))):
         s = stats(x)
         numbers = f"{s.norm:.6g}", f"{s.low:.4g}", f"{s.high:.4g}", f"{s.zeros / max(1, x.size):.1%}", f"{s.bad:,}"
         rows.append((name, str(x.dtype), str(list(x.shape)), *numbers))
-        adds = (1, x.size, x.nbytes, s.norm**2, s.bad)
+        counts = (1, x.size, x.nbytes, s.norm**2, s.bad)
         top = name.partition("/")[0]
-        totals[top] = [a + b for a, b in zip(totals.get(top, [0.0] * 5), adds, strict=True)]
-    print(f"{visible(one.path)}  step {one.step:,}  {one.kind}")
+        totals[top] = [a + b for a, b in zip(totals.get(top, [0.0] * 5), counts, strict=True)]
+    print(f"{visible(checkpoint.path)}  step {checkpoint.step:,}  {checkpoint.kind}")
     print("\n".join(_aligned(rows, "<<<>>>>>")))
     heading = ("in all", "leaves", "elements", "MB", "L2 norm", "not finite")
     sums = [
@@ -152,103 +159,114 @@ def show(text: str, pattern: str = "") -> int:
     return 0
 
 
-def _names(one: Checkpoint) -> list[str]:
+def _names(checkpoint: Checkpoint) -> list[str]:
     try:
-        return list(one.leaves)
+        return list(checkpoint.leaves)
     except Exception as e:  # as above
-        raise _unreadable(one, "its metadata", e) from None
+        raise _unreadable(checkpoint, "its metadata", e) from None
 
 
 def _matching(pattern: str, names: list[str]) -> list[str]:
     try:
-        found = [name for name in names if re.search(pattern, name)]
+        matches = [name for name in names if re.search(pattern, name)]
     except re.error as e:
         raise UserError(f"--filter={pattern}: no regular expression: {e}") from None
-    if not found:
+    if not matches:
         raise UserError(f"--filter={pattern}: matches none of {len(names)} leaves, such as {names[0]}")
-    return found
+    return matches
 
 
-def _arrays(one: Checkpoint, names: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
-    for name, x in one.arrays(names):
+def _arrays(checkpoint: Checkpoint, names: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
+    for name, x in checkpoint.arrays(names):
         if isinstance(x, Exception):
-            raise _unreadable(one, name, x)
+            raise _unreadable(checkpoint, name, x)
         yield name, x
 
 
-def _unreadable(one: Checkpoint, what: str, e: Exception) -> UserError:
-    return UserError(f"{one.path}: cannot read {what}: {files.first_line(e)}; see `almanac checkpoint verify`")
+def _unreadable(checkpoint: Checkpoint, what: str, e: Exception) -> UserError:
+    return UserError(f"{checkpoint.path}: cannot read {what}: {files.first_line(e)}; see `almanac checkpoint verify`")
 
 
 # diff
 
 
 def diff(text_a: str, text_b: str) -> int:
+    """Prints a line for each leaf of two checkpoints (DIR[@WHICH]) -> 1 if any differs, else 0."""
     a, b = files.choose(text_a), files.choose(text_b)
     names = list(dict.fromkeys([*_names(a), *_names(b)]))
-    alike = [name for name in names if _type(a, name) == _type(b, name)]
-    said = {name: f"{_type(a, name)} against {_type(b, name)}" for name in names if name not in alike}
-    for (name, x), (_, y) in zip(_arrays(a, alike), _arrays(b, alike), strict=True):
-        said[name] = difference(x, y)
-    print("\n".join(_aligned([(name, said[name] or "equal to the bit") for name in names], "<<")))
-    unlike = sum(map(bool, said.values()))
-    print(
-        f"\n{visible(a.path)} and {visible(b.path)}: {len(names) - unlike:,} of {len(names):,} leaves are equal to the bit"
-    )
-    return int(unlike > 0)
+    comparable = [name for name in names if _type(a, name) == _type(b, name)]
+    differences = {name: f"{_type(a, name)} against {_type(b, name)}" for name in names if name not in comparable}
+    for (name, x), (_, y) in zip(_arrays(a, comparable), _arrays(b, comparable), strict=True):
+        differences[name] = difference(x, y)
+    print("\n".join(_aligned([(name, differences[name] or "bitwise equal") for name in names], "<<")))
+    different = sum(map(bool, differences.values()))
+    equal = f"{len(names) - different:,} of {len(names):,} leaves are bitwise equal"
+    print(f"\n{visible(a.path)} and {visible(b.path)}: {equal}")
+    return int(different > 0)
 
 
-def _type(one: Checkpoint, name: str) -> str:
-    leaf = one.leaves.get(name)
+def _type(checkpoint: Checkpoint, name: str) -> str:
+    leaf = checkpoint.leaves.get(name)
     return f"{leaf.dtype}{list(leaf.shape)}" if leaf is not None else "absent"
 
 
 def difference(x: np.ndarray, y: np.ndarray) -> str:
-    """Of two arrays of one shape and dtype; empty if no bit differs."""
+    """The difference between two arrays of the same shape and dtype, as text; empty if they are bitwise equal.
+
+    >>> difference(np.array([3.0, 4.0]), np.array([3.0, 4.5]))
+    'max |a-b| 0.5, ||a-b||/||a|| 0.1'
+    """
     if x.tobytes() == y.tobytes():
         return ""
-    most = squares = of = 0.0
+    largest = error = norm = 0.0  # error, norm: sums of squares
     for a, b in zip(_blocks(x), _blocks(y), strict=True):
-        most = np.maximum(most, np.abs(a - b).max())  # which keeps a NaN
-        squares, of = squares + float(np.square(a - b).sum()), of + float(np.square(a).sum())
-    relative = math.sqrt(squares / of) if of else math.inf
-    return f"max |a-b| {most:.3g}, ||a-b||/||a|| {relative:.3g}"
+        largest = np.maximum(largest, np.abs(a - b).max())  # propagates NaN
+        error, norm = error + float(np.square(a - b).sum()), norm + float(np.square(a).sum())
+    relative = math.sqrt(error / norm) if norm else math.inf
+    return f"max |a-b| {largest:.3g}, ||a-b||/||a|| {relative:.3g}"
 
 
 # verify
 
 
 def verify(text: str) -> int:
+    """Verifies one checkpoint, or all of a folder, and prints the result -> 1 if one is damaged or there is none, else 0."""
     folder, which = files.split(text)
-    found = [files.choose(text)] if which else files.find(folder)
-    looked = [one for one in found if one.whole or which]
-    damaged, width = 0, max((len(visible(one)) for one in looked), default=0)
-    for one in looked:
-        lines = files.verify(one)
-        gone = not one.path.exists()  # a run that goes on has removed it
-        damaged += bool(lines) and not gone
-        print(f"{visible(one):{width}}  {'gone' if gone else 'DAMAGED' if lines else _whole(one)}", flush=True)
-        print("".join(f"    {visible(line)}\n" for line in lines if not gone), end="")
-    if beside := [str(one) for one in found if one not in looked]:
-        print(f"set aside or half-written, not looked into: {visible(', '.join(beside))}")
-    if not looked:
+    checkpoints = [files.choose(text)] if which else files.find(folder)
+    checked = [checkpoint for checkpoint in checkpoints if checkpoint.whole or which]
+    damaged, width = 0, max((len(visible(checkpoint)) for checkpoint in checked), default=0)
+    for checkpoint in checked:
+        faults = files.verify(checkpoint)
+        removed = not checkpoint.path.exists()  # by a run in progress
+        damaged += bool(faults) and not removed
+        result = "removed" if removed else "DAMAGED" if faults else _whole(checkpoint)
+        print(f"{visible(checkpoint):{width}}  {result}", flush=True)
+        print("".join(f"    {visible(fault)}\n" for fault in faults if not removed), end="")
+    if unchecked := [str(checkpoint) for checkpoint in checkpoints if checkpoint not in checked]:
+        print(f"set aside or half-written, not checked: {visible(', '.join(unchecked))}")
+    if not checked:
         print("there is no other")
     elif damaged:
-        print(f"{damaged} of {len(looked)} damaged")
+        print(f"{damaged} of {len(checked)} damaged")
     else:
-        print("all is well")
-    return int(damaged > 0 or not looked)
+        print("no damage")
+    return int(damaged > 0 or not checked)
 
 
-def _whole(one: Checkpoint) -> str:
-    text = f"whole: {len(one.leaves):,} leaves"
-    if manifest.exists(one.path):
-        return f"{text}, {len(list(manifest.files(one.path))):,} files"
-    return f"{text} (no {manifest.NAME}: what no leaf is read from is unchecked)"
+def _whole(checkpoint: Checkpoint) -> str:
+    text = f"whole: {len(checkpoint.leaves):,} leaves"
+    if manifest.exists(checkpoint.path):
+        return f"{text}, {len(list(manifest.files(checkpoint.path))):,} files"
+    return f"{text} (no {manifest.NAME}: files that no leaf is read from are unchecked)"
 
 
 def _aligned(rows: Sequence[Sequence[str]], sides: str) -> list[str]:
-    shown = [[visible(cell) for cell in row] for row in rows]
-    widths = [max(len(row[i]) for row in shown) for i in range(len(sides))]
-    cells = (zip(row, sides, widths, strict=True) for row in shown)
+    """Rows of cells as lines, in columns. `sides` has "<" or ">" for each column: left or right aligned.
+
+    >>> _aligned([("leaf", "zeros"), ("w", "0")], "<>")
+    ['leaf  zeros', 'w         0']
+    """
+    text = [[visible(cell) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in text) for i in range(len(sides))]
+    cells = (zip(row, sides, widths, strict=True) for row in text)
     return ["  ".join(f"{cell:{side}{width}}" for cell, side, width in row).rstrip() for row in cells]

@@ -1,6 +1,6 @@
-"""What is installed, what the machine offers, and whether a step compiles and runs; of a run directory, whether it is whole.
+"""Checks the installation, the machine and a compiled step; or, with DIR, the files of a run directory.
 
-Exit status 0 if all is well, 1 if something is wrong; each fault comes with its remedy.
+Exit status: 0 if there is no fault, 1 otherwise. Each fault is printed with its remedy.
 """
 
 import argparse
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from tools.doctor import rows
 
-HOSTS = ("--hosts", "--host-id", "--coordinator")  # with these it is several hosts that are looked at
+HOSTS = ("--hosts", "--host-id", "--coordinator")  # with these, several hosts are compared
 
 
 def main(argv: Sequence[str]) -> int:
@@ -18,17 +18,17 @@ def main(argv: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="several hosts: almanac doctor [NAME] --hosts N --host-id I --coordinator HOST:PORT, on each",
     )
-    parser.add_argument("run", nargs="?", metavar="DIR", help="a run directory: its files in place of this machine")
+    parser.add_argument("run", nargs="?", metavar="DIR", help="check this run directory instead of the machine")
     if any(word.split("=")[0] in HOSTS for word in argv):
         from tools.doctor import hosts
 
-        found: Iterable[rows.Row] = hosts.examine(argv)
+        findings: Iterable[rows.Row] = hosts.examine(argv)
     elif run := parser.parse_args(argv).run:
         from tools.doctor import run_directory
 
-        found = run_directory.examine(run)
+        findings = run_directory.examine(run)
     else:
         from tools.doctor import machine
 
-        found = machine.examine()
-    return int(rows.report(found) > 0)
+        findings = machine.examine()
+    return int(rows.report(findings) > 0)

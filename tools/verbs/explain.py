@@ -1,4 +1,4 @@
-"""`almanac explain RUN --text TEXT [--method ...]`, or `--agreement`: what a classifier of texts makes of each token."""
+"""`almanac explain RUN --text TEXT [--method ...]` or `--agreement`: a text classifier's attribution to each token."""
 
 import argparse
 from collections.abc import Sequence
@@ -20,67 +20,75 @@ from tools.verbs import arguments
 METHODS = ("attention", "gradient_x_input", "integrated_gradients")
 
 
-class Explained(NamedTuple):
-    """`scores` f64[t] of the `words`, pictures by name as PNG, and what to say of them."""
+class Explanation(NamedTuple):
+    """The tokens' text, their scores f64[t], lines of text about them, and images by name, as PNG files."""
 
     words: list[str]
     scores: np.ndarray
     facts: list[str]
-    pictures: dict[str, bytes]
+    images: dict[str, bytes]
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="almanac explain", description="What a classifier of texts makes of each token: a page and a picture."
+        prog="almanac explain",
+        description="Explains a text classifier's prediction by a score for each token: a page and an image.",
     )
     arguments.add_run(parser)
     parser.add_argument("--text", help="the text to explain")
     parser.add_argument("--method", default="integrated_gradients", metavar="|".join(METHODS))
-    parser.add_argument("--class", dest="called", metavar="NAME", help="explain this class (default: the likeliest)")
-    parser.add_argument("--steps", type=int, default=64, help="integrated gradients: places on the way (default: 64)")
+    parser.add_argument("--class", dest="class_name", metavar="NAME", help="explain this class (default: the top-1)")
+    parser.add_argument("--steps", type=int, default=64, help="integrated gradients: number of points (default: 64)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="FILE.html and FILE.png (default: RUN/samples/METHOD)")
     parser.add_argument(
-        "--agreement", action="store_true", help="instead: Kendall's tau of attention and gradients over --split"
+        "--agreement", action="store_true", help="print instead Kendall's tau of attention and gradients over --split"
     )
-    parser.add_argument("--split", default="test", help="of --agreement (default: test)")
+    parser.add_argument("--split", default="test", help="for --agreement (default: test)")
     args = parser.parse_args(argv)
     if args.agreement == (args.text is not None):
-        raise UserError("want --text=TEXT, or --agreement, and not both")
+        raise UserError("want either --text=TEXT or --agreement")
     if args.method not in METHODS:
         raise UserError(f"--method={args.method}{nearest(args.method, METHODS)}")
     e, state, step = reopen.load(args.run, args.checkpoint)
     if not isinstance(e.data, TextClassification):
-        raise UserError(f"{e.cfg.name} does not classify texts: there is no token to explain it by")
+        raise UserError(f"{e.cfg.name} is no text classifier: only these can be explained")
     if args.agreement:
         return _agreement(e, state, args.split)
-    found = explain(e, state, args.text, args.method, args.called, args.steps)
+    result = explain(e, state, args.text, args.method, args.class_name, args.steps)
     out = args.out or run_files.inside(Path(args.run), "samples") / args.method
     title = f"{e.cfg.name}, step {step:,}: {args.method.replace('_', ' ')}"
     out.parent.mkdir(parents=True, exist_ok=True)
-    (name, picture), *_ = found.pictures.items()
-    write_bytes(out.with_suffix(".png"), picture)
-    write_text(out.with_suffix(".html"), pages.page(title, found.facts, found.words, found.scores, found.pictures))
-    print("\n".join(map(visible, found.facts)))
-    for word, score in zip(found.words, found.scores, strict=True):
+    (name, image), *_ = result.images.items()
+    write_bytes(out.with_suffix(".png"), image)
+    write_text(out.with_suffix(".html"), pages.page(title, result.facts, result.words, result.scores, result.images))
+    print("\n".join(map(visible, result.facts)))
+    for word, score in zip(result.words, result.scores, strict=True):
         print(f"  {score:>9.4f}  {visible(word)}")
     print(f"{visible(out.with_suffix('.html'))}\n{visible(out.with_suffix('.png'))} ({name})")
     return 0
 
 
-def explain(e: Any, state: Any, text: str, method: str, called: str | None = None, steps: int = 64) -> Explained:
-    """A text as the run reads it -> the scores of its tokens by `method`, for the class `called`, by default the likeliest."""
+def explain(e: Any, state: Any, text: str, method: str, class_name: str | None = None, steps: int = 64) -> Explanation:
+    """The scores of a text's tokens for the probability of a class.
+
+    method        one of METHODS
+    class_name    the class to explain; None: the top-1
+    steps         number of points of integrated gradients
+
+    Raises UserError if the text is empty, there is no such class, or the model does not support the method.
+    """
     data = e.data
     if not text.strip():
         raise UserError("--text is empty: there is nothing to explain")
     ids, words = data.encoder.words(text)
     inputs = {"tokens": ids[None], "length": np.array([len(ids)], np.int32)}
     p = np.asarray(jax.jit(e.predictor.fn)(state.variables, inputs)["probabilities"])[0]
-    if called is not None and called not in data.classes:
-        raise UserError(f"--class={called}{nearest(called, data.classes)}")
-    k = int(p.argmax()) if called is None else data.classes.index(called)
+    if class_name is not None and class_name not in data.classes:
+        raise UserError(f"--class={class_name}{nearest(class_name, data.classes)}")
+    k = int(p.argmax()) if class_name is None else data.classes.index(class_name)
     facts = [
         f"{data.classes[k]}: probability {p[k]:.4f}"
-        + ("" if called is None else f"; likeliest {data.classes[p.argmax()]}")
+        + ("" if class_name is None else f"; top-1 {data.classes[p.argmax()]}")
     ]
     if method == "attention":
         return _attention(e, state, inputs, words, facts)
@@ -89,39 +97,40 @@ def explain(e: Any, state: Any, text: str, method: str, called: str | None = Non
         return e.predictor.fn(state.variables, inputs)["probabilities"][:, k]
 
     if method == "gradient_x_input":
-        found = attributions.gradient_x_input(score)
-        facts.append("a token's score is the probability's derivative along its embedding")
+        attribution = attributions.gradient_x_input(score)
+        facts.append("a token's score is gradient x input of the probability")
     else:
-        found = attributions.integrated_gradients(score, steps)
+        attribution = attributions.integrated_gradients(score, steps)
         facts.append(
-            f"the scores' sum is {float(found.tokens.sum()):.4f}: the probability less the {float(found.baseline[0]):.4f} of no "
-            f"word at all, but for {abs(float(found.gap[0])):.1e} ({steps} steps)"
+            f"the scores' sum is {float(attribution.tokens.sum()):.4f}: the probability minus "
+            f"{float(attribution.baseline[0]):.4f}, that of the baseline (no words), up to an error of "
+            f"{abs(float(attribution.gap[0])):.1e} ({steps} steps)"
         )
-    scores = np.asarray(found.tokens[0], np.float64)
-    return Explained(words, scores, facts, {"tokens": pages.bars(words, scores, facts[0])})
+    scores = np.asarray(attribution.tokens[0], np.float64)
+    return Explanation(words, scores, facts, {"tokens": pages.bars(words, scores, facts[0])})
 
 
-def _attention(e: Any, state: Any, inputs: dict, words: list[str], facts: list[str]) -> Explained:
-    """Pooling's weights; else, of self-attention, what the token that the class is read from looks at in the last layer."""
+def _attention(e: Any, state: Any, inputs: dict, words: list[str], facts: list[str]) -> Explanation:
+    """The weights of attention pooling; or those of the last self-attention layer, for the token that predicts the class."""
     model = e.model
     layers = attention.maps(model, state.variables, *inputs.values())
     if not layers:
-        _, found = attention.pooled(lambda: e.predictor.fn(state.variables, inputs))
-        scores = np.asarray(found[0], np.float64)
-        said = [*facts, "a token's score is its weight where attention pools"]
-        return Explained(words, scores, said, {"weights": pages.bars(words, scores, facts[0])})
-    alone = {name: layer[0] for name, layer in layers.items()}
-    last = list(alone.values())[-1].mean(0)
-    read = 0 if e.cfg.model.name == "bert" else -1
-    said = [
+        _, weights = attention.pooled(lambda: e.predictor.fn(state.variables, inputs))
+        scores = np.asarray(weights[0], np.float64)
+        lines = [*facts, "a token's score is its weight in attention pooling"]
+        return Explanation(words, scores, lines, {"weights": pages.bars(words, scores, facts[0])})
+    maps = {name: layer[0] for name, layer in layers.items()}
+    last = list(maps.values())[-1].mean(0)
+    query = 0 if e.cfg.model.name == "bert" else -1
+    lines = [
         *facts,
-        f"a token's score is its weight in the last layer, mean of the heads, as {words[read]!r} looks back",
+        f"a token's score is its attention weight in the last layer for query {words[query]!r}, averaged over heads",
     ]
-    return Explained(words, last[read].astype(np.float64), said, {"heads and layers": pages.heads(words, alone)})
+    return Explanation(words, last[query].astype(np.float64), lines, {"heads and layers": pages.heads(words, maps)})
 
 
 def _agreement(e: Any, state: Any, split: str) -> int:
-    """Prints Kendall's tau of attention and gradients over a split: mean and sd, of all and by the class called."""
+    """Prints Kendall's tau of attention and gradients: mean and sd over a split, and by predicted class."""
     if split not in e.evals:
         raise UserError(f"--split={split}: this experiment has no such split{nearest(split, e.evals)}")
     batches = e.evals[split]
@@ -129,18 +138,18 @@ def _agreement(e: Any, state: Any, split: str) -> int:
     def predict(batch: Any) -> jax.Array:
         return e.predictor.fn(state.variables, batch)["probabilities"]
 
-    found = attention.agreement(predict, (batches.batch(i) for i in range(len(batches))))
-    tau, classes = found["tau"], found["class"]
-    known = np.isfinite(tau)
+    agreement = attention.agreement(predict, (batches.batch(i) for i in range(len(batches))))
+    tau, classes = agreement["tau"], agreement["class"]
+    defined = np.isfinite(tau)
     print(
-        f"{split}: Kendall's tau of attention and gradient, mean ± sd over {known.sum():,} texts of two tokens or more"
+        f"{split}: Kendall's tau of attention and gradient, mean ± sd over {defined.sum():,} texts of at least two tokens"
     )
     for name, rows in _rows(e.data.classes, classes):
-        if (values := tau[known & rows]).size:
+        if (values := tau[defined & rows]).size:
             print(f"  {visible(name):<24} {values.mean():7.3f} ± {values.std():.3f}  ({values.size:,})")
     return 0
 
 
 def _rows(names: Sequence[str], classes: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    each = [(f"called {name}"[:24], classes == k) for k, name in enumerate(names)]
-    return [("all", np.ones(len(classes), bool)), *each]
+    by_class = [(f"top-1 {name}"[:24], classes == k) for k, name in enumerate(names)]
+    return [("all", np.ones(len(classes), bool)), *by_class]

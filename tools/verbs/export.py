@@ -23,33 +23,36 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="almanac export",
         description="Writes a run's prediction function with its weights as one StableHLO file for cpu, cuda and tpu, or its "
-        "weights as a folder that transformers loads; reads it back and compares.",
+        "weights as a folder for transformers; then loads the result and compares it with the model.",
     )
     arguments.add_run(parser)
     parser.add_argument("--to", choices=FORMS, default="stablehlo", help="default: stablehlo")
     parser.add_argument(
         "--out",
         type=Path,
-        help="default: RUN/predict.stablehlo, a .json beside it tells the inputs; or RUN/huggingface",
+        help="default: RUN/predict.stablehlo (the .json beside it has the inputs), or RUN/huggingface",
     )
     args = parser.parse_args(argv)
     return FORMS[args.to](args, *reopen.load(args.run, args.checkpoint))
 
 
 def to_huggingface(args: argparse.Namespace, e: Experiment, state: TrainState, step: int) -> int:
-    """A folder of config.json, model.safetensors and, where there can be one, tokenizer.json."""
+    """Writes a folder of config.json, model.safetensors and, if the tokenizer can be written, tokenizer.json.
+
+    Raises UserError if the architecture is not supported or the weights differ when read back.
+    """
     out, tokenizer = args.out or Path(args.run) / "huggingface", e.tokenizer
     name = huggingface.write(out, e.model, state.variables["params"], tokenizer)
-    print(f"{visible(out)}  {name}, step {step:,}; read back, equal to the bit")
+    print(f"{visible(out)}  {name}, step {step:,}; read back, bitwise equal")
     if tokenizer is not None and not can_write(tokenizer):
         print(
-            f"no tokenizer.json: Hugging Face's have no {json.loads(tokenizer.to_json())['name']!r}; it takes token ids"
+            f"no tokenizer.json: Hugging Face has no {json.loads(tokenizer.to_json())['name']!r}; inputs are token ids"
         )
     return 0
 
 
 def to_stablehlo(args: argparse.Namespace, e: Experiment, state: TrainState, step: int) -> int:
-    """One file, and what its inputs are."""
+    """Writes the StableHLO file, and its inputs as .json. Raises UserError if the outputs differ when read back."""
     out = args.out or Path(args.run) / "predict.stablehlo"
     blob = stablehlo.export(e.predictor, state.variables)
     part = out.with_name(out.name + ".part")
@@ -57,8 +60,8 @@ def to_stablehlo(args: argparse.Namespace, e: Experiment, state: TrainState, ste
         write_bytes(part, blob)
         error = compare(e.predictor, state.variables, part)
         part.rename(out)
-    except OSError as problem:
-        raise UserError(f"cannot write {out}: {problem.strerror}") from None
+    except OSError as e:
+        raise UserError(f"cannot write {out}: {e.strerror}") from None
     finally:
         part.unlink(missing_ok=True)
     inputs = {k: {"shape": list(shape), "dtype": dtype} for k, (shape, dtype) in e.predictor.inputs.items()}
@@ -69,17 +72,20 @@ def to_stablehlo(args: argparse.Namespace, e: Experiment, state: TrainState, ste
 
 
 def compare(predictor, variables, path: Path) -> float:
-    """Largest absolute difference between the file and `apply`, on random inputs of two batch sizes."""
-    again, worst = stablehlo.load(path), 0.0
+    """The largest absolute difference between the outputs of the file and of the model, on random inputs of two batch sizes.
+
+    Raises UserError unless it is below 1e-4.
+    """
+    exported, largest = stablehlo.load(path), 0.0
     for batch in (1, 3):
         inputs = stablehlo.example(predictor, batch, 8, jax.random.key(batch))
-        ours = jax.jit(predictor.fn)(variables, inputs)
-        theirs = again(inputs)
-        for k in ours:
-            worst = max(worst, float(np.abs(np.asarray(ours[k]) - np.asarray(theirs[k])).max()))
-    if not worst < 1e-4:
-        raise UserError(f"the export differs from the model by {worst:.1e}; it was not written")
-    return worst
+        expected = jax.jit(predictor.fn)(variables, inputs)
+        outputs = exported(inputs)
+        for k in expected:
+            largest = max(largest, float(np.abs(np.asarray(expected[k]) - np.asarray(outputs[k])).max()))
+    if not largest < 1e-4:
+        raise UserError(f"the export differs from the model by {largest:.1e}; it was not written")
+    return largest
 
 
 FORMS = {"stablehlo": to_stablehlo, "huggingface": to_huggingface}

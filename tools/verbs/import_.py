@@ -21,50 +21,58 @@ from research.util.errors import UserError
 from research.util.escape import TEXT, visible
 from research.util.files import read_json, write_errors, write_json
 
-LENGTH = 2_048  # tokens a row at most, where positions that need no table would allow for many more
-BATCH = 8  # rows: with vocabularies of tens of thousands, logits are large
+LENGTH = 2_048  # the most tokens per row, for models without a position table, whose own limit is much larger
+BATCH = 8  # rows; small, because logits over tens of thousands of tokens are large
 TOKENIZER = "tokenizer.json"
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="almanac import", allow_abbrev=False, epilog="config keys: almanac show NAME",
-        description="Makes a run directory of Hugging Face weights, config.json and safetensors, as one that has trained for no "
-        "step: sample, evaluate, export and train go on from it.",
+        description="Makes a run directory, at step 0, from a folder with Hugging Face's config.json and safetensors weights, "
+        "for sample, evaluate, export and train.",
     )  # fmt: skip
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="what transformers' save_pretrained writes")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="as written by transformers' save_pretrained")
     parser.add_argument("--out", type=Path, metavar="RUN", help="a new run directory (default: runs/FAMILY/NAME)")
     args, changes = options.overrides(argv, parser)
     source = huggingface.read(args.folder)
     if source.missing:
         raise UserError(
-            f"{args.folder} lacks {source.theirs[source.missing[0]]}, {source.missing[0]} here: it is no whole model; begin "
-            f"with it by almanac train NAME --init-from={args.folder} --config.pretrained.fresh=PATHS"
+            f"{args.folder} lacks {source.theirs[source.missing[0]]}, {source.missing[0]} here: the model is incomplete; start "
+            f"from it with almanac train NAME --init-from={args.folder} --config.pretrained.fresh=PATHS"
         )
     name = f"{source.architecture.family}/" + re.sub(r"[^\w.-]", "_", args.folder.resolve().name)
     out = args.out or Path(options.DEFAULT_ROOT) / name
     device.use_compilation_cache()
-    said = io.StringIO()
-    with huggingface.new_folder(out) as made:
-        cfg = configure(source, name, made, changes)
-        with contextlib.redirect_stdout(said):
-            e = begin(cfg, made)
-        _settle(made, out)
-    print(f"{visible(said.getvalue().replace(str(made), str(out)), keep=TEXT)}\nNext:")
+    output = io.StringIO()
+    with huggingface.new_folder(out) as temporary:
+        cfg = configure(source, name, temporary, changes)
+        with contextlib.redirect_stdout(output):
+            e = begin(cfg, temporary)
+        _replace_path(temporary, out)
+    print(f"{visible(output.getvalue().replace(str(temporary), str(out)), keep=TEXT)}\nNext:")
     sample = ["sample"] if e.sample else []
     for words in (*sample, "evaluate", "export", f"train {out}/config.json --workdir"):
         print(visible(f"  almanac {words} {out}"))
     return 0
 
 
-def configure(source: Source, name: str, made: Path, changes: Sequence[str]) -> Any:
-    """The family's defaults, with the folder's model, tokenizer and length; then the changes that were asked for."""
+def configure(source: Source, name: str, folder: Path, changes: Sequence[str]) -> Any:
+    """The config of an imported run: the family's defaults, the source's model, tokenizer and length, then `changes`.
+
+    name       the run's name, FAMILY/NAME
+    folder     the run directory, to which the tokenizer is copied
+    changes    overrides, as "key=value"
+
+    Raises UserError if the source has no tokenizer.json and `changes` name none, or an override is invalid.
+    """
     family = source.architecture.family
     cfg = config.defaults(family)
-    own = any(change.startswith("data.tokenizer=") for change in changes)
+    overridden = any(change.startswith("data.tokenizer=") for change in changes)
     groups = {
         "model": {key: value for key, value in source.attributes.items() if key in cfg.model},
-        "data": {k: v for k, v in _sizes(source).items() if k in cfg.data} | ({} if own else _tokenizer(source, made)),
+        "data": {k: v for k, v in _sizes(source).items() if k in cfg.data}
+        | ({} if overridden else _tokenizer(source, folder)),
         "pretrained": {"weights": source.where},
     }
     with cfg.unlocked(), cfg.ignore_type():
@@ -83,35 +91,35 @@ def _sizes(source: Source) -> dict[str, int]:
     return {"length": length if tables else min(length, LENGTH), "batch_size": BATCH, "eval_batch_size": BATCH}
 
 
-def _tokenizer(source: Source, made: Path) -> dict[str, Any]:
-    """Copies the tokenizer into the run, and says so in its config."""
-    file, rows = Path(source.where) / TOKENIZER, source.attributes["vocab_size"]
+def _tokenizer(source: Source, folder: Path) -> dict[str, Any]:
+    """Copies the tokenizer into the run directory -> the config keys that name it."""
+    file, vocab_size = Path(source.where) / TOKENIZER, source.attributes["vocab_size"]
     if not file.is_file():
         raise UserError(
-            f"{source.where} has no {TOKENIZER}, and other forms are not read: name a tokenizer of {rows:,} tokens by "
+            f"{source.where} has no {TOKENIZER}, and other formats are not read: name a tokenizer of {vocab_size:,} tokens by "
             "--config.data.tokenizer=NAME, or the path of a tokenizer.json"
         )
-    with write_errors(made):
-        shutil.copyfile(file, made / TOKENIZER)
-    return {"tokenizer": str(made / TOKENIZER), "vocab_size": rows}
+    with write_errors(folder):
+        shutil.copyfile(file, folder / TOKENIZER)
+    return {"tokenizer": str(folder / TOKENIZER), "vocab_size": vocab_size}
 
 
 def begin(cfg: Any, folder: Path) -> Experiment:
-    """A run directory with the checkpoint of step 0; its experiment."""
+    """Writes a run directory with a checkpoint of step 0 -> its experiment."""
     e = reopen.build(cfg.name, cfg)
     with Run(e, folder) as run:
         state = run.start(trains=False)
-        run.num_steps = 0  # in this life
+        run.num_steps = 0  # of this attempt
         for _ in run.batches():
             pass
         run.finish(run.save(state))
     return e
 
 
-def _settle(made: Path, out: Path) -> None:
-    """What the run says of its own folder becomes true when that has its name."""
-    about = read_json(made / "config.json")
+def _replace_path(temporary: Path, out: Path) -> None:
+    """Replaces the path of the temporary folder in the run's config by its final path."""
+    about = read_json(temporary / "config.json")
     data = about["config"]["data"]
-    if data.get("tokenizer") == str(made / TOKENIZER):
+    if data.get("tokenizer") == str(temporary / TOKENIZER):
         data["tokenizer"] = str(out.absolute() / TOKENIZER)
-        write_json(made / "config.json", about)
+        write_json(temporary / "config.json", about)

@@ -1,4 +1,4 @@
-"""almanac list: every experiment, what it reproduces and what it costs."""
+"""`almanac list [FAMILY]`: every experiment, the number it reproduces and its cost."""
 
 import argparse
 import ast
@@ -16,13 +16,16 @@ PARAMETERS = Shape({}, {"parameters": maybe(COUNT)})  # of run.json
 
 
 def lines(family: str | None = None, root=ROOT) -> list[str]:
-    """A heading for each family and a line for each config, in aligned columns."""
-    known = ledger.configs()
-    families = {name.partition("/")[0] for name in known}
+    """A heading for each family (or only for `family`) and a line for each config, in aligned columns.
+
+    Raises UserError if there is no such family.
+    """
+    configs = ledger.configs()
+    families = {name.partition("/")[0] for name in configs}
     if family and family not in families:
         raise UserError(f"no family {family!r}{nearest(family, families)}")
     rows = []
-    for name, config in known.items():
+    for name, config in configs.items():
         if family in (None, (owner := name.partition("/")[0])):
             rows.append((owner, *_row(root, name, config)))
     widths = [max(len(row[i]) for row in rows) for i in range(1, 5)] if rows else []
@@ -39,7 +42,7 @@ def lines(family: str | None = None, root=ROOT) -> list[str]:
 
 
 def _row(root, name: str, config: dict) -> tuple[str, str, str, str, str]:
-    """(config, parameters, published, cost, first line of its docstring); '-' where unknown."""
+    """-> name, parameters, published numbers, cost and the first line of the config's docstring; "-" for an unknown value."""
     family, _, short = name.partition("/")
     run = ledger.results(root, name) / "run.json"
     parameters = run_logs.read_json(run, PARAMETERS).get("parameters") if run.exists() else None
@@ -60,10 +63,10 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="almanac list",
         description=(
-            "Every config: parameters (once run), the published number it reproduces, what a seed costs, what it is."
+            "Lists every config: parameters (once it has been run), published number, cost of a seed, description."
         ),
     )
-    parser.add_argument("family", nargs="?", help="only this family's")
+    parser.add_argument("family", nargs="?", help="only the configs of this family")
     args = parser.parse_args(argv)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     print("\n".join(visible(line)[:width] for line in lines(args.family)))

@@ -12,7 +12,8 @@ from tools.verbs import arguments
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="almanac predict", description="Applies a run to files: one JSON object a line and file."
+        prog="almanac predict",
+        description="Applies a run to files and prints one JSON object per file, each on a line.",
     )
     arguments.add_run(parser)
     parser.add_argument("files", nargs="+", metavar="FILE")

@@ -1,8 +1,8 @@
-"""`almanac replay RUN --step K`: one step of a run again, with checks on.
+"""`almanac replay RUN --step K`: repeats one step of a run, with checks on.
 
-From the newest whole checkpoint before it the run's own steps lead up to step K, to the bit on devices like its own. Of that
-step are told: its batch, its metrics, each parameter's gradient and update, and where the first NaN or Inf was made (see
-origins.py). Nothing in the run's directory is changed.
+Training is repeated from the newest whole checkpoint before step K, bit for bit on the same kind of devices. The report has
+the step's batch and metrics, each parameter's gradient and update, and the operation that made the first NaN or Inf (see
+tools/doctor/nan_tracer.py). The run directory is not changed.
 """
 
 import argparse
@@ -28,36 +28,46 @@ from research.run.checkpoint import Checkpoints
 from research.util import run_files
 from research.util.errors import UserError
 from research.util.escape import visible
-from tools.doctor import origins
+from tools.doctor import nan_tracer
 
 
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="almanac replay", description="Runs one step of a run again, with checks on.",
+        prog="almanac replay", description="Repeats one step of a run, with checks on.",
         epilog="exit status: 0 the step is finite, 1 it is not",
     )  # fmt: skip
     local = functools.partial(object_store.fetch, newest=False)
     parser.add_argument("run", type=local, metavar="RUN", help="a run directory")
     parser.add_argument("--step", type=int, required=True, metavar="K", help="the step, counted from 1")
     parser.add_argument(
-        "--checkpoint", type=int, metavar="STEP", help="begin there (0: from the seed; default: the nearest)"
+        "--checkpoint", type=int, metavar="STEP", help="start there (0: at the seed; default: the nearest before it)"
     )
-    parser.add_argument("--device", metavar="cpu|gpu|tpu", help="fail where it is absent (default: what JAX finds)")
+    parser.add_argument("--device", metavar="cpu|gpu|tpu", help="fail if there is none (default: JAX's choice)")
     args = parser.parse_args(argv)
     if reopen.load_config(Path(args.run)).get("deterministic"):
         determinism.switch_on()
     device.choose(args.device)
-    found = replay(args.run, args.step, args.checkpoint)
-    print("\n".join(map(visible, lines(found))))
-    return 0 if found["finite"] else 1
+    report = replay(args.run, args.step, args.checkpoint)
+    print("\n".join(map(visible, lines(report))))
+    return 0 if report["finite"] else 1
 
 
 def replay(folder: str | Path, step: int, checkpoint: int | None = None) -> dict:
-    """Step number `step` (from 1) of the run in `folder`, begun at a checkpoint (0: the seed), as plain values.
+    """Repeats step `step` (from 1) of the run in `folder`, starting at `checkpoint` (0: the seed; None: the nearest before it).
 
-    "finite", and if it is not, "first" (what the run would name) and "origin" (lines on what made it); "batch", "metrics",
-    "parameters" (rows), "digest" of the state after it, "start", "devices", "notes", and "logged", how the log differs where
-    it has the step alone.
+    Returns plain values:
+
+    run, step, start      the run directory, the step, and the step of the checkpoint it started at
+    devices, notes        the devices, and differences from the run's own machine
+    finite                whether the step is finite
+    first                 if not, the first non-finite loss, gradient or parameter, as the run names it; else None
+    nan_trace             if not, the report on the operation that made it, as lines
+    batch, metrics        the examples and ranges of the batch; the step's metrics
+    parameters            one row per parameter: norms of it, its gradient and its update
+    digest                of the state after the step
+    logged                differences from the log, if the log has a line for every step; else None
+
+    Raises UserError if the run has no such step or no whole checkpoint before it.
     """
     folder = Path(folder)
     cfg = reopen.load_config(folder)
@@ -69,22 +79,29 @@ def replay(folder: str | Path, step: int, checkpoint: int | None = None) -> dict
     mesh, rules = _devices(e, about)
     with jax.set_mesh(mesh):
         state, start = _begin(folder, e, mesh, rules, step, checkpoint)
-        state = _go_on(e, mesh, state, start, step)
+        state = _advance(e, mesh, state, start, step)
         (batch,) = e.train.on_device(mesh, step - 1, step)
-        found = _examine(e, state, batch, step)
-    found["batch"] = _batch(e, batch, step)
-    found["logged"] = _logged(folder, e, step, found["metrics"])
+        report = _examine(e, state, batch, step)
+    report["batch"] = _batch(e, batch, step)
+    report["logged"] = _logged(folder, e, step, report["metrics"])
     notes = determinism.differences(about.get("fingerprint", {}), determinism.fingerprint(mesh))
     if about.get("devices") != device.describe(mesh):
-        notes.insert(0, f"it ran on {about.get('devices')}: here the last bits may differ")
-    return {"run": str(folder), "step": step, "start": start, "devices": device.describe(mesh), "notes": notes, **found}
+        notes.insert(0, f"the run used {about.get('devices')}: the last bits may differ here")
+    return {
+        "run": str(folder),
+        "step": step,
+        "start": start,
+        "devices": device.describe(mesh),
+        "notes": notes,
+        **report,
+    }
 
 
 # To the step
 
 
 def _devices(e: Experiment, about: Mapping) -> tuple[jax.sharding.Mesh, Sequence]:
-    """The run's mesh and rules, where there are such devices; else one device."""
+    """The run's mesh and sharding rules if the devices are the same as its own; else a mesh of one device, without rules."""
     try:
         mesh = mesh_lib.make_mesh(e.cfg.mesh)
         if device.describe(mesh) == about.get("devices"):
@@ -95,33 +112,33 @@ def _devices(e: Experiment, about: Mapping) -> tuple[jax.sharding.Mesh, Sequence
 
 
 def _begin(
-    folder: Path, e: Experiment, mesh: jax.sharding.Mesh, rules: Sequence, step: int, wanted: int | None
+    folder: Path, e: Experiment, mesh: jax.sharding.Mesh, rules: Sequence, step: int, checkpoint: int | None
 ) -> tuple[Any, int]:
-    """The state of the newest whole checkpoint before `step` (or of `wanted`) -> state, its step."""
-    if wanted is not None and not 0 <= wanted < step:
-        raise UserError(f"--checkpoint={wanted}: step {step} begins at one from 0 to {step - 1}")
-    if wanted == 0:
+    """-> the state of the newest whole checkpoint before `step`, or of `checkpoint`; and its step."""
+    if checkpoint is not None and not 0 <= checkpoint < step:
+        raise UserError(f"--checkpoint={checkpoint}: for step {step}, one from 0 to {step - 1}")
+    if checkpoint == 0:
         return state_lib.create(e.init_fn, e.tx, e.cfg.seed, mesh, rules, bool(e.ema)), 0
     target, _ = state_lib.abstract(e.init_fn, e.tx, mesh, rules, bool(e.ema))
-    place = Checkpoints(folder / "checkpoints")
-    kept, damaged = place.steps(), []
+    checkpoints = Checkpoints(folder / "checkpoints")
+    saved, damaged = checkpoints.steps(), []
     try:
-        for candidate in [s for s in reversed(kept) if s < step and wanted in (None, s)]:
+        for candidate in [s for s in reversed(saved) if s < step and checkpoint in (None, s)]:
             try:
-                return place.restore_one(candidate, target)[0], candidate
-            except integrity.Damaged as why:
-                damaged.append(f"{candidate} is damaged ({why})")
+                return checkpoints.restore_one(candidate, target)[0], candidate
+            except integrity.Damaged as error:
+                damaged.append(f"{candidate} is damaged ({error})")
     finally:
-        place.close()
-    have = f"the oldest of {folder} is {kept[0]}" if kept else f"{folder} has none"
+        checkpoints.close()
+    available = f"the oldest of {folder} is {saved[0]}" if saved else f"{folder} has none"
     raise UserError(
-        f"--step={step}: there is no whole checkpoint {'before it' if wanted is None else wanted}; "
-        f"{'; '.join([have, *damaged])}. --checkpoint=0 begins at the seed"
+        f"--step={step}: there is no whole checkpoint {'before it' if checkpoint is None else checkpoint}; "
+        f"{'; '.join([available, *damaged])}. --checkpoint=0 starts at the seed"
     )
 
 
-def _go_on(e: Experiment, mesh: jax.sharding.Mesh, state: Any, start: int, step: int) -> Any:
-    """The run's own steps from `start` to the one before `step`."""
+def _advance(e: Experiment, mesh: jax.sharding.Mesh, state: Any, start: int, step: int) -> Any:
+    """Trains from step `start` to the one before `step`, as the run did."""
     rolls_back = e.cfg.not_finite == "rollback"
     first = _copy(state) if rolls_back else None
     for done, batch in enumerate(e.train.on_device(mesh, start, step - 1), start + 1):
@@ -141,17 +158,17 @@ def _copy(state: Any) -> Any:
 
 
 def _examine(e: Experiment, state: Any, batch: Mapping, step: int) -> dict:
-    """The step as the run does it, for its metrics and the state after it; then again for what it computes inside."""
+    """The run's own step, for the metrics and the state after it; then the same step again, for its intermediate values."""
     after, metrics = e.train_step(_copy(state), batch)
-    (new, _), gradients = origins.named(e.train_step.fn, "gradient", state, batch)
+    (new, _), gradients = nan_tracer.named_values(e.train_step.fn, "gradient", state, batch)
     metrics = jax.device_get(metrics)
     first = _first(e, state, new, metrics, step)
     pairs = {k: v for k, v in metrics.items() if not k.endswith("bad")}
-    origin = _origin(e, state, batch, pairs) if first else None
+    source = _trace(e, state, batch, pairs) if first else None
     return {
         "finite": first is None,
         "first": first,
-        "origin": origin.lines() if origin else [],
+        "nan_trace": source.lines() if source else [],
         "metrics": metrics_lib.reduce([pairs]),
         "parameters": _parameters(state.params, new.params, gradients),
         "digest": digest(after),
@@ -159,7 +176,7 @@ def _examine(e: Experiment, state: Any, batch: Mapping, step: int) -> dict:
 
 
 def digest(state: Any) -> str:
-    """Eight hexadecimal digits of the checksums of a state's leaves: the same for the same bits, however it is sharded."""
+    """Eight hexadecimal digits of the checksums of a state's leaves: equal for equal bits, whatever the sharding."""
     sums = jax.tree_util.tree_leaves_with_path(jax.device_get(integrity.inspect(state)[0]))
     return (
         f"{zlib.crc32(json.dumps({mesh_lib.path_name(p): x.tolist() for p, x in sums}, sort_keys=True).encode()):08x}"
@@ -167,6 +184,7 @@ def digest(state: Any) -> str:
 
 
 def _first(e: Experiment, state: Any, new: Any, metrics: Mapping, step: int) -> str | None:
+    """The first non-finite loss, gradient or parameter, as the run names it; None if there is none."""
     guard = Guard("stop", state.params, e.tx)
     guard.row(step, metrics)
     if guard.fault:
@@ -175,20 +193,20 @@ def _first(e: Experiment, state: Any, new: Any, metrics: Mapping, step: int) -> 
     return next((f"the updated {mesh_lib.path_name(path)}" for path, ok in finite if not ok), None)
 
 
-def _origin(e: Experiment, state: Any, batch: Mapping, pairs: Mapping) -> origins.Origin | None:
-    """Of the losses, if one of them is not finite; else of the gradients' norms; else of the new state."""
+def _trace(e: Experiment, state: Any, batch: Mapping, pairs: Mapping) -> nan_tracer.NonFinite | None:
+    """Traces a non-finite loss; if all are finite, a non-finite gradient norm; else the new state."""
     bad = [k for k, pair in pairs.items() if not np.isfinite(pair).all()]
     bad = [k for k in bad if not k.endswith("grad_norm")] or bad
 
-    def spoilt(state: Any, batch: Mapping) -> Any:
+    def non_finite_values(state: Any, batch: Mapping) -> Any:
         new, metrics = e.train_step.fn(state, batch)
         return [metrics[k] for k in bad] if bad else new
 
-    return origins.find(spoilt, state=state, batch=batch)
+    return nan_tracer.trace(non_finite_values, state=state, batch=batch)
 
 
 def _parameters(before: Any, after: Any, gradients: list[tuple[str, jax.Array]]) -> list[dict]:
-    """A row a parameter: norms of it, of its gradient (where the step names it) and of its update; what is not finite."""
+    """One row per parameter: norms of it, its gradient (None if the step does not name it) and its update; non-finite counts."""
     paths = [(mesh_lib.path_name(p), x) for p, x in jax.tree_util.tree_leaves_with_path(before)]
     by_path = _by_path([name for name, _ in paths], gradients)
     rows = []
@@ -204,19 +222,19 @@ def _parameters(before: Any, after: Any, gradients: list[tuple[str, jax.Array]])
 
 
 def _by_path(paths: Sequence[str], gradients: list[tuple[str, jax.Array]]) -> dict[str, np.ndarray]:
-    """Gradients come group by group in the order of the group's parameters, and again with each update of it.
+    """{parameter's path: its gradient}. With several updates in a step: the first that is not finite, else the last.
 
-    Kept is the first update that has one which is not finite, else the last.
+    Gradients are listed by parameter group, in the order of the group's parameters, once for each update of the group.
     """
-    found: dict[str, np.ndarray] = {}
-    turn: dict[str, int] = {}
+    by_path: dict[str, np.ndarray] = {}
+    counts: dict[str, int] = {}
     for name, value in gradients:
-        own = [p for p in paths if p.startswith(name.removesuffix("gradient").lstrip("/"))]
-        path = own[turn.get(name, 0) % len(own)]
-        turn[name] = turn.get(name, 0) + 1
-        if path not in found or np.isfinite(found[path]).all():
-            found[path] = np.asarray(value, np.float64)
-    return found
+        group = [p for p in paths if p.startswith(name.removesuffix("gradient").lstrip("/"))]
+        path = group[counts.get(name, 0) % len(group)]
+        counts[name] = counts.get(name, 0) + 1
+        if path not in by_path or np.isfinite(by_path[path]).all():
+            by_path[path] = np.asarray(value, np.float64)
+    return by_path
 
 
 def _norm(x: np.ndarray) -> float:
@@ -225,21 +243,21 @@ def _norm(x: np.ndarray) -> float:
 
 
 def _batch(e: Experiment, batch: Mapping, step: int) -> dict:
-    """Which examples, of which epochs, and each array's range; rows with a number that is not finite."""
+    """The batch's examples and their epochs, each array's dtype, shape and range, and the rows with a non-finite number."""
     examples, epochs = e.train.numbers(step - 1)
     arrays, rows = {}, set()
     for name, value in jax.device_get(dict(batch)).items():
-        good = np.isfinite(value) if jnp.issubdtype(value.dtype, jnp.inexact) else np.ones(value.shape, bool)
-        ends = (float(value[good].min()), float(value[good].max())) if good.any() else (None, None)
-        arrays[name] = {"dtype": str(value.dtype), "shape": value.shape, "min": ends[0], "max": ends[1]}
-        rows |= set(np.argwhere(~good)[:, 0].tolist())
+        finite = np.isfinite(value) if jnp.issubdtype(value.dtype, jnp.inexact) else np.ones(value.shape, bool)
+        bounds = (float(value[finite].min()), float(value[finite].max())) if finite.any() else (None, None)
+        arrays[name] = {"dtype": str(value.dtype), "shape": value.shape, "min": bounds[0], "max": bounds[1]}
+        rows |= set(np.argwhere(~finite)[:, 0].tolist())
     return {
         "examples": examples.tolist(), "epochs": epochs.tolist(), "arrays": arrays, "not finite": sorted(rows),
     }  # fmt: skip
 
 
 def _logged(folder: Path, e: Experiment, step: int, ours: Mapping) -> dict | None:
-    """{metric: (in the log, here)} of what differs, where the log has this step alone; else None."""
+    """{metric: (logged, here)} of the differences; None if the log has no line for this step alone."""
     path = run_files.inside(folder, "metrics.jsonl")
     if e.cfg.log_every != 1 or not path.exists():
         return None
@@ -250,48 +268,56 @@ def _logged(folder: Path, e: Experiment, step: int, ours: Mapping) -> dict | Non
     return None
 
 
-# For a person
+# The printed report
 
 
-def lines(found: Mapping) -> list[str]:
-    """The report, as text."""
-    out = [f"{found['run']}  step {found['step']:,}, from checkpoint {found['start']:,}, on {found['devices']}"]
-    out += [f"         {note}" for note in found["notes"]]
-    out += [*_batch_lines(found["batch"]), *_metric_lines(found), *_parameter_lines(found), ""]
-    if found["finite"]:
-        out.append(f"nothing is wrong: step {found['step']:,} is finite")
+def lines(report: Mapping) -> list[str]:
+    """The report of `replay` as lines of text."""
+    out = [f"{report['run']}  step {report['step']:,}, from checkpoint {report['start']:,}, on {report['devices']}"]
+    out += [f"         {note}" for note in report["notes"]]
+    out += [*_batch_lines(report["batch"]), *_metric_lines(report), *_parameter_lines(report), ""]
+    if report["finite"]:
+        out.append(f"no fault: step {report['step']:,} is finite")
     else:
-        out.append(f"step {found['step']:,} is not finite: {found['first']}")
-        seen = found["origin"] or ["operation by operation everything is finite: only the compiled step overflows"]
-        out += [f"  {line}" for line in seen]
-    return [*out, f"state after it: {found['digest']}"]
+        out.append(f"step {report['step']:,} is not finite: {report['first']}")
+        trace = report["nan_trace"] or [
+            "evaluated operation by operation it is finite: only the compiled step overflows"
+        ]
+        out += [f"  {line}" for line in trace]
+    return [*out, f"digest of the state after it: {report['digest']}"]
 
 
 def _batch_lines(batch: Mapping) -> list[str]:
     epochs = sorted(set(batch["epochs"]))
     out = [f"batch    examples {_some(batch['examples'])}; epoch {', '.join(map(str, epochs))}"]
     for name, a in batch["arrays"].items():
-        ends = "" if a["min"] is None else f", {a['min']:g} to {a['max']:g}"
-        out.append(f"         {name} {a['dtype']}{list(a['shape'])}{ends}")
+        bounds = "" if a["min"] is None else f", {a['min']:g} to {a['max']:g}"
+        out.append(f"         {name} {a['dtype']}{list(a['shape'])}{bounds}")
     rows = [batch["examples"][row] for row in batch["not finite"]]
     return [*out, f"         NOT FINITE: examples {_some(rows)}"] if rows else out
 
 
 def _some(numbers: Sequence[int]) -> str:
+    """At most 16 numbers, and how many more there are.
+
+    >>> _some([3, 5]), _some(range(18))[-15:]
+    ('3, 5', ', 15 and 2 more')
+    """
     return ", ".join(map(str, numbers[:16])) + (f" and {len(numbers) - 16} more" if len(numbers) > 16 else "")
 
 
-def _metric_lines(found: Mapping) -> list[str]:
-    words = [f"{k} {v:.6g}" for k, v in found["metrics"].items()]
+def _metric_lines(report: Mapping) -> list[str]:
+    words = [f"{k} {v:.6g}" for k, v in report["metrics"].items()]
     out = [f"{'' if i else 'metrics':9}{'  '.join(words[i : i + 4])}" for i in range(0, len(words), 4)]
-    if found["logged"] is not None:
-        wrong = "; ".join(f"{k} {theirs!r} in the log, {ours!r} here" for k, (theirs, ours) in found["logged"].items())
-        out.append(f"         {wrong or 'as in metrics.jsonl, to the bit'}")
+    if report["logged"] is not None:
+        pairs = report["logged"].items()
+        differences = "; ".join(f"{k} {logged!r} in the log, {value!r} here" for k, (logged, value) in pairs)
+        out.append(f"         {differences or 'equal to metrics.jsonl, bit for bit'}")
     return out
 
 
-def _parameter_lines(found: Mapping) -> list[str]:
-    rows = found["parameters"]
+def _parameter_lines(report: Mapping) -> list[str]:
+    rows = report["parameters"]
     width = max(len(row["path"]) for row in rows)
     out = [f"{'parameter':{width}} {'norm':>10} {'gradient':>10} {'update':>10}  not finite: gradient, updated"]
     for row in rows:
@@ -299,6 +325,6 @@ def _parameter_lines(found: Mapping) -> list[str]:
             f"{'-' if row[k] is None else format(row[k], '.4g'):>10}" for k in ("norm", "gradient", "update")
         )
         bad = f"  {row.get('gradient not finite', 0):,}, {row['not finite']:,}"
-        mark = "  <- first" if found["first"] and found["first"].endswith(f" {row['path']}") else ""
+        mark = "  <- first" if report["first"] and report["first"].endswith(f" {row['path']}") else ""
         out.append(f"{row['path']:{width}} {numbers}{bad if bad != '  0, 0' else ''}{mark}")
     return out

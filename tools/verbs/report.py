@@ -1,7 +1,7 @@
-"""almanac report: one self-contained page for a run, or for several side by side.
+"""`almanac report DIR...`: one self-contained page for a run, or for several side by side.
 
-The page loads nothing and runs no script: styles, curves (SVG) and samples are in the file. What it shows comes from run
-directories, which may be a stranger's: every element is made by research/util/markup.py.
+The page loads nothing and runs no script: styles, curves (SVG) and samples are in the file. Its content comes from run
+directories, which are not trusted: every element is made by research/util/markup.py, which escapes it.
 """
 
 import argparse
@@ -24,15 +24,15 @@ from tools.results import report_style
 
 LOWER = frozenset("loss nll perplexity ppl error errors mse rmse mae entropy bits wer cer fid ece kl".split())
 HIGHER = frozenset("accuracy acc bleu f1 em auc recall precision ndcg hit iou dice map ap elbo score r2".split())
-SAMPLES, CHARACTERS = 8, 6_000  # shown of each run; of each text
+SAMPLES, CHARACTERS = 8, 6_000  # the most samples per run, and characters per text
 NOTHING = Markup()
 
 
 def write(dirs: Sequence[str | Path], out: str | Path | None = None) -> Path:
-    """Write report.html and curves.png of these runs; returns the page's path.
+    """Writes report.html and curves.png of these runs to the folder `out` -> the path of report.html.
 
-    They go to `out`; without it into the run's own directory, or for several runs into the
-    current one. The same runs give the same bytes. Raises UserError if a run cannot be read or `out` not be written.
+    Without `out` they are written to the run's own directory or, for several runs, to the current one. The same runs give the
+    same bytes. Raises UserError if a run cannot be read or `out` cannot be written.
     """
     runs = [run_logs.read(path) for path in dirs]
     out = Path(out) if out else runs[0].path if len(runs) == 1 else Path()
@@ -79,22 +79,22 @@ def _head(runs: list[RunDir], title: str) -> Markup:
         parameters = f"{run.parameters:,} parameters" if run.parameters else ""
         facts = [parameters, f"{last:,} steps", run.devices, _time(run)]
         chosen = [m for m in run.metrics() if not m.startswith("train/")][:4] or run.metrics()[:1]
-        each = [tag("div", tag("dt", m), tag("dd", draw.number(run.final(m)))) for m in chosen]
-        figures = tag("dl", *each, class_="figures")
-    said = dict.fromkeys(line for run in runs for line in run.said.get("lines", []))
+        values = [tag("div", tag("dt", m), tag("dd", draw.number(run.final(m)))) for m in chosen]
+        figures = tag("dl", *values, class_="figures")
+    notes = dict.fromkeys(line for run in runs for line in run.said.get("lines", []))
     return tag(
         "header",
         tag("h1", tag("small", family) if family else NOTHING, name),
         tag("p", " · ".join(filter(None, facts))),
         figures,
-        tag("ul", *(tag("li", _noted(line)) for line in said)) if said else NOTHING,
+        tag("ul", *(tag("li", _note(line)) for line in notes)) if notes else NOTHING,
     )
 
 
-def _noted(line: str) -> Markup:
-    """`label  words`, two spaces apart as the terminal shows them, with the label set off."""
-    label, _, words = line.partition("  ")
-    return markup.join(tag("i", label), " ", words.strip()) if words else markup.join(line)
+def _note(line: str) -> Markup:
+    """A line of a run's report, "label  text" with two spaces between, with the label in italics."""
+    label, _, text = line.partition("  ")
+    return markup.join(tag("i", label), " ", text.strip()) if text else markup.join(line)
 
 
 def _time(run: RunDir) -> str:
@@ -119,9 +119,13 @@ def _curves(runs: list[RunDir]) -> Markup:
 
 
 def best(metric: str, points: list[tuple[int, float]]) -> tuple[int, float] | None:
-    """(step, value) of a metric's best; None on test data, or where better has no known side."""
+    """The (step, value) at which a metric is best; None for test data, or if its name does not say whether lower is better.
+
+    >>> best("valid/loss", [(1, 0.9), (2, 0.5), (3, 0.7)])
+    (2, 0.5)
+    """
     split, _, name = metric.partition("/")
-    numbers = [point for point in points if point[1] == point[1]]
+    numbers = [point for point in points if point[1] == point[1]]  # without NaN
     words = set(re.split("[^a-z0-9]+", name.lower()))
     lower = words & LOWER
     if split.startswith("test") or not numbers or not (lower or words & HIGHER):
@@ -158,10 +162,10 @@ def _numbers(runs: list[RunDir], names: list[str]) -> Markup:
 
 
 def _differences(runs: list[RunDir], names: list[str]) -> Markup:
-    found = run_logs.differences(run.config for run in runs)
-    if not found:
+    differences = run_logs.differences(run.config for run in runs)
+    if not differences:
         return tag("p", "Nothing: the configs are the same.")
-    return _table(["key", *names], [[key, *map(_value, values)] for key, values in found.items()])
+    return _table(["key", *names], [[key, *map(_value, values)] for key, values in differences.items()])
 
 
 def _table(head: list[str], rows: list[list[str]], numeric: Set[int] = frozenset()) -> Markup:
@@ -181,12 +185,12 @@ def _samples(run: RunDir) -> Markup:
     files = run_logs.in_order(f for f in folder.glob("*") if f.suffix in (".txt", ".png"))
     parts = [_sample(run, file) for file in reversed(files[-SAMPLES:])]
     if len(files) > SAMPLES:
-        parts.append(tag("p", f"{len(files) - SAMPLES} earlier ones lie in the run directory."))
+        parts.append(tag("p", f"{len(files) - SAMPLES} earlier ones are in the run directory."))
     return markup.join(*parts, by="\n")
 
 
 def _sample(run: RunDir, file: Path) -> Markup:
-    """A sample's text or picture; in its place why it cannot be read, such as a link that leads out of the run."""
+    """A sample's text or image, or the reason why it cannot be read, such as a link that leads out of the run directory."""
     try:
         data = run_files.read_bytes(run_files.inside(run.path, f"samples/{file.name}"))
     except UserError as e:
@@ -205,11 +209,11 @@ def _text(data: bytes) -> Markup:
 def _provenance(run: RunDir) -> Markup:
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
     facts = {"commit": run.commit, "devices": run.devices, "versions": versions}
-    listed = markup.join(*(markup.join(tag("dt", k), tag("dd", v)) for k, v in facts.items() if v))
+    items = markup.join(*(markup.join(tag("dt", k), tag("dd", v)) for k, v in facts.items() if v))
     flat = run_logs.flatten(run.config)
     config = _table(["key", "value"], [[key, _value(value)] for key, value in flat.items()])
     return markup.join(
-        tag("dl", listed, class_="facts"),
+        tag("dl", items, class_="facts"),
         _attempts(run),
         tag("pre", command(run), class_="command"),
         tag("details", tag("summary", f"Config, {len(flat)} values"), config),
@@ -218,30 +222,30 @@ def _provenance(run: RunDir) -> Markup:
 
 
 def _attempts(run: RunDir) -> Markup:
-    """A row for each start that trained, if there was more than one: what had changed before it."""
+    """A row for each attempt, if there are several: its first step, time and commit, and the changes since the one before."""
     if len(run.attempts) < 2:
         return NOTHING
     rows = []
     for attempt in run.attempts:
         begun = "-" if attempt["step"] is None else f"{attempt['step']:,}"
         changes = [*attempt.get("changed", []), *(f"{file} edited" for file in attempt.get("edited", []))]
-        said = "; ".join(changes) or attempt.get("note", "-")
+        note = "; ".join(changes) or attempt.get("note", "-")
         rows.append(
-            [begun, attempt.get("when", "-"), attempt.get("commit") or "-", attempt.get("devices") or "-", said]
+            [begun, attempt.get("when", "-"), attempt.get("commit") or "-", attempt.get("devices") or "-", note]
         )
     return _table(["from step", "begun", "commit", "devices", "changed since the attempt before"], rows)
 
 
 def command(run: RunDir) -> str:
-    """What trains this run again: its commit, and its config by name with what was overridden, each quoted for a shell."""
+    """The shell commands that repeat this run: checkout of its commit, and training with its config and overrides, quoted."""
     from research.core import config
 
     try:
-        named = config.plain(config.from_module(run.name))
+        defaults = config.plain(config.from_module(run.name))
     except UserError:  # renamed since; the commit still has it
-        named = run.config
-    changed = run_logs.differences([named, run.config]).items()
-    overrides = [shlex.quote(f"--config.{key}={_value(now)}") for key, (_, now) in changed if now != ABSENT]
+        defaults = run.config
+    overridden = run_logs.differences([defaults, run.config]).items()
+    overrides = [shlex.quote(f"--config.{key}={_value(value)}") for key, (_, value) in overridden if value != ABSENT]
     train = " ".join(["./almanac train", shlex.quote(run.name), *overrides])
     clean = run.commit.removesuffix("+")
     dirty = "  # and changes that were not committed" if clean != run.commit else ""
@@ -252,13 +256,13 @@ def command(run: RunDir) -> str:
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="almanac report",
-        description=("Write report.html (self-contained) and curves.png for one run, or several compared."),
+        description="Writes report.html (self-contained) and curves.png for one run, or several compared.",
     )
     parser.add_argument("dirs", nargs="+", metavar="DIR", help="run directories")
     parser.add_argument(
         "--out",
         metavar="DIR",
-        help="where to; default: the run's directory, or for several runs the current one",
+        help="the folder to write to; default: the run's directory, or for several runs the current one",
     )
     args = parser.parse_args(argv)
     print(visible(write(args.dirs, args.out)))

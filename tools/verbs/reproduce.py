@@ -1,4 +1,4 @@
-"""almanac reproduce: train every seed of an experiment, set its number beside the published one."""
+"""`almanac reproduce NAME`: trains every seed of an experiment and compares the result with the published number."""
 
 import argparse
 import os
@@ -27,68 +27,75 @@ def reproduce(
     root: Path = ROOT,
     steps_per_launch: int | None = None,
 ) -> list[str]:
-    """Train seeds 0, 1, ... of `name`, keep their logs, refresh the tables.
+    """Trains seeds 0, 1, ... of `name`, copies their logs to the committed results and rewrites the tables.
 
-    `train(name, overrides, run directory)` returns when the run is finished; a preempted one must
-    leave by an exception. A seed that finished in `workdir` is not trained again; one that did not
-    is handed to `train` again, which continues it. Returns the verdict on each published number.
-    `steps_per_launch` overrides the config's: it changes the speed, not what is computed. run.json names it by seed.
+    name                experiment, FAMILY/NAME
+    seeds               the number of seeds; default: the number that the config states
+    workdir             the folder of the run directories; default: runs/reproduce/NAME
+    train               `train(name, overrides, run directory)` returns when the run is finished, and raises if it was
+                        preempted; default: `almanac train`
+    root                the project's folder, with the tables and results
+    steps_per_launch    overrides the config's value, which changes the speed but not the result; recorded in run.json
+
+    A seed that finished in `workdir` is not trained again; an unfinished one resumes. Returns a line with the verdict on each
+    published number. Raises UserError if there is no such experiment, it states no published number, a table has no markers,
+    or `workdir` has a run of another config.
     """
     if train is None:
-        from tools.verbs import train as verb
+        from tools.verbs import train as train_verb
 
-        train = verb.run
-    known = ledger.configs()
-    if name not in known:
-        raise UserError(f"no experiment {name!r}{nearest(name, known)}")
-    targets = ledger.targets(name, known[name])
+        train = train_verb.run
+    configs = ledger.configs()
+    if name not in configs:
+        raise UserError(f"no experiment {name!r}{nearest(name, configs)}")
+    targets = ledger.targets(name, configs[name])
     if not targets:
         raise UserError(f"{name} states no published number (cfg.reproduces); train it with: almanac train {name}")
     family = name.partition("/")[0]
-    for block in ledger.blocks(root, known):
+    for block in ledger.blocks(root, configs):
         if block.family in (None, family):
-            ledger.split(block.path)  # a missing marker should not cost a training
+            ledger.split(block.path)  # raises before training if a marker is missing
 
     seeds = seeds or max(target["seeds"] for target in targets)
     workdir = workdir or Path("runs") / "reproduce" / name
     runs = [workdir / f"seed_{seed}" for seed in range(seeds)]
     changes = [f"steps_per_launch={steps_per_launch}"] if steps_per_launch else []
     for seed, path in enumerate(runs):
-        record = _record(path, ledger.same_experiment(known[name]))
+        record = _record(path, ledger.same_experiment(configs[name]))
         if "machine" not in record or not path.exists():
             print(f"{name}: seed {seed} of 0..{seeds - 1} in {visible(path)}", flush=True)
             train(name, [f"seed={seed}", *changes], path)
-            write_json(_beside(path), record | {"machine": machine()})
-    keep(ledger.results(root, name), runs)
-    ledger.refresh(root, known, {None, family})
-    return [_say(root, name, target) for target in targets]
+            write_json(_record_path(path), record | {"machine": machine()})
+    copy_logs(ledger.results(root, name), runs)
+    ledger.refresh(root, configs, {None, family})
+    return [_verdict(root, name, target) for target in targets]
 
 
 def _record(path: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """{config, and once finished machine} of a run; one that another config left is an error."""
-    record = _beside(path)
-    if not record.exists():
+    """The record beside a run directory: its config and, once finished, its machine. Raises UserError if the config differs."""
+    record_path = _record_path(path)
+    if not record_path.exists():
         if path.exists() and any(path.iterdir()):
             raise UserError(
                 f"{path} holds a run that almanac reproduce did not start; move it away or name another --workdir"
             )
-        record.parent.mkdir(parents=True, exist_ok=True)
-        write_json(record, {"config": config, "config_version": upgrade.VERSION})
-    was = run_logs.read_json(record, run_logs.BEGUN)
-    for key, (now, then) in run_logs.differences([config, upgrade.of_file(was)]).items():
+        record_path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(record_path, {"config": config, "config_version": upgrade.VERSION})
+    record = run_logs.read_json(record_path, run_logs.BEGUN)
+    for key, (now, then) in run_logs.differences([config, upgrade.of_file(record)]).items():
         raise UserError(
             f"{path} began with {key} = {then!r}, the config now says {now!r}; "
             f"remove {path.name} and {path.name}.json or name another --workdir"
         )
-    return was
+    return record
 
 
-def _beside(path: Path) -> Path:
+def _record_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
 
 def machine() -> dict[str, Any]:
-    """What a time was measured on: {cpu: model, cores: those this process may use}."""
+    """The machine that a time was measured on: {"cpu": model, "cores": the number that this process may use}."""
     cpu, info = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
     for line in info.read_text().splitlines() if info.exists() else []:
         if line.startswith("model name"):
@@ -98,8 +105,8 @@ def machine() -> dict[str, Any]:
     return {"cpu": cpu, "cores": count}
 
 
-def keep(folder: Path, runs: list[Path]) -> None:
-    """Make `folder` hold the logs of these runs, seed by seed, and no others."""
+def copy_logs(folder: Path, runs: list[Path]) -> None:
+    """Copies the logs of these runs (seeds 0, 1, ...) to `folder`, removes other logs there, and writes run.json."""
     folder.mkdir(parents=True, exist_ok=True)
     for old in ledger.seed_logs(folder):
         old.unlink()
@@ -117,7 +124,7 @@ def keep(folder: Path, runs: list[Path]) -> None:
                 "seconds": None if run.seconds is None else round(run.seconds, 1),
             }
         )
-    last, record = run_logs.read(runs[-1]), run_logs.read_json(_beside(runs[-1]), run_logs.BEGUN)
+    last, record = run_logs.read(runs[-1]), run_logs.read_json(_record_path(runs[-1]), run_logs.BEGUN)
     write_json(
         folder / "run.json",
         {
@@ -133,7 +140,7 @@ def keep(folder: Path, runs: list[Path]) -> None:
     )
 
 
-def _say(root: Path, name: str, target: dict[str, Any]) -> str:
+def _verdict(root: Path, name: str, target: dict[str, Any]) -> str:
     values = ledger.measured(root, name, target)
     ours = ledger.summary(values, ledger.decimals(target))
     text = f"{ledger.verdict(target, values)}: {target['metric']} {ours}; "
@@ -148,29 +155,30 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="almanac reproduce",
         description=(
-            "Train every seed of an experiment, keep the logs under experiments/*/results and "
-            "refresh the tables. Interrupted, the same command continues. Exits 1 where a number "
-            "is missed."
+            "Trains every seed of an experiment, copies the logs to experiments/*/results and rewrites the tables. "
+            "If interrupted, the same command resumes. The exit status is 1 if a number is missed."
         ),
     )
-    parser.add_argument("name", metavar="FAMILY/NAME", help="almanac list names them")
-    parser.add_argument("--seeds", type=int, metavar="N", help="train 0..N-1; default: as stated")
+    parser.add_argument("name", metavar="FAMILY/NAME", help="see almanac list")
+    parser.add_argument(
+        "--seeds", type=int, metavar="N", help="train 0..N-1; default: the number that the config states"
+    )
     parser.add_argument(
         "--workdir",
         type=Path,
         metavar="DIR",
-        help="where the run directories go; default: runs/reproduce/FAMILY/NAME",
+        help="the folder of the run directories; default: runs/reproduce/FAMILY/NAME",
     )
     parser.add_argument(
         "--steps-per-launch",
         type=int,
         metavar="N",
-        help="for small models on a GPU: the speed changes, what is computed does not",
+        help="for small models on a GPU: changes the speed, not the result",
     )
     args = parser.parse_args(argv)
     for option in ("seeds", "steps_per_launch"):
         if (value := getattr(args, option)) is not None and value < 1:
             raise UserError(f"--{option.replace('_', '-')} {value}: give 1 or more")
-    said = reproduce(args.name, args.seeds, args.workdir, steps_per_launch=args.steps_per_launch)
-    print("\n".join(map(visible, said)))
-    return 1 if any(text.startswith("MISSED") for text in said) else 0
+    lines = reproduce(args.name, args.seeds, args.workdir, steps_per_launch=args.steps_per_launch)
+    print("\n".join(map(visible, lines)))
+    return 1 if any(text.startswith("MISSED") for text in lines) else 0

@@ -9,7 +9,7 @@ from research.core import config
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="almanac show", allow_abbrev=False,
-        description="The resolved config, the parameters with their shardings, the batch and a step's FLOPs. Trains nothing.",
+        description="Prints the resolved config, the parameters with their shardings, the batch and a step's FLOPs.",
     )  # fmt: skip
     parser.add_argument("name", metavar="NAME", help="FAMILY/NAME, or a run's config.json")
     args, changes = options.overrides(argv, parser)

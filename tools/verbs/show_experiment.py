@@ -1,4 +1,4 @@
-"""An experiment as `almanac show` prints it."""
+"""Prints an experiment for `almanac show`."""
 
 import textwrap
 from typing import Any
@@ -11,7 +11,7 @@ from research.util.escape import visible
 
 
 def show(cfg: Any) -> None:
-    """Prints the config, its recipe first, the parameters, the batch, and a step's FLOPs; builds all, computes nothing."""
+    """Prints the config, the parameters, the batch and a step's FLOPs. Builds the experiment, but allocates no arrays."""
     e = reopen.build(cfg.name, cfg)
     devices = mesh.make_mesh(e.cfg.mesh)
     with jax.set_mesh(devices):
@@ -37,14 +37,14 @@ def _defaults(cfg: Any) -> dict[str, Any]:
     return config.flatten(config.defaults_of(cfg)) | {"model.name": name}
 
 
-def _config(given: dict[str, Any], resolved: dict[str, Any], defaults: dict[str, Any]) -> None:
-    """The recipe, what differs from the family's defaults; then the rest; then the keys that have no value."""
-    missing = object()
-    recipe = [key for key in given if key != "name" and given[key] != defaults.get(key, missing)]
-    unset = [key for key in given if given[key] is None and key not in recipe]
-    rest = [key for key in given if key not in {*recipe, *unset, "name"}]
-    width = max(map(len, given))
-    for title, keys in (("recipe (durations in steps)", recipe), ("defaults", rest)):
+def _config(cfg: dict[str, Any], resolved: dict[str, Any], defaults: dict[str, Any]) -> None:
+    """Prints the recipe (keys that differ from the family's defaults), then the other keys, then the keys without a value."""
+    absent = object()
+    recipe = [key for key in cfg if key != "name" and cfg[key] != defaults.get(key, absent)]
+    unset = [key for key in cfg if cfg[key] is None and key not in recipe]
+    unchanged = [key for key in cfg if key not in {*recipe, *unset, "name"}]
+    width = max(map(len, cfg))
+    for title, keys in (("recipe (durations in steps)", recipe), ("defaults", unchanged)):
         print(f"\n{title}")
         print("\n".join(f"  {visible(key):<{width}}  {visible(repr(resolved[key]))}" for key in keys))
     if unset:

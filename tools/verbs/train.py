@@ -19,32 +19,32 @@ MAIN_JOB = "language_model/pydoc_char"
 
 
 def trainer(name: str) -> Callable:
-    """`family/name` -> the family's `train`."""
+    """The `train` function of the family of FAMILY/NAME."""
     return importlib.import_module(f"{config.EXPERIMENTS}.{config.family(name)}.train").train
 
 
 def run(name: str, overrides: Sequence[str], workdir: Path) -> None:
-    """Trains to the end in `workdir`, or goes on there."""
+    """Trains in `workdir` until the run is finished; resumes if it was started before."""
     trainer(name)(config.load(name, overrides), workdir)
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="almanac train", allow_abbrev=False, epilog="config keys: almanac show NAME",
-        description="Trains an experiment, or goes on where its run directory stopped.",
+        description="Trains an experiment; resumes if its run directory exists.",
     )  # fmt: skip
     parser.add_argument("name", nargs="?", default=MAIN_JOB, metavar="NAME", help=f"FAMILY/NAME (default: {MAIN_JOB})")
-    parser.add_argument("--local-hosts", metavar="N", help="start N processes on this machine's CPU, as N hosts")
-    parser.add_argument("--restarts", metavar="N", help="start again, at most N times, when preempted or killed")
+    parser.add_argument("--local-hosts", metavar="N", help="start N processes on this machine's CPU, each as a host")
+    parser.add_argument("--restarts", metavar="N", help="restart at most N times if preempted or killed")
     args, overrides = options.parse(argv, parser)
     cfg = config.load(args.name, overrides)
     options.hosts(args)
     if args.restarts is not None:
-        restarts, folder = options.whole("--restarts", args.restarts, 0), options.workdir(cfg, args)
+        restarts, folder = options.parse_int("--restarts", args.restarts, 0), options.workdir(cfg, args)
         return processes.supervise(_command(argv, "--restarts"), restarts, lambda: progress(folder))
     if args.local_hosts is not None:
-        return processes.together(_local(argv, args))
-    from experiments import launch  # and JAX with it, which what is above need not wait for
+        return processes.together(_local_hosts(argv, args))
+    from experiments import launch  # imports JAX, which the code above does not need
 
     if folder := launch.run(trainer(cfg.name), cfg, args):
         _report(folder)
@@ -52,13 +52,13 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _here(folder: Path) -> Path:
-    """Where a run directory's files can be read: itself, or what a run in an object store left on this machine."""
+def _local_folder(folder: Path) -> Path:
+    """The local folder with a run's files: the run directory or, for an object store, the run's copy on this machine."""
     return object_store.local(folder) if object_store.is_remote(folder) else folder
 
 
 def _command(argv: Sequence[str], without: str) -> list[str]:
-    """This command line without an option and its value, to be run by this Python."""
+    """The command of this process, with the same Python, without option `without` and its value."""
     words = list(argv)
     while at := [i for i, word in enumerate(words) if word.split("=")[0] == without]:
         del words[at[0] : at[0] + (1 if "=" in words[at[0]] else 2)]
@@ -66,28 +66,28 @@ def _command(argv: Sequence[str], without: str) -> list[str]:
     return [sys.executable, *safe, "-m", "tools.cli", "train", *words]
 
 
-def _local(argv: Sequence[str], args: argparse.Namespace) -> list[list[str]]:
-    """The commands of `--local-hosts`: on the CPU, where nothing has to be shared out among the processes."""
-    number = options.whole("--local-hosts", args.local_hosts, 1)
+def _local_hosts(argv: Sequence[str], args: argparse.Namespace) -> list[list[str]]:
+    """The commands of `--local-hosts`, one per process. Only on the CPU, because processes cannot share an accelerator."""
+    number = options.parse_int("--local-hosts", args.local_hosts, 1)
     if args.hosts is not None:
-        raise UserError(f"--local-hosts={number} starts all the hosts here; leave --hosts away")
+        raise UserError(f"--local-hosts={number} starts all the hosts here; remove --hosts")
     if args.device not in (None, "cpu"):
-        raise UserError(f"--local-hosts={number} is for the CPU; leave --device={args.device} away")
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        place = f"127.0.0.1:{found.getsockname()[1]}"
-    command = [*_command(argv, "--local-hosts"), f"--hosts={number}", f"--coordinator={place}"]
+        raise UserError(f"--local-hosts={number} is for the CPU; remove --device={args.device}")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    command = [*_command(argv, "--local-hosts"), f"--hosts={number}", f"--coordinator={address}"]
     return [[*command, "--device=cpu", f"--host-id={host}"] for host in range(number)]
 
 
 def progress(folder: Path) -> str:
-    """How far a run directory has come: `checkpoint 30, log 38`."""
-    folder = _here(folder)
+    """The steps of a run's newest checkpoint and last log line, as text: `checkpoint 30, log 38`."""
+    folder = _local_folder(folder)
     steps = [int(p.name) for p in (folder / "checkpoints").glob("*") if p.name.isdigit()]
     return f"checkpoint {max(steps, default=0)}, log {_last_step(folder / 'metrics.jsonl')}"
 
 
 def _last_step(path: Path) -> int:
-    """Of the last whole line; a kill may have cut the last."""
+    """The step of the last whole line of a log; a kill may have cut the last line short."""
     if not path.exists():
         return 0
     lines = run_files.read_log(run_files.inside(path.parent, path.name), run_files.METRICS).lines
@@ -95,21 +95,23 @@ def _last_step(path: Path) -> int:
 
 
 def _report(folder: Path) -> None:
+    """Writes the run's report and curves, and prints their paths."""
     from tools.verbs import report
 
-    here = _here(folder)
-    page, curves = report.write([here], here), here / "curves.png"
+    local = _local_folder(folder)
+    page, curves = report.write([local], local), local / "curves.png"
     object_store.publish(folder, page, curves)
     print(f"\n{visible(page)}\n{visible(curves)}")
 
 
 def _next_steps(folder: Path, name: str) -> None:
-    here = _here(folder)
-    if samples := sorted((here / "samples").glob("*.txt")):
-        newest = run_files.inside(here, f"samples/{samples[-1].name}")
+    """Prints the newest sample and the commands to continue with."""
+    local = _local_folder(folder)
+    if samples := sorted((local / "samples").glob("*.txt")):
+        newest = run_files.inside(local, f"samples/{samples[-1].name}")
         text = run_files.read_bytes(newest).decode("utf-8", errors="replace").strip()
         print(f"\n{visible(newest)}\n{visible(text, keep=TEXT)}")
-    verb = "sample" if any((here / "samples").glob("*_sample*")) else "evaluate"
-    shown = name if name in config.names() else f"{folder}/config.json"
+    verb = "sample" if any((local / "samples").glob("*_sample*")) else "evaluate"
+    config_name = name if name in config.names() else f"{folder}/config.json"
     almanac = "./almanac" if Path("almanac").is_file() else "almanac"
-    print(f"\nNext:\n  {almanac} {verb} {visible(folder)}\n  {almanac} show {visible(shown)}\n  {almanac} list")
+    print(f"\nNext:\n  {almanac} {verb} {visible(folder)}\n  {almanac} show {visible(config_name)}\n  {almanac} list")

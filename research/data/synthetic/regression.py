@@ -37,7 +37,7 @@ class InContextRegression(Dataset):
         self.evals = {"valid": EvalBatches(Arrays(self.held_out), cfg["eval_batch_size"])}
         self.report: list[str] = []
         self.inputs = {"x": (("b", "n", self.dims), "float32"), "y": (("b", "n"), "float32")}
-        self.limits = [f"n <= {self.points}"]
+        self.constraints = [f"n <= {self.points}"]
 
     @functools.cached_property
     def errors(self) -> dict[str, np.ndarray]:

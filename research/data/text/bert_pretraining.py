@@ -39,7 +39,7 @@ class BertPretraining(Dataset):
         self.report = [*report, f"pairs    {counts}; {sources['train'].predictions} masked tokens at most in one"]
         shape = ("b", "t")
         self.inputs = {"tokens": (shape, "int32"), "token_type_ids": (shape, "int32"), "token_mask": (shape, "float32")}
-        self.limits = (f"t <= {self.length}",)
+        self.constraints = (f"t <= {self.length}",)
 
     def baselines(self) -> Mapping[str, Baseline]:
         train, valid = (self._documents[part].tokens for part in ("train", "valid"))

@@ -125,7 +125,7 @@ class TextClassification(Dataset):
         self.classes, self.encoder, self.report = tuple(classes), encoder, report
         self._sizes = {"buckets": buckets, "batch_size": eval_batch_size}
         self.inputs = {"tokens": (("b", "t"), "int32"), "length": (("b",), "int32")}
-        self.limits, self.tokenizers = (f"t <= {encoder.length}",), (encoder.tokenizer,)
+        self.constraints, self.tokenizers = (f"t <= {encoder.length}",), (encoder.tokenizer,)
 
     def baselines(self) -> Mapping[str, Baseline]:
         split = next(iter(self.evals))

@@ -54,7 +54,7 @@ class LanguageModelling(Dataset):
         self.text, self.tokenizer, self.tokenizers = text, text.tokenizer, (text.tokenizer,)
         self.train, self.evals, self.report, self.length = train, evals, report, length
         self.inputs = {"tokens": (("b", "t"), "int32")}
-        self.limits = (f"t <= {length}",)
+        self.constraints = (f"t <= {length}",)
 
     def baselines(self) -> Mapping[str, Baseline]:
         values = baselines(self.text.train, self.text.valid, self.tokenizer.size)

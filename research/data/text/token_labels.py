@@ -153,7 +153,7 @@ class TokenLabels(Dataset):
         self.evals = {name: EvalBatches(part, eval_batch_size) for name, part in parts.items() if name != "train"}
         self.classes, self.rows, self.report, self._texts = corpus.classes, rows, report, corpus.parts
         self.inputs = {"tokens": (("b", "t"), "int32"), "length": (("b",), "int32"), "starts": (("b", "t"), "int32")}
-        self.limits, self.tokenizers = (f"t <= {rows.length}",), (rows.tokenizer,)
+        self.constraints, self.tokenizers = (f"t <= {rows.length}",), (rows.tokenizer,)
 
     def baselines(self) -> Mapping[str, Baseline]:
         scores = rule_scores(self._texts["train"], self._texts["valid"], len(self.classes))

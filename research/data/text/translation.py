@@ -56,7 +56,7 @@ class Translation(Dataset):
         self.report += self.train.report
         self.max_length = lengths[-1]
         self.inputs = {"source": (("b", "s"), "int32"), "source_mask": (("b", "s"), "float32")}
-        self.limits = [f"s <= {self.max_length}"]
+        self.constraints = [f"s <= {self.max_length}"]
 
     @property
     def eos(self) -> int:

@@ -27,7 +27,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from research.core.mesh import pin
+from research.core.mesh import shard_activations
 from research.nn.attention import Attention
 from research.nn.feed_forward import ACTIVATIONS, FeedForward
 from research.nn.flash import Mask
@@ -73,9 +73,9 @@ class Block(nn.Module):
         drop = nn.Dropout(self.dropout, deterministic=not self.train)
         shared = {"bias": True, "kernel_init": INIT, "out_init": INIT}
         y, _ = Attention(self.num_heads, dropout=self.dropout, name="attention", **shared)(x, mask, train=self.train)
-        x = pin(norm(name="attention_norm")(x + drop(y)))
+        x = shard_activations(norm(name="attention_norm")(x + drop(y)))
         y = FeedForward(self.mlp_width, self.mlp, name="feed_forward", **shared)(x)
-        return pin(norm(name="feed_forward_norm")(x + drop(y))), None
+        return shard_activations(norm(name="feed_forward_norm")(x + drop(y))), None
 
 
 class Encoder(nn.Module):
@@ -123,7 +123,7 @@ class Encoder(nn.Module):
         x = self.tokens(tokens) + table(self.max_length, name="position")(jnp.arange(T))
         x = x + table(self.num_segments, name="segment")(token_type_ids)
         x = nn.LayerNorm(epsilon=self.norm_eps, name="embedding_norm")(x)
-        x = pin(nn.Dropout(self.dropout, deterministic=not train)(x))
+        x = shard_activations(nn.Dropout(self.dropout, deterministic=not train)(x))
         return self._layers(x, _attention_mask(mask, segment_ids), train)
 
     def logits(self, x: jax.Array) -> DeferredLogits:
@@ -200,7 +200,7 @@ class BertForPretraining(nn.Module):
         x = self.encoder(tokens, mask, token_type_ids, train=train)
         nsp = nn.Dense(2, kernel_init=INIT, name="nsp")(Pooler(name="pooler")(x))
         if masked_positions is not None:
-            x = pin(jnp.take_along_axis(x, masked_positions[..., None], axis=1))
+            x = shard_activations(jnp.take_along_axis(x, masked_positions[..., None], axis=1))
         head = MaskedHead(self.encoder.vocab_size, self.encoder.mlp, self.encoder.norm_eps, name="mlm")
         mlm = head(x, self.encoder.logits)
         return {"mlm": mlm if defer_logits else mlm.array(), "nsp": nsp.astype(jnp.float32)}

@@ -21,7 +21,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from research.core.mesh import pin
+from research.core.mesh import shard_activations
 from research.nn.linear import flat_dot
 from research.nn.recurrent import LSTM, Bidirectional
 from research.util.errors import UserError
@@ -134,7 +134,7 @@ class BiDAF(nn.Module):
             in_question, in_passage = same.any(2), same.any(1)
         u, _ = context(drop(embed(question, question_chars, in_passage)), lengths=q_length)
         h, _ = context(drop(embed(passage, passage_chars, in_question)), lengths=p_length)
-        g = pin(attention_flow(h, u, Similarity(name="similarity")(h, u), inside))
+        g = shard_activations(attention_flow(h, u, Similarity(name="similarity")(h, u), inside))
         m, _ = lstm(name="modelling_0")(drop(g), lengths=p_length)
         m, _ = lstm(name="modelling_1")(drop(m), lengths=p_length)
         start = self._head("start_head", drop(jnp.concatenate([g, m], -1)), passage)

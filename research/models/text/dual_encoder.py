@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from research.core.mesh import pin
+from research.core.mesh import shard_activations
 from research.models.text.bert import Encoder
 
 SHARDING = {"fsdp": ((r"(kernel|embedding)$", "fsdp"),)}
@@ -31,7 +31,7 @@ class BagEncoder(nn.Module):
     @nn.compact
     def __call__(self, tokens: jax.Array, mask: jax.Array, *, train: bool = False) -> jax.Array:
         x = nn.Embed(self.vocab_size, self.width, embedding_init=nn.initializers.normal(1.0), name="tokens")(tokens)
-        x = pin(nn.Dropout(self.dropout, deterministic=not train)(x))
+        x = shard_activations(nn.Dropout(self.dropout, deterministic=not train)(x))
         weight = nn.Embed(self.vocab_size, 1, embedding_init=nn.initializers.zeros, name="weight")(tokens)
         weight = jnp.exp(weight) * mask[..., None]
         x = (x * weight).sum(1) / jnp.maximum(weight.sum(1), 1e-9)

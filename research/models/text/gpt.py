@@ -21,7 +21,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from research.core.mesh import pin
+from research.core.mesh import shard_activations
 from research.nn.attention import Attention, Cache, angles
 from research.nn.feed_forward import ACTIVATIONS, FeedForward
 from research.nn.flash import Mask
@@ -85,9 +85,9 @@ class Block(nn.Module):
         feed_forward = kind(self.mlp_width, self.mlp, name="feed_forward", **shared)
         y = norm(name="attention_norm")(x)
         y, cache = attention(y, mask, rotary, cache, index, train=self.train)
-        x = pin(x + drop(y))
+        x = shard_activations(x + drop(y))
         y = feed_forward(norm(name="feed_forward_norm")(x))
-        return pin(x + drop(y)), cache
+        return shard_activations(x + drop(y)), cache
 
 
 class GPT(nn.Module):
@@ -152,7 +152,7 @@ class GPT(nn.Module):
             x = x + table(positions)
         else:
             rotary = angles(positions, self.width // self.num_heads, self.rotary_base)
-        x = pin(nn.Dropout(self.dropout, deterministic=not train)(x))
+        x = shard_activations(nn.Dropout(self.dropout, deterministic=not train)(x))
 
         mask = at[..., None] >= jnp.arange(size)
         if segment_ids is not None:

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from research.core.mesh import pin
+from research.core.mesh import shard_activations
 from research.models.text.gpt import Block
 from research.util.errors import UserError
 
@@ -51,7 +51,7 @@ class Regressor(nn.Module):
         normal = nn.initializers.normal(0.02)
         at = jnp.arange(T)
         h = h + nn.Embed(2 * self.max_points, self.width, embedding_init=normal, name="position")(at)
-        h = pin(nn.Dropout(self.dropout, deterministic=not train)(h))
+        h = shard_activations(nn.Dropout(self.dropout, deterministic=not train)(h))
         for i in range(self.num_layers):
             block = Block(
                 num_layers=self.num_layers,

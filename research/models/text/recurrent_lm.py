@@ -19,7 +19,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from research.core.mesh import pin
+from research.core.mesh import shard_activations
 from research.nn import recurrent
 from research.nn.logits import logits_dot
 from research.util.errors import UserError
@@ -70,7 +70,7 @@ class RecurrentLM(nn.Module):
         x = embed(tokens)
         if train and self.embedding_dropout:
             x = recurrent.drop_types(x, tokens, self.embedding_dropout, self.make_rng("dropout"))
-        x, after = pin(x), {}
+        x, after = shard_activations(x), {}
         for name in self._names:
             x, after[name] = self._layer(name)(x, carries.get(name), train=train)
         x = recurrent.drop_sequence(self.output_dropout, train, name="output_dropout")(x)

@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from research.core.mesh import pin
+from research.core.mesh import shard_activations
 from research.nn.initializers import uniform
 from research.util.errors import UserError
 
@@ -70,7 +70,7 @@ class TextCNN(nn.Module):
         """
         embed = nn.Embed(self.vocab_size, self.width, embedding_init=uniform(0.25), name="tokens")
         inside = jnp.arange(tokens.shape[1]) < length[:, None]
-        x = pin(jnp.where(inside[..., None], embed(tokens), 0))
+        x = shard_activations(jnp.where(inside[..., None], embed(tokens), 0))
         pooled = []
         for size in self.windows:
             pooled.append(nn.relu(Window(size, self.maps, name=f"window_{size}")(x).max(1)))

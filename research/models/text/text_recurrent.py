@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from research.core.mesh import pin
+from research.core.mesh import shard_activations
 from research.nn.initializers import uniform
 from research.nn.linear import flat_dot
 from research.nn.recurrent import GRU, LSTM, Bidirectional
@@ -68,7 +68,7 @@ class TextRecurrent(nn.Module):
     def __call__(self, tokens: jax.Array, length: jax.Array, *, train: bool = False) -> jax.Array:
         """Tokens beyond a row's length are ignored. Dropout needs `train=True` and `rngs={"dropout": key}`."""
         embed = nn.Embed(self.vocab_size, self.width, embedding_init=uniform(self.embedding_scale), name="tokens")
-        x = pin(embed(tokens))
+        x = shard_activations(embed(tokens))
         inside = jnp.arange(tokens.shape[1]) < length[:, None]
         layer = partial(CELLS[self.cell], self.hidden, dropout=self.dropout, recurrent_dropout=self.recurrent_dropout)
         if self.cell == "lstm":

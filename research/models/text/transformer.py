@@ -25,7 +25,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from research.core.mesh import pin
+from research.core.mesh import shard_activations
 from research.nn.attention import Attention, Cache, CrossAttention
 from research.nn.feed_forward import ACTIVATIONS, FeedForward
 from research.nn.flash import Mask
@@ -97,7 +97,7 @@ class Layer(nn.Module):
 
         def around(x, norm, branch):
             y = self.drop(branch(norm(x) if self.pre_norm else x), deterministic=not train)
-            return pin(x + y) if self.pre_norm else pin(norm(x + y))
+            return shard_activations(x + y) if self.pre_norm else shard_activations(norm(x + y))
 
         def attention(x):
             nonlocal cache
@@ -247,7 +247,7 @@ class Transformer(nn.Module):
             x = x + getattr(self, position)(at)
         else:
             x = x + sinusoids(at, self.width).astype(x.dtype)
-        return pin(self.drop(x, deterministic=not train))
+        return shard_activations(self.drop(x, deterministic=not train))
 
 
 def _over_heads(keys: jax.Array) -> Mask:

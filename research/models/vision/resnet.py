@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from research.core.mesh import pin
+from research.core.mesh import shard_activations
 from research.nn.convolution import conv
 from research.util.errors import UserError, nearest
 
@@ -71,7 +71,7 @@ class Block(nn.Module):
             else:
                 x = conv1(y.shape[-1], strides=stride, name="shortcut")(x)
                 x = norm(name="shortcut_norm")(x)
-        return pin(nn.relu(x + y))
+        return shard_activations(nn.relu(x + y))
 
 
 class ResNet(nn.Module):
@@ -105,7 +105,7 @@ class ResNet(nn.Module):
         else:
             x = Conv(self.width or 16, (3, 3), padding=1, name="stem")(x)
         width = x.shape[-1]
-        x = pin(nn.relu(Norm(use_running_average=not train, name="stem_norm")(x)))
+        x = shard_activations(nn.relu(Norm(use_running_average=not train, name="stem_norm")(x)))
         if self.form == "imagenet":
             x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
 

@@ -23,7 +23,7 @@ def test_the_data_set():
     assert {k: s.shape for k, s in data.train.spec.items()} == {"x": (8, 8, 3), "y": (8, 8), "point_mask": (8, 8)}
     assert [int(data.train.batch(step)["point_mask"].sum()) for step in (0, 2, 3)] == [32, 32, 40]
     assert data.evals["valid"].batch(2)["mask"].sum() == 8  # 40 prompts in batches of 16
-    assert (data.inputs["x"], data.limits) == ((("b", "n", 3), "float32"), ["n <= 8"])
+    assert (data.inputs["x"], data.constraints) == ((("b", "n", 3), "float32"), ["n <= 8"])
     assert data.inputs.keys() == {"x", "y"} and not data.report
 
 

@@ -187,7 +187,7 @@ def test_a_text_and_a_class(tmp_path):
         name: dtype for name, (_, dtype) in data.inputs.items()
     }
     assert tokenizer.decode(inputs["tokens"][0]) == "the good text" and inputs["length"].tolist() == [3]
-    assert data.limits == ("t <= 32",)
+    assert data.constraints == ("t <= 32",)
     said = data.decode({"probabilities": np.array([[0.25, 0.75]], np.float32)})
     assert said == {"class": "yes", "probabilities": {"yes": 0.75, "no": 0.25}}
     with pytest.raises(UserError, match="the text is empty: there is nothing to classify"):

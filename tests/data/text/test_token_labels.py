@@ -61,7 +61,7 @@ def test_punctuation_is_what_stood_behind_the_words(monkeypatch):
 def test_pydoc_needs_nothing():
     data = load(tokenizer="word", vocab_size=500, length=32)
     (tokenizer,) = data.tokenizers
-    assert list(data.evals) == ["valid"] and tokenizer.size == 500 and data.limits == ("t <= 32",)
+    assert list(data.evals) == ["valid"] and tokenizer.size == 500 and data.constraints == ("t <= 32",)
     labels = data.train.source.arrays["labels"]
     assert (labels != NONE).sum() > 40_000 and set(np.unique(labels)) == {NONE, 0, 1, 2, 3}
 

@@ -88,7 +88,7 @@ def test_batches_by_hand(tmp_path):
     """Lines of 2, 3 and 4 tokens with their ends; buckets of 4 and of what the held-out line of 6 needs."""
     write(tmp_path, train_en="a\na b\na b c\n", train_de="x\nx\ny\n", valid_en="a b c a b\n", valid_de="x\n")
     data = load(source="files", pair="en-de", path=str(tmp_path), buckets=1, tokens=8)
-    assert (data.max_length, data.limits) == (8, ["s <= 8"])
+    assert (data.max_length, data.constraints) == (8, ["s <= 8"])
     assert [shapes["source"].shape for shapes in data.train.shapes] == [(2, 4)] and data.train.steps == 2
     rows = [data.train.batch(step) for step in range(2)]
     assert sorted(n for batch in rows for n in batch["source_mask"].sum(1)[batch["mask"] == 1]) == [2, 3, 4]

@@ -227,7 +227,10 @@ def test_paths_are_those_of_the_models_trained_before():
         (lambda: TextRecurrent(V, N, hidden=0), "model.hidden = 0: at least 1"),
         (lambda: TextRecurrent(V, N, dropout=1.0), "model.dropout = 1.0"),
         (lambda: TextRecurrent(V, N, pool="max", attention_width=8), "model.attention_width = 8"),
-        (lambda: TextRecurrent(V, N, cell="gru", forget_bias=1.0), "model.forget_bias = 1.0 is for model.cell = 'lstm'"),
+        (
+            lambda: TextRecurrent(V, N, cell="gru", forget_bias=1.0),
+            "model.forget_bias = 1.0 is for model.cell = 'lstm'",
+        ),
         (lambda: TextRecurrent(V, N, single_logit=True), "model.single_logit = True is for two classes; there are 3"),
         (lambda: TextCNN(V, N, windows=()), "model.windows = ()"),
         (lambda: TextCNN(V, N, dropout=-0.1), "model.dropout = -0.1"),

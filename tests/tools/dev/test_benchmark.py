@@ -34,7 +34,7 @@ def test_a_missing_package_is_told_with_the_remedy(monkeypatch):
     with pytest.raises(UserError, match=r"pip install '.\[bench\]', or use --against none"):
         benchmark.main(["gpt"])
     monkeypatch.setattr(benchmark, "_installed", lambda name: name == "torch")
-    with pytest.raises(UserError, match="leave generate out"):
+    with pytest.raises(UserError, match="skip generate"):
         benchmark.main(["generate"])
 
 
@@ -42,10 +42,10 @@ def test_a_crowded_machine_is_refused_unless_it_is_told(monkeypatch, capsys):
     monkeypatch.setattr(bench_crowd, "sample", lambda cores: 0.42)
     with pytest.raises(UserError, match="other processes use 42% of the time of these .* or use --crowded"):
         benchmark.main(["gpt", "--against=none"])
-    assert benchmark._quiet([0, 1], crowded=True) == 0.42
+    assert benchmark._check_idle([0, 1], crowded=True) == 0.42
     assert "not worth keeping" in capsys.readouterr().out
     monkeypatch.setattr(bench_crowd, "sample", lambda cores: 0.02)
-    assert benchmark._quiet([0, 1], crowded=False) == 0.02
+    assert benchmark._check_idle([0, 1], crowded=False) == 0.02
 
 
 def test_a_machine_names_its_file():
@@ -121,9 +121,9 @@ def test_cases_that_were_not_measured_again_stay(tmp_path):
     }
     new = common | {"cases": [{"name": "gpt", "commit": "b"}]}
     path = tmp_path / "results.json"
-    assert benchmark.with_older(new, path) == new
+    assert benchmark.merge_older(new, path) == new
     path.write_text(json.dumps(old))
-    merged = benchmark.with_older(new, path)
+    merged = benchmark.merge_older(new, path)
     assert [(case["name"], case["commit"]) for case in merged["cases"]] == [("gpt", "b"), ("convnet", "a")]
     assert merged["generation"] == {"s": 1}
-    assert benchmark.with_older(new | {"versions": {"jax": "2"}}, path)["cases"] == new["cases"]
+    assert benchmark.merge_older(new | {"versions": {"jax": "2"}}, path)["cases"] == new["cases"]

@@ -1,4 +1,4 @@
-"""`almanac stress` in small: real processes killed, real files injured; and that what is wrong would be noticed."""
+"""`almanac stress` in small: real processes killed, real files corrupted; and that faults would be noticed."""
 
 import itertools
 import json
@@ -31,7 +31,7 @@ def killed(tmp_path_factory):
     return folder / FAMILY, stress_kills.measure([FAMILY], 2, 1, folder)
 
 
-def test_a_run_that_was_killed_is_the_undisturbed_one(killed):
+def test_a_run_that_was_killed_equals_the_uninterrupted_one(killed):
     _, found = killed
     assert stress_kills.faults(found) == []
     assert len(found["cases"]) >= 2 and all(case["died"] in stress_kills.PHASES for case in found["cases"])
@@ -53,11 +53,13 @@ def test_a_run_that_differs_is_noticed(killed, tmp_path):
     assert "step of the last state differs" in found and "key of the last state differs" not in found
 
 
-def test_each_phase_is_wished_for_and_the_end_comes_last():
+def test_each_phase_is_drawn_and_the_end_comes_last():
     for seed in range(20):
-        wishes = stress_kills._wishes(random.Random(seed), 100)
-        assert set(wishes) == set(stress_kills.PHASES) and wishes.index("end") == len(wishes) - 1
-    assert stress_kills._wishes(random.Random(0), 2)[1:] == stress_kills._wishes(random.Random(0), 1) == ["end"]
+        phases = stress_kills._draw_phases(random.Random(seed), 100)
+        assert set(phases) == set(stress_kills.PHASES) and phases.index("end") == len(phases) - 1
+    assert (
+        stress_kills._draw_phases(random.Random(0), 2)[1:] == stress_kills._draw_phases(random.Random(0), 1) == ["end"]
+    )
 
 
 # ---- Damage
@@ -65,47 +67,49 @@ def test_each_phase_is_wished_for_and_the_end_comes_last():
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory):
-    return stress_damage.Good(FAMILY, tmp_path_factory.mktemp("damage") / FAMILY)
+    return stress_damage.IntactCheckpoints(FAMILY, tmp_path_factory.mktemp("damage") / FAMILY)
 
 
-def injure(good, tmp_path, name, kind, seed=0):
+def corrupt(good, tmp_path, name, kind, seed=0):
     with stress_damage._quiet(tmp_path / "orbax.log"):
-        return good.injure(name, kind, random.Random(seed))
+        return good.corrupt(name, kind, random.Random(seed))
 
 
-@pytest.mark.parametrize("kind", stress_damage.INJURIES)
-def test_an_injury_is_found_and_the_checkpoint_before_used(good, tmp_path, kind, capfd):
-    case = injure(good, tmp_path, "checksums/metadata", kind)
+@pytest.mark.parametrize("kind", stress_damage.CORRUPTIONS)
+def test_a_corruption_is_detected_and_the_checkpoint_before_used(good, tmp_path, kind, capfd):
+    case = corrupt(good, tmp_path, "checksums/metadata", kind)
     assert case["outcome"] == "found" and case["offline"]
     assert capfd.readouterr().err == ""
 
 
 def test_a_file_that_nothing_reads_is_harmless(good, tmp_path):
-    case = injure(good, tmp_path, "commit_success.txt", "delete")
+    case = corrupt(good, tmp_path, "commit_success.txt", "delete")
     assert case["outcome"] == "harmless" and case["offline"]
 
 
 def test_what_was_restored_wrong_is_noticed(good, tmp_path, monkeypatch):
-    monkeypatch.setattr(good, "_wanted", good._wanted | {stress_damage.NEWEST: good._wanted[stress_damage.BEFORE]})
-    assert injure(good, tmp_path, "commit_success.txt", "delete")["outcome"] == "wrong"
-    monkeypatch.setattr(good, "_wanted", {})
-    assert injure(good, tmp_path, "checksums/metadata", "empty")["outcome"] == "wrong"
+    monkeypatch.setattr(
+        good, "_expected", good._expected | {stress_damage.NEWEST: good._expected[stress_damage.BEFORE]}
+    )
+    assert corrupt(good, tmp_path, "commit_success.txt", "delete")["outcome"] == "wrong"
+    monkeypatch.setattr(good, "_expected", {})
+    assert corrupt(good, tmp_path, "checksums/metadata", "empty")["outcome"] == "wrong"
 
 
-@pytest.mark.parametrize("kind", stress_damage.INJURIES)
-def test_an_injury_changes_its_file(tmp_path, kind):
+@pytest.mark.parametrize("kind", stress_damage.CORRUPTIONS)
+def test_a_corruption_changes_its_file(tmp_path, kind):
     for seed in range(50):
         path, other = tmp_path / "file", tmp_path / "other"
         path.write_bytes(before := bytes(3000) + b"\1" + bytes(3000))
         other.write_bytes(b"else")
-        assert stress_damage.INJURIES[kind](path, random.Random(seed), [other]) is not None
+        assert stress_damage.CORRUPTIONS[kind](path, random.Random(seed), [other]) is not None
         assert not path.exists() or path.read_bytes() != before
 
 
 @pytest.mark.parametrize("kind", ["bit", "truncate", "empty", "zeros"])
-def test_an_injury_that_would_change_nothing_is_none(tmp_path, kind):
+def test_a_corruption_that_would_change_nothing_is_none(tmp_path, kind):
     (tmp_path / "file").touch()
-    assert stress_damage.INJURIES[kind](tmp_path / "file", random.Random(0), []) is None
+    assert stress_damage.CORRUPTIONS[kind](tmp_path / "file", random.Random(0), []) is None
 
 
 # ---- Other devices
@@ -141,7 +145,7 @@ def test_an_example_that_is_missed_or_doubled_is_noticed(monkeypatch):
     assert stress_elastic.wrong_examples(seen, stream()) == []
     twice = {**seen, 1: {**seen[1], 4: seen[1][5]}}
     assert stress_elastic.wrong_examples(twice, stream()) == [
-        "step 1: 1 rows are others", "an example of the first epoch came not once",
+        "step 1: 1 rows differ", "an example of the first epoch did not come exactly once",
     ]  # fmt: skip
 
 
@@ -172,14 +176,14 @@ def test_losses_are_compared_relative_to_their_size(tmp_path):
         values = [{"loss": 0.5, "accuracy": loss}, {"d/loss": loss}]
         rows = [{"step": k, "split": "train", "values": v} for k, v in enumerate(values)]
         (tmp_path / name / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert stress_elastic.apart(tmp_path / "a", tmp_path / "b") == pytest.approx(0.05)
+    assert stress_elastic.loss_difference(tmp_path / "a", tmp_path / "b") == pytest.approx(0.05)
     (tmp_path / "b" / "metrics.jsonl").write_text("")
-    with pytest.raises(UserError, match="other steps"):
-        stress_elastic.apart(tmp_path / "a", tmp_path / "b")
+    with pytest.raises(UserError, match="different steps"):
+        stress_elastic.loss_difference(tmp_path / "a", tmp_path / "b")
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_with_other_devices(tmp_path):
+def test_a_run_resumes_on_other_devices(tmp_path):
     found = stress_elastic.measure(["language_model"], 1, 0, tmp_path)
     assert stress_elastic.faults(found) == []
     assert found["cases"][0]["plans"][:5] == ["data 8", "fsdp_tensor 2x2", "fsdp 2", "one", "fsdp 8"]

@@ -1,4 +1,4 @@
-"""`almanac doctor DIR`: a sound run is reported sound, each injury is named with its remedy, and a start does as it says."""
+"""`almanac doctor DIR`: an intact run has no faults, each fault has its remedy, and the next start does as predicted."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def told(capsys):
                 remedies[name] += f" {text}"
             else:
                 values[name] = f"{values[name]} {text}" if name in values else text
-        assert end == (f"{len(remedies)} wrong; each has its remedy above" if remedies else "all is well")
+        assert end == (f"{len(remedies)} wrong; each has its remedy above" if remedies else "no faults")
         assert everything(folder) == was and status == int(bool(remedies))
         return status, values, remedies
 
@@ -67,9 +67,9 @@ def test_a_finished_run_is_sound(trained, told):
     assert status == 0 and not remedies
     assert [*values] == [
         *("run directory", "config", "checkpoints/6", "checkpoints/9", "checkpoints/12", "best/12"),
-        *("attempts", "metrics.jsonl", "timing.jsonl", "a start"),
+        *("attempts", "metrics.jsonl", "timing.jsonl", "next start"),
     ]
-    assert values["a start"] == "finds it finished at step 12"
+    assert values["next start"] == "the run is finished at step 12"
     assert values["metrics.jsonl"] == "5 lines" and values["timing.jsonl"] == "3 lines"  # trained 4, 8, 12; valid 6, 12
     assert values["checkpoints/12"].startswith("whole: ") and "language_model/tiny" in values["config"]
 
@@ -81,9 +81,9 @@ def test_a_killed_run_is_sound(killed, told):
         file.write('{"step": 12, "spl')
     status, values, _ = told(killed)
     assert status == 0
-    assert values["a start"] == "goes on from step 9 of 12"
-    assert values["half-written"] == "checkpoints/12.orbax-checkpoint-tmp: a start removes them"
-    assert values["set aside"] == "checkpoints/3.damaged: nothing uses them"
+    assert values["next start"] == "resumes at step 9 of 12"
+    assert values["half-written"] == "checkpoints/12.orbax-checkpoint-tmp: the next start removes them"
+    assert values["set aside"] == "checkpoints/3.damaged: not used"
     later = "2 of later steps than the newest whole checkpoint"
     assert values["metrics.jsonl"] == f"5 lines; {later} and one cut short: will be trimmed on resume"
 
@@ -92,7 +92,7 @@ def test_before_the_first_checkpoint(killed, told):
     shutil.rmtree(killed / "checkpoints")
     (killed / "timing.jsonl").unlink()
     status, values, _ = told(killed)
-    assert status == 0 and values["a start"] == "goes on from step 0 of 12" and values["timing.jsonl"] == "none"
+    assert status == 0 and values["next start"] == "resumes at step 0 of 12" and values["timing.jsonl"] == "none"
     assert values["metrics.jsonl"].startswith("5 lines; 5 of later steps")
 
 
@@ -101,8 +101,8 @@ def test_a_damaged_checkpoint_is_named_and_a_start_does_what_doctor_predicts(run
     status, values, remedies = told(run)
     assert status == 1 and [*remedies] == ["checkpoints/12"]
     assert values["checkpoints/12"].startswith("damaged: state/d/") and "has changed" in values["checkpoints/12"]
-    assert remedies["checkpoints/12"] == "a start that reads it so sets it aside and goes on from 9"
-    assert values["a start"] == "goes on from step 9 of 12"
+    assert remedies["checkpoints/12"] == "the next start sets it aside and resumes at 9"
+    assert values["next start"] == "resumes at step 9 of 12"
     with warnings.catch_warnings(record=True):
         warnings.simplefilter("always")
         assert train(run, trained.parent / "text.txt") == 0
@@ -117,23 +117,27 @@ def test_which_damage_matters_how(run, told):
     damage(run / "best" / "12" / "state" / "_METADATA")
     _, values, remedies = told(run)
     assert remedies == {
-        "checkpoints/6": "rename it to 6.damaged, so that nothing falls back on it",
-        "best/12": "rename it, and the last checkpoint is used in its place",
+        "checkpoints/6": "rename it to 6.damaged, so that it is never restored",
+        "best/12": "rename it: the last checkpoint is then used in its place",
     }
-    assert values["a start"] == "finds it finished at step 12"
+    assert values["next start"] == "the run is finished at step 12"
     for step in (9, 12):
         (run / "checkpoints" / str(step) / "checksums" / "metadata").unlink()
     _, values, remedies = told(run)
     assert "checksums/metadata is missing" in values["checkpoints/9"]
     assert remedies["checkpoints/12"].startswith("none is whole: ")
-    assert values["a start"] == "goes on from step 0 of 12"
+    assert values["next start"] == "resumes at step 0 of 12"
 
 
 @pytest.mark.parametrize(
     "change, value, remedy",
     [
-        (lambda about: about["config"].update(colour="red"), "", "today's code has no colour: use commit"),
-        (lambda about: about["config"]["optim"].pop("peak_lr"), "", "it has optim.peak_lr besides: use commit"),
+        (lambda about: about["config"].update(colour="red"), "", "the current code has no colour: use commit"),
+        (
+            lambda about: about["config"]["optim"].pop("peak_lr"),
+            "",
+            "the current code also has optim.peak_lr: use commit",
+        ),
         (lambda about: about.update(name="language_model/tyny"), "", "there is no experiment 'language_model/tyny'"),
         (lambda about: about.pop("config"), "", "restore it from a copy"),
     ],
@@ -193,7 +197,7 @@ def test_a_log_that_is_gone(run, told):
     (run / "metrics.jsonl").unlink()
     (run / "timing.jsonl").write_text('{"step": 4}\nnonsense\n')
     _, _, remedies = told(run)
-    assert remedies["metrics.jsonl"].startswith("it is gone") and "line 2: not JSON" in remedies["timing.jsonl"]
+    assert remedies["metrics.jsonl"].startswith("it is missing") and "line 2: not JSON" in remedies["timing.jsonl"]
 
 
 def test_a_step_that_was_not_finite(killed, told):

@@ -100,7 +100,7 @@ def test_one_device_without_the_experiment_reads_what_eight_saved(trained):
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
     command = [sys.executable, "-m", "tools.cli", "checkpoint", "verify", str(trained)]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0 and done.stdout.count("whole: ") == 4 and "all is well" in done.stdout, done
+    assert done.returncode == 0 and done.stdout.count("whole: ") == 4 and "no damage" in done.stdout, done
     assert "Traceback" not in done.stderr
 
 
@@ -141,8 +141,8 @@ def test_equal_to_the_bit(trained, said):
     status, lines = said("diff", f"{trained}@12", f"{trained}@best")
     assert status == 0
     leaves = lines[:-2]
-    assert all(line.endswith("equal to the bit") for line in leaves)
-    assert lines[-1].endswith(f"{len(leaves)} of {len(leaves)} leaves are equal to the bit")
+    assert all(line.endswith("bitwise equal") for line in leaves)
+    assert lines[-1].endswith(f"{len(leaves)} of {len(leaves)} leaves are bitwise equal")
 
 
 def test_what_differs(tmp_path, said):
@@ -152,13 +152,13 @@ def test_what_differs(tmp_path, said):
     assert status == 1
     rows = dict(line.split(None, 1) for line in lines[:-2])
     assert rows == {
-        "same": "equal to the bit",
+        "same": "bitwise equal",
         "w": "max |a-b| 1, ||a-b||/||a|| 0.2",
         "shape": "float32[2] against float32[3]",
         "dtype": "float32[2] against int8[2]",
         "gone": "float32[1] against absent",
     }
-    assert lines[-1].endswith("1 of 5 leaves are equal to the bit")
+    assert lines[-1].endswith("1 of 5 leaves are bitwise equal")
 
 
 def test_a_sign_of_zero_is_a_bit():
@@ -333,7 +333,7 @@ def test_nothing_is_overwritten_and_nothing_damaged_is_copied(run, tmp_path, ref
     (tmp_path / "there").mkdir()
     assert "there exists; copy to another name" in refused("copy", run, tmp_path / "there")
     (tmp_path / "cut.part").mkdir()
-    assert "cut.part exists: another copy is under way" in refused("copy", run, tmp_path / "cut")
+    assert "cut.part exists: another copy is in progress" in refused("copy", run, tmp_path / "cut")
     assert "copy to a local folder" in refused("copy", run, "s3://bucket/copy")
     injure(run / "checkpoints" / "9" / "meta" / "metadata", "flip")
     assert "checkpoints/9 is damaged: meta/metadata has changed" in refused("copy", run, tmp_path / "copy")
@@ -384,7 +384,7 @@ def test_a_checkpoint_that_a_run_removes_meanwhile(run, said, refused, monkeypat
 
     monkeypatch.setattr(files, "verify", late)
     status, lines = said("verify", f"{run}@9")
-    assert status == 0 and lines == ["checkpoints/9  gone", "all is well"]
+    assert status == 0 and lines == ["checkpoints/9  removed", "no damage"]
 
     def early(folder):
         found = find(folder)

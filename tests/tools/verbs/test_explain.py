@@ -56,14 +56,14 @@ def test_agreement_over_a_split(run, capsys):
     assert cli.main(["explain", str(run), "--agreement", "--split=valid"]) == 0
     said = capsys.readouterr().out
     tau, texts = re.search(r"^  all +(-?\d\.\d+) ± .*\((\d+)\)$", said, re.M).groups()
-    assert -1 <= float(tau) <= 1 and f"over {texts} texts of two tokens or more" in said
+    assert -1 <= float(tau) <= 1 and f"over {texts} texts of at least two tokens" in said
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "want --text=TEXT, or --agreement, and not both"),
-        (["--text=a", "--agreement"], "want --text=TEXT, or --agreement, and not both"),
+        ([], "want either --text=TEXT or --agreement"),
+        (["--text=a", "--agreement"], "want either --text=TEXT or --agreement"),
         (["--text= "], "--text is empty"),
         (["--text=a", "--method=atention"], "--method=atention; did you mean 'attention'?"),
         (["--text=a", "--class=debuger"], "--class=debuger; did you mean 'debugger'?"),
@@ -86,4 +86,4 @@ def test_a_run_that_labels_words_is_refused(tmp_path, capsys):
     with zipfile.ZipFile(EARLIER / "token_labelling.zip") as archive:
         archive.extractall(tmp_path / "run")
     assert cli.main(["explain", str(tmp_path / "run"), f"--text={TEXT}"]) == 2
-    assert "token_labelling/tiny does not classify texts" in capsys.readouterr().err
+    assert "token_labelling/tiny is no text classifier" in capsys.readouterr().err

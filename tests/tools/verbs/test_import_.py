@@ -70,7 +70,7 @@ def test_a_gpt2_becomes_a_run_and_the_run_the_same_gpt2(here, capsys):
     assert e.load_pretrained.model == MODELS["gpt2"]
 
     assert cli.main(["export", str(run), "--to", "huggingface", "--out", "back"]) == 0
-    assert "back  GPT2LMHeadModel, step 0; read back, equal to the bit" in capsys.readouterr().out
+    assert "back  GPT2LMHeadModel, step 0; read back, bitwise equal" in capsys.readouterr().out
     assert (here / "back/model.safetensors").read_bytes() == (here / "gpt2/model.safetensors").read_bytes()
     there, back = (json.loads((here / name / "tokenizer.json").read_text()) for name in ("gpt2", "back"))
     assert there == back
@@ -191,10 +191,10 @@ def spoil(folder, how):
         ("architecture", [BYTES], "gpt2 holds a 'mistral', which is not read"),
         ("missing", [BYTES], "gpt2 lacks transformer.wpe.weight, position/embedding here"),
         ("shape", [BYTES], "transformer.wpe.weight is [4, 16], and [16, 16] by config.json (position/embedding here)"),
-        ("head", [BYTES], "gpt2 lacks lm_head.weight [256, 16], head/kernel here: it is no whole model"),
+        ("head", [BYTES], "gpt2 lacks lm_head.weight [256, 16], head/kernel here: the model is incomplete"),
         ("truncated", [BYTES], "gpt2/model.safetensors is damaged or no safetensors file"),
         ("pickle", [BYTES], "gpt2 has its weights in pytorch_model.bin, a pickle"),
-        ("", [], "gpt2 has no tokenizer.json, and other forms are not read: name a tokenizer of 256 tokens"),
+        ("", [], "gpt2 has no tokenizer.json, and other formats are not read: name a tokenizer of 256 tokens"),
         ("", [BYTES, "--out=text.txt"], "text.txt exists already; give a new folder"),
         ("", [BYTES, "--out=text.txt/run"], "cannot write to text.txt/run"),
         (

@@ -130,7 +130,7 @@ def test_a_step_comes_again_and_nothing_is_changed(whole):
     before = contents(whole)
     found = replay.replay(whole, 9)
     assert contents(whole) == before
-    assert (found["finite"], found["first"], found["origin"], found["start"]) == (True, None, [], 6)
+    assert (found["finite"], found["first"], found["nan_trace"], found["start"]) == (True, None, [], 6)
     assert found["logged"] == {} and found["notes"] == []
     assert found["digest"] == replay.digest(saved(whole, 9))
     assert found["digest"] != replay.digest(saved(whole, 6))
@@ -196,8 +196,8 @@ def test_the_step_that_stopped_a_run(stopped, capsys):
     assert (found["finite"], found["first"], found["start"]) == (False, told["what"], told["checkpoint"])
     assert found["batch"]["examples"] == told["examples"]
     line = next(i for i, text in enumerate(open(__file__), 1) if "the line that is to be found" in text)
-    assert found["origin"][0] == "NaN made by log, in jvp()"
-    assert found["origin"][1].startswith(f"at tests/tools/verbs/test_replay.py:{line}:")
+    assert found["nan_trace"][0] == "NaN made by log, in jvp()"
+    assert found["nan_trace"][1].startswith(f"at tests/tools/verbs/test_replay.py:{line}:")
     assert {row["path"]: row["gradient not finite"] for row in found["parameters"]} == {
         "dense/bias": 1,
         "dense/kernel": 0,
@@ -219,7 +219,7 @@ def test_an_input_that_is_not_finite_is_named(tmp_path):
     step = json.loads((folder / "not_finite.json").read_text())["step"]
     found = replay.replay(folder, step, 0)
     assert [found["batch"]["examples"][row] for row in found["batch"]["not finite"]] == [17]
-    assert found["origin"][:2] == ["NaN made by nothing: it is an input", "at batch/x"]
+    assert found["nan_trace"][:2] == ["NaN in an input", "at batch/x"]
     assert "NOT FINITE: examples 17" in "\n".join(replay.lines(found))
 
 
@@ -243,10 +243,10 @@ def test_mistakes_are_one_line(whole, stopped, tmp_path, capsys):
         (
             whole,
             ["--step", "3"],
-            "no whole checkpoint before it; the oldest of .* is 3. --checkpoint=0 begins at the seed",
+            "no whole checkpoint before it; the oldest of .* is 3. --checkpoint=0 starts at the seed",
         ),
         (whole, ["--step", "9", "--checkpoint", "5"], "no whole checkpoint 5; the oldest of .* is 3"),
-        (whole, ["--step", "9", "--checkpoint", "9"], "--checkpoint=9: step 9 begins at one from 0 to 8"),
+        (whole, ["--step", "9", "--checkpoint", "9"], "--checkpoint=9: for step 9, one from 0 to 8"),
         (stopped, ["--step", "9"], "--step=9: step 8 is not finite and ended the run; replay that one"),
         (tmp_path, ["--step", "1"], "is no run directory: it has no config.json"),
         (whole, ["--step", "1", "--device", "abacus"], "--device=abacus: one of cpu, gpu, tpu"),
@@ -285,4 +285,4 @@ def test_a_language_model_whose_rate_is_too_high(tmp_path, capsys):
     out = capsys.readouterr().out
     assert f"step {told['step']} is not finite: {told['what']}\n" in out
     assert "Inf made by square, in jvp(GPT)/" in out and "research/models/text/gpt.py:" in out
-    assert all(word in out for word in ("tokens/embedding", "<- first", "state after it: "))
+    assert all(word in out for word in ("tokens/embedding", "<- first", "digest of the state after it: "))

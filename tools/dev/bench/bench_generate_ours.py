@@ -1,4 +1,4 @@
-"""Our side of `almanac benchmark generate`: cached greedy generation of a GPT that has just been initialised."""
+"""Our column of `almanac benchmark generate`: cached greedy generation by a GPT with its initial weights."""
 
 import json
 import time
@@ -17,7 +17,7 @@ from tools.dev.bench.bench_steps import peak_rss
 
 
 class OurGenerator:
-    """`decoding.generate` of the experiment's model, as `almanac sample` calls it, without the text."""
+    """Generates with the experiment's model, as `almanac sample` does, but without decoding to text."""
 
     def __init__(self, kind: str, folder: Path):
         from research.core import config
@@ -35,7 +35,7 @@ class OurGenerator:
         self._params = state.create(self._e.init_fn, self._e.tx, cfg.seed, self._devices).params
 
     def export(self, batch: int, prompt: int, length: int) -> dict:
-        """Leaves the weights for transformers in FOLDER/weights, and `batch` prompts of the validation text."""
+        """Writes the weights for transformers to FOLDER/weights, and `batch` prompts from the validation text."""
         if prompt + length > self._model.max_length:
             length = self._model.max_length - prompt
         huggingface.write(self._folder / "weights", self._model, jax.device_get(self._params))
@@ -58,13 +58,13 @@ class OurGenerator:
         )
 
     def tokens(self, batch: int, length: int) -> dict:
-        """The new tokens of each row, and the seconds of the first call, which compiles."""
+        """The new tokens of each row, and the seconds of the call, which compiles if it is the first."""
         start = time.perf_counter()
         rows = self._generate(batch, length)[:, self._prompts.shape[1] :]
         return {"tokens": rows.tolist(), "first_s": time.perf_counter() - start}
 
     def run(self, batch: int, length: int) -> dict:
-        """Seconds of one call."""
+        """The seconds of one call, and the peak memory in bytes."""
         start = time.perf_counter()
         self._generate(batch, length)
         return {"s": time.perf_counter() - start, "rss": peak_rss()}

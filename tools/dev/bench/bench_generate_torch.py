@@ -1,4 +1,4 @@
-"""The side of Hugging Face's transformers in `almanac benchmark generate`. Imports no JAX."""
+"""Hugging Face's transformers in `almanac benchmark generate`. Does not import JAX."""
 
 import json
 import time
@@ -14,7 +14,7 @@ from tools.dev.bench.bench_torch import device, use_tf32
 
 
 class TorchGenerator:
-    """`generate` of the exported weights, as installed: its own attention and cache, greedy, no early end."""
+    """`generate` with the exported weights and transformers' own attention and cache: greedy, without early end."""
 
     def __init__(self, kind: str, folder: Path):
         case = json.loads((folder / "case.json").read_text())
@@ -36,13 +36,13 @@ class TorchGenerator:
         return out[:, prompts.shape[1] :].cpu()  # waits for the device
 
     def tokens(self, batch: int, length: int) -> dict:
-        """The new tokens of each row, and the seconds of the first call."""
+        """The new tokens of each row, and the seconds of the call."""
         start = time.perf_counter()
         rows = self._generate(batch, length)
         return {"tokens": rows.tolist(), "first_s": time.perf_counter() - start}
 
     def run(self, batch: int, length: int) -> dict:
-        """Seconds of one call."""
+        """The seconds of one call, and the peak memory in bytes."""
         start = time.perf_counter()
         self._generate(batch, length)
         return {"s": time.perf_counter() - start, "rss": peak_rss()}

@@ -1,7 +1,7 @@
-"""Images a second of the input pipeline: by itself, and beside a training step.
+"""Images per second of the input pipeline, alone and during training.
 
-Pictures are generated, written as files and read as a user's folder of them is when it does not fit into memory: each is
-opened, decoded, cut to size and sent to the device when its batch is due. A stage's time is one thread's, for one picture.
+Images are generated, written as files and read like a user's folder that does not fit into memory: each is opened, decoded,
+resized and copied to the device when its batch is due. The time of a stage is that of one thread for one image.
 """
 
 import argparse
@@ -30,14 +30,14 @@ from research.util.files import write_json
 
 EXPERIMENT = "image_classification/digits"
 ENDLESS = 1 << 40  # steps
-BUFFERED = 8  # untimed batches before the timed ones: more than the pipeline has ready at the start
+BUFFERED = 8  # batches before the timed ones; more than the pipeline prefetches
 
 
 class Case(NamedTuple):
-    """Files of one kind, the size they are cut to, and the model beside which they are read."""
+    """The kind of files, the size that they are resized to, and the model that is trained meanwhile."""
 
     stored: tuple[int, int]  # Y, X in the file
-    suffix: str  # its format: png, jpg (of quality 90)
+    suffix: str  # its format: png or jpg (quality 90)
     size: int  # Y and X of the model's input
     batch_size: int
     model: tuple[str, ...]  # overrides of EXPERIMENT
@@ -50,22 +50,22 @@ CASES = {
 }
 
 
-# ---- Pictures
+# ---- Images
 
 
 def write_pictures(folder: Path, count: int, stored: tuple[int, int], suffix: str) -> list[Path]:
-    """Writes `count` pictures of noise with a photograph's spectrum into two class folders -> their paths."""
+    """Writes `count` images of noise with the spectrum of photographs into two class folders -> their paths."""
     rng, paths = np.random.default_rng(0), []
     for i in range(count):
         path = folder / "ab"[i % 2] / f"{i:05d}.{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(_noise(rng, *stored)).save(path, quality=90)  # a PNG has none
+        Image.fromarray(_noise(rng, *stored)).save(path, quality=90)  # ignored for PNG
         paths.append(path)
     return paths
 
 
 def _noise(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """u8[Y, X, 3]: octaves of equal contrast, the 1/f amplitudes of natural pictures (Field 1987)."""
+    """u8[Y, X, 3]: octaves of equal contrast, which gives the 1/f amplitudes of natural images (Field 1987)."""
     total = np.zeros((height, width, 3))
     for octave in range(1, math.ceil(math.log2(max(height, width)))):
         rows, columns = (max(1, round(2**octave * side / max(height, width))) for side in (height, width))
@@ -81,18 +81,20 @@ def _noise(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 def measure(
     case: Case, rounds: int = 5, steps: int = 16, pictures: int = 256, threads: Sequence[int] = ()
 ) -> dict[str, Any]:
-    """Measures one case -> JSON-able dict: what was read, and a number a round of everything else.
+    """Measures one case -> a dict for JSON: the setting and, for each measurement, one number per round.
 
-    `stages_ms` {name: milliseconds a picture}; `alone` and `beside`, for every number of decoding threads (default: 1,
-    2, 4, ... and what the machine has): `images_per_s`, and beside the step also `step_ms` and `wait_share`, the part of
-    a step that the loop waited for its batch; `step_ms` of the step whose batch is there already.
+    stages_ms          {name of a stage: milliseconds per image}
+    alone, beside      without and with a training step, for each number of decoding threads (default: 1, 2, 4, ... and the
+                       number of cores): `images_per_s` and, with a step, also `step_ms` and `wait_share`, the share of a step
+                       for which the loop waits for its batch
+    step_ms            of the step alone, with a batch that is on the device
     """
     threads = threads or _counts(thread_pool.count())
-    with tempfile.TemporaryDirectory() as made:
-        paths = write_pictures(Path(made), pictures, case.stored, case.suffix)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = write_pictures(Path(folder), pictures, case.stored, case.suffix)
         shape = (case.size, case.size, 3)
         labels = np.arange(len(paths)) % 2
-        experiment = build(case, Path(made))
+        experiment = build(case, Path(folder))
         devices = mesh.make_mesh(dict.fromkeys(experiment.cfg.mesh, 1), jax.devices()[:1])
 
         def batches() -> Iterator[dict[str, jax.Array]]:
@@ -118,42 +120,47 @@ def measure(
 
 
 def _counts(most: int) -> list[int]:
+    """Powers of two up to `most`, and `most`.
+
+    >>> _counts(6)
+    [1, 2, 4, 6]
+    """
     return sorted({1, most, *(2**i for i in range(most.bit_length()) if 2**i < most)})
 
 
 def build(case: Case, folder: Path) -> Any:
-    """The case's experiment over a folder of pictures; its own data is in memory, and serves to know the shapes alone."""
+    """The case's experiment on a folder of images. Its own data is in memory, and only its shapes are used."""
     data = {"source": "files", "path": folder, "size": case.size, "channels": 3, "batch_size": case.batch_size}
     cfg = config.load(EXPERIMENT, [*(f"data.{key}={value}" for key, value in data.items()), *case.model])
     return reopen.build(cfg.name, cfg)
 
 
 def _step(experiment: Any, devices: Any) -> Callable[[Mapping], Any]:
-    """batch -> metrics of one step, on the device; it keeps the training state."""
-    held = [state.create(experiment.init_fn, experiment.tx, 0, devices)]
+    """A function batch -> metrics of one step, on the device, that keeps the training state."""
+    train_state = [state.create(experiment.init_fn, experiment.tx, 0, devices)]
 
     def step(batch: Mapping) -> Any:
-        held[0], metrics = experiment.train_step(held[0], batch)
+        train_state[0], metrics = experiment.train_step(train_state[0], batch)
         return metrics
 
     return step
 
 
 def _stages(paths: Sequence[Path], shape: image_files.Shape, devices: Any, rounds: int) -> dict[str, list[float]]:
-    """Milliseconds a picture of each stage in one thread, a number a round."""
-    some = paths[:64]
-    decoded = [image_files.decode(path, shape) for path in some]
+    """{stage: milliseconds per image in one thread, for each round}"""
+    sample = paths[:64]
+    decoded = [image_files.decode(path, shape) for path in sample]
     files = np.stack(decoded)
-    rows = np.arange(len(some))
-    pictures = ImageSource(image_files.Files(some, rows, shape), rows, lambda: rows)
-    ready = {"image": files.astype(np.float32)}
+    rows = np.arange(len(sample))
+    pictures = ImageSource(image_files.Files(sample, rows, shape), rows, lambda: rows)
+    batch = {"image": files.astype(np.float32)}
     stages: dict[str, Callable[[], Any]] = {
-        "decode and resize": lambda: [image_files.decode(path, shape) for path in some],
+        "decode and resize": lambda: [image_files.decode(path, shape) for path in sample],
         "stack": lambda: np.stack(decoded),
         "to float32": lambda: pictures.scaled(files),
-        "to the device": lambda: jax.block_until_ready(mesh.to_device(ready, devices, len(some))),
+        "to the device": lambda: jax.block_until_ready(mesh.to_device(batch, devices, len(sample))),
     }
-    return {name: [1e3 * _seconds(stage) / len(some) for _ in range(rounds)] for name, stage in stages.items()}
+    return {name: [1e3 * _seconds(stage) / len(sample) for _ in range(rounds)] for name, stage in stages.items()}
 
 
 def _seconds(action: Callable[[], Any]) -> float:
@@ -163,7 +170,7 @@ def _seconds(action: Callable[[], Any]) -> float:
 
 
 def _alone(batches: Callable, threads: int, rounds: int, steps: int, batch_size: int) -> dict[str, Any]:
-    """Images a second where nothing is done with the batches."""
+    """Images per second without a training step."""
     with thread_pool.threads(threads), closing(batches()) as stream:
         for _ in range(BUFFERED):
             next(stream)
@@ -172,7 +179,7 @@ def _alone(batches: Callable, threads: int, rounds: int, steps: int, batch_size:
 
 
 def _step_alone(step: Callable, batches: Callable, rounds: int, steps: int) -> list[float]:
-    """Milliseconds of a step whose batch lies on the device already."""
+    """Milliseconds of a step whose batch is on the device, for each round."""
     with closing(batches()) as stream:
         batch = next(stream)
     jax.block_until_ready(step(batch))
@@ -180,7 +187,7 @@ def _step_alone(step: Callable, batches: Callable, rounds: int, steps: int) -> l
 
 
 def _beside(step: Callable, batches: Callable, threads: int, rounds: int, steps: int, size: int) -> dict[str, Any]:
-    """A training loop: milliseconds a step, images a second, and the share of a step spent waiting for its batch."""
+    """A training loop: milliseconds per step, images per second, and the share of a step spent waiting for its batch."""
     with thread_pool.threads(threads), closing(batches()) as stream:
         _loop(step, lambda: next(stream), BUFFERED)
         times = [_loop(step, lambda: next(stream), steps) for _ in range(rounds)]
@@ -193,16 +200,16 @@ def _beside(step: Callable, batches: Callable, threads: int, rounds: int, steps:
 
 
 def _loop(step: Callable, batch: Callable, steps: int) -> tuple[float, float]:
-    """Seconds of `steps` steps, one of them always in flight, and of those the seconds spent waiting for batches."""
-    waited, flying, start = 0.0, None, time.perf_counter()
+    """-> the seconds of `steps` steps, one of them always in flight, and the seconds of these spent waiting for batches."""
+    waited, in_flight, start = 0.0, None, time.perf_counter()
     for _ in range(steps):
-        asked = time.perf_counter()
-        following = batch()
-        waited += time.perf_counter() - asked
-        following = step(following)
-        jax.block_until_ready(flying)
-        flying = following
-    jax.block_until_ready(flying)
+        before = time.perf_counter()
+        next_batch = batch()
+        waited += time.perf_counter() - before
+        result = step(next_batch)
+        jax.block_until_ready(in_flight)
+        in_flight = result
+    jax.block_until_ready(in_flight)
     return time.perf_counter() - start, waited
 
 
@@ -210,24 +217,24 @@ def _loop(step: Callable, batch: Callable, steps: int) -> tuple[float, float]:
 
 
 def table(results: Mapping[str, Mapping]) -> str:
-    """Results of `measure` by case -> text: a heading and aligned columns for each."""
-    return "\n\n".join(_table(found) for found in results.values())
+    """{case: results of `measure`} -> text with a heading and aligned columns for each case."""
+    return "\n\n".join(_table(result) for result in results.values())
 
 
-def _table(found: Mapping[str, Any]) -> str:
-    height, width, suffix, size = found["stored"]
-    stages = ", ".join(f"{name} {median(ms):.3f}" for name, ms in found["stages_ms"].items())
+def _table(result: Mapping[str, Any]) -> str:
+    height, width, suffix, size = result["stored"]
+    stages = ", ".join(f"{name} {median(ms):.3f}" for name, ms in result["stages_ms"].items())
     head = [
-        f"{width} x {height} {suffix} of {size / 1e3:.1f} kB to {found['size']} x {found['size']}, batch "
-        f"{found['batch_size']}; {', '.join(found['model'])} on {found['device']}, {found['cores']} cores",
+        f"{width} x {height} {suffix} of {size / 1e3:.1f} kB to {result['size']} x {result['size']}, batch "
+        f"{result['batch_size']}; {', '.join(result['model'])} on {result['device']}, {result['cores']} cores",
         f"ms a picture in one thread: {stages}",
     ]
     rows = [["decoding threads", "images/s alone", "images/s beside the step", "ms a step", "waits for data"]]
-    rows.append(["none: one batch again", "", "", _spread(found["step_ms"], ",.1f"), ""])
-    for alone, beside in zip(found["alone"], found["beside"], strict=True):
-        speeds = [_spread(each["images_per_s"], ",.0f") for each in (alone, beside)]
-        rest = [_spread(beside["step_ms"], ",.1f"), _spread(beside["wait_share"], ".1%")]
-        rows.append([str(alone["threads"]), *speeds, *rest])
+    rows.append(["none: one batch again", "", "", _spread(result["step_ms"], ",.1f"), ""])
+    for alone, beside in zip(result["alone"], result["beside"], strict=True):
+        speeds = [_spread(column["images_per_s"], ",.0f") for column in (alone, beside)]
+        costs = [_spread(beside["step_ms"], ",.1f"), _spread(beside["wait_share"], ".1%")]
+        rows.append([str(alone["threads"]), *speeds, *costs])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows]
     return "\n".join([*head, *(f"  {line}" for line in lines)])
@@ -237,7 +244,7 @@ def _spread(values: Sequence[float], form: str) -> str:
     return f"{median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
-# ---- The command
+# ---- Command line
 
 
 def main(argv: Sequence[str]) -> int:
@@ -246,22 +253,21 @@ def main(argv: Sequence[str]) -> int:
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description=__doc__,
-        epilog=f"Medians over the rounds, least and most in brackets. Pictures whose decoding takes less than "
-        f"{1e3 * thread_pool.WORTHWHILE:g} ms are\ndecoded by one thread, whatever --threads says: the global lock would eat the "
-        "gain.",
+        epilog=f"Medians over the rounds, with the range in brackets. Images whose decoding takes less than "
+        f"{1e3 * thread_pool.WORTHWHILE:g} ms are\ndecoded by one thread, whatever --threads is, because of the GIL.",
     )
     parser.add_argument("cases", nargs="*", metavar="SIZE", help=f"pixels: {', '.join(CASES)}; default: all")
     parser.add_argument("--rounds", default="5", metavar="N", help="default: 5")
-    parser.add_argument("--steps", default="16", metavar="N", help="batches a round; default: 16")
-    parser.add_argument("--pictures", default="256", metavar="N", help="files to generate; default: 256")
+    parser.add_argument("--steps", default="16", metavar="N", help="batches per round; default: 16")
+    parser.add_argument("--pictures", default="256", metavar="N", help="number of files to generate; default: 256")
     parser.add_argument("--threads", metavar="N,N", help="decoding threads; default: 1, 2, 4, ... to all cores")
-    parser.add_argument("--out", metavar="FILE.json", help="write every number there")
+    parser.add_argument("--out", metavar="FILE.json", help="write all numbers to this file")
     args = parser.parse_args(argv)
     for name in args.cases:
         if name not in CASES:
-            raise UserError(f"no pictures of size {name!r}{nearest(name, [*CASES])}")
-    numbers = {k: options.whole(f"--{k}", getattr(args, k), 1) for k in ("rounds", "steps", "pictures")}
-    threads = [options.whole("--threads", word, 1) for word in args.threads.split(",")] if args.threads else []
+            raise UserError(f"no case of size {name!r}{nearest(name, [*CASES])}")
+    numbers = {k: options.parse_int(f"--{k}", getattr(args, k), 1) for k in ("rounds", "steps", "pictures")}
+    threads = [options.parse_int("--threads", word, 1) for word in args.threads.split(",")] if args.threads else []
     if numbers["pictures"] < 20:
         raise UserError(f"--pictures={args.pictures}: at least 20, of which a tenth is held out")
     results = {name: measure(CASES[name], **numbers, threads=threads) for name in args.cases or CASES}

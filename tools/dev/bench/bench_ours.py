@@ -17,12 +17,12 @@ from research.run import reopen
 from research.run.checkpoint import Checkpoints
 from tools.dev.bench.bench_steps import BATCHES, CHECKED, WARM, elapsed, peak_rss, timed, without_dropout
 
-RATES = 100_000  # learning rates told to the PyTorch processes
-SAVES = 3  # measured checkpoints, after one that is not
+RATES = 100_000  # learning rates computed for the PyTorch processes
+SAVES = 3  # checkpoints measured, after one that is not
 
 
 class Ours:
-    """The experiment's own step over its own stream, on one device, set up as `almanac train` does."""
+    """The experiment's own training step on its own batches, on one device, set up as by `almanac train`."""
 
     def __init__(self, kind: str, folder: Path):
         cpu.tune()
@@ -33,8 +33,8 @@ class Ours:
 
     def _build(self, *changes: str) -> tuple:
         """-> experiment, mesh of one device."""
-        here = self._case["cpu"] if jax.default_backend() == "cpu" else []
-        overrides = [*self._case["overrides"], *here, *self._case["changes"], *changes]
+        for_cpu = self._case["cpu"] if jax.default_backend() == "cpu" else []
+        overrides = [*self._case["overrides"], *for_cpu, *self._case["changes"], *changes]
         cfg = config_lib.load(self._case["config"], overrides)
         e = reopen.build(cfg.name, cfg)
         return e, mesh.make_mesh(dict.fromkeys(e.cfg.mesh, 1), jax.devices()[:1])
@@ -43,7 +43,7 @@ class Ours:
         return state.create(e.init_fn, e.tx, e.cfg.seed, devices, (), bool(e.ema))
 
     def check(self) -> dict:
-        """The first losses in float32 without dropout. Leaves what the PyTorch processes need in the folder."""
+        """The first losses in float32 without dropout. Writes the files that the PyTorch processes read to the folder."""
         e, devices = self._build()
         config, spec = e.cfg.to_dict(), e.train.spec
         shapes, _ = state.abstract(e.init_fn, e.tx, devices, (), bool(e.ema))
@@ -51,13 +51,13 @@ class Ours:
             count = flops.count(e.train_step.trace(shapes, spec))
         plain = [f"model.{key}={value}" for key, value in without_dropout(config["model"]).items()]
         e, devices = self._build("dtype=float32", *plain)
-        now = self._create(e, devices)
+        train_state = self._create(e, devices)
         batches = [e.train.batch(i) for i in range(BATCHES)]
-        self._leave(config, now.params, batches, e.tx.schedule)
+        self._write_files(config, train_state.params, batches, e.tx.schedule)
         losses = []
         with jax.set_mesh(devices), jax.default_matmul_precision("highest"):
             for i, batch in enumerate(batches[:CHECKED]):
-                now, values = e.train_step(now, mesh.to_device(batch, devices, e.train.size(i)))
+                train_state, values = e.train_step(train_state, mesh.to_device(batch, devices, e.train.size(i)))
                 losses.append(float(metrics.mean(values["loss"])))
         unit = "tokens" if "tokens" in spec else "images"
         shape = spec["tokens" if unit == "tokens" else "image"].shape
@@ -72,7 +72,8 @@ class Ours:
             **about_device(),
         }
 
-    def _leave(self, config: dict, params: Any, batches: list[dict], schedule: Callable) -> None:
+    def _write_files(self, config: dict, params: Any, batches: list[dict], schedule: Callable) -> None:
+        """Writes config.json, weights.npz, batches.npz and rates.npy."""
         paths = jax.tree_util.tree_leaves_with_path(params)
         weights: dict[str, Any] = {mesh.path_name(path): np.asarray(leaf) for path, leaf in paths}
         rates = jax.vmap(schedule)(np.arange(RATES))
@@ -84,7 +85,7 @@ class Ours:
         (self._folder / "config.json").write_text(json.dumps(config | {"platform": platform}))
 
     def start(self) -> dict:
-        """Everything up to the end of the first step."""
+        """Builds the experiment and runs the first step."""
         self._e, devices = self._build()
         jax.set_mesh(devices)
         self._state = self._create(self._e, devices)
@@ -93,9 +94,9 @@ class Ours:
         return {}
 
     def _dispatch(self) -> dict:
-        asked = time.perf_counter()
+        start = time.perf_counter()
         batch = next(self._batches)
-        self._waited += time.perf_counter() - asked
+        self._waited += time.perf_counter() - start
         self._state, values = self._e.train_step(self._state, batch)
         return values
 
@@ -103,18 +104,19 @@ class Ours:
         jax.block_until_ready(values)
 
     def steps(self, count: int) -> dict:
-        """Times of `count` steps, and the time for which the loop waited for their batches."""
+        """The times of `count` steps, and the mean time for which a step waited for its batch, in ms."""
         before = self._waited
         times = timed(self._dispatch, self._wait, count)
         return {"ms": times, "wait_ms": 1e3 * (self._waited - before) / (count + WARM + 1)}
 
     def memory(self) -> dict:
+        """Peak memory of the process and of the device, in bytes."""
         stats = jax.devices()[0].memory_stats() or {}
         return {"rss": peak_rss(), "device_memory": stats.get("peak_bytes_in_use")}
 
     def save(self, steps: int) -> dict:
-        """What a checkpoint costs the loop, saved as `Run` saves it: milliseconds of the call, which the loop waits for,
-        and by how much the `steps` steps after it take longer than those before it, while threads write the files.
+        """The cost of a checkpoint, saved as by `Run`: the milliseconds of the call, for which the loop waits, and the additional
+        milliseconds of the `steps` steps after it, while threads write the files, compared with the steps before it.
         """
         checkpoints, calls, after = Checkpoints(self._folder / "checkpoints", 3), [], []
         for number in range(SAVES + 1):
@@ -132,7 +134,7 @@ class Ours:
 
 
 def about_device() -> dict[str, Any]:
-    """The device that JAX runs on: its kind, its peak by the data sheet, and whether the allocator keeps freed memory."""
+    """JAX's device: its kind, its peak FLOP/s in the data sheet, and whether the allocator keeps freed memory."""
     first = jax.devices()[0]
     return {
         "peak": flops.peak(first),

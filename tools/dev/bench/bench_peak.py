@@ -1,4 +1,4 @@
-"""The most FLOP/s that a matrix product reaches here, by JAX and by PyTorch: what a training step is held against.
+"""The largest FLOP/s of a matrix product on this machine, by JAX and by PyTorch, with which training steps are compared.
 
 `python -m tools.dev.bench.bench_peak jax|torch THREADS` measures one framework and prints a line of JSON.
 """
@@ -17,35 +17,43 @@ from tools.dev.bench.bench_workers import ROOT, TITLES, keeps_memory, tunables
 
 DTYPES = ("float32", "bfloat16")
 SIZES = {"cpu": 2048, "gpu": 8192, "tpu": 8192}  # of square matrices
-SECONDS = 2.0  # of products, for each dtype
+SECONDS = 2.0  # of measurement, for each dtype
 
 
 def measure(threads: int, torch: bool) -> dict[str, Any]:
-    """{dtype: {"jax": FLOP/s, "torch": FLOP/s}}: the best single product of each framework, one after the other."""
-    by_framework = {name: _ask(name, threads) for name in ("jax", *(["torch"] if torch else []))}
+    """{dtype: {"jax": FLOP/s, "torch": FLOP/s}} of the fastest single product, measured one framework after the other.
+
+    Raises UserError if a framework fails.
+    """
+    by_framework = {name: _measure_framework(name, threads) for name in ("jax", *(["torch"] if torch else []))}
     return {dtype: {name: rates[dtype] for name, rates in by_framework.items()} for dtype in DTYPES}
 
 
 def best(peaks: dict[str, dict[str, float]], dtype: str) -> float:
+    """The larger of the frameworks' FLOP/s.
+
+    >>> best({"float32": {"jax": 5e11, "torch": 4e11}}, "float32")
+    500000000000.0
+    """
     return max(peaks[dtype].values())
 
 
-def _ask(framework: str, threads: int) -> dict[str, float]:
-    kind = "ours" if framework == "jax" else "eager-alloc"  # the better setting of each
+def _measure_framework(framework: str, threads: int) -> dict[str, float]:
+    kind = "ours" if framework == "jax" else "eager-alloc"  # the faster setting of each
     env = os.environ | {
         "OMP_NUM_THREADS": str(threads),
         "GLIBC_TUNABLES": tunables(os.environ.get("GLIBC_TUNABLES", ""), keeps_memory(kind)),
     }
     command = [sys.executable, "-m", "tools.dev.bench.bench_peak", framework, str(threads)]
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or ["it said nothing"]
-        raise UserError(f"{TITLES[kind]} failed at a matrix product: {said[-1]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    process = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    if process.returncode:
+        lines = process.stderr.strip().splitlines() or ["no output"]
+        raise UserError(f"{TITLES[kind]} failed at a matrix product: {lines[-1]}")
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 def _fastest(product: Callable[[], Any], flops: int) -> float:
-    """FLOP/s of the quickest call of `product`, which returns when it has been computed."""
+    """FLOP/s of the fastest call of `product`, which blocks until it has been computed."""
     product()
     times, end = [], time.perf_counter() + SECONDS
     while time.perf_counter() < end:

@@ -1,4 +1,4 @@
-"""The results of `almanac benchmark` as the Markdown tables of docs/benchmarks.md."""
+"""The Markdown tables of docs/benchmarks.md, made from the results of `almanac benchmark`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,19 +8,19 @@ from typing import Any
 from research.util.errors import UserError
 from research.util.files import read_json, write_text
 from tools.dev.bench.bench_crowd import LIMIT
-from tools.dev.bench.bench_numbers import batch_shape, between, crowding, first_step, number, ratios, row, tokens
+from tools.dev.bench.bench_numbers import batch_shape, crowding, first_step, number, ratios, row, tokens, with_range
 from tools.dev.bench.bench_workers import AGAINST, ROOT, TITLES
 
 RESULTS = ROOT / "tools" / "benchmark_results"
 BEGIN, END = "<!-- benchmark -->", "<!-- /benchmark -->"
-NONE = "–"  # a cell of what was not measured
+NONE = "–"  # the cell of a missing measurement
 
 
 def tables(results: Sequence[Mapping[str, Any]]) -> str:
-    """The JSONs of one machine, one for each number of threads -> Markdown tables, and what they were measured on."""
+    """The results of one machine, one for each number of threads -> Markdown tables, a legend and notes on the measurements."""
     parts = []
     if any(result["cases"] for result in results):
-        parts += [_markdown(_speed(results)), _markdown(_beside(results))]
+        parts += [_markdown(_speed(results)), _markdown(_costs(results))]
     if any(result.get("generation") for result in results):
         parts.append(_markdown(_generation(results)))
     notes = "\n".join(f"- {note(result)}" for result in results)
@@ -37,27 +37,29 @@ _LEGEND = (
 
 
 def _cases(results: Sequence[Mapping]) -> list[tuple[Mapping, Mapping]]:
-    """(result, case): a model's numbers of threads stand below each other."""
+    """(result, case) pairs by model, then by number of threads."""
     order = list(dict.fromkeys(case["name"] for result in results for case in result["cases"]))
     pairs = [(result, case) for result in results for case in result["cases"]]
     return sorted(pairs, key=lambda pair: (order.index(pair[1]["name"]), pair[0]["threads"]))
 
 
 def _against(results: Sequence[Mapping]) -> list[str]:
+    """The columns of PyTorch that were measured."""
     return [kind for kind in AGAINST if any(kind in case["frameworks"] for _, case in _cases(results))]
 
 
 def _speed(results: Sequence[Mapping]) -> list[list[str]]:
+    """The table of step times."""
     against = _against(results)
-    shown = [kind for kind in ("ours", "eager") if kind == "ours" or kind in against]
-    names = ", ".join(TITLES[kind] for kind in shown)
+    kinds = [kind for kind in ("ours", "eager") if kind == "ours" or kind in against]
+    names = ", ".join(TITLES[kind] for kind in kinds)
     ratios_head = [f"{TITLES[kind]} ÷ ours" for kind in against]
     lines = [["model", "threads", "Almanac, ms a step", *ratios_head, f"share of a GEMM: {names}"]]
     for result, case in _cases(results):
         rows = {kind: row(case, kind) for kind in case["frameworks"]}
-        ratios = [between(rows[kind].ratio, "–") if kind in rows else NONE for kind in against]
-        shares = ", ".join(f"{rows[kind].share:.0%}" for kind in shown if kind in rows)
-        lines.append([_name(case), str(result["threads"]), between(rows["ours"].ms, "–"), *ratios, shares])
+        ratios = [with_range(rows[kind].ratio, "–") if kind in rows else NONE for kind in against]
+        shares = ", ".join(f"{rows[kind].share:.0%}" for kind in kinds if kind in rows)
+        lines.append([_name(case), str(result["threads"]), with_range(rows["ours"].ms, "–"), *ratios, shares])
     return lines
 
 
@@ -69,8 +71,8 @@ def _name(case: Mapping[str, Any]) -> str:
     return f"{case['name']}, {size}{dtype}{mark}"
 
 
-def _beside(results: Sequence[Mapping]) -> list[list[str]]:
-    """Start, memory and stalls."""
+def _costs(results: Sequence[Mapping]) -> list[list[str]]:
+    """The table of first steps, memory, input and checkpoints."""
     kinds = ["ours", *(kind for kind in ("eager", "compile") if kind in _against(results))]
     names = "; ".join(TITLES[kind] for kind in kinds)
     lines = [
@@ -100,6 +102,7 @@ def _beside(results: Sequence[Mapping]) -> list[list[str]]:
 
 
 def _generation(results: Sequence[Mapping]) -> list[list[str]]:
+    """The table of generation."""
     both = "Almanac; transformers"
     lines = [
         [
@@ -121,45 +124,52 @@ def _generation(results: Sequence[Mapping]) -> list[list[str]]:
                     f"{generation['parameters'] / 1e6:.1f} M, batch {batch['batch']}, {generation['prompt']} + "
                     f"{generation['new']} tokens",
                     str(result["threads"]),
-                    between(tokens(generation, batch, ours), "–"),
-                    between(tokens(generation, batch, theirs), "–") if theirs else NONE,
-                    between(ratios(theirs, ours), "–") if theirs else NONE,
-                    "; ".join(number(1e3 * median(found["first_token_s"])) for found in (ours, theirs) if found),
+                    with_range(tokens(generation, batch, ours), "–"),
+                    with_range(tokens(generation, batch, theirs), "–") if theirs else NONE,
+                    with_range(ratios(theirs, ours), "–") if theirs else NONE,
+                    "; ".join(number(1e3 * median(column["first_token_s"])) for column in (ours, theirs) if column),
                 ]
             )
     return lines
 
 
 def _markdown(lines: Sequence[Sequence[str]]) -> str:
+    """Rows of cells, the first being the head -> a Markdown table.
+
+    >>> print(_markdown([["model", "ms"], ["gpt", "20.0"]]))
+    | model | ms |
+    | --- | --- |
+    | gpt | 20.0 |
+    """
     rows = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
 
 
 def note(result: Mapping[str, Any]) -> str:
-    """One line: machine, threads, versions, GEMM peaks, when, and whether others used the machine."""
-    where, versions = result["machine"], result["versions"]
-    accelerator = f"{where['accelerator']}, " if where["accelerator"] else ""
+    """A line on the machine, threads, versions, GEMM peaks, dates, and whether other processes used the machine."""
+    machine, versions = result["machine"], result["versions"]
+    accelerator = f"{machine['accelerator']}, " if machine["accelerator"] else ""
     packages = {"jax": "JAX", "torch": "PyTorch", "transformers": "transformers"}
-    told = ", ".join(f"{name} {versions[key]}" for key, name in packages.items() if key in versions)
+    package_versions = ", ".join(f"{name} {versions[key]}" for key, name in packages.items() if key in versions)
     peaks = " and ".join(f"{max(rates.values()) / 1e9:,.0f} in {dtype}" for dtype, rates in result["gemm"].items())
     threads = f"{result['threads']} thread{'s' if result['threads'] > 1 else ''}"
     memory = "the device's" if accelerator else "the process's"
     tf32 = " TF32 is on in all columns." if result["tf32"] else ""
     crowd = result["crowd"]
-    crowded = ""
+    warning = ""
     if crowd["told"] and not (crowd["before"] is not None and crowd["before"] <= LIMIT):
-        crowded = (
+        warning = (
             f" **Measured on a crowded machine, as it was told to be**: other processes used {_percent(crowd['before'])} "
             "of the cores' time before the start."
         )
     return (
-        f"{threads}: {accelerator}{where['cpu']}; {told}; a GEMM reaches {peaks} (GFLOP/s); memory is {memory}; "
-        f"{_when(result)}.{tf32}{crowded}"
+        f"{threads}: {accelerator}{machine['cpu']}; {package_versions}; a GEMM reaches {peaks} (GFLOP/s); memory is {memory}; "
+        f"{_when(result)}.{tf32}{warning}"
     )
 
 
 def _when(result: Mapping[str, Any]) -> str:
-    """When the first and the last case were measured, and the commits of all."""
+    """The times of the first and the last measurement, and the commits of all cases."""
     parts = [case for case in result["cases"] if "commit" in case] or [result]
     times, commits = sorted(part["measured"] for part in parts), dict.fromkeys(part["commit"] for part in parts)
     span = times[0] if times[0] == times[-1] else f"{times[0]} to {times[-1]}"
@@ -171,7 +181,10 @@ def _percent(share: float | None) -> str:
 
 
 def write_page(path: Path, folder: Path = RESULTS) -> None:
-    """Writes the tables of every committed JSON between the page's markers."""
+    """Rewrites the tables between the page's markers from all results in `folder`.
+
+    Raises UserError if there are no results, or the page does not have each marker once, in order.
+    """
     text, files = path.read_text(encoding="utf-8"), sorted(folder.glob("*.json"))
     if not files:
         raise UserError(f"{folder} holds no results: almanac benchmark --out writes them")
@@ -179,9 +192,9 @@ def write_page(path: Path, folder: Path = RESULTS) -> None:
         raise UserError(f"{path}: wants one line {BEGIN} and, after it, one line {END}")
     machines: dict[tuple, list] = {}
     for result in map(read_json, files):
-        where = result["machine"]
-        machines.setdefault((where["accelerator"] or "", where["cpu"]), []).append(result)
-    made = [tables(sorted(results, key=lambda r: r["threads"])) for results in machines.values()]
-    head, rest = text.split(BEGIN)
-    whole = "\n\n".join(made)
-    write_text(path, f"{head}{BEGIN}\n\n{whole}\n\n{END}{rest.split(END)[1]}")
+        machine = result["machine"]
+        machines.setdefault((machine["accelerator"] or "", machine["cpu"]), []).append(result)
+    page_tables = [tables(sorted(results, key=lambda r: r["threads"])) for results in machines.values()]
+    head, after = text.split(BEGIN)
+    content = "\n\n".join(page_tables)
+    write_text(path, f"{head}{BEGIN}\n\n{content}\n\n{END}{after.split(END)[1]}")

@@ -1,23 +1,23 @@
-"""The results of `almanac benchmark` for a terminal: aligned, with units."""
+"""The results of `almanac benchmark` as text for a terminal."""
 
 from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from tools.dev.bench.bench_numbers import batch_shape, between, crowding, first_step, number, ratios, row, tokens
+from tools.dev.bench.bench_numbers import batch_shape, crowding, first_step, number, ratios, row, tokens, with_range
 from tools.dev.bench.bench_workers import TITLES
 
 
 def describe(case: Mapping[str, Any]) -> str:
-    """One case: two lines about it, aligned columns, and what was in the way."""
+    """The text for one case: two lines about it, aligned columns, the costs of input and checkpoints, and other processes."""
     head = ("", "ms a step", "÷ ours", f"{case['unit']}/s", "GFLOP/s", "of GEMM", "first step, s", "MB")
     rows = [(*head, "MFU") if case["peak"] else head]
     for kind in case["frameworks"]:
         r = row(case, kind)
         cells = (
             TITLES[kind],
-            between(r.ms),
-            between(r.ratio) if kind != "ours" else "",
+            with_range(r.ms),
+            with_range(r.ratio) if kind != "ours" else "",
             f"{r.speed:,.0f}",
             f"{r.flops / 1e9:,.1f}",
             f"{r.share:.0%}",
@@ -47,13 +47,15 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _crowded_line(frameworks: Mapping[str, Mapping]) -> list[str]:
-    crowded, rounds, most = crowding(frameworks)
+    """A warning if other processes used the cores."""
+    crowded, rounds, largest = crowding(frameworks)
     if not crowded:
         return []
-    return [f"CROWDED: in {crowded} of {rounds} rounds other processes used more than 5 %, at most {most:.0%}"]
+    return [f"CROWDED: in {crowded} of {rounds} rounds other processes used more than 5 %, at most {largest:.0%}"]
 
 
 def describe_generation(generation: Mapping[str, Any]) -> str:
+    """The text for the results of `generate`."""
     both = "; the same tokens from both" if len(generation["batches"][0]["frameworks"]) > 1 else ""
     line = (
         f"generate  {generation['parameters']:,} parameters, {generation['dtype']}, greedy, cached: "
@@ -62,10 +64,14 @@ def describe_generation(generation: Mapping[str, Any]) -> str:
     rows = [("", "batch", "tokens/s", "÷ ours' time", "first token, ms", "first call, s", "MB")]
     for batch in generation["batches"]:
         ours = batch["frameworks"]["generate-ours"]
-        for kind, found in batch["frameworks"].items():
-            ratio = between(ratios(found, ours)) if found is not ours else ""
-            cells = (between(tokens(generation, batch, found)), ratio, number(1e3 * median(found["first_token_s"])))
-            more = (f"{found['first_call_s']:.1f}", f"{found['rss'] / 1e6:,.0f}")
-            rows.append((TITLES[kind], str(batch["batch"]), *cells, *more))
+        for kind, column in batch["frameworks"].items():
+            ratio = with_range(ratios(column, ours)) if column is not ours else ""
+            cells = (
+                with_range(tokens(generation, batch, column)),
+                ratio,
+                number(1e3 * median(column["first_token_s"])),
+            )
+            costs = (f"{column['first_call_s']:.1f}", f"{column['rss'] / 1e6:,.0f}")
+            rows.append((TITLES[kind], str(batch["batch"]), *cells, *costs))
     crowds = [line for batch in generation["batches"] for line in _crowded_line(batch["frameworks"])]
     return "\n".join([line, *_aligned(rows), *crowds])

@@ -1,4 +1,4 @@
-"""PyTorch's side of `almanac benchmark`: the same model, weights and batches. Imports no JAX."""
+"""PyTorch's column of `almanac benchmark`: the same model, weights and batches. Does not import JAX."""
 
 import json
 from collections.abc import Iterator
@@ -12,18 +12,18 @@ from research.cluster import cpu
 from research.util.errors import UserError
 from tools.dev.bench import bench_torch_models, bench_torch_step
 from tools.dev.bench.bench_steps import BATCHES, CHECKED, peak_rss, timed, without_dropout
-from tools.dev.bench.bench_workers import SAME
+from tools.dev.bench.bench_workers import OUR_ALLOCATOR
 
 
 class Torch:
-    """A PyTorch training step over batches of ours that are already in memory: it never waits for data."""
+    """A PyTorch training step on batches of ours that are in memory, so that it never waits for data."""
 
     def __init__(self, kind: str, folder: Path):
         self._compiled, self._folder = kind.startswith("compile"), folder
         case = json.loads((folder / "case.json").read_text())
         self._config = json.loads((folder / "config.json").read_text())
         self._device = device(self._config["platform"])
-        if kind.endswith(SAME):
+        if kind.endswith(OUR_ALLOCATOR):
             cpu.keep_freed_memory()
         torch.set_num_threads(case["threads"])
 
@@ -59,7 +59,7 @@ class Torch:
         return {"losses": losses, "parameters": bench_torch_models.count(self._step.model)}
 
     def start(self) -> dict:
-        """As ours, but for reading the data. TF32 is on, as it is in XLA."""
+        """Builds the model and runs the first step, without reading data. TF32 is on, as in XLA."""
         use_tf32()
         self._make(self._compiled)
         self._wait(self._dispatch())
@@ -86,7 +86,7 @@ class Torch:
 
 
 def device(platform: str) -> str:
-    """JAX's platform -> PyTorch's device; UserError where this PyTorch has none."""
+    """JAX's platform -> PyTorch's device. Raises UserError if JAX has a GPU and PyTorch does not."""
     if platform == "gpu" and not torch.cuda.is_available():
         raise UserError("JAX has a GPU here and this PyTorch has none; use --against none")
     return "cuda" if platform == "gpu" else "cpu"

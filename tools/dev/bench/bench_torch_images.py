@@ -1,4 +1,4 @@
-"""Convolutional networks in plain PyTorch, to measure ours against. Imports no JAX."""
+"""Convolutional networks in plain PyTorch, for comparison with ours. Does not import JAX."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ class Images(Model):
 
 
 class ConvNet(Images):
-    """Our `convnet.ConvNet`."""
+    """The same as our `convnet.ConvNet`."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ STAGES = {  # depth of the form "imagenet" -> bottlenecks?, blocks in each stage
 
 
 class ResNet(Images):
-    """Our `resnet.ResNet`, of either form."""
+    """The same as our `resnet.ResNet`, in both forms."""
 
     def __init__(
         self, shape: tuple[int, int, int], num_classes: int, depth: int = 50, form: str = "imagenet",

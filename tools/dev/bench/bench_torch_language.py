@@ -1,4 +1,4 @@
-"""Language models in plain PyTorch, to measure ours against: a GPT and an LSTM. Imports no JAX."""
+"""Language models in plain PyTorch, for comparison with ours: a GPT and an LSTM. Does not import JAX."""
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ class Block(nn.Module):
 
 
 class GPT(Model):
-    """tokens i64[B, T] -> logits [B, T, V]: our `gpt.GPT` with nanoGPT's choices."""
+    """tokens i64[B, T] -> logits [B, T, V], as our `gpt.GPT` with nanoGPT's options."""
 
     def __init__(
         self, vocab_size: int, max_length: int, num_layers: int, num_heads: int, width: int,
@@ -51,7 +51,7 @@ class GPT(Model):
 
 
 class LSTM(Model):
-    """tokens i64[B, T] -> logits [B, T, V]: our `recurrent_lm.LSTMLM` without dropout, by one `nn.LSTM` of all layers."""
+    """tokens i64[B, T] -> logits [B, T, V], as our `recurrent_lm.LSTMLM` without dropout, with one `nn.LSTM` for all layers."""
 
     def __init__(
         self, vocab_size: int, num_layers: int, width: int, embedding_width: int | None = None, tied: bool = True

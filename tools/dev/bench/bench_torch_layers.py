@@ -1,4 +1,4 @@
-"""Layers of the PyTorch models that ours are measured against, named as ours are. Imports no JAX."""
+"""Layers of the PyTorch models, with the names of ours. Does not import JAX."""
 
 from functools import partial
 from typing import Any
@@ -16,7 +16,7 @@ ACTIVATIONS: dict[str, Any] = {
 
 
 class Model(nn.Module):
-    """A model with its loss: `loss(batch {name: Tensor}) -> scalar []`. `heads` divides the columns of joint kernels."""
+    """A model with its loss: `loss(batch {name: Tensor}) -> scalar []`. `heads`: number of heads in joint kernels."""
 
     heads = 1
     smoothing = 0.0
@@ -25,14 +25,14 @@ class Model(nn.Module):
         raise NotImplementedError
 
     def cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Mean over the targets that count: logits [..., N], targets i64[...]."""
+        """The mean over targets that are not ignored: logits [..., N], targets i64[...]."""
         return F.cross_entropy(
             logits.flatten(0, -2), targets.flatten(), ignore_index=IGNORED, label_smoothing=self.smoothing
         )
 
 
 class Attention(nn.Module):
-    """Self-attention: x [B, T, D] -> [B, T, D]. `mask` bool broadcasts against [B, H, T, T], true for what is seen."""
+    """Self-attention: x [B, T, D] -> [B, T, D]. `mask` bool broadcasts against [B, H, T, T]; true: attended to."""
 
     def __init__(self, width: int, heads: int, bias: bool, dropout: float):
         super().__init__()

@@ -1,7 +1,7 @@
-"""From a resolved config of ours to the PyTorch model that computes the same, with our weights. Imports no JAX.
+"""A resolved config of ours -> the PyTorch model that computes the same, with our weights. Does not import JAX.
 
-Written as is usual there: `scaled_dot_product_attention`, `nn.LSTM` of all layers, pictures with channels first, the loss
-in the model. Modules are named as ours are, so that one function carries the weights over.
+The models are written as is usual in PyTorch: `scaled_dot_product_attention`, `nn.LSTM` for all layers, images with channels
+first, the loss in the model. Modules have the names of ours, so that one function copies the weights.
 """
 
 import inspect
@@ -69,7 +69,10 @@ OPTIM: Allowed = {"freeze": ("",), "accumulate": (1,), "ema": (0.0,), "name": RU
 
 
 def make(config: Mapping, batch: Mapping[str, np.ndarray], weights: Weights) -> Model:
-    """A resolved config, a batch, our parameters {path: array} -> the PyTorch model with these."""
+    """A resolved config, a batch and our parameters {path: array} -> the PyTorch model with these parameters.
+
+    Raises UserError if there is no such model, or a key has a value that it does not support.
+    """
     group = config["model"]
     family, name = config["name"].split("/")[0], group.get("name")
     if (family, name) not in MODELS:
@@ -106,7 +109,7 @@ LSTM_LEAVES = {"weight_ih": "input/kernel", "bias_ih": "input/bias", "weight_hh"
 
 
 def parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """(our path, parameter) of those that are trained: `h_0/attention/qkv/kernel`."""
+    """Yields (our path, parameter) of each trained parameter, such as `h_0/attention/qkv/kernel`."""
     for name, module in model.named_modules():
         for leaf, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad:
@@ -120,11 +123,12 @@ def parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 
 
 def count(model: nn.Module) -> int:
+    """The number of trained parameters."""
     return sum(parameter.numel() for _, parameter in parameters(model))
 
 
 def copy_weights(model: Model, weights: Weights) -> None:
-    """Our parameters into the PyTorch model; UserError where names or shapes differ."""
+    """Copies our parameters to the PyTorch model. Raises UserError if names or shapes differ."""
     theirs = dict(parameters(model))
     if odd := sorted(theirs.keys() ^ weights.keys()):
         raise UserError(f"the PyTorch twin and our model differ in the parameter {odd[0]}{LESS}")

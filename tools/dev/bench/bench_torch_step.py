@@ -1,4 +1,4 @@
-"""The training step of a resolved config in plain PyTorch: fused optimisers, autocast for bfloat16. Imports no JAX."""
+"""The training step of a resolved config in plain PyTorch: fused optimisers, autocast for bfloat16. Does not import JAX."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from tools.dev.bench.bench_torch_models import parameters
 
 
 def optimizer(model: nn.Module, optim: Mapping) -> torch.optim.Optimizer:
-    """The `optim` group of a config -> the same rule, fused."""
+    """The `optim` group of a config -> the same optimiser, fused."""
     groups: dict[bool, list] = {True: [], False: []}
     for path, parameter in parameters(model):
         groups[bool(re.search(optim["decay"], path))].append(parameter)
@@ -35,7 +35,7 @@ class TrainStep:
     """`step(batch) -> loss []`: the training step of a resolved config.
 
     `rates` f32[steps] are the learning rates; `compiled` passes the model with its loss through torch.compile, in its
-    default mode. On a GPU a model of pictures has channels last.
+    default mode. On a GPU a model of images has channels last.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class TrainStep:
         return loss.detach()
 
     def metric(self, batch: dict[str, Tensor]) -> Tensor:
-        """The loss as our metric has it, without label smoothing; nothing is updated."""
+        """The loss as in our metrics, without label smoothing; no update."""
         smoothing, self.model.smoothing = self.model.smoothing, 0.0
         with torch.no_grad(), self.precision():
             loss = self.model.loss(batch)
@@ -82,7 +82,7 @@ UNREAD = ("mask", "target_mask", "targets_mask", "tokens_mask")  # in the target
 
 
 def tensors(batch: Mapping[str, np.ndarray], device: str) -> dict[str, Tensor]:
-    """A batch of ours -> tensors on the host: integers i64, masks bool, pictures with channels first."""
+    """A batch of ours -> tensors on the host: integers i64, masks bool, images with channels first."""
     given: dict[str, Any] = dict(batch)
     counted = given.get("targets_mask", given.get("target_mask"))
     if counted is not None:

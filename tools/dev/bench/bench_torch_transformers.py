@@ -1,4 +1,4 @@
-"""BERT and the translating transformer in plain PyTorch, to measure ours against. Imports no JAX."""
+"""BERT and the translation transformer in plain PyTorch, for comparison with ours. Does not import JAX."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from tools.dev.bench.bench_torch_layers import ACTIVATIONS, Attention, CrossAtte
 
 
 class Layer(nn.Module):
-    """Normalised after each residual sum: x [B, T, D] -> [B, T, D]. `cross` adds attention to a memory [B, S, D]."""
+    """A post-norm layer: x [B, T, D] -> [B, T, D]. `cross` adds attention to a memory [B, S, D]."""
 
     def __init__(
         self, width: int, heads: int, hidden: int, activation: str, dropout: float, eps: float,
@@ -69,7 +69,7 @@ class Pooler(nn.Module):
 
 
 class MaskedHead(nn.Module):
-    """x [B, P, D], the table of embeddings [V, D] -> logits [B, P, V]."""
+    """x [B, P, D] and the embedding table [V, D] -> logits [B, P, V]."""
 
     def __init__(self, width: int, vocab_size: int, activation: str, eps: float):
         super().__init__()
@@ -82,7 +82,7 @@ class MaskedHead(nn.Module):
 
 
 class BERT(Model):
-    """Our `bert.BertForPretraining`: masked tokens, and whether the second segment follows the first."""
+    """The same as our `bert.BertForPretraining`: masked tokens, and next-sentence prediction."""
 
     def __init__(
         self, vocab_size: int, max_length: int, num_layers: int, num_heads: int, width: int, num_segments: int = 2,
@@ -98,7 +98,7 @@ class BERT(Model):
         self.mlm = MaskedHead(width, vocab_size, mlp, norm_eps)
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """-> logits [B, P, V] of the masked tokens, logits [B, 2] of the pair."""
+        """-> logits [B, P, V] of the masked tokens, and logits [B, 2] of the pair."""
         x = self.encoder(batch["tokens"], batch["token_type_ids"], batch["token_mask"])
         at = batch["masked_positions"][..., None].expand(-1, -1, x.shape[-1])
         return self.mlm(x.gather(1, at), self.encoder.tokens.weight), self.nsp(self.pooler(x))
@@ -109,7 +109,7 @@ class BERT(Model):
 
 
 class Translator(Model):
-    """Our `transformer.Transformer`, post-norm, one embedding for source, target and logits, sinusoidal positions."""
+    """The same as our `transformer.Transformer`: post-norm, one embedding for source, target and logits, sinusoidal positions."""
 
     places: Tensor
 

@@ -1,14 +1,14 @@
-"""The command line with windows in it: the process tells what it does, or ends itself at a step. The product is as it is.
+"""Runs the command line in a process that reports its phases, or signals itself at a step. Almanac's code is unchanged.
 
-    python -m tools.dev.stress_cases.stress_child '{"tell": FD, "term": STEP, ...}' train NAME ...
+    python -m tools.dev.stress_cases.stress_child '{"phases": FD, "term": STEP, ...}' train NAME ...
 
-Every wish may be left out:
+All options may be left out:
 
-    tell      writes a line to a pipe at each change: "start", "step N", "evaluate", "save", "step" (back in it), "end"
-    term      sends this process SIGTERM at a step;  pause: and stays there for so many seconds
-    batches   a file: a checksum of each row that came to a device
-    times     a file: when each step was handed over and when it was ready, the seconds of logging, saving, waiting for batches
-    bare      with `times`, every second block of so many steps is neither logged nor saved
+    phases    writes a line to a pipe at each change of phase: "start", "step N", "evaluate", "save", "step" (again), "end"
+    term      sends this process SIGTERM at a step;  pause: and sleeps there, in seconds
+    batches   a file: a checksum of each row that was copied to a device
+    times     a file: the times at which each step was called and ready, the seconds of logging, saving and waiting for batches
+    bare      with `times`: every second block of this many steps is neither logged nor saved
 """
 
 import atexit
@@ -28,43 +28,45 @@ from typing import Any
 
 
 def main(argv: list[str]) -> int:
-    wishes, *words = argv
-    wanted = json.loads(wishes)
-    tell = _teller(wanted.get("tell"))
-    tell("start")  # before JAX is imported: that, too, is a time to be killed
-    if "tell" in wanted:
-        _tell_phases(tell)
-    if "term" in wanted or "batches" in wanted:
-        _at_each_step(wanted.get("term"), wanted.get("pause", 0.0), wanted.get("batches"))
-    if "times" in wanted:
-        Times(Path(wanted["times"]), wanted.get("bare"))
+    text, *words = argv
+    options = json.loads(text)
+    report = _reporter(options.get("phases"))
+    report("start")  # before JAX is imported, because a process may be killed then as well
+    if "phases" in options:
+        _report_phases(report)
+    if "term" in options or "batches" in options:
+        _at_each_step(options.get("term"), options.get("pause", 0.0), options.get("batches"))
+    if "times" in options:
+        Times(Path(options["times"]), options.get("bare"))
     from tools import cli
 
     return cli.main(words)
 
 
-def _teller(fd: int | None) -> Callable[[str], Any]:
+def _reporter(fd: int | None) -> Callable[[str], Any]:
+    """A function that writes a line to the file descriptor, if there is one."""
     return lambda line: None if fd is None else os.write(fd, f"{line}\n".encode())
 
 
 def _replace(owner: Any, name: str, make: Callable[[Callable], Callable]) -> None:
-    """`owner.name` becomes `make(owner.name)`."""
+    """Replaces `owner.name` by `make(owner.name)`."""
     old = getattr(owner, name)
     setattr(owner, name, functools.wraps(old)(make(old)))
 
 
-def _tell_phases(tell: Callable[[str], Any]) -> None:
+def _report_phases(report: Callable[[str], Any]) -> None:
+    """Makes the methods of a run report the phases."""
     from research.run.checkpoint import Checkpoints
     from research.run.run import Run
 
     def around(word: str) -> Callable:
         def make(old: Callable) -> Callable:
             def wrapped(*args: Any, **kwargs: Any) -> Any:
-                tell(word)
+                report(word)
                 try:
                     return old(*args, **kwargs)
                 finally:
-                    tell("step")
+                    report("step")
 
             return wrapped
 
@@ -73,9 +75,9 @@ def _tell_phases(tell: Callable[[str], Any]) -> None:
     def loop(old: Callable) -> Callable:
         def wrapped(self: Any) -> Iterator:
             for batch in old(self):
-                tell(f"step {self.done - 1}")
+                report(f"step {self.done - 1}")
                 yield batch
-            tell("end")
+            report("end")
 
         return wrapped
 
@@ -85,6 +87,7 @@ def _tell_phases(tell: Callable[[str], Any]) -> None:
 
 
 def _at_each_step(term: int | None, pause: float, batches: str | None) -> None:
+    """Makes a run log its batches, and send SIGTERM at step `term`."""
     from research.run.run import Run
 
     def make(old: Callable) -> Callable:
@@ -106,30 +109,37 @@ def _at_each_step(term: int | None, pause: float, batches: str | None) -> None:
 
 
 def rows(batch: Any) -> dict[int, int]:
-    """{row: CRC-32 of its values} of the rows of a global batch that are on this process's devices."""
+    """{row: CRC-32 of its values} for the rows of a global batch that are on this process's devices."""
     import numpy as np
 
-    found: dict[int, int] = {}
+    checksums: dict[int, int] = {}
     for name in sorted(batch):
         for shard in batch[name].addressable_shards:
             if shard.replica_id:  # another device's copy
                 continue
             first = shard.index[0].start or 0
             for row, values in enumerate(np.asarray(shard.data), first):
-                found[row] = zlib.crc32(values.tobytes(), found.get(row, 0))
-    return found
+                checksums[row] = zlib.crc32(values.tobytes(), checksums.get(row, 0))
+    return checksums
 
 
 def bare(done: int, block: int) -> bool:
-    """Whether the step that is the `done`th is neither logged nor saved: in every second block.
+    """Whether step `done` is neither logged nor saved: those of every second block are not.
 
-    Blocks are half a one on: a checkpoint falls into the middle of its block, and is written before the end.
+    Blocks are shifted by half a block, so that a checkpoint is in the middle of its block and written before the block ends.
+
+    >>> [bare(done, 4) for done in range(8)]
+    [False, False, True, True, True, True, False, False]
     """
     return bool((done + block // 2) // block % 2)
 
 
 class Times:
-    """Writes a JSON of lists at the end: for each step `called`, `returned` and `ready` (s), and the seconds of parts."""
+    """Measures times, and writes them at exit as JSON.
+
+    called, returned, ready    for each step: when it was called, when the call returned, when its result was ready, in s
+    log, save, batch           for each call: (steps called so far, seconds)
+    """
 
     def __init__(self, path: Path, bare: int | None):
         from research.core.step import Step
@@ -148,7 +158,7 @@ class Times:
         atexit.register(self._write)
 
     def _watch(self) -> None:
-        """Waits for each step's result as it comes, in a thread: the loop does not."""
+        """Waits for each step's result, in a thread, so that the training loop does not wait."""
         while (value := self._sent.get()) is not None:
             value.block_until_ready()
             self._lists["ready"].append(time.perf_counter())

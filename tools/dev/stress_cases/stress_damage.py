@@ -1,4 +1,4 @@
-"""Injuries to the files of a checkpoint, one at a time; what a restore makes of each is the newest step, or the one before."""
+"""Corrupts files of a checkpoint, one at a time; a restore must return the newest step intact, or the one before."""
 
 import contextlib
 import gc
@@ -20,32 +20,32 @@ from research.core import config, mesh, state
 from research.run import manifest, reopen
 from research.run.checkpoint import Checkpoints
 from tools.dev.stress_cases.stress_process import bits, train
-from tools.results.stress_table import FOUND, HARMLESS, WRONG
+from tools.results.stress_table import DETECTED, HARMLESS, WRONG
 
 BEFORE, NEWEST = 3, 6
 WORDS = (f"--config.num_steps={NEWEST}", f"--config.save_every={BEFORE}", f"--config.eval_every={NEWEST}")
 BLOCK = 4096  # bytes that may be overwritten at once
 ABOUT = (
-    "one injury to one file of the newest of two checkpoints, then a restore: harmless is the newest, bit for bit; found, the "
-    "one before, bit for bit, with a warning and the damaged one set aside; wrong is anything else"
+    "one file of the newest of two checkpoints is corrupted, then restored: harmless means the newest, bit for bit; found, the "
+    "one before, bit for bit, with a warning and the damaged one set aside; wrong, anything else"
 )
 
 
 def measure(names: Sequence[str], count: int, seed: int, folder: Path, say: Callable[[str], Any] = print) -> dict:
-    """`count` injuries, over each file of each family's checkpoint in each kind in turn."""
+    """Corrupts `count` files, cycling in random order through all files of each family's checkpoint and kinds of corruption."""
     rng = random.Random(seed)
-    goods = {family: Good(family, folder / family) for family in names}
-    turns = [(f, name, kind) for f, good in goods.items() for name in good.files for kind in INJURIES]
-    rng.shuffle(turns)
+    intact = {family: IntactCheckpoints(family, folder / family) for family in names}
+    combinations = [(f, name, kind) for f, each in intact.items() for name in each.files for kind in CORRUPTIONS]
+    rng.shuffle(combinations)
     cases: list[dict] = []
     with _quiet(folder / "orbax.log"):
-        for family, name, kind in itertools.cycle(turns):
-            if case := goods[family].injure(name, kind, rng):
+        for family, name, kind in itertools.cycle(combinations):
+            if case := intact[family].corrupt(name, kind, rng):
                 cases.append({"family": family, "file": name, "kind": kind, **case})
                 if case["outcome"] == WRONG:
                     say(f"{family} {name}: {kind}: {case['why']}")
             if len(cases) % 50 == 0:
-                say(f"{len(cases)} of {count} injuries: {dict(Counter(c['outcome'] for c in cases))}")
+                say(f"{len(cases)} of {count} files: {dict(Counter(c['outcome'] for c in cases))}")
             if len(cases) >= count:
                 break
     return {
@@ -58,111 +58,117 @@ def measure(names: Sequence[str], count: int, seed: int, folder: Path, say: Call
 
 
 def faults(results: dict) -> list[str]:
-    bad = [case for case in results["cases"] if case["outcome"] == WRONG]
-    return [f"{case['family']} {case['file']}: {case['kind']}: {case['why']}" for case in bad]
+    """One line for each corrupted file that was restored wrong."""
+    wrong = [case for case in results["cases"] if case["outcome"] == WRONG]
+    return [f"{case['family']} {case['file']}: {case['kind']}: {case['why']}" for case in wrong]
 
 
-KEEP = 9  # more than there are
+KEEP = 9  # more checkpoints than there are
 
 
-class Good:
-    """The checkpoints of a real run, and what they hold. Each injury is done to a copy."""
+class IntactCheckpoints:
+    """The checkpoints of a real run, and their contents. Files are corrupted in a copy."""
 
     def __init__(self, family: str, folder: Path):
         train(f"{family}/tiny", folder / "run", *WORDS)
         self._folder, self._copy = folder / "run" / "checkpoints", folder / "copy"
         e = reopen.build(family, config.load(f"{family}/tiny"))
-        one = mesh.make_mesh({"data": 1, "model": 1}, jax.devices()[:1])
-        self._target = state.abstract(e.init_fn, e.tx, one, (), bool(e.ema))[0]
-        place = Checkpoints(self._folder)
-        self._wanted = {step: _all(*place.restore(self._target, step)) for step in (BEFORE, NEWEST)}
-        place.close()
+        device = mesh.make_mesh({"data": 1, "model": 1}, jax.devices()[:1])
+        self._target = state.abstract(e.init_fn, e.tx, device, (), bool(e.ema))[0]
+        checkpoints = Checkpoints(self._folder)
+        self._expected = {step: _contents(*checkpoints.restore(self._target, step)) for step in (BEFORE, NEWEST)}
+        checkpoints.close()
         top = self._folder / str(NEWEST)
         self.files = sorted(p.relative_to(top).as_posix() for p in top.rglob("*") if p.is_file())
 
-    def injure(self, name: str, kind: str, rng: random.Random) -> dict[str, Any] | None:
-        """{"how", "outcome", "offline", "why"} of an injury and a restore; None where it would change nothing.
+    def corrupt(self, name: str, kind: str, rng: random.Random) -> dict[str, Any] | None:
+        """Corrupts a file and restores -> {"how", "outcome", "offline", "why"}; None if the corruption would change nothing.
 
-        `offline`: whether the files' own checksums show it, which no device is needed for.
+        offline    whether the files' own checksums detect it, for which no device is needed
+        why        the reason, if the outcome is wrong
         """
         shutil.rmtree(self._copy, ignore_errors=True)
         shutil.copytree(self._folder, self._copy)
         top = self._copy / str(NEWEST)
-        how = INJURIES[kind](top / name, rng, [top / other for other in self.files if other != name])
-        if how is None:
+        details = CORRUPTIONS[kind](top / name, rng, [top / other for other in self.files if other != name])
+        if details is None:
             return None
         offline = bool(manifest.problems(top))
         outcome, why = self._restore()
-        return {"how": how, "outcome": outcome, "offline": offline} | ({"why": why} if why else {})
+        return {"how": details, "outcome": outcome, "offline": offline} | ({"why": why} if why else {})
 
     def _restore(self) -> tuple[str, str]:
-        place = Checkpoints(self._copy, KEEP)  # as a training, which sets damaged ones aside
-        with warnings.catch_warnings(record=True) as told:
+        checkpoints = Checkpoints(self._copy, KEEP)  # as in training, which sets damaged ones aside
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
-                found, meta = place.restore(self._target)
-            except Exception as e:  # a restore that fails is a finding, whatever it fails with
+                restored, meta = checkpoints.restore(self._target)
+            except Exception as e:  # any exception is a failure to report
                 return WRONG, f"{type(e).__name__}: {str(e)[:200]}"
             finally:
-                place.close()
-        step = int(found.step)
-        if _all(found, meta) != self._wanted.get(step):
+                checkpoints.close()
+        step = int(restored.step)
+        if _contents(restored, meta) != self._expected.get(step):
             return WRONG, f"step {step} is not what was saved"
         if step == NEWEST:
             return HARMLESS, ""
-        named = any(f"{NEWEST} is damaged" in str(w.message) for w in told)
-        aside = (self._copy / f"{NEWEST}.damaged").is_dir() and not (self._copy / str(NEWEST)).exists()
-        if not (named and aside):
-            return (
-                WRONG,
-                f"step {step} is used, {'without a warning' if aside else 'and the damaged one not set aside'}",
-            )
-        return FOUND, ""
+        warned = any(f"{NEWEST} is damaged" in str(w.message) for w in caught)
+        set_aside = (self._copy / f"{NEWEST}.damaged").is_dir() and not (self._copy / str(NEWEST)).exists()
+        if not (warned and set_aside):
+            fault = "without a warning" if set_aside else "and the damaged one not set aside"
+            return WRONG, f"step {step} is used, {fault}"
+        return DETECTED, ""
 
 
-def _all(found: Any, meta: dict) -> tuple[dict, dict]:
-    return bits(found), meta
+def _contents(restored: Any, meta: dict) -> tuple[dict, dict]:
+    return bits(restored), meta
 
 
 def _counts(cases: Sequence[dict], key: Callable[[dict], str]) -> dict[str, dict[str, int]]:
-    found: dict[str, dict[str, int]] = {}
+    """{key of a case: {outcome: number of cases}}"""
+    counts: dict[str, dict[str, int]] = {}
     for case in cases:
-        of = found.setdefault(key(case), dict.fromkeys((HARMLESS, FOUND, WRONG), 0))
-        of[case["outcome"]] += 1
-    return dict(sorted(found.items()))
+        by_outcome = counts.setdefault(key(case), dict.fromkeys((HARMLESS, DETECTED, WRONG), 0))
+        by_outcome[case["outcome"]] += 1
+    return dict(sorted(counts.items()))
 
 
 def _kind_of_file(name: str) -> str:
+    """A file's path with hexadecimal digests replaced by *.
+
+    >>> _kind_of_file("state/d/0123456789abcdef0123456789abcdef")
+    'state/d/*'
+    """
     return re.sub(r"[0-9a-f]{32}", "*", name)
 
 
 @contextlib.contextmanager
 def _quiet(log: Path) -> Iterator[None]:
-    """Orbax's reads that were given up print their tracebacks whenever they are collected: into a file."""
+    """Redirects stderr to a file, because abandoned reads of Orbax print tracebacks when they are garbage-collected."""
     sys.stderr.flush()
-    kept = os.dup(2)
+    stderr = os.dup(2)
     with log.open("wb") as file:
         os.dup2(file.fileno(), 2)
     try:
         yield
     finally:
-        gc.collect()  # the last of them
+        gc.collect()  # so that the last tracebacks go to the file
         sys.stderr.flush()
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
-# ---- Injuries: (file, random, the step's other files) -> what was done, or None where nothing would change
+# ---- Corruptions: (file, random generator, the step's other files) -> details, or None if nothing would change
 
 
 def _bit(path: Path, rng: random.Random, others: Sequence[Path]) -> str | None:
     data = bytearray(path.read_bytes())
     if not data:
         return None
-    place, bit = rng.randrange(len(data)), rng.randrange(8)
-    data[place] ^= 1 << bit
+    offset, bit = rng.randrange(len(data)), rng.randrange(8)
+    data[offset] ^= 1 << bit
     path.write_bytes(data)
-    return f"byte {place}, bit {bit}"
+    return f"byte {offset}, bit {bit}"
 
 
 def _truncate(path: Path, rng: random.Random, others: Sequence[Path]) -> str | None:
@@ -188,24 +194,24 @@ def _zeros(path: Path, rng: random.Random, others: Sequence[Path]) -> str | None
     data = path.read_bytes()
     if not any(data):
         return None
-    inside = rng.choice([i for i, byte in enumerate(data) if byte])  # else nothing might change
-    first = rng.randrange(max(0, inside - BLOCK + 1), inside + 1)
-    end = min(len(data), rng.randrange(inside + 1, first + BLOCK + 1))
+    nonzero = rng.choice([i for i, byte in enumerate(data) if byte])  # ensures a change
+    first = rng.randrange(max(0, nonzero - BLOCK + 1), nonzero + 1)
+    end = min(len(data), rng.randrange(nonzero + 1, first + BLOCK + 1))
     path.write_bytes(data[:first] + bytes(end - first) + data[end:])
     return f"bytes {first} to {end}"
 
 
 def _swap(path: Path, rng: random.Random, others: Sequence[Path]) -> str | None:
-    mine = path.read_bytes()
-    differ = [other for other in others if other.read_bytes() != mine]
-    if not differ:
+    data = path.read_bytes()
+    different = [other for other in others if other.read_bytes() != data]
+    if not different:
         return None
-    other = rng.choice(differ)
+    other = rng.choice(different)
     path.write_bytes(other.read_bytes())
-    other.write_bytes(mine)
+    other.write_bytes(data)
     return f"with {other.name}"
 
 
-INJURIES: dict[str, Callable[[Path, random.Random, Sequence[Path]], str | None]] = {
+CORRUPTIONS: dict[str, Callable[[Path, random.Random, Sequence[Path]], str | None]] = {
     "bit": _bit, "truncate": _truncate, "delete": _delete, "empty": _empty, "zeros": _zeros, "swap": _swap,
 }  # fmt: skip

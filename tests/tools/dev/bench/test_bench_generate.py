@@ -8,11 +8,11 @@ from tools.dev.bench.bench_measure import Plan
 
 
 def test_the_first_difference_is_named():
-    bench_generate._same({"ours": [[1, 2], [3, 4]], "theirs": [[1, 2], [3, 4]]}, 2)
+    bench_generate._require_equal({"ours": [[1, 2], [3, 4]], "theirs": [[1, 2], [3, 4]]}, 2)
     with pytest.raises(UserError, match="of 2 rows, number 1 differs from transformers' at its new token 1"):
-        bench_generate._same({"ours": [[1, 2], [3, 4]], "theirs": [[1, 2], [3, 5]]}, 2)
+        bench_generate._require_equal({"ours": [[1, 2], [3, 4]], "theirs": [[1, 2], [3, 5]]}, 2)
     with pytest.raises(UserError, match="number 0 differs .* at its new token 2"):
-        bench_generate._same({"ours": [[1, 2]], "theirs": [[1, 2, 3]]}, 1)
+        bench_generate._require_equal({"ours": [[1, 2]], "theirs": [[1, 2, 3]]}, 1)
 
 
 @pytest.mark.slow

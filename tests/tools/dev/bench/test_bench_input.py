@@ -101,7 +101,7 @@ def test_thread_counts_reach_the_cores():
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["33"], "no pictures of size '33'"),
+        (["33"], "no case of size '33'"),
         (["32", "--rounds=0"], "--rounds=0: a whole number, at least 1"),
         (["32", "--threads=1,x"], "--threads=x: a whole number"),
         (["32", "--pictures=3"], "--pictures=3: at least 20"),

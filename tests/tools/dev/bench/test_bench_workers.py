@@ -44,6 +44,6 @@ class Said:
 
 
 def test_a_round_has_the_steps_that_fill_it():
-    assert bench_measure._fitting(Said({"ms": [99.0, 100.0, 900.0]}), 2.0, 3) == 20
-    assert bench_measure._fitting(Said({"ms": [5_000.0]}), 2.0, 3) == 3
-    assert bench_measure._fitting(Said({"ms": [0.1]}), 2.0, 3) == 200
+    assert bench_measure._steps_in(Said({"ms": [99.0, 100.0, 900.0]}), 2.0, 3) == 20
+    assert bench_measure._steps_in(Said({"ms": [5_000.0]}), 2.0, 3) == 3
+    assert bench_measure._steps_in(Said({"ms": [0.1]}), 2.0, 3) == 200
