@@ -14,7 +14,7 @@ from research.core.step import cast
 
 
 def apply_with_carry(model: Any, params: Any, carry: Any, batch: Any, **options: Any) -> tuple:
-    """-> logits of {"tokens": i32[B, T]}, and the carry after them. Row i of the carry is first set to 0 if "starts"[i] is true."""
+    """-> logits of {"tokens": i32[B, T]}, and the carry after them. Row i is first set to 0 if "starts"[i] is true."""
     carry = jax.tree.map(lambda x: jnp.where(batch["starts"][:, None], 0, x), carry)
     cache = {"layers": carry, "index": 0}
     logits, cache = model.apply({"params": params}, batch["tokens"], cache=cache, **options)
