@@ -5,6 +5,7 @@ configs may. A field without a default, such as the size of a vocabulary, is dec
 """
 
 import ast
+import contextlib
 import functools
 import importlib.util
 from collections.abc import Mapping, Sequence
@@ -47,13 +48,10 @@ def _classes(module: str) -> dict[str, dict[str, Any]]:
 
 
 def _defaults(node: ast.ClassDef) -> dict[str, Any]:
-    lines = [line for line in node.body if isinstance(line, ast.AnnAssign) and line.value]
-    return {line.target.id: ast.literal_eval(line.value) for line in lines if _is_plain(line)}
-
-
-def _is_plain(line: ast.AnnAssign) -> bool:
-    try:
-        ast.literal_eval(line.value)
-    except ValueError:
-        return False
-    return isinstance(line.target, ast.Name) and "ClassVar" not in ast.unparse(line.annotation)
+    out = {}
+    for line in node.body:
+        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and line.value:
+            with contextlib.suppress(ValueError):  # of no plain type: a function, an initializer
+                if "ClassVar" not in ast.unparse(line.annotation):
+                    out[line.target.id] = ast.literal_eval(line.value)
+    return out

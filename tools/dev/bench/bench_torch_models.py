@@ -82,7 +82,7 @@ def make(config: Mapping, batch: Mapping[str, np.ndarray], weights: Weights) -> 
     known = inspect.signature(cls).parameters
     fixed = {key: (value,) for key, value in defaults.items() if key not in known and key not in FREE}
     _demand("optim", config["optim"], OPTIM)
-    _demand("model", group, fixed | allowed)
+    _demand("model", group, {**fixed, **allowed})
     _demand("augment", config.get("augment", {}), AUGMENT)
     _demand("data", config["data"], TEXT)
     given = {key: value for key, value in group.items() if key in known}
