@@ -282,6 +282,7 @@ def test_a_config_from_outside_is_refused(run, refused, tmp_path, verb):
 @pytest.mark.parametrize("name", ["checkpoints", "best"])
 @pytest.mark.parametrize("words", [["evaluate"], ["train"], ["checkpoint", "list"]], ids=" ".join)
 def test_a_folder_of_checkpoints_that_is_a_link_is_refused(run, tmp_path, capsys, name, words):
+    shutil.rmtree(run / "best")
     shutil.move(run / "checkpoints", tmp_path / "elsewhere")
     (run / name).symlink_to(tmp_path / "elsewhere")
     before = sorted(path.name for path in (tmp_path / "elsewhere").iterdir())

@@ -339,12 +339,14 @@ def same_experiment(config: dict[str, Any]) -> dict[str, Any]:
     """A config reduced to the keys that define the experiment; equal for runs that are comparable.
 
     Left out are the keys that may differ between seeds or change after the run (MAY_DIFFER), keys of `config.RUN` with the
-    default value, and keys that are None: a key that was added later and is None changes nothing.
+    default value, and keys that are None: a key that was added later and is None changes nothing. A model's keys all stay, since
+    `upgrade` gives an old config those that it lacks.
     """
     from research.core.config import RUN
 
     defaults = {key for key, value in RUN.items() if config.get(key, value) == value}
-    return _without_none({key: value for key, value in config.items() if key not in MAY_DIFFER | defaults})
+    kept = {key: value for key, value in config.items() if key not in MAY_DIFFER | defaults}
+    return _without_none(kept) | ({"model": kept["model"]} if "model" in kept else {})
 
 
 def _without_none(tree: Any) -> Any:

@@ -55,6 +55,8 @@ def test_a_later_key_that_is_none_is_the_same_experiment():
     then = {"seed": 1, "data": {"source": "a"}, "sample": {"top_k": None}}
     now = {"seed": 2, "data": {"source": "a", "carry": None}, "new": None, "reproduces": {"value": 1}, "sample": {}}
     assert ledger.same_experiment(then) == ledger.same_experiment(now) == {"data": {"source": "a"}, "sample": {}}
+    model = {"model": {"norm": None}}
+    assert ledger.same_experiment(model) == model  # upgrade would take an absent one for its first default
     assert ledger.same_experiment({"data": {"source": "a", "carry": True}}) != ledger.same_experiment(
         {"data": {"source": "a"}}
     )
