@@ -55,7 +55,7 @@ TARGET = {
 }
 TAGS = [f"manylinux_2_{n}_x86_64" for n in (28, 27, 24, 17)] + ["manylinux2014_x86_64", "manylinux1_x86_64"]
 NO_WHEEL = {"promise", "rouge-score"}  # published as source alone; pure Python, built here
-TESTS = {"pytest", "pytest-xdist", "pluggy", "iniconfig", "execnet"}  # from the developers' lock
+TESTS = {"beartype", "pytest", "pytest-xdist", "pluggy", "iniconfig", "execnet"}  # from the developers' lock
 # Compiled or large, and there with JAX, PyTorch and the usual tools. What is not named here is carried, and installed where
 # it is missing or older than pyproject.toml asks.
 THERE = set(

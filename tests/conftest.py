@@ -7,9 +7,11 @@ import socket
 import subprocess
 from pathlib import Path
 
+import jaxtyping
 import pytest
 
 from research.cluster import cpu
+from tests import typechecker
 from tests.contract import tiers
 
 # JAX reads these when it is imported, which no conftest or plugin has done yet.
@@ -29,6 +31,11 @@ for name, value in {
     os.environ.setdefault(name, value)
 
 cpu.tune()  # as every verb does
+
+# Before anything imports these rooms: every call in a test's process then checks the types of arguments and results, the
+# shapes and dtypes of arrays too.
+ROOMS = [f"research.{room}" for room in ("evals", "losses", "models", "nn")]
+jaxtyping.install_import_hook(ROOMS, f"{typechecker.__name__}.check")
 
 MIRROR = os.environ.get("ALMANAC_MIRROR")
 

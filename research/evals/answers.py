@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float, Float64
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
@@ -22,8 +23,10 @@ class Curve(NamedTuple):
     accuracy: np.ndarray  # share of the answers given that are right
 
 
-def confidence(scores: np.ndarray, temperature: float, null: bool) -> np.ndarray:
-    """Softmax of scores f[..., n] / temperature over a question's candidates, and with `null` over no answer too: f64[..., n].
+def confidence(
+    scores: Float[np.ndarray, "*questions n"], temperature: float, null: bool
+) -> Float64[np.ndarray, "*questions n"]:
+    """Softmax of scores / temperature over a question's candidates, and with `null` over no answer too.
 
     Candidates come from all passages of the question; a score of -inf marks a missing one.
 
@@ -35,11 +38,13 @@ def confidence(scores: np.ndarray, temperature: float, null: bool) -> np.ndarray
     return np.exp(scores - logsumexp(np.concatenate([scores, none], -1), -1, keepdims=True))
 
 
-def fit_temperature(scores: Sequence[np.ndarray], right: np.ndarray, null: bool) -> float:
-    """The temperature at which the first candidates' confidences best predict whether they are right, bool[questions].
+def fit_temperature(
+    scores: Sequence[Float[np.ndarray, " _"]], right: Bool[np.ndarray, " questions"], null: bool
+) -> float:
+    """The temperature at which the first candidates' confidences best predict whether they are right.
 
-    scores: f[n] for each question. Minimises the log loss (Guo et al. 2017, 1706.04599, section 4.2, for classes) on a
-    logarithmic scale within `TEMPERATURES`.
+    `scores` are each question's candidates'. Minimises the log loss (Guo et al. 2017, 1706.04599, section 4.2, for classes)
+    on a logarithmic scale within `TEMPERATURES`.
     """
     right, padded = np.asarray(right, bool), np.full((len(scores), max(map(len, scores))), -np.inf)
     for row, values in zip(padded, scores, strict=True):
@@ -53,8 +58,8 @@ def fit_temperature(scores: Sequence[np.ndarray], right: np.ndarray, null: bool)
     return float(np.exp(minimum.x))
 
 
-def curve(confidences: np.ndarray, right: np.ndarray) -> Curve:
-    """Confidences f[n] of the answers, and whether each is right, bool[n] -> their `Curve`; equal confidences are one point.
+def curve(confidences: Float[np.ndarray, " n"], right: Bool[np.ndarray, " n"]) -> Curve:
+    """Confidences of the answers, and whether each is right -> their `Curve`; equal confidences are one point.
 
     >>> curve(np.array([0.9, 0.5, 0.7]), np.array([True, False, True])).accuracy.round(2).tolist()
     [1.0, 1.0, 0.67]

@@ -1,13 +1,15 @@
-"""Metrics of a classifier, as pure functions of host arrays: labels i[n], predictions i[n] of
-classes 0..N-1, scores or probabilities f[n, N]. A ratio of 0/0 counts as 0."""
+"""Metrics of a classifier of classes 0..N-1, as pure functions of host arrays. A ratio of 0/0 counts as 0."""
 
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float, Float64, Int, Real
 
 
-def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
-    """i64[N, N]: the number of examples of class `row` that were predicted as class `column`.
+def confusion_matrix(
+    labels: Int[np.ndarray, " n"], predictions: Int[np.ndarray, " n"], num_classes: int
+) -> Int[np.ndarray, "N N"]:
+    """The number of examples of class `row` that were predicted as class `column`.
 
     >>> confusion_matrix(np.array([0, 0, 1]), np.array([0, 1, 1]), num_classes=2).tolist()
     [[1, 1], [0, 1]]
@@ -16,8 +18,8 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: i
     return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
-def report(confusion: np.ndarray) -> dict[str, Any]:
-    """Confusion i[N, N] -> "accuracy"; "precision", "recall" and "f1" f64[N] of each class; and their "macro_" means
+def report(confusion: Int[np.ndarray, "N N"]) -> dict[str, Any]:
+    """Confusion matrix -> "accuracy"; "precision", "recall" and "f1" f64[N] of each class; and their "macro_" means
     over all N classes. With one label per example, the micro average of all three is the accuracy."""
     hits = np.diag(confusion)
     precision = _ratio(hits, confusion.sum(0))
@@ -28,7 +30,7 @@ def report(confusion: np.ndarray) -> dict[str, Any]:
     return {"accuracy": float(_ratio(hits.sum(), confusion.sum())), **classes, **macro}
 
 
-def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
+def top_k_accuracy(scores: Float[np.ndarray, "n N"], labels: Int[np.ndarray, " n"], k: int) -> float:
     """Share of examples whose label is among the `k` highest scores; a tie counts against the label."""
     labels = np.asarray(labels)[:, None]
     others = np.arange(scores.shape[1]) != labels
@@ -36,9 +38,11 @@ def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
     return float(np.mean(ahead.sum(1) < k))
 
 
-def reliability(probabilities: np.ndarray, labels: np.ndarray, num_bins: int = 15) -> dict[str, np.ndarray]:
-    """Examples in bins of equal width (a, b] of the top-1 probability: their "count" i64[bins], and their mean
-    "confidence" and "accuracy", f64[bins], 0 in empty bins."""
+def reliability(
+    probabilities: Float[np.ndarray, "n N"], labels: Int[np.ndarray, " n"], num_bins: int = 15
+) -> dict[str, Real[np.ndarray, " bins"]]:
+    """Examples in bins of equal width (a, b] of the top-1 probability: their "count", i64, and their mean "confidence" and
+    "accuracy", f64, 0 in empty bins."""
     confidence = probabilities.max(1)
     correct = probabilities.argmax(1) == labels
     bins = np.searchsorted(np.linspace(0, 1, num_bins + 1)[1:-1], confidence)
@@ -47,7 +51,9 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, num_bins: int = 1
     return {"count": count} | {k: _ratio(np.bincount(bins, v, num_bins), count) for k, v in sums.items()}
 
 
-def calibration_error(probabilities: np.ndarray, labels: np.ndarray, num_bins: int = 15) -> float:
+def calibration_error(
+    probabilities: Float[np.ndarray, "n N"], labels: Int[np.ndarray, " n"], num_bins: int = 15
+) -> float:
     """Expected calibration error (Guo et al. 2017, 1706.04599, equation 3), in 0..1: the mean over
     examples of |accuracy - confidence| of their bin, as `reliability` has it."""
     bins = reliability(probabilities, labels, num_bins)
@@ -55,8 +61,10 @@ def calibration_error(probabilities: np.ndarray, labels: np.ndarray, num_bins: i
     return float(gaps.sum() / bins["count"].sum())
 
 
-def roc_curve(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """positive bool[n], scores f[n] -> false and true positive rates f64[k], and their thresholds f64[k], falling.
+def roc_curve(
+    positive: Bool[np.ndarray, " n"], scores: Float[np.ndarray, " n"]
+) -> tuple[Float64[np.ndarray, " k"], Float64[np.ndarray, " k"], Float64[np.ndarray, " k"]]:
+    """False and true positive rates, and their thresholds, falling.
 
     An example is predicted positive if its score reaches the threshold. The first point, (0, 0), has the threshold
     infinity; a rate over no examples is NaN.
@@ -70,7 +78,7 @@ def roc_curve(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.
     return rates[0], rates[1], np.append(np.inf, scores[order][last])
 
 
-def roc_auc(positive: np.ndarray, scores: np.ndarray) -> float:
+def roc_auc(positive: Bool[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> float:
     """Area under the ROC curve: how often a positive outranks a negative, a tie counting half. NaN unless both occur.
 
     >>> roc_auc(np.array([True, False, True]), np.array([0.9, 0.5, 0.5]))
@@ -80,19 +88,23 @@ def roc_auc(positive: np.ndarray, scores: np.ndarray) -> float:
     return float(np.trapezoid(true, false))
 
 
-def one_vs_rest_auc(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """f64[N]: the ROC area of each class against all others. NaN for a class with no examples, or with all."""
+def one_vs_rest_auc(
+    probabilities: Float[np.ndarray, "n N"], labels: Int[np.ndarray, " n"]
+) -> Float64[np.ndarray, " N"]:
+    """The ROC area of each class against all others. NaN for a class with no examples, or with all."""
     return np.array([roc_auc(labels == k, probabilities[:, k]) for k in range(probabilities.shape[1])])
 
 
-def at_threshold(positive: np.ndarray, scores: np.ndarray, threshold: float) -> dict[str, float]:
-    """Accuracy, precision, recall and F1 of predicting positive bool[n] where scores f[n] reach the threshold."""
+def at_threshold(
+    positive: Bool[np.ndarray, " n"], scores: Float[np.ndarray, " n"], threshold: float
+) -> dict[str, float]:
+    """Accuracy, precision, recall and F1 of predicting positive where the scores reach the threshold."""
     positive = np.asarray(positive, bool)
     metrics = report(confusion_matrix(positive.astype(int), (scores >= threshold).astype(int), 2))
     return {"accuracy": metrics["accuracy"]} | {k: float(metrics[k][1]) for k in ("precision", "recall", "f1")}
 
 
-def best_threshold(positive: np.ndarray, scores: np.ndarray, metric: str = "f1") -> float:
+def best_threshold(positive: Bool[np.ndarray, " n"], scores: Float[np.ndarray, " n"], metric: str = "f1") -> float:
     """The threshold with the highest "f1" (of the positive class) or "accuracy" on these examples, among equals the one
     nearest to 0.5; half-way between two scores, which are in 0..1. Above 1 none is positive. Choose on validation data."""
     false, true, thresholds = roc_curve(positive, scores)
@@ -104,5 +116,7 @@ def best_threshold(positive: np.ndarray, scores: np.ndarray, metric: str = "f1")
     return float(middles[best[np.argmin(np.abs(middles[best] - 0.5))]])
 
 
-def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _ratio(
+    a: Real[np.ndarray, "*shape"] | np.integer, b: Real[np.ndarray, "*shape"] | np.integer
+) -> Float64[np.ndarray, "*shape"]:
     return np.divide(a, b, out=np.zeros(np.shape(a)), where=np.asarray(b) > 0)

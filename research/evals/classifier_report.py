@@ -7,6 +7,7 @@ from os import PathLike
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -15,6 +16,7 @@ from research.util import figures
 from research.util.escape import visible
 from research.util.files import write_text
 
+Outputs = Mapping[str, tuple[Float[np.ndarray, "_ N"], Int[np.ndarray, " _"]]]  # {split: (probabilities, labels)}
 METRICS = ("accuracy", "f1")  # that a threshold may maximise
 MOST_CLASSES = 12  # plotted and listed by name
 _BLUE, _GREY = "#2a6f97", "#8a8a8a"
@@ -22,12 +24,12 @@ _BLUE, _GREY = "#2a6f97", "#8a8a8a"
 
 def write(
     sample: Callable[[str, Callable], None],
-    outputs: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    outputs: Outputs,
     classes: Sequence[str],
     title: str,
     metric: str,
 ) -> None:
-    """Writes the report of all splits, {split: (probabilities f[n, N], labels i[n])}.
+    """Writes the report of all splits, {split: (probabilities, labels)}.
 
     `sample(name, write)` writes a file: scores.txt, scores.json, and confusion_, roc_ and reliability_<split>.png. For two
     classes and a split "valid", includes the threshold that is best there by `metric` (one of METRICS), and its results.
@@ -39,13 +41,13 @@ def write(
     sample("scores.json", lambda file: write_text(file, as_json))
     sample("scores.txt", lambda file: write_text(file, as_text))
     for split, (p, labels) in outputs.items():
-        name, confusion = f"{title}, {split}", summaries[split]["confusion"]
+        name, confusion = f"{title}, {split}", np.array(summaries[split]["confusion"])
         sample(f"confusion_{split}.png", partial(save_confusion, confusion=confusion, classes=classes, title=name))
         sample(f"roc_{split}.png", partial(save_roc, probabilities=p, labels=labels, classes=classes, title=name))
         sample(f"reliability_{split}.png", partial(save_reliability, probabilities=p, labels=labels, title=name))
 
 
-def threshold(outputs: Mapping[str, tuple[np.ndarray, np.ndarray]], metric: str) -> dict[str, Any]:
+def threshold(outputs: Outputs, metric: str) -> dict[str, Any]:
     """The threshold on the second class's probability that is best on "valid", and the metrics at it on every split."""
     p, labels = outputs["valid"]
     value = classification.best_threshold(labels == 1, p[:, 1], metric)
@@ -53,8 +55,10 @@ def threshold(outputs: Mapping[str, tuple[np.ndarray, np.ndarray]], metric: str)
     return {"value": value, "chosen": f"the best {metric} on valid", "at": at}
 
 
-def summary(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
-    """probabilities f[n, N], labels i[n] -> metrics as JSON values; an undefined one, of a class without examples, is None.
+def summary(
+    probabilities: Float[np.ndarray, "n N"], labels: Int[np.ndarray, " n"], classes: Sequence[str]
+) -> dict[str, Any]:
+    """Metrics as JSON values; an undefined one, of a class without examples, is None.
 
     With one label per example the micro averages of precision, recall and F1 are the accuracy.
     """
@@ -106,9 +110,8 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def save_confusion(path: str | PathLike, confusion: np.ndarray, classes: Sequence[str], title: str) -> None:
-    """Plots a confusion matrix i[N, N]: rows are labels, columns predictions, shaded by the share of the row."""
-    confusion = np.asarray(confusion)
+def save_confusion(path: str | PathLike, confusion: Int[np.ndarray, "N N"], classes: Sequence[str], title: str) -> None:
+    """Plots a confusion matrix: rows are labels, columns predictions, shaded by the share of the row."""
     shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
     size = min(3.2 + 0.45 * len(classes), 9)
     figure, axes = _figure(title, (size + 0.6, size))
@@ -126,7 +129,11 @@ def save_confusion(path: str | PathLike, confusion: np.ndarray, classes: Sequenc
 
 
 def save_roc(
-    path: str | PathLike, probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str], title: str
+    path: str | PathLike,
+    probabilities: Float[np.ndarray, "n N"],
+    labels: Int[np.ndarray, " n"],
+    classes: Sequence[str],
+    title: str,
 ) -> None:
     """Plots the ROC curve of the second of two classes, or of each against the others; classes without examples are omitted."""
     figure, axes = _figure(title, (4.4, 4))
@@ -141,7 +148,9 @@ def save_roc(
     _save(figure, path)
 
 
-def save_reliability(path: str | PathLike, probabilities: np.ndarray, labels: np.ndarray, title: str) -> None:
+def save_reliability(
+    path: str | PathLike, probabilities: Float[np.ndarray, "n N"], labels: Int[np.ndarray, " n"], title: str
+) -> None:
     """Plots the accuracy, and below it the number of examples, in bins of confidence (Guo et al. 2017, figure 1)."""
     bins = classification.reliability(probabilities, labels)
     error = classification.calibration_error(probabilities, labels)

@@ -1,12 +1,13 @@
 """Quality and diversity of samples: mode coverage, Fréchet distance, inception score. All f64."""
 
 import numpy as np
+from jaxtyping import Float, Float64
 
 from research.util.errors import UserError
 
 
-def mode_coverage(samples: np.ndarray, centres: np.ndarray, std: float) -> dict[str, float]:
-    """Coverage of a mixture of isotropic Gaussians by samples f[S, D]; centres f[M, D].
+def mode_coverage(samples: Float[np.ndarray, "S D"], centres: Float[np.ndarray, "M D"], std: float) -> dict[str, float]:
+    """Coverage of a mixture of isotropic Gaussians, of standard deviation `std`, by samples.
 
     A sample is of high quality if it lies within 3 `std` of its nearest centre; a mode counts if it
     has such a sample. `reverse_kl` (nats) is KL(P || uniform), P the shares of the modes among
@@ -26,16 +27,21 @@ def mode_coverage(samples: np.ndarray, centres: np.ndarray, std: float) -> dict[
     }
 
 
-def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean f64[D] and unbiased covariance f64[D, D] of features f[S, D]. Raises UserError if S < 2."""
+def moments(features: Float[np.ndarray, "S D"]) -> tuple[Float64[np.ndarray, " D"], Float64[np.ndarray, "D D"]]:
+    """Mean and unbiased covariance of features. Raises UserError if S < 2."""
     features = np.asarray(features, np.float64)
     if len(features) < 2:
         raise UserError(f"a covariance needs 2 examples or more; got {len(features)}")
     return features.mean(0), np.atleast_2d(np.cov(features, rowvar=False))
 
 
-def frechet_distance(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, cov_b: np.ndarray) -> float:
-    """Squared Fréchet distance of two Gaussians, means f[D], covariances f[D, D] (Heusel et al. 2017, 1706.08500, eq. 6).
+def frechet_distance(
+    mean_a: Float[np.ndarray, " D"],
+    cov_a: Float[np.ndarray, "D D"],
+    mean_b: Float[np.ndarray, " D"],
+    cov_b: Float[np.ndarray, "D D"],
+) -> float:
+    """Squared Fréchet distance of two Gaussians (Heusel et al. 2017, 1706.08500, eq. 6).
 
     The trace of (A B)^1/2 is that of (A^1/2 B A^1/2)^1/2, whose argument is symmetric, so that
     covariances of deficient rank (too few samples) need neither jitter nor complex numbers.
@@ -51,8 +57,8 @@ def frechet_distance(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, 
     return float(shift + spread)
 
 
-def inception_score(probabilities: np.ndarray, splits: int = 10) -> tuple[float, float]:
-    """exp E KL(p(y|x) || p(y)) from class probabilities f[S, N] (Salimans et al. 2016, 1606.03498).
+def inception_score(probabilities: Float[np.ndarray, "S N"], splits: int = 10) -> tuple[float, float]:
+    """exp E KL(p(y|x) || p(y)) from class probabilities (Salimans et al. 2016, 1606.03498).
 
     Returns the mean and standard deviation over `splits` consecutive parts, as the authors do;
     raises UserError if there are fewer samples than parts.
@@ -64,6 +70,6 @@ def inception_score(probabilities: np.ndarray, splits: int = 10) -> tuple[float,
     return float(np.mean(scores)), float(np.std(scores))
 
 
-def _plogp(p: np.ndarray) -> np.ndarray:
+def _plogp(p: Float64[np.ndarray, "*shape"]) -> Float64[np.ndarray, "*shape"]:
     """p log p, with 0 log 0 = 0."""
     return p * np.log(np.where(p == 0, 1, p))

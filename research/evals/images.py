@@ -5,6 +5,7 @@ from os import PathLike
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float, UInt8
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
@@ -13,8 +14,8 @@ from research.util import figures
 from research.util.files import write_bytes
 
 
-def grid(images: np.ndarray, columns: int = 0) -> np.ndarray:
-    """Tiles images f32[N, Y, X, C] in 0..1, row by row: uint8[rows * Y, columns * X, C].
+def grid(images: Float[np.ndarray, "N Y X C"], columns: int = 0) -> UInt8[np.ndarray, "_ _ C"]:
+    """Tiles images in 0..1, row by row: [rows * Y, columns * X, C].
 
     C is 1 or 3, values outside 0..1 are clipped, missing images are black; `columns=0` makes the
     grid nearly square.
@@ -28,16 +29,16 @@ def grid(images: np.ndarray, columns: int = 0) -> np.ndarray:
     return tiles.reshape(rows, columns, y, x, c).swapaxes(1, 2).reshape(rows * y, columns * x, c)
 
 
-def save_png(path: str | PathLike, pixels: np.ndarray, scale: int = 1) -> None:
-    """Writes uint8[Y, X, C], C 1 or 3, each pixel as a square of side `scale`. A link at `path` is replaced, not followed."""
+def save_png(path: str | PathLike, pixels: UInt8[np.ndarray, "Y X C"], scale: int = 1) -> None:
+    """Writes pixels, C 1 or 3, each as a square of side `scale`. A link at `path` is replaced, not followed."""
     pixels = pixels.repeat(scale, 0).repeat(scale, 1)
     out = io.BytesIO()
     Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(out, format="PNG")
     write_bytes(Path(path), out.getvalue())
 
 
-def save_scatter(path: str | PathLike, points: np.ndarray, centres: np.ndarray) -> None:
-    """Plots 2-D samples f32[S, 2] over the true centres f32[M, 2]; samples far outside are cut off."""
+def save_scatter(path: str | PathLike, points: Float[np.ndarray, "S 2"], centres: Float[np.ndarray, "M 2"]) -> None:
+    """Plots 2-D samples over the true centres; samples far outside are cut off."""
     figure = Figure(figsize=(4, 4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot(aspect="equal")

@@ -2,14 +2,17 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
 
-def best_spans(start: jax.Array, end: jax.Array, max_length: int, k: int = 1) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The k spans (i, j) of greatest start[i] + end[j] with 1 <= i <= j < i + max_length: logits f32[B, L] twice.
+def best_spans(
+    start: Float[Array, "B L"], end: Float[Array, "B L"], max_length: int, k: int = 1
+) -> tuple[Float[Array, "B {k}"], Int[Array, "B {k}"], Int[Array, "B {k}"]]:
+    """The k spans (i, j) of greatest start[i] + end[j], both logits, with 1 <= i <= j < i + max_length.
 
-    Returns scores f32[B, k], the highest first, and the spans' first and last positions, i32[B, k] each; among equal scores
-    the earlier and shorter span comes first. Position 0 stands for no answer and is in no span. Logits of -1e30 exclude a
-    position. If there are fewer than k spans, the remaining scores are -1e30 or below.
+    Returns scores, the highest first, and the spans' first and last positions; among equal scores the earlier and shorter
+    span comes first. Position 0 stands for no answer and is in no span. Logits of -1e30 exclude a position. If there are
+    fewer than k spans, the remaining scores are -1e30 or below.
     """
     B, L = start.shape
     longest = min(max_length, L - 1)

@@ -12,6 +12,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
+from jaxtyping import Array, Float, Int, Shaped
 
 from research.core.mesh import data_parts, shard_activations
 from research.core.metrics import MetricSums, Terms
@@ -22,18 +23,17 @@ CHUNK_BYTES = 2**29  # of one device's f32 logits: more than this are computed i
 
 def cross_entropy(
     logits: DeferredLogits,
-    targets: jax.Array,
-    mask: jax.Array | None = None,
+    targets: Int[Array, "B T"],
+    mask: Float[Array, "B T"] | Float[Array, " B"] | None = None,
     smoothing: float = 0.0,
     chunk_bytes: int | None = None,
 ) -> tuple[Terms, MetricSums]:
     """`research.losses.language.cross_entropy` of deferred logits.
 
-    logits: hidden f[B, T, D], a matrix f[V, D] or f[D, V], and a bias f[V] or None; targets i32[B, T]; mask f32[B, T] or f32[B]
-    (None: ones). Returns (terms, {"loss", "accuracy": (sum, weight)}), equal to the plain form's up to summation order: 1e-6
-    of the value and of the gradients' largest element in f32. In bf16 the logits' gradient is rounded to bf16 before it
-    enters its two products. The gradient of the matrix is summed in f32. The mask and the metrics have no gradient.
-    A chunk of logits takes at most `chunk_bytes` on each device (None: CHUNK_BYTES); each device keeps its rows.
+    Equal to the plain form's up to summation order: 1e-6 of the value and of the gradients' largest element in f32. In bf16
+    the logits' gradient is rounded to bf16 before it enters its two products. The gradient of the matrix is summed in f32.
+    The mask and the metrics have no gradient. A chunk of logits takes at most `chunk_bytes` on each device (None:
+    CHUNK_BYTES); each device keeps its rows.
     """
     B, T, D = logits.hidden.shape
     weights = jnp.ones((B, T), jnp.float32) if mask is None else mask.astype(jnp.float32)
@@ -43,8 +43,8 @@ def cross_entropy(
     chunks = 2 ** math.ceil(math.log2(max(1, logits.device_bytes / (chunk_bytes or CHUNK_BYTES))))
     size = -(-tokens // chunks)
 
-    def split(x: jax.Array) -> jax.Array:
-        """[B, T, ...] -> [chunks, parts, size, ...]: a part is the rows of one device."""
+    def split(x: Shaped[Array, "B T *rest"]) -> Shaped[Array, "chunks parts size *rest"]:
+        """A part is the rows of one device, a chunk `size` tokens of each part."""
         x = x.reshape(parts, tokens, *x.shape[2:])
         x = jnp.pad(x, ((0, 0), (0, chunks * size - tokens), *((0, 0),) * (x.ndim - 2)))
         return jnp.moveaxis(x.reshape(parts, chunks, size, *x.shape[2:]), 1, 0)
@@ -113,12 +113,12 @@ def _backward(smoothing, axis, gradients, slopes):
     return of_hidden, None, None, of_matrix, of_bias
 
 
-def _spread(parts: int) -> Callable[[jax.Array], jax.Array]:
+def _spread(parts: int) -> Callable[[Array], Array]:
     """Keeps each part of [parts, ...] on its device: sums over all devices are taken once, after the loop."""
     return partial(shard_activations, other_axes=PartitionSpec.UNCONSTRAINED) if parts > 1 else lambda x: x
 
 
-def _replicated(matrix: jax.Array, axis: int) -> jax.Array:
+def _replicated(matrix: Float[Array, "rows columns"], axis: int) -> Float[Array, "rows columns"]:
     """The matrix with its D axis replicated: FSDP's all-gather then happens once, before the loop."""
     free: list = [PartitionSpec.UNCONSTRAINED] * 2
     free[axis] = None

@@ -2,15 +2,20 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32, Int, Shaped
 
 from research.core.metrics import MetricSums, Terms, pair
 
 
-def cross_entropy(logits: jax.Array, labels: jax.Array, mask: jax.Array | None = None) -> tuple[Terms, MetricSums]:
+def cross_entropy(
+    logits: Float[Array, "*batch N"],
+    labels: Int[Array, "*batch"] | Float[Array, "*batch N"],
+    mask: Float[Array, "..."] | None = None,
+) -> tuple[Terms, MetricSums]:
     """Cross-entropy -sum(p log q) in nats, averaged over examples weighted by `mask`, and top-1 accuracy.
 
-    logits f[..., N], computed in f32; labels i32[...], or soft f32[..., N], whose argmax is then the class for the accuracy;
-    mask f32[...], or of the leading axes alone, as f32[B]. Returns (terms, {"loss", "accuracy": (sum, weight)}).
+    Computed in f32. The argmax of soft labels is the class for the accuracy. The mask may lack trailing axes: f32[B] weights
+    rows. Returns (terms, {"loss", "accuracy": (sum, weight)}).
     """
     if labels.ndim == logits.ndim:
         loss = -jnp.sum(labels * jax.nn.log_softmax(logits.astype(jnp.float32)), -1)
@@ -20,14 +25,16 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, mask: jax.Array | None =
     return weighted({"loss": loss, "accuracy": logits.argmax(-1) == labels}, mask)
 
 
-def negative_log_likelihood(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """-log softmax(logits)[label]: logits f[..., N], labels i32[...] -> f32[...], in nats."""
+def negative_log_likelihood(logits: Float[Array, "*batch N"], labels: Int[Array, "*batch"]) -> Float32[Array, "*batch"]:
+    """-log softmax(logits)[label] in nats, computed in f32."""
     label_logits = jnp.take_along_axis(logits, labels[..., None], -1)[..., 0].astype(jnp.float32)
     return jax.nn.logsumexp(logits.astype(jnp.float32), -1) - label_logits
 
 
-def weighted(values: dict[str, jax.Array], mask: jax.Array | None = None) -> tuple[Terms, MetricSums]:
-    """Values f[...] by name -> (the objective's term, the mean of "loss"; {name: (sum, weight)}), weighted by `mask`.
+def weighted(
+    values: dict[str, Shaped[Array, "*batch"]], mask: Float[Array, "..."] | None = None
+) -> tuple[Terms, MetricSums]:
+    """Values by name, f32 or bool -> (the objective's term, the mean of "loss"; {name: (sum, weight)}), weighted by `mask`.
 
     The mask may lack trailing axes: f32[B] weights rows. If it is all zero, the mean is 0.
 

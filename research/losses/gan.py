@@ -1,4 +1,4 @@
-"""Adversarial losses on a discriminator's logits, or a critic's scores, f32[B]: f32 scalars.
+"""Adversarial losses on a discriminator's logits, or a critic's scores.
 
 Each is a mean over B. The logit is that of "real"; log-sigmoids are computed by softplus, so large logits do not overflow.
 """
@@ -7,9 +7,12 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32, PRNGKeyArray
 
 
-def discriminator_loss(real: jax.Array, fake: jax.Array, smoothing: float = 0.0) -> jax.Array:
+def discriminator_loss(
+    real: Float[Array, " B"], fake: Float[Array, " B"], smoothing: float = 0.0
+) -> Float32[Array, ""]:
     """-E log D(real) - E log(1 - D(fake)) (Goodfellow et al. 2014, 1406.2661, eq. 1, negated).
 
     `smoothing` lowers the target of the real examples alone to 1 - smoothing (Salimans et al. 2016,
@@ -22,27 +25,30 @@ def discriminator_loss(real: jax.Array, fake: jax.Array, smoothing: float = 0.0)
     return (jax.nn.softplus(-real) + smoothing * real).mean() + jax.nn.softplus(fake).mean()
 
 
-def generator_loss(fake: jax.Array) -> jax.Array:
+def generator_loss(fake: Float[Array, " B"]) -> Float32[Array, ""]:
     """-E log D(fake): the non-saturating form (Goodfellow et al. 2014, section 3)."""
     return jax.nn.softplus(-fake.astype(jnp.float32)).mean()
 
 
-def critic_loss(real: jax.Array, fake: jax.Array) -> jax.Array:
+def critic_loss(real: Float[Array, " B"], fake: Float[Array, " B"]) -> Float32[Array, ""]:
     """E f(fake) - E f(real), an estimate of minus the Wasserstein-1 distance (Arjovsky et al. 2017, 1701.07875)."""
     return fake.astype(jnp.float32).mean() - real.astype(jnp.float32).mean()
 
 
-def critic_generator_loss(fake: jax.Array) -> jax.Array:
+def critic_generator_loss(fake: Float[Array, " B"]) -> Float32[Array, ""]:
     """-E f(fake): the generator's loss against a Wasserstein critic."""
     return -fake.astype(jnp.float32).mean()
 
 
 def gradient_penalty(
-    critic: Callable[[jax.Array], jax.Array], real: jax.Array, fake: jax.Array, key: jax.Array
-) -> jax.Array:
+    critic: Callable[[Float32[Array, " B *shape"]], Float[Array, " B"]],
+    real: Float[Array, " B *shape"],
+    fake: Float[Array, " B *shape"],
+    key: PRNGKeyArray,
+) -> Float32[Array, ""]:
     """E (||grad f(x)|| - 1)^2, x uniform between fake and real (Gulrajani et al. 2017, 1704.00028).
 
-    Their eq. 3, two-sided, without its factor of 10. `critic` maps f32[B, ...] to f32[B] and must
+    Their eq. 3, two-sided, without its factor of 10. `critic` must
     treat examples independently: no batch normalisation.
 
     >>> float(gradient_penalty(lambda x: 3 * x[:, 0], jnp.zeros((2, 1)), jnp.ones((2, 1)), jax.random.key(0)))  # (3 - 1)^2

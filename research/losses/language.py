@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
 from research.core.metrics import MetricSums, Terms
 from research.losses import chunked
@@ -10,17 +11,17 @@ from research.nn.logits import DeferredLogits
 
 
 def cross_entropy(
-    logits: jax.Array | DeferredLogits,
-    targets: jax.Array,
-    mask: jax.Array | None = None,
+    logits: Float[Array, "B T V"] | DeferredLogits,
+    targets: Int[Array, "B T"],
+    mask: Float[Array, "B T"] | Float[Array, " B"] | None = None,
     smoothing: float = 0.0,
 ) -> tuple[Terms, MetricSums]:
     """Negative log-likelihood of the targets in nats, averaged over tokens weighted by `mask`, and top-1 accuracy.
 
-    logits f[B, T, V], computed in f32; targets i32[B, T] in 0..V-1, masked ones too; mask f32[B, T] or f32[B] (None: ones).
-    Returns (terms, {"loss", "accuracy": (sum, weight)}). Label smoothing (Szegedy et al. 2016, 1512.00567) changes the terms
-    and not the metric, so exp(loss) remains the perplexity. One-hot targets are never materialised. `DeferredLogits` that
-    exceed `chunked.CHUNK_BYTES` on a device are computed in chunks.
+    Computed in f32. Targets are in 0..V-1, masked ones too; `mask` None is all ones. Returns (terms, {"loss", "accuracy":
+    (sum, weight)}). Label smoothing (Szegedy et al. 2016, 1512.00567) changes the terms and not the metric, so exp(loss)
+    remains the perplexity. One-hot targets are never materialised. `DeferredLogits` that exceed `chunked.CHUNK_BYTES` on a
+    device are computed in chunks.
 
     >>> terms, metrics = cross_entropy(jnp.zeros((1, 2, 8)), jnp.array([[0, 5]]), mask=jnp.array([[1.0, 0.0]]))
     >>> [round(float(x), 4) for x in metrics["loss"]]  # ln 8, for the token that counts

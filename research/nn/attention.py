@@ -10,25 +10,28 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Float32, Int
 
 from research.nn import flash
 from research.nn.flash import Mask
 from research.nn.linear import einsum, flat_dot
 from research.nn.softmax import softmax
 
-Cache = dict[str, jax.Array]
+Cache = dict[
+    str, Float[Array, "B _ N K"]
+]  # "k" and "v" of S tokens; not named, as a call may have two caches of unequal S
 
 
 def attend(
-    q: jax.Array,
-    k: jax.Array,
-    v: jax.Array,
-    mask: jax.Array | Mask | None = None,
-    drop: Callable[[jax.Array], jax.Array] = lambda weights: weights,
-) -> jax.Array:
-    """softmax(q k / sqrt(K)) v: q [B, T, N, G, K], k and v [B, S, N, K] -> [B, T, N, G, K].
+    q: Float[Array, "B T N G K"],
+    k: Float[Array, "B S N K"],
+    v: Float[Array, "B S N K"],
+    mask: Bool[Array, "..."] | Mask | None = None,
+    drop: Callable[[Float32[Array, "B N G T S"]], Float[Array, "B N G T S"]] = lambda weights: weights,
+) -> Float[Array, "B T N G K"]:
+    """softmax(q k / sqrt(K)) v.
 
-    Each of N groups of G query heads shares one key and one value head (H = N G). `mask` is bool, True where query T may
+    Each of N groups of G query heads shares one key and one value head (H = N G). `mask` is True where query T may
     attend to key S, and broadcasts against [B, N, G, T, S]; a query with no allowed key attends to all equally. The softmax
     is f32; `drop` is applied to its weights.
 
@@ -45,14 +48,18 @@ def attend(
     return einsum("bngts,bsnk->btngk", weights, v)
 
 
-def angles(positions: jax.Array, size: int, base: float = 10_000.0) -> jax.Array:
-    """Rotary angles in radians: positions i32[..., T] -> f32[..., T, K/2], for an even head width K = `size`."""
+def angles(
+    positions: Int[Array, "*batch T"], size: int, base: float = 10_000.0
+) -> Float32[Array, "*batch T {size}//2"]:
+    """Rotary angles in radians of positions, for an even head width K = `size`."""
     frequencies = base ** (-jnp.arange(0, size, 2, dtype=jnp.float32) / size)
     return positions[..., None] * frequencies
 
 
-def rotate(x: jax.Array, rotary: jax.Array) -> jax.Array:
-    """Rotates pairs (x[i], x[i + K/2]) by the angles [T, K/2] or [B, T, K/2]: x [B, T, ..., K] -> the same.
+def rotate(
+    x: Float[Array, "B T *heads K"], rotary: Float[Array, "T K//2"] | Float[Array, "B T K//2"]
+) -> Float[Array, "B T *heads K"]:
+    """Rotates pairs (x[i], x[i + K/2]) by the angles `rotary`.
 
     Pairs one half with the other (GPT-NeoX, Llama), where the paper pairs neighbours: the two
     differ by a fixed permutation of a head's K columns. Computed in f32.
@@ -64,7 +71,7 @@ def rotate(x: jax.Array, rotary: jax.Array) -> jax.Array:
 
 
 class Attention(nn.Module):
-    """Self-attention: x f[B, T, D] -> f[B, T, D] and the updated cache (None without one).
+    """Self-attention: x -> the same shape, and the updated cache (None without one).
 
     The columns of `qkv/kernel`, [D, N (G + 2) K], are ordered by group: G query heads, their key head,
     their value head. Sharding the columns over N devices therefore never splits a head.
@@ -84,15 +91,15 @@ class Attention(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: jax.Array,
-        mask: jax.Array | Mask | None = None,
-        rotary: jax.Array | None = None,
+        x: Float[Array, "B T D"],
+        mask: Bool[Array, "..."] | Mask | None = None,
+        rotary: Float[Array, "T _"] | Float[Array, "B T _"] | None = None,
         cache: Cache | None = None,
-        index: jax.Array | int = 0,
+        index: Int[Array, ""] | Int[Array, " B"] | int = 0,
         *,
         train: bool = False,
-    ) -> tuple[jax.Array, Cache | None]:
-        """`cache` {"k", "v": f[B, S, N, K]}: the T new entries are written at `index`, i32[] or i32[B], and all S attended to."""
+    ) -> tuple[Float[Array, "B T D"], Cache | None]:
+        """The T new entries are written into the cache at `index`, and all S attended to."""
         B, T, D = x.shape
         N = self.kv_heads or self.num_heads
         G, K = self.num_heads // N, D // self.num_heads
@@ -131,15 +138,20 @@ class CrossAttention(nn.Module):
         self.out = dense(self.width, kernel_init=self.out_init)
         self.drop = nn.Dropout(self.dropout)
 
-    def project(self, memory: jax.Array) -> Cache:
-        """The sequence to attend to, f[B, S, D] -> its keys and values, {"k", "v": f[B, S, H, K]}."""
+    def project(self, memory: Float[Array, "B S D"]) -> Cache:
+        """The sequence to attend to -> its keys and values, {"k", "v": f[B, S, H, K]}."""
         kv = self.kv(memory).reshape(*memory.shape[:2], self.num_heads, 2, -1)
         return {"k": kv[..., 0, :], "v": kv[..., 1, :]}
 
     def __call__(
-        self, x: jax.Array, memory: Cache, mask: jax.Array | Mask | None = None, *, train: bool = False
-    ) -> jax.Array:
-        """x f[B, T, D] and the result of `project` -> f[B, T, D]. `mask` broadcasts against [B, H, 1, T, S]."""
+        self,
+        x: Float[Array, "B T D"],
+        memory: Cache,
+        mask: Bool[Array, "..."] | Mask | None = None,
+        *,
+        train: bool = False,
+    ) -> Float[Array, "B T D"]:
+        """`memory` is the result of `project`. `mask` broadcasts against [B, H, 1, T, S]."""
         q = self.q(x).reshape(*x.shape[:2], self.num_heads, 1, -1)
         drop = partial(self.drop, deterministic=False) if self.dropout and train else None
         y = _attend(self, q, memory["k"], memory["v"], mask, drop)
@@ -161,7 +173,9 @@ def _attend(module, q, k, v, mask, drop):
     return attend(q, k, v, mask, record)
 
 
-def _write(cache: jax.Array, new: jax.Array, index: jax.Array | int) -> jax.Array:
+def _write(
+    cache: Float[Array, "B S N K"], new: Float[Array, "B T N K"], index: Int[Array, ""] | Int[Array, " B"] | int
+) -> Float[Array, "B S N K"]:
     write = partial(jax.lax.dynamic_update_slice_in_dim, axis=0)
     rows = jax.vmap(write, (0, 0, 0 if jnp.ndim(index) else None))
     return rows(cache, new.astype(cache.dtype), index)

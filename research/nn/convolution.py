@@ -4,12 +4,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from research.core import mesh
 
 
-def conv(images: jax.Array, kernel: jax.Array, strides: Any, padding: Any, **options: Any) -> jax.Array:
-    """`jax.lax.conv_general_dilated`: images f32[B, Y, X, C], kernel f32[Ky, Kx, C, O] -> f32[B, Y', X', O].
+def conv(
+    images: Float[Array, "B *space C"], kernel: Float[Array, "*size I O"], strides: Any, padding: Any, **options: Any
+) -> Float[Array, "B *moved O"]:
+    """`jax.lax.conv_general_dilated` of images [B, Y, X, C] with a kernel [Ky, Kx, C, O].
 
     On a CPU, images of one channel with stride 1 and no dilation are convolved as a sum of Ky Kx shifted outer products, in a
     tenth of the time, as each dot product of a convolution would have one term; the gradients are JAX's own. Other images

@@ -3,7 +3,7 @@
 from functools import partial
 
 import flax.linen as nn
-import jax
+from jaxtyping import Array, Float
 
 from research.nn.linear import flat_dot
 
@@ -19,7 +19,7 @@ ACTIVATIONS = {
 
 
 class FeedForward(nn.Module):
-    """x f[B, T, D] -> f[B, T, D] through `width` hidden units.
+    """Vectors -> vectors of the same width, through `width` hidden units.
 
     `activation` is a key of ACTIVATIONS; "swiglu" multiplies the hidden units by SiLU gates (Shazeer 2020, 2002.05202, eq. 6).
 
@@ -36,7 +36,7 @@ class FeedForward(nn.Module):
     out_init: nn.initializers.Initializer = nn.initializers.normal(0.02)
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(self, x: Float[Array, "*batch D"], *, train: bool = False) -> Float[Array, "*batch D"]:
         dense = partial(nn.Dense, use_bias=self.bias, dot_general=flat_dot)
         act = ACTIVATIONS[self.activation]
         hidden = dense(self.width, kernel_init=self.kernel_init, name="up")(x)

@@ -10,6 +10,7 @@ from functools import cache
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from research.core import mesh
 
@@ -28,16 +29,21 @@ class Mask(struct.PyTreeNode):
     causal: bool = struct.field(pytree_node=False, default=False)  # t attends to 0..t
 
 
-def fits(q: jax.Array, k: jax.Array, mask: jax.Array | Mask | None) -> bool:
-    """Whether `attend` supports, and is faster for, q [B, T, N, G, K] and k [B, S, N, K] on the device traced for."""
+def fits(q: Float[Array, "B T N G K"], k: Float[Array, "B S N K"], mask: Bool[Array, "..."] | Mask | None) -> bool:
+    """Whether `attend` supports, and is faster for, these queries and keys on the device traced for."""
     T, K, S = q.shape[1], q.shape[-1], k.shape[1]
     narrow = q.dtype == k.dtype and q.dtype in (jnp.bfloat16, jnp.float16)
     structured = mask is None or isinstance(mask, Mask)
     return structured and narrow and K % 8 == 0 and K <= WIDEST_HEAD and min(T, S) >= SHORTEST and on_device()
 
 
-def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: Mask | None = None) -> jax.Array:
-    """`research.nn.attention.attend` without dropout: q [B, T, N, G, K], k and v [B, S, N, K] -> [B, T, N, G, K].
+def attend(
+    q: Float[Array, "B T N G K"],
+    k: Float[Array, "B S N K"],
+    v: Float[Array, "B S N K"],
+    mask: Mask | None = None,
+) -> Float[Array, "B T N G K"]:
+    """`research.nn.attention.attend` without dropout.
 
     Equal within bf16's rounding, except for a row whose keys are all padding: it attends to the first, not to all equally.
     """
@@ -64,8 +70,10 @@ def _has_kernels(kind: str) -> bool:
     return major.isdigit() and int(major) >= 8
 
 
-def _padding_last(k: jax.Array, v: jax.Array, keys: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Keys and values with the padding moved to the end, and their lengths i32[B], which the kernels take in place of masks.
+def _padding_last(
+    k: Float[Array, "B S N K"], v: Float[Array, "B S N K"], keys: Bool[Array, "B S"]
+) -> tuple[Float[Array, "B S N K"], Float[Array, "B S N K"], Int[Array, " B"]]:
+    """Keys and values with the padding moved to the end, and their lengths, which the kernels take in place of masks.
 
     Attention does not depend on the order of keys, so padding may be anywhere.
     """
@@ -76,8 +84,10 @@ def _padding_last(k: jax.Array, v: jax.Array, keys: jax.Array) -> tuple[jax.Arra
 
 
 @jax.custom_vjp
-def _permute(x: jax.Array, order: jax.Array, inverse: jax.Array) -> jax.Array:
-    """x [B, S, ...] permuted by order i32[B, S]. The gradient is a gather by the inverse, where JAX's own is a scatter."""
+def _permute(
+    x: Shaped[Array, "B S *rest"], order: Int[Array, "B S"], inverse: Int[Array, "B S"]
+) -> Shaped[Array, "B S *rest"]:
+    """x permuted by `order`. The gradient is a gather by the inverse, where JAX's own is a scatter."""
     return jax.vmap(lambda row, at: row[at])(x, order)
 
 

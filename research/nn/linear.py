@@ -9,12 +9,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from research.core import mesh
 
 
-def flat_dot(x: jax.Array, kernel: jax.Array, dims: Any, **options: Any) -> jax.Array:
-    """`jax.lax.dot_general` of x f[..., I] with a matrix, its leading axes flattened: for `nn.Dense(dot_general=...)`.
+def flat_dot(
+    x: Float[Array, "*batch I"], kernel: Float[Array, "rows columns"], dims: Any, **options: Any
+) -> Float[Array, "*batch O"]:
+    """`jax.lax.dot_general` of x with a matrix, its leading axes flattened: for `nn.Dense(dot_general=...)`.
 
     The same values; XLA's CPU backend computes the gradient of the flat form twice as fast.
     """
@@ -27,14 +30,14 @@ def flat_dot(x: jax.Array, kernel: jax.Array, dims: Any, **options: Any) -> jax.
     return flat.reshape(*x.shape[:-1], flat.shape[-1])
 
 
-def einsum(spec: str, a: jax.Array, b: jax.Array, dtype: Any = None) -> jax.Array:
+def einsum(spec: str, a: Float[Array, "..."], b: Float[Array, "..."], dtype: Any = None) -> Float[Array, "..."]:
     """`jnp.einsum(spec, a, b)`, summed in `dtype` (None: that of a). Every index must occur in both operands or in the result."""
     if _in_bf16_on_cpu(a, b):
         return _bf16_einsum(spec, dtype or a.dtype, a, b)
     return jnp.einsum(spec, a, b, preferred_element_type=dtype)
 
 
-def _in_bf16_on_cpu(a: jax.Array, b: jax.Array) -> bool:
+def _in_bf16_on_cpu(a: Float[Array, "..."], b: Float[Array, "..."]) -> bool:
     return a.dtype == b.dtype == jnp.bfloat16 and mesh.platform() == "cpu"
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jaxtyping import Array, Float, Float32
 
 from research.core.mesh import data_parts
 from research.nn.linear import flat_dot
@@ -27,13 +28,13 @@ class DeferredLogits(struct.PyTreeNode):
         """Bytes of the logits that one device would hold, rows being split over the mesh's data axis."""
         return 4 * self.hidden.size // self.hidden.shape[-1] * self.shape[-1] // data_parts(self.shape[0])
 
-    def array(self) -> jax.Array:
-        """f32[..., V], summed in f32 whatever the dtype of the factors."""
+    def array(self) -> Float32[Array, "*batch V"]:
+        """The logits, summed in f32 whatever the dtype of the factors."""
         dims = (((self.hidden.ndim - 1,), (self.axis,)), ((), ()))
         logits = flat_dot(self.hidden, self.matrix, dims, preferred_element_type=jnp.float32)
         return logits if self.bias is None else logits + self.bias
 
-    def __add__(self, bias: jax.Array) -> "DeferredLogits":
+    def __add__(self, bias: Float[Array, " V"]) -> "DeferredLogits":
         return self.replace(bias=bias if self.bias is None else self.bias + bias)
 
 
@@ -43,7 +44,9 @@ def logits_dot(defer: bool) -> Any:
     It returns logits f32[..., V], or with `defer` their `DeferredLogits`.
     """
 
-    def dot(x: jax.Array, matrix: jax.Array, dims: Any, **options: Any) -> jax.Array | DeferredLogits:
+    def dot(
+        x: Float[Array, "*batch D"], matrix: Float[Array, "rows columns"], dims: Any, **options: Any
+    ) -> Float32[Array, "*batch V"] | DeferredLogits:
         logits = DeferredLogits(x, matrix, axis=dims[0][1][0])
         return logits if defer else logits.array()
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32, Int
 
 from research.core.mesh import path_name
 from research.nn.feed_forward import ACTIVATIONS
@@ -32,8 +33,8 @@ class Plan(NamedTuple):
     rows: Any  # b, the rows of a block
 
 
-def plan(chosen: jax.Array, num_experts: int) -> Plan:
-    """Experts chosen for each token i32[N, k] -> blocks of copies, sorted by expert and then by token.
+def plan(chosen: Int[Array, "N k"], num_experts: int) -> Plan:
+    """Experts chosen for each token -> blocks of copies, sorted by expert and then by token.
 
     >>> layout = plan(jnp.array([[1], [0], [1]]), num_experts=2)  # in blocks of one row
     >>> layout.slot.tolist(), layout.owner.tolist()
@@ -59,7 +60,7 @@ def _rows(n: Any, num_experts: int) -> Any:
 
 
 class Grouped(nn.Module):
-    """Multiplies blocks f[blocks, b, I] by their owners' matrices [E, I, O] -> f[blocks, b, O]."""
+    """Multiplies blocks by their owners' matrices [E, I, O]."""
 
     num_experts: int
     features: int
@@ -67,7 +68,7 @@ class Grouped(nn.Module):
     kernel_init: Initializer
 
     @nn.compact
-    def __call__(self, x: jax.Array, owner: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "blocks b I"], owner: Int[Array, " blocks"]) -> Float[Array, "blocks b O"]:
         shape = (self.num_experts, x.shape[-1], self.features)
         kernel = self.param("kernel", _each(self.kernel_init), shape).astype(x.dtype)
         if self.num_experts == 1:  # bitwise equal to the dense layer's product
@@ -81,7 +82,7 @@ class Grouped(nn.Module):
 
 
 class MixtureOfExperts(nn.Module):
-    """x f[B, T, D] -> f[B, T, D]: over each token's top-k experts, the sum of softmax(router logits) times their outputs.
+    """Over each token's top-k experts, the sum of softmax(router logits) times their outputs.
 
     The experts are `FeedForward`s of `width` hidden units, their parameters with a leading E. Each layer sows into
     "routing" "router_balance" f32[] (`balance`) and "router_load" f32[E], each expert's share of the choices.
@@ -96,7 +97,7 @@ class MixtureOfExperts(nn.Module):
     out_init: Initializer = nn.initializers.normal(0.02)
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         tokens = x.reshape(-1, x.shape[-1])
         dot = partial(flat_dot, preferred_element_type=jnp.float32)
         router = nn.Dense(
@@ -117,7 +118,7 @@ class MixtureOfExperts(nn.Module):
         y = blocks.reshape(size, -1)[layout.slot].reshape(-1, self.per_token, x.shape[-1])
         return jnp.sum(y * nn.softmax(best)[..., None].astype(x.dtype), axis=1).reshape(x.shape)
 
-    def _experts(self, x: jax.Array, owner: jax.Array) -> jax.Array:
+    def _experts(self, x: Float[Array, "blocks b D"], owner: Int[Array, " blocks"]) -> Float[Array, "blocks b D"]:
         grouped = partial(Grouped, self.num_experts, use_bias=self.bias)
         act = ACTIVATIONS[self.activation]
         hidden = grouped(self.width, kernel_init=self.kernel_init, name="up")(x, owner)
@@ -128,8 +129,8 @@ class MixtureOfExperts(nn.Module):
         return grouped(x.shape[-1], kernel_init=self.out_init, name="down")(hidden, owner)
 
 
-def balance(load: jax.Array, probabilities: jax.Array) -> jax.Array:
-    """E times the inner product of load f32[E] and the mean of the router's probabilities f32[N, E]: from 1, even, to E.
+def balance(load: Float[Array, " E"], probabilities: Float[Array, "N E"]) -> Float[Array, ""]:
+    """E times the inner product of the load and the mean of the router's probabilities: from 1, even, to E.
 
     The gradient flows through the probabilities: an expert with more than its share becomes less likely.
 
@@ -139,8 +140,8 @@ def balance(load: jax.Array, probabilities: jax.Array) -> jax.Array:
     return load.shape[-1] * jnp.sum(load * jnp.mean(probabilities, axis=0))
 
 
-def routing(sown: Any) -> tuple[jax.Array, jax.Array] | None:
-    """Values sown in one forward pass -> means over layers, f32[] each: the balance loss, and the load's entropy over log E.
+def routing(sown: Any) -> tuple[Float32[Array, ""], Float32[Array, ""]] | None:
+    """Values sown in one forward pass -> means over layers: the balance loss, and the load's entropy over log E.
 
     None without a mixture of experts. An entropy of 1 is an even load; at 0 one expert has all.
     """

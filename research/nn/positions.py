@@ -1,11 +1,11 @@
 """Position encodings that are added to token embeddings."""
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float32, Int
 
 
-def sinusoids(positions: jax.Array, width: int, base: float = 10_000.0) -> jax.Array:
-    """Vaswani et al. 2017 (1706.03762), section 3.5: positions i32[T] -> f32[T, D], for an even width D.
+def sinusoids(positions: Int[Array, " T"], width: int, base: float = 10_000.0) -> Float32[Array, "T {width}"]:
+    """Vaswani et al. 2017 (1706.03762), section 3.5, for an even width D.
 
     Sines are in the first half and cosines in the second, as in tensor2tensor, fairseq and Marian; the paper
     alternates them, which differs by a fixed permutation of the D columns.

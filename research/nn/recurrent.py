@@ -16,11 +16,12 @@ from typing import ClassVar, NamedTuple, TypeAlias
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32, Int, PRNGKeyArray
 
 from research.core.mesh import shard_activations
 from research.nn.linear import flat_dot
 
-Carry = dict[str, jax.Array]  # f32[B, H] each: "h", the output, and an LSTM's "c", its cell
+Carry = dict[str, Float32[Array, "B H"]]  # "h", the output, and an LSTM's "c", its cell
 Initializer: TypeAlias = nn.initializers.Initializer
 
 
@@ -29,8 +30,10 @@ def drop_sequence(rate: float, train: bool, name: str | None = None) -> nn.Dropo
     return nn.Dropout(rate, broadcast_dims=(1,), deterministic=not train, name=name)
 
 
-def drop_types(x: jax.Array, tokens: jax.Array, rate: float, key: jax.Array) -> jax.Array:
-    """Dropout of word types: embeddings x f[B, T, D] of tokens i32[B, T] -> f[B, T, D].
+def drop_types(
+    x: Float[Array, "B T D"], tokens: Int[Array, "B T"], rate: float, key: PRNGKeyArray
+) -> Float[Array, "B T D"]:
+    """Dropout of word types: of the embeddings x of tokens.
 
     Either all occurrences of a word in a row are kept, scaled by 1 / (1 - rate), or none (1512.05287, section 4.2). Rows
     are independent. All take the draw of the first occurrence, so no array has the vocabulary's size.
@@ -42,16 +45,16 @@ def drop_types(x: jax.Array, tokens: jax.Array, rate: float, key: jax.Array) -> 
 
 
 # (inputs' share of the gates f32[B, G H], the state's share, recurrent_bias, state) -> state
-Cell: TypeAlias = Callable[[jax.Array, jax.Array, jax.Array | None, Carry], Carry]
+Cell: TypeAlias = Callable[[Array, Array, Array | None, Carry], Carry]
 
 
-def _lstm(x: jax.Array, share: jax.Array, bias: jax.Array | None, carry: Carry) -> Carry:
+def _lstm(x: Float32[Array, "B GH"], share: Float32[Array, "B GH"], bias: None, carry: Carry) -> Carry:
     i, f, g, o = jnp.split(x + share, 4, axis=-1)
     c = nn.sigmoid(f) * carry["c"] + nn.sigmoid(i) * nn.tanh(g)
     return {"c": c, "h": nn.sigmoid(o) * nn.tanh(c)}
 
 
-def _gru(x: jax.Array, share: jax.Array, bias: jax.Array | None, carry: Carry) -> Carry:
+def _gru(x: Float32[Array, "B GH"], share: Float32[Array, "B GH"], bias: Float[Array, " H"], carry: Carry) -> Carry:
     at = [2 * carry["h"].shape[-1]]
     (rz, n), (share_rz, share_n) = jnp.split(x, at, axis=-1), jnp.split(share, at, axis=-1)
     r, z = jnp.split(nn.sigmoid(rz + share_rz), 2, axis=-1)
@@ -122,7 +125,7 @@ _over_time.defvjp(_over_time_forward, _over_time_backward)
 
 
 class Recurrent(nn.Module):
-    """Base of LSTM and GRU: x f[B, T, D] and an initial state -> outputs f[B, T, H], the final state."""
+    """Base of LSTM and GRU: x and an initial state -> outputs, the final state."""
 
     width: int  # H
     dropout: float = 0.0  # of the inputs, one mask per sequence
@@ -136,16 +139,16 @@ class Recurrent(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: jax.Array,
+        x: Float[Array, "B T D"],
         carry: Carry | None = None,
-        lengths: jax.Array | None = None,
+        lengths: Int[Array, " B"] | None = None,
         *,
         reverse: bool = False,
         train: bool = False,
-    ) -> tuple[jax.Array, Carry]:
+    ) -> tuple[Float[Array, "B T H"], Carry]:
         """Runs over time, or with `reverse` from each row's last token to its first.
 
-        `lengths` i32[B] are the rows' lengths: beyond them outputs are 0 and the state does not change, so the final state
+        `lengths` are the rows': beyond them outputs are 0 and the state does not change, so the final state
         is that of the row's last token (its first, in reverse). `carry` None is all zeros. Dropout needs `train=True` and
         `rngs={"dropout": key}`.
         """
@@ -196,9 +199,9 @@ class GRU(Recurrent):
 
 
 class Bidirectional(nn.Module):
-    """Two layers, one per direction: x f[B, T, D] -> outputs f[B, T, 2 H], (forward, backward final state).
+    """Two layers, one per direction: x -> outputs f[B, T, 2 H], (forward, backward final state).
 
-    The backward one starts at each row's last token: `lengths` i32[B] as `Recurrent` has them.
+    The backward one starts at each row's last token: `lengths` as `Recurrent` has them.
     """
 
     layer: Callable[..., Recurrent]  # partial(LSTM, width, ...), called with a name
@@ -206,12 +209,12 @@ class Bidirectional(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: jax.Array,
+        x: Float[Array, "B T D"],
         carry: tuple[Carry, Carry] | None = None,
-        lengths: jax.Array | None = None,
+        lengths: Int[Array, " B"] | None = None,
         *,
         train: bool = False,
-    ) -> tuple[jax.Array, tuple[Carry, Carry]]:
+    ) -> tuple[Float[Array, "B T _"], tuple[Carry, Carry]]:
         ahead, back = carry or (None, None)
         forward, ahead = self.layer(name="forward")(x, ahead, lengths, train=train)
         backward, back = self.layer(name="backward")(x, back, lengths, reverse=True, train=train)

@@ -2,12 +2,13 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from research.core import mesh
 
 
-def softmax(x: jax.Array) -> jax.Array:
-    """`jax.nn.softmax(x)`: f[..., N] -> f[..., N]. The same value; on a CPU the gradient is one fusion."""
+def softmax(x: Float[Array, "*batch N"]) -> Float[Array, "*batch N"]:
+    """`jax.nn.softmax(x)`. The same value; on a CPU the gradient is one fusion."""
     return _softmax(x) if mesh.platform() == "cpu" else jax.nn.softmax(x)
 
 

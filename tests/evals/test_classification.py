@@ -95,10 +95,11 @@ def test_roc_equals_scikit_learn():
 
 def test_roc_by_hand():
     # Scores .9+ .8- .4+ .4-: up, right, then a tie that goes both ways at once.
-    false, true, thresholds = classification.roc_curve(np.array([1, 0, 1, 0]), np.array([0.9, 0.8, 0.4, 0.4]))
+    positive, scores = np.array([True, False, True, False]), np.array([0.9, 0.8, 0.4, 0.4])
+    false, true, thresholds = classification.roc_curve(positive, scores)
     assert false.tolist() == [0, 0, 0.5, 1] and true.tolist() == [0, 0.5, 0.5, 1]
     assert thresholds.tolist() == [np.inf, 0.9, 0.8, 0.4]
-    assert classification.roc_auc(np.array([1, 0, 1, 0]), np.array([0.9, 0.8, 0.4, 0.4])) == 0.625
+    assert classification.roc_auc(positive, scores) == 0.625
 
 
 def test_an_area_wants_both_classes():
@@ -129,12 +130,12 @@ def test_the_best_threshold_is_the_best_of_all(metric):
 
 
 def test_thresholds_by_hand():
-    positive, scores = np.array([0, 0, 1, 1]), np.array([0.1, 0.3, 0.7, 0.9])
+    positive, scores = np.array([False, False, True, True]), np.array([0.1, 0.3, 0.7, 0.9])
     assert classification.best_threshold(positive, scores) == pytest.approx(0.5)
-    assert classification.best_threshold(np.array([0, 1, 1, 1]), scores) == pytest.approx(0.2)
+    assert classification.best_threshold(scores > 0.2, scores) == pytest.approx(0.2)
     # None is positive: to call none is best, even where a score is 1.
-    never = classification.best_threshold(np.zeros(2, int), np.array([0.2, 1.0]), "accuracy")
-    assert classification.at_threshold(np.zeros(2, int), np.array([0.2, 1.0]), never)["accuracy"] == 1
+    never = classification.best_threshold(np.zeros(2, bool), np.array([0.2, 1.0]), "accuracy")
+    assert classification.at_threshold(np.zeros(2, bool), np.array([0.2, 1.0]), never)["accuracy"] == 1
 
 
 def test_reliability_by_hand():

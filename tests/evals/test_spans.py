@@ -1,5 +1,6 @@
 import itertools
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -17,7 +18,7 @@ def brute(start, end, longest, k):
 def test_equal_to_all_spans_in_turn(longest):
     rng = np.random.default_rng(longest)
     start, end = rng.normal(size=(2, 5, 8)).astype(np.float32)
-    scores, first, last = map(np.asarray, best_spans(start, end, longest, k=6))
+    scores, first, last = map(np.asarray, best_spans(jnp.asarray(start), jnp.asarray(end), longest, k=6))
     for row in range(5):
         want = brute(start[row], end[row], longest, 6)
         np.testing.assert_allclose(scores[row, : len(want)], [w[0] for w in want], rtol=1e-6)
@@ -26,8 +27,8 @@ def test_equal_to_all_spans_in_turn(longest):
 
 def test_ties_and_what_is_shut_out():
     """Place 0 is in no span; places of -1e30 come last; what is not there scores -1e30 or below."""
-    start = np.array([[9.0, 1.0, -1e30, 1.0]], np.float32)
-    end = np.array([[9.0, 0.0, -1e30, 0.0]], np.float32)
+    start = jnp.array([[9.0, 1.0, -1e30, 1.0]])
+    end = jnp.array([[9.0, 0.0, -1e30, 0.0]])
     scores, first, last = map(np.asarray, best_spans(start, end, 3, k=12))
     assert scores[0, :3].tolist() == [1.0, 1.0, 1.0]
     assert list(zip(first[0], last[0], strict=True))[:3] == [(1, 1), (1, 3), (3, 3)]

@@ -46,8 +46,8 @@ def test_a_mask_removes_rows(labels):
 
 
 def test_equals_optax():
-    logits, labels = random(64, 10), np.arange(64) % 10
-    soft = np.random.default_rng(1).dirichlet(np.ones(10), 64).astype(np.float32)
+    logits, labels = random(64, 10), jnp.arange(64) % 10
+    soft = jnp.float32(np.random.default_rng(1).dirichlet(np.ones(10), 64))
     for ours, theirs in (
         (lambda x: of_labels(x, labels)[0],
          lambda x: optax.softmax_cross_entropy_with_integer_labels(x, labels).mean()),

@@ -16,13 +16,13 @@ def test_attend_equals_a_loop():
         seen = np.flatnonzero(mask[t])
         scores = np.exp([q[b, t, n, g] @ k[b, s, n] / 2 for s in seen])  # sqrt(K) = 2
         want[b, t, n, g] = scores / scores.sum() @ v[b, seen, n]
-    got = attend(*(jnp.float32(x) for x in (q, k, v)), mask)
+    got = attend(*(jnp.float32(x) for x in (q, k, v)), jnp.asarray(mask))
     np.testing.assert_allclose(got, want, atol=1e-6)
 
 
 def test_a_row_that_may_look_nowhere_is_finite():
     q, v = jnp.ones((1, 1, 1, 1, 2)), jnp.array([[[[1.0, 0]], [[3.0, 4]]]])
-    y = attend(q, v, v, np.zeros((1, 2), bool))
+    y = attend(q, v, v, jnp.zeros((1, 2), bool))
     np.testing.assert_allclose(y.ravel(), [2, 2])
 
 
@@ -66,7 +66,7 @@ def test_attention_dropout_acts_on_the_weights():
 def test_cross_attention_is_self_attention_of_its_own_memory():
     """The same matrices, columns by head, attending to the sequence itself."""
     x = jax.random.normal(jax.random.key(0), (2, 5, 8))
-    mask = np.arange(5) < np.array([5, 3])[:, None, None, None, None]
+    mask = jnp.arange(5) < jnp.array([5, 3])[:, None, None, None, None]
     normal = jax.nn.initializers.normal(1.0)
     alone = Attention(num_heads=2, bias=True, kernel_init=normal, out_init=normal)
     params = jax.tree.map(lambda a: a + 0.1, alone.init(jax.random.key(1), x)["params"])

@@ -1,4 +1,5 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.special import erf, expit
@@ -16,7 +17,7 @@ ACTIVATIONS = {
 @pytest.mark.parametrize("name", [*ACTIVATIONS, "swiglu"])
 @pytest.mark.parametrize("bias", [False, True])
 def test_equals_the_formula(name, bias):
-    x = np.float32(np.random.default_rng(0).normal(size=(2, 3, 4)))
+    x = jnp.float32(np.random.default_rng(0).normal(size=(2, 3, 4)))
     normal = jax.nn.initializers.normal(1.0)
     layer = FeedForward(6, name, bias, kernel_init=normal, out_init=normal)
     params = layer.init(jax.random.key(0), x)["params"]
@@ -35,7 +36,7 @@ def test_equals_the_formula(name, bias):
 
 
 def test_dropout_acts_on_the_hidden_units():
-    x = np.ones((1, 1, 1), np.float32)
+    x = jnp.ones((1, 1, 1))
     layer = FeedForward(1000, "relu", dropout=0.25)
     params = {"up": {"kernel": np.ones((1, 1000))}, "down": {"kernel": np.eye(1000, 1) + 1}}
     y = layer.apply({"params": params}, x, train=True, rngs={"dropout": jax.random.key(0)})

@@ -36,12 +36,12 @@ def gpu(monkeypatch):
     monkeypatch.setattr(cudnn, "check_cudnn_version", lambda: 91000)
 
 
-CAUSAL = np.tril(np.ones((T, T), bool))
-KEYS = np.arange(T) % np.array([[3], [5]]) > 0  # padding here and there
+CAUSAL = jnp.tril(jnp.ones((T, T), bool))
+KEYS = jnp.arange(T) % jnp.array([[3], [5]]) > 0  # padding here and there
 MASKS = {
     "none": None,
     "causal": flash.Mask(CAUSAL, causal=True),
-    "keys": flash.Mask(KEYS[:, None, None, None, :], jnp.asarray(KEYS)),
+    "keys": flash.Mask(KEYS[:, None, None, None, :], KEYS),
 }
 
 

@@ -8,14 +8,14 @@ import pytest
 from research.nn.feed_forward import FeedForward
 from research.nn.moe import MixtureOfExperts, balance, plan, routing
 
-X = np.float32(np.random.default_rng(0).normal(size=(2, 9, 8)))
+X = jnp.float32(np.random.default_rng(0).normal(size=(2, 9, 8)))
 
 
 def make(layer, x=X):
     """Parameters N(0, 0.5^2), biases too."""
     rng = np.random.default_rng(1)
     shapes = jax.eval_shape(layer.init, jax.random.key(0), x)
-    return jax.tree.map(lambda a: np.float32(0.5 * rng.normal(size=a.shape)), shapes)
+    return jax.tree.map(lambda a: jnp.float32(0.5 * rng.normal(size=a.shape)), shapes)
 
 
 def one_by_one(layer, variables, x):
@@ -78,8 +78,8 @@ def test_a_token_does_not_hang_on_the_others():
 def test_no_token_is_dropped_when_all_want_the_same_experts():
     layer = MixtureOfExperts(4, 2, 6)
     variables = make(layer)
-    x = np.abs(X)
-    variables["params"]["router"]["kernel"] = np.float32([[0, 3, 2, 0]] * 8)  # 1, then 2, for all
+    x = jnp.abs(X)
+    variables["params"]["router"]["kernel"] = jnp.float32([[0, 3, 2, 0]] * 8)  # 1, then 2, for all
     got, seen = jax.jit(lambda v, x: layer.apply(v, x, mutable=["routing"]))(variables, x)
     np.testing.assert_allclose(got.reshape(-1, 8), one_by_one(layer, variables, x.reshape(-1, 8)), atol=1e-5)
     np.testing.assert_allclose(seen["routing"]["router_load"][0], [0, 0.5, 0.5, 0])

@@ -11,15 +11,15 @@ from research.nn.recurrent import GRU, LSTM, Bidirectional, drop_sequence, drop_
 
 CELLS = {"LSTM": LSTM, "GRU": GRU}
 B, T, D, H = 3, 5, 4, 6
-LENGTHS = np.array([5, 2, 4])
-X = np.float32(np.random.default_rng(0).normal(size=(B, T, D)))
+LENGTHS = jnp.array([5, 2, 4])
+X = jnp.float32(np.random.default_rng(0).normal(size=(B, T, D)))
 
 
 def make(layer, *inputs):
     """Parameters far from their initial values, biases too: every weight N(0, 0.5^2)."""
     rng = np.random.default_rng(1)
     shapes = jax.eval_shape(layer.init, jax.random.key(0), *inputs)
-    return jax.tree.map(lambda a: np.float32(0.5 * rng.normal(size=a.shape)), shapes)
+    return jax.tree.map(lambda a: jnp.float32(0.5 * rng.normal(size=a.shape)), shapes)
 
 
 def by_hand(name, params, x):
@@ -138,7 +138,7 @@ def test_word_types_are_dropped_whole():
     x = jnp.ones((2, 8, 4))
     seen, equal = set(), True
     for seed in range(40):
-        kept = np.asarray(drop_types(x, tokens, 0.25, jax.random.key(seed)))
+        kept = np.asarray(drop_types(x, jnp.asarray(tokens), 0.25, jax.random.key(seed)))
         assert set(np.unique(kept)) <= {0.0, np.float32(1 / 0.75)}
         assert (kept == kept[..., :1]).all()  # a whole vector or none of it
         kept = kept[..., 0]
@@ -205,8 +205,8 @@ def test_equals_torch_with_its_gradients(name):
 
     (_, (got, carries)), (grads, dx) = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))(params, X)
 
-    x = torch.tensor(X, requires_grad=True)
-    packed = torch.nn.utils.rnn.pack_padded_sequence(x, LENGTHS, batch_first=True, enforce_sorted=False)
+    x = torch.tensor(np.asarray(X), requires_grad=True)
+    packed = torch.nn.utils.rnn.pack_padded_sequence(x, np.asarray(LENGTHS), batch_first=True, enforce_sorted=False)
     outputs, last = network(packed)
     outputs, _ = torch.nn.utils.rnn.pad_packed_sequence(outputs, batch_first=True)
     (outputs * torch.tensor(direction)).sum().backward()

@@ -7,14 +7,15 @@ Packing (Lin et al. 2018, PacGAN, 1712.04086) changes what a discriminator sees,
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array, Float
 
 from research.util.errors import UserError
 
 normal = nn.initializers.normal(0.02)
 
 
-def pack(x: jax.Array, count: int) -> jax.Array:
-    """f32[count * B, ..., C] -> f32[B, ..., count * C]: row b joins rows b, B + b, 2B + b, ...
+def pack(x: Float[Array, "_ *shape C"], count: int) -> Float[Array, "_ *shape {count}*C"]:
+    """[count * B, ..., C] -> [B, ..., count * C]: row b joins rows b, B + b, 2B + b, ...
 
     >>> pack(jnp.array([[1.0], [2.0], [3.0], [4.0]]), count=2).tolist()
     [[1.0, 3.0], [2.0, 4.0]]
@@ -23,11 +24,11 @@ def pack(x: jax.Array, count: int) -> jax.Array:
     return jnp.concatenate(list(slots), axis=-1)
 
 
-def generate(generator: nn.Module, variables: dict, z: jax.Array) -> tuple[jax.Array, dict]:
-    """Samples for training, from z f32[P, B, Z], and the new `{"batch_stats": ...}`.
+def generate(generator: nn.Module, variables: dict, z: Float[Array, "P B Z"]) -> tuple[Float[Array, "P*B ..."], dict]:
+    """Samples for training, from latent vectors z, and the new `{"batch_stats": ...}`.
 
     Each of the P slots is normalised by its own B samples, and the running statistics move by the
-    mean over slots, as in PacGAN's code; P = 1 is ordinary training. Returns f32[P * B, ...] in the
+    mean over slots, as in PacGAN's code; P = 1 is ordinary training. The samples are in the
     order that `pack` takes.
     """
 
@@ -39,7 +40,7 @@ def generate(generator: nn.Module, variables: dict, z: jax.Array) -> tuple[jax.A
 
 
 class MLPGenerator(nn.Module):
-    """z f32[B, Z] -> f32[B, dimension]: layers without bias, batch norm, ReLU; a linear output.
+    """Latent vectors -> samples: layers without bias, batch norm, ReLU; a linear output.
 
     The defaults are PacGAN's for 2-D data, after ALI (Dumoulin et al. 2017, 1606.00704); weights
     N(0, 0.02^2).
@@ -50,7 +51,7 @@ class MLPGenerator(nn.Module):
     num_layers: int = 4
 
     @nn.compact
-    def __call__(self, z: jax.Array, train: bool = False) -> jax.Array:
+    def __call__(self, z: Float[Array, "B Z"], train: bool = False) -> Float[Array, "B {self.dimension}"]:
         h = z
         for _ in range(self.num_layers):
             h = nn.Dense(self.width, use_bias=False, kernel_init=normal)(h)
@@ -59,7 +60,7 @@ class MLPGenerator(nn.Module):
 
 
 class MaxoutDiscriminator(nn.Module):
-    """x f32[B, D] -> logits f32[B]: maxout layers (Goodfellow et al. 2013, 1302.4389), then linear.
+    """Samples -> logits: maxout layers (Goodfellow et al. 2013, 1302.4389), then linear.
 
     The defaults are PacGAN's for 2-D data; weights N(0, 0.02^2). No layer mixes examples.
     """
@@ -69,7 +70,7 @@ class MaxoutDiscriminator(nn.Module):
     num_layers: int = 3
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    def __call__(self, x: Float[Array, "B D"], train: bool = False) -> Float[Array, " B"]:
         h = x
         for _ in range(self.num_layers):
             h = nn.Dense(self.pieces * self.width, kernel_init=normal)(h)
@@ -92,7 +93,7 @@ def stages(rows: int, columns: int) -> int:
 
 
 class DCGANGenerator(nn.Module):
-    """z f32[B, Z] -> images f32[B, Y, X, C] in 0..1 (Radford et al. 2016, 1511.06434, figure 1).
+    """Latent vectors -> images in 0..1 (Radford et al. 2016, 1511.06434, figure 1).
 
     A projection, then one 5 x 5 transposed convolution of stride 2 per stage, from
     `width * 2^(stages - 1)` channels to `width`, halving, and to C; batch norm and ReLU before
@@ -103,7 +104,7 @@ class DCGANGenerator(nn.Module):
     width: int = 64
 
     @nn.compact
-    def __call__(self, z: jax.Array, train: bool = False) -> jax.Array:
+    def __call__(self, z: Float[Array, "B Z"], train: bool = False) -> Float[Array, "B Y X C"]:
         rows, columns, channels = self.shape
         count = stages(rows, columns)
         wide = self.width * 2 ** (count - 1)
@@ -118,7 +119,7 @@ class DCGANGenerator(nn.Module):
 
 
 class DCGANDiscriminator(nn.Module):
-    """Images f32[B, Y, X, C] in 0..1 -> logits f32[B]: the generator reversed, with leaky ReLU.
+    """Images in 0..1 -> logits: the generator reversed, with leaky ReLU.
 
     `norm` is "batch" (Radford et al. 2016; not on the first layer) or, for a critic under a
     gradient penalty, which is of one example at a time, "layer" or "none" (Gulrajani et al. 2017,
@@ -129,7 +130,7 @@ class DCGANDiscriminator(nn.Module):
     norm: str = "batch"
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    def __call__(self, x: Float[Array, "B Y X C"], train: bool = False) -> Float[Array, " B"]:
         if self.norm not in ("batch", "layer", "none"):
             raise UserError(f"norm is {self.norm!r}; use 'batch', 'layer' or 'none'")
         h = 2 * x - 1

@@ -21,11 +21,12 @@ this encoder keeps it under `encoder/`, and BERT's pooler under `pooler/`, so th
     head/{kernel [D, N], bias [N]}             of BertForTokenLabels
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Float32, Int
 
 from research.core.mesh import shard_activations
 from research.nn.attention import Attention
@@ -58,7 +59,7 @@ SHARDING = {
 
 
 class Block(nn.Module):
-    """norm(x + attention(x)), then norm(x + feed_forward(x)): f[B, T, D] -> f[B, T, D]."""
+    """norm(x + attention(x)), then norm(x + feed_forward(x))."""
 
     num_heads: int
     mlp: str
@@ -68,7 +69,9 @@ class Block(nn.Module):
     train: bool
 
     @nn.compact
-    def __call__(self, x, mask):
+    def __call__(
+        self, x: Float[Array, "B T D"], mask: Bool[Array, "..."] | Mask | None
+    ) -> tuple[Float[Array, "B T D"], None]:
         norm = partial(nn.LayerNorm, epsilon=self.norm_eps)
         drop = nn.Dropout(self.dropout, deterministic=not self.train)
         shared = {"bias": True, "kernel_init": INIT, "out_init": INIT}
@@ -79,7 +82,7 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """tokens i32[B, T] -> their hidden states f[B, T, D]. Raises UserError for invalid attributes."""
+    """Tokens -> their hidden states. Raises UserError for invalid attributes."""
 
     vocab_size: int
     max_length: int  # the most tokens attended to
@@ -104,16 +107,16 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(
         self,
-        tokens: jax.Array,
-        mask: jax.Array | None = None,
-        token_type_ids: jax.Array | None = None,
-        segment_ids: jax.Array | None = None,
+        tokens: Int[Array, "B T"],
+        mask: Bool[Array, "B T"] | Float[Array, "B T"] | None = None,
+        token_type_ids: Int[Array, "B T"] | None = None,
+        segment_ids: Int[Array, "B T"] | None = None,
         *,
         train: bool = False,
-    ) -> jax.Array:
-        """mask bool or f32[B, T], true for tokens and false for padding, which is not attended to (None: all are tokens);
-        token_type_ids i32[B, T] in 0..S-1 (None: 0); segment_ids i32[B, T]: tokens attend only to those of the same
-        segment (None: to the whole row). Dropout needs `train=True` and `rngs={"dropout": key}`.
+    ) -> Float[Array, "B T D"]:
+        """`mask` is true for tokens and false for padding, which is not attended to (None: all are tokens); `token_type_ids`
+        are in 0..S-1 (None: 0); by `segment_ids` tokens attend only to those of the same segment (None: to the whole row).
+        Dropout needs `train=True` and `rngs={"dropout": key}`.
         """
         T = tokens.shape[1]
         if T > self.max_length:
@@ -126,11 +129,13 @@ class Encoder(nn.Module):
         x = shard_activations(nn.Dropout(self.dropout, deterministic=not train)(x))
         return self._layers(x, _attention_mask(mask, segment_ids), train)
 
-    def logits(self, x: jax.Array) -> DeferredLogits:
-        """f[..., D] -> logits [..., V], by the table of token embeddings."""
+    def logits(self, x: Float[Array, "*batch D"]) -> DeferredLogits:
+        """Logits [..., V], by the table of token embeddings."""
         return DeferredLogits(x, self.tokens.embedding.astype(x.dtype))
 
-    def _layers(self, x, mask, train):
+    def _layers(
+        self, x: Float[Array, "B T D"], mask: Bool[Array, "..."] | Mask | None, train: bool
+    ) -> Float[Array, "B T D"]:
         block = nn.remat(Block, prevent_cse=not self.scan) if self.remat else Block
         if self.scan:
             block = nn.scan(
@@ -155,22 +160,24 @@ class Encoder(nn.Module):
 
 
 class Pooler(nn.Module):
-    """tanh(W x + b) of the first token's vector, BERT's summary of a row: f[B, T, D] -> f[B, D]."""
+    """tanh(W x + b) of the first token's vector, BERT's summary of a row."""
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B D"]:
         return jnp.tanh(nn.Dense(x.shape[-1], kernel_init=INIT, name="dense")(x[:, 0]))
 
 
 class MaskedHead(nn.Module):
-    """f[B, P, D] -> [B, P, V] through `logits`, the product with the table of embeddings (section 3.1, "Masked LM")."""
+    """Logits [B, P, V] through `logits`, the product with the table of embeddings (section 3.1, "Masked LM")."""
 
     vocab_size: int
     activation: str
     norm_eps: float
 
     @nn.compact
-    def __call__(self, x, logits):
+    def __call__(
+        self, x: Float[Array, "B P D"], logits: Callable[[Float[Array, "B P D"]], DeferredLogits]
+    ) -> DeferredLogits:
         x = nn.Dense(x.shape[-1], kernel_init=INIT, dot_general=flat_dot, name="dense")(x)
         x = nn.LayerNorm(epsilon=self.norm_eps, name="norm")(ACTIVATIONS[self.activation](x))
         return logits(x) + self.param("bias", nn.initializers.zeros, (self.vocab_size,))
@@ -184,15 +191,15 @@ class BertForPretraining(nn.Module):
     @nn.compact
     def __call__(
         self,
-        tokens: jax.Array,
-        mask: jax.Array | None = None,
-        token_type_ids: jax.Array | None = None,
-        masked_positions: jax.Array | None = None,
+        tokens: Int[Array, "B T"],
+        mask: Bool[Array, "B T"] | Float[Array, "B T"] | None = None,
+        token_type_ids: Int[Array, "B T"] | None = None,
+        masked_positions: Int[Array, "B P"] | None = None,
         *,
         train: bool = False,
         defer_logits: bool = False,
-    ) -> dict[str, jax.Array | DeferredLogits]:
-        """-> {"mlm": f32[B, P, V], at `masked_positions` i32[B, P] (None: at all T), "nsp": f32[B, 2]}.
+    ) -> dict[str, Float32[Array, "B ..."] | DeferredLogits]:
+        """-> {"mlm": f32[B, P, V], at `masked_positions` (None: at all T), "nsp": f32[B, 2]}.
 
         Class 0 of "nsp" means that the second segment follows the first in the text, class 1 that it does not.
         `defer_logits`: "mlm" is `DeferredLogits`, for a chunked loss.
@@ -207,21 +214,29 @@ class BertForPretraining(nn.Module):
 
 
 class BertForTokenLabels(nn.Module):
-    """A class for each token (Devlin et al. 2019, section 5.3): tokens i32[B, T] -> logits f32[B, T, N]."""
+    """A class for each token (Devlin et al. 2019, section 5.3)."""
 
     encoder: Encoder
     num_classes: int
 
     @nn.compact
-    def __call__(self, tokens: jax.Array, mask: jax.Array | None = None, *, train: bool = False) -> jax.Array:
+    def __call__(
+        self,
+        tokens: Int[Array, "B T"],
+        mask: Bool[Array, "B T"] | Float[Array, "B T"] | None = None,
+        *,
+        train: bool = False,
+    ) -> Float32[Array, "B T N"]:
         x = self.encoder(tokens, mask, train=train)
         x = nn.Dropout(self.encoder.dropout, deterministic=not train)(x)
         dot = partial(flat_dot, preferred_element_type=jnp.float32)
         return nn.Dense(self.num_classes, kernel_init=INIT, dot_general=dot, name="head")(x)
 
 
-def _attention_mask(mask: jax.Array | None, segment_ids: jax.Array | None) -> jax.Array | Mask | None:
-    """The mask of `attend`: bool, broadcasts against [B, N, G, T, S]; None allows everything."""
+def _attention_mask(
+    mask: Bool[Array, "B T"] | Float[Array, "B T"] | None, segment_ids: Int[Array, "B T"] | None
+) -> Bool[Array, "B 1 1 _ T"] | Mask | None:
+    """The mask of `attend`; None allows everything."""
     keys = None if mask is None else mask.astype(bool)
     allowed = None if mask is None else keys[:, None, :]
     if segment_ids is not None:

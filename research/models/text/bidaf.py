@@ -20,6 +20,7 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Float32, Int
 
 from research.core.mesh import shard_activations
 from research.nn.linear import flat_dot
@@ -31,11 +32,16 @@ WINDOW = 5  # characters of a filter
 SHARDING = {"fsdp": ((r"(kernel|embedding)$", "fsdp"),)}
 
 
-def attention_flow(passage: jax.Array, question: jax.Array, similarity: jax.Array, inside: jax.Array) -> jax.Array:
-    """Eqs. 2 to 4: passage f[B, T, C], question f[B, J, C], similarity f32[B, T, J], of eq. 1 -> f[B, T, 4 C].
+def attention_flow(
+    passage: Float[Array, "B T C"],
+    question: Float[Array, "B J C"],
+    similarity: Float32[Array, "B T J"],
+    inside: Bool[Array, "B T J"],
+) -> Float[Array, "B T 4*C"]:
+    """Eqs. 2 to 4; `similarity` is that of eq. 1.
 
     Each token gets [h; u; h u; h v]: its own vector h, the question u as it attends to it, and v, the passage as the question
-    attends to it, the same for all. `inside` bool[B, T, J] is true where both are tokens; a row without any has equal weights.
+    attends to it, the same for all. `inside` is true where both are tokens; a row without any has equal weights.
     """
     scores = jnp.where(inside, similarity, jnp.finfo(similarity.dtype).min)
     to_question = jax.nn.softmax(scores, axis=2).astype(question.dtype)
@@ -46,10 +52,10 @@ def attention_flow(passage: jax.Array, question: jax.Array, similarity: jax.Arra
 
 
 class Similarity(nn.Module):
-    """w [h; u; h u] of every pair (eq. 1): f[B, T, C], f[B, J, C] -> f32[B, T, J]."""
+    """w [h; u; h u] of every pair (eq. 1)."""
 
     @nn.compact
-    def __call__(self, passage: jax.Array, question: jax.Array) -> jax.Array:
+    def __call__(self, passage: Float[Array, "B T C"], question: Float[Array, "B J C"]) -> Float32[Array, "B T J"]:
         C = passage.shape[-1]
         init = nn.initializers.normal(C**-0.5)
         of_passage, of_question, of_both = (self.param(name, init, (C,)) for name in ("passage", "question", "both"))
@@ -63,12 +69,12 @@ class Similarity(nn.Module):
 
 
 class CharCNN(nn.Module):
-    """Filters over `WINDOW` characters, ReLU, the maximum over the word: f[..., W, E] -> f[..., filters]."""
+    """Filters over `WINDOW` characters, ReLU, the maximum over the word."""
 
     filters: int
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "*words W E"]) -> Float[Array, "*words {self.filters}"]:
         windows = x.shape[-2] - WINDOW + 1
         # As one product: XLA's convolutions are slow on a CPU, and here the window is short.
         x = jnp.concatenate([x[..., i : i + windows, :] for i in range(WINDOW)], axis=-1)
@@ -79,17 +85,17 @@ class CharCNN(nn.Module):
 
 
 class Highway(nn.Module):
-    """g relu(W x) + (1 - g) x, with g = sigmoid(V x) (Srivastava et al. 2015, 1505.00387): f[..., D] -> f[..., D]."""
+    """g relu(W x) + (1 - g) x, with g = sigmoid(V x) (Srivastava et al. 2015, 1505.00387)."""
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
         dense = partial(nn.Dense, x.shape[-1], dot_general=flat_dot)
         gate = nn.sigmoid(dense(name="gate")(x))
         return gate * nn.relu(dense(name="transform")(x)) + (1 - gate) * x
 
 
 class BiDAF(nn.Module):
-    """-> logits of an answer's first and last position, f32[B, 1 + T] each: position 0 is no answer, i + 1 is token i."""
+    """-> logits of an answer's first and last position: position 0 is no answer, i + 1 is token i."""
 
     vocab_size: int  # V
     num_chars: int  # C
@@ -115,14 +121,14 @@ class BiDAF(nn.Module):
     @nn.compact
     def __call__(
         self,
-        question: jax.Array,
-        question_chars: jax.Array,
-        passage: jax.Array,
-        passage_chars: jax.Array,
+        question: Int[Array, "B Q"],
+        question_chars: Int[Array, "B Q W"],
+        passage: Int[Array, "B T"],
+        passage_chars: Int[Array, "B T W"],
         *,
         train: bool = False,
-    ) -> tuple[jax.Array, jax.Array]:
-        """question i32[B, Q], passage i32[B, T], 0 after the last word; their characters i32[B, Q, W] and i32[B, T, W]."""
+    ) -> tuple[Float32[Array, "B 1+T"], Float32[Array, "B 1+T"]]:
+        """Words, 0 after the last, and their characters."""
         drop = nn.Dropout(self.dropout, deterministic=not train)
         lstm = partial(Bidirectional, partial(LSTM, self.width, forget_bias=1.0))
         embed, context = self._embedding(drop), lstm(name="context")
@@ -163,11 +169,11 @@ class BiDAF(nn.Module):
 
         return embed
 
-    def _head(self, name: str, x: jax.Array, passage: jax.Array) -> jax.Array:
+    def _head(self, name: str, x: Float[Array, "B T _"], passage: Int[Array, "B T"]) -> Float32[Array, "B T"]:
         logits = nn.Dense(1, dot_general=flat_dot, name=name)(x)[..., 0].astype(jnp.float32)
         return jnp.where(passage != 0, logits, OUT)
 
-    def _chosen(self, start: jax.Array, m: jax.Array) -> jax.Array:
-        """The modelling layer averaged over the start distribution, repeated for every token: f[B, T, 2 H]."""
+    def _chosen(self, start: Float32[Array, "B T"], m: Float[Array, "B T C"]) -> Float[Array, "B T C"]:
+        """The modelling layer averaged over the start distribution, repeated for every token."""
         weights = jax.nn.softmax(start).astype(m.dtype)
         return jnp.broadcast_to(jnp.einsum("bt,btc->bc", weights, m)[:, None], m.shape)

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float32
 
 from research.data.text.spans import words
 from research.util.errors import UserError
@@ -28,8 +29,8 @@ class BM25:
         self._index = bm25s.BM25(k1=k1, b=b, method="lucene")
         self._index.index([_terms(passage) for passage in passages], show_progress=False)
 
-    def scores(self, question: str) -> np.ndarray:
-        """f32[M]; 0 for a passage that shares no word with the question."""
+    def scores(self, question: str) -> Float32[np.ndarray, " M"]:
+        """Those of all passages; 0 for a passage that shares no word with the question."""
         terms = [term for term in _terms(question) if term in self._index.vocab_dict]
         return self._index.get_scores(terms) if terms else np.zeros(self._size, np.float32)
 

@@ -8,8 +8,8 @@ bert: encoder/... of research/models/text/bert.py; the vector is that of [CLS]
 from collections.abc import Callable
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32, Int
 
 from research.core.mesh import shard_activations
 from research.models.text.bert import Encoder
@@ -18,7 +18,7 @@ SHARDING = {"fsdp": ((r"(kernel|embedding)$", "fsdp"),)}
 
 
 class BagEncoder(nn.Module):
-    """The layer-normalised mean of token vectors, weighted by a learned weight per token: i32[B, T] -> f[B, D].
+    """The layer-normalised mean of token vectors, weighted by a learned weight per token.
 
     The weights correspond to inverse document frequencies. Initial vectors have a norm of D^(1/4), so that inner products
     have a variance of about 1.
@@ -29,7 +29,9 @@ class BagEncoder(nn.Module):
     dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, tokens: jax.Array, mask: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(
+        self, tokens: Int[Array, "B T"], mask: Float[Array, "B T"], *, train: bool = False
+    ) -> Float[Array, "B D"]:
         x = nn.Embed(self.vocab_size, self.width, embedding_init=nn.initializers.normal(1.0), name="tokens")(tokens)
         x = shard_activations(nn.Dropout(self.dropout, deterministic=not train)(x))
         weight = nn.Embed(self.vocab_size, 1, embedding_init=nn.initializers.zeros, name="weight")(tokens)
@@ -40,17 +42,19 @@ class BagEncoder(nn.Module):
 
 
 class BertEncoder(nn.Module):
-    """BERT's vector of [CLS], without the pooler: i32[B, T] -> f[B, D]."""
+    """BERT's vector of [CLS], without the pooler."""
 
     encoder: Encoder
 
     @nn.compact
-    def __call__(self, tokens: jax.Array, mask: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(
+        self, tokens: Int[Array, "B T"], mask: Float[Array, "B T"], *, train: bool = False
+    ) -> Float[Array, "B D"]:
         return self.encoder(tokens, mask, train=train)[:, 0]
 
 
 class DualEncoder(nn.Module):
-    """question i32[B, Q], passage i32[B, T] and their masks f32, 0 for padding -> their vectors, f32[B, D] each."""
+    """Questions, passages and their masks, 0 for padding -> their vectors."""
 
     make: Callable[..., nn.Module]  # an encoder, called with a name
     shared: bool = True
@@ -63,17 +67,21 @@ class DualEncoder(nn.Module):
 
     def __call__(
         self,
-        question: jax.Array,
-        question_mask: jax.Array,
-        passage: jax.Array,
-        passage_mask: jax.Array,
+        question: Int[Array, "B Q"],
+        question_mask: Float[Array, "B Q"],
+        passage: Int[Array, "B T"],
+        passage_mask: Float[Array, "B T"],
         *,
         train: bool = False,
-    ) -> tuple[jax.Array, jax.Array]:
+    ) -> tuple[Float32[Array, "B D"], Float32[Array, "B D"]]:
         return self.questions(question, question_mask, train=train), self.passages(passage, passage_mask, train=train)
 
-    def questions(self, tokens: jax.Array, mask: jax.Array, *, train: bool = False) -> jax.Array:
+    def questions(
+        self, tokens: Int[Array, "B Q"], mask: Float[Array, "B Q"], *, train: bool = False
+    ) -> Float32[Array, "B D"]:
         return self.of_question(tokens, mask, train=train).astype(jnp.float32)
 
-    def passages(self, tokens: jax.Array, mask: jax.Array, *, train: bool = False) -> jax.Array:
+    def passages(
+        self, tokens: Int[Array, "B T"], mask: Float[Array, "B T"], *, train: bool = False
+    ) -> Float32[Array, "B D"]:
         return self.of_passage(tokens, mask, train=train).astype(jnp.float32)

@@ -20,15 +20,17 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, DTypeLike, Float, Int
 
 from research.core.mesh import shard_activations
 from research.nn.attention import Attention, Cache, angles
 from research.nn.feed_forward import ACTIVATIONS, FeedForward
 from research.nn.flash import Mask
-from research.nn.logits import logits_dot
+from research.nn.logits import DeferredLogits, logits_dot
 from research.nn.moe import MixtureOfExperts
 from research.util.errors import UserError, nearest
 
+Logits = Float[Array, "B T _"] | DeferredLogits  # of V, or without a head D
 NORMS = {"layernorm": nn.LayerNorm, "rmsnorm": nn.RMSNorm}
 POSITIONS = ("learned", "rotary")
 
@@ -56,7 +58,7 @@ SHARDING = {
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + feed_forward(norm(x)): f[B, T, D] -> f[B, T, D]."""
+    """x + attention(norm(x)), then x + feed_forward(norm(x))."""
 
     num_layers: int  # sets the scale of the residual projections' initial weights
     num_heads: int
@@ -72,7 +74,14 @@ class Block(nn.Module):
     train: bool
 
     @nn.compact
-    def __call__(self, x, cache, mask, rotary, index):
+    def __call__(
+        self,
+        x: Float[Array, "B T D"],
+        cache: Cache | None,
+        mask: Bool[Array, "..."] | Mask,
+        rotary: Float[Array, "T _"] | Float[Array, "B T _"] | None,
+        index: Int[Array, ""] | Int[Array, " B"] | int,
+    ) -> tuple[Float[Array, "B T D"], Cache | None]:
         norm = _norm(self.norm, self.norm_eps, self.bias)
         drop = nn.Dropout(self.dropout, deterministic=not self.train)
         scaled = nn.initializers.normal(0.02 / (2 * self.num_layers) ** 0.5)
@@ -91,7 +100,7 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """tokens i32[B, T] -> logits f32[B, T, V]. Raises UserError for invalid attributes."""
+    """Tokens -> logits of the next ones. Raises UserError for invalid attributes."""
 
     vocab_size: int
     max_length: int  # the most tokens attended to
@@ -122,21 +131,21 @@ class GPT(nn.Module):
     @nn.compact
     def __call__(
         self,
-        tokens: jax.Array,
+        tokens: Int[Array, "B T"],
         cache: dict | None = None,
-        segment_ids: jax.Array | None = None,
-        position_ids: jax.Array | None = None,
+        segment_ids: Int[Array, "B T"] | None = None,
+        position_ids: Int[Array, "B T"] | None = None,
         *,
         train: bool = False,
         defer_logits: bool = False,
-    ):
+    ) -> Logits | tuple[Logits, dict]:
         """Returns logits, or with `cache` from `init_cache` (logits, the cache T tokens later).
 
         The tokens then continue those in the cache; tokens beyond its size overwrite its
         end. A cache whose "index" is i32[B] may hold a different number of tokens in each row.
-        Without a cache, tokens attend only to earlier ones of the same `segment_ids` i32[B, T] (None:
-        to all), and have positions `position_ids` i32[B, T] (None: 0..T-1). Dropout needs `train=True`
-        and `rngs={"dropout": key}`. `defer_logits`: returns `DeferredLogits` for a chunked loss.
+        Without a cache, tokens attend only to earlier ones of the same `segment_ids` (None: to all),
+        and have positions `position_ids` (None: 0..T-1). Dropout needs `train=True` and
+        `rngs={"dropout": key}`. `defer_logits`: returns `DeferredLogits` for a chunked loss.
         """
         T = tokens.shape[1]
         start, layers = (0, None) if cache is None else (cache["index"], cache["layers"])
@@ -172,8 +181,16 @@ class GPT(nn.Module):
             logits = head(dot_general=dot, name="head")(x)
         return logits if cache is None else (logits, {"layers": layers, "index": start + T})
 
-    def _layers(self, x, caches, mask, rotary, start, train):
-        """All blocks: f[B, T, D] -> f[B, T, D] and their caches, in the layout of `caches`."""
+    def _layers(
+        self,
+        x: Float[Array, "B T D"],
+        caches: dict | list | None,
+        mask: Bool[Array, "..."] | Mask,
+        rotary: Float[Array, "T _"] | Float[Array, "B T _"] | None,
+        start: Int[Array, ""] | Int[Array, " B"] | int,
+        train: bool,
+    ) -> tuple[Float[Array, "B T D"], dict | list | None]:
+        """All blocks: x after them, and their caches, in the layout of `caches`."""
         block = nn.remat(Block, prevent_cse=not self.scan) if self.remat else Block
         if self.scan:
             block = nn.scan(
@@ -208,7 +225,7 @@ class GPT(nn.Module):
         return x, after
 
     @nn.nowrap
-    def init_cache(self, batch: int, length: int, dtype: jnp.dtype = jnp.float32) -> dict:
+    def init_cache(self, batch: int, length: int, dtype: DTypeLike = jnp.float32) -> dict:
         """An empty cache for `length` tokens of `batch` rows, to pass to `apply(..., cache=)`.
 
         {"index": i32[], the number of tokens held, which may be made i32[B]; "layers": a list of L
@@ -220,7 +237,7 @@ class GPT(nn.Module):
         N, K = self.kv_heads or self.num_heads, self.width // self.num_heads
         lead = (self.num_layers,) if self.scan else ()
 
-        def layer() -> Cache:
+        def layer() -> dict[str, Float[Array, "*lead B S N K"]]:
             return {n: jnp.zeros((*lead, batch, length, N, K), dtype) for n in "kv"}
 
         layers = layer() if self.scan else [layer() for _ in range(self.num_layers)]

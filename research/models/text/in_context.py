@@ -8,8 +8,8 @@ output at x_i is projected to one number, the prediction of y_i.
 """
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32
 
 from research.core.mesh import shard_activations
 from research.models.text.gpt import Block
@@ -24,7 +24,7 @@ SHARDING = {
 
 
 class Regressor(nn.Module):
-    """x f[B, n, d], y f[B, n] -> f32[B, n]: y_i predicted from x_1, y_1 ... x_i. Raises UserError for invalid attributes."""
+    """y_i predicted from x_1, y_1 ... x_i. Raises UserError for invalid attributes."""
 
     max_points: int  # maximum pairs, n
     num_layers: int = 3
@@ -43,7 +43,9 @@ class Regressor(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, x: jax.Array, y: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "B n d"], y: Float[Array, "B n"], *, train: bool = False
+    ) -> Float32[Array, "B n"]:
         B, n, d = x.shape
         values = jnp.pad(y[..., None], ((0, 0), (0, 0), (0, d - 1)))
         T = 2 * n

@@ -18,11 +18,14 @@ from typing import ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, DTypeLike, Float32, Int
 
 from research.core.mesh import shard_activations
 from research.nn import recurrent
-from research.nn.logits import logits_dot
+from research.nn.logits import DeferredLogits, logits_dot
 from research.util.errors import UserError
+
+Logits = Float32[Array, "B T V"] | DeferredLogits
 
 # (regex on a parameter's path, mesh axes of its last dimensions). No "tensor": it would split the gates' columns.
 SHARDING = {
@@ -37,7 +40,7 @@ DROPOUTS = ("embedding_dropout", "input_dropout", "recurrent_dropout", "output_d
 
 
 class RecurrentLM(nn.Module):
-    """tokens i32[B, T] -> logits f32[B, T, V]. Raises UserError for invalid attributes."""
+    """Tokens -> logits of the next ones. Raises UserError for invalid attributes."""
 
     vocab_size: int
     num_layers: int = 2
@@ -59,8 +62,13 @@ class RecurrentLM(nn.Module):
 
     @nn.compact
     def __call__(
-        self, tokens: jax.Array, cache: dict | None = None, *, train: bool = False, defer_logits: bool = False
-    ):
+        self,
+        tokens: Int[Array, "B T"],
+        cache: dict | None = None,
+        *,
+        train: bool = False,
+        defer_logits: bool = False,
+    ) -> Logits | tuple[Logits, dict]:
         """Returns logits, or with `cache` from `init_cache` (logits, the cache T tokens later).
 
         Dropout needs `train=True` and `rngs={"dropout": key}`. `defer_logits`: returns `DeferredLogits` for a chunked loss.
@@ -85,7 +93,7 @@ class RecurrentLM(nn.Module):
         return logits if cache is None else (logits, {"layers": after, "index": cache["index"] + tokens.shape[1]})
 
     @nn.nowrap
-    def init_cache(self, batch: int, length: int = 1, dtype: jnp.dtype = jnp.float32) -> dict:
+    def init_cache(self, batch: int, length: int = 1, dtype: DTypeLike = jnp.float32) -> dict:
         """An empty cache for `batch` rows, to pass to `apply(..., cache=)`.
 
         {"index": i32[], the number of tokens read; "layers": {"layer_0": its state, ...}}. States are f32 and of one size:

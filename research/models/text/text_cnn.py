@@ -10,8 +10,8 @@ last layer is part of the optimiser: research/algorithms/max_norm.py.
 from collections.abc import Sequence
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32, Int
 
 from research.core.mesh import shard_activations
 from research.nn.initializers import uniform
@@ -21,7 +21,7 @@ SHARDING = {"fsdp": ((r"(kernel|embedding)$", "fsdp"),)}
 
 
 class Window(nn.Module):
-    """A convolution over time, `size` words wide: f[B, T, D] -> f[B, size + T, maps].
+    """A convolution over time, `size` words wide.
 
     Output p covers words p - size to p - 1, with zeros outside the text. Computed as one matrix product and shifted sums: the
     same values as `nn.Conv`, whose gradients are slow on XLA's CPU backend.
@@ -31,7 +31,7 @@ class Window(nn.Module):
     maps: int
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B {self.size}+T {self.maps}"]:
         B, T, D = x.shape
         kernel = self.param("kernel", uniform(0.01), (self.size, D, self.maps))
         bias = self.param("bias", nn.initializers.zeros, (self.maps,))
@@ -43,7 +43,7 @@ class Window(nn.Module):
 
 
 class TextCNN(nn.Module):
-    """tokens i32[B, T], length i32[B] -> logits f32[B, N]. Raises UserError for invalid attributes."""
+    """Texts and their lengths -> logits. Raises UserError for invalid attributes."""
 
     vocab_size: int
     num_classes: int
@@ -62,7 +62,9 @@ class TextCNN(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, tokens: jax.Array, length: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(
+        self, tokens: Int[Array, "B T"], length: Int[Array, " B"], *, train: bool = False
+    ) -> Float32[Array, "B N"]:
         """Tokens beyond a row's length are ignored. Dropout needs `train=True` and `rngs={"dropout": key}`.
 
         The author pads every sentence with zeros, to the longest and by 4 more words at each end, so that the maximum

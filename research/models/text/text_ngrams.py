@@ -6,8 +6,8 @@ Words have an embedding each; longer n-grams share `buckets` of them by a hash. 
 """
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float32, Int
 
 from research.nn.initializers import uniform
 from research.util.errors import UserError
@@ -17,7 +17,7 @@ _FACTOR = 116_049_371  # fastText's
 
 
 class TextNGrams(nn.Module):
-    """tokens i32[B, T], length i32[B] -> logits f32[B, N]. Raises UserError for invalid attributes."""
+    """Texts and their lengths -> logits. Raises UserError for invalid attributes."""
 
     vocab_size: int
     num_classes: int
@@ -33,7 +33,9 @@ class TextNGrams(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, tokens: jax.Array, length: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(
+        self, tokens: Int[Array, "B T"], length: Int[Array, " B"], *, train: bool = False
+    ) -> Float32[Array, "B N"]:
         """Tokens beyond a row's length are ignored. There is no dropout: `train` has no effect."""
         del train
         rows = self.vocab_size + (self.buckets if self.order > 1 else 0)
@@ -46,9 +48,9 @@ class TextNGrams(nn.Module):
 
 
 def ngrams(
-    tokens: jax.Array, length: jax.Array, order: int, vocab_size: int, buckets: int
-) -> tuple[jax.Array, jax.Array]:
-    """The n-grams that end at each token: rows of the table i32[B, T, order], and whether they exist, bool[B, T, order].
+    tokens: Int[Array, "B T"], length: Int[Array, " B"], order: int, vocab_size: int, buckets: int
+) -> tuple[Int[Array, "B T {order}"], Bool[Array, "B T {order}"]]:
+    """The n-grams that end at each token: rows of the table, and whether they exist.
 
     The first is the word; that of n words is vocab_size + h mod buckets, h the polynomial in 116,049,371 of their ids,
     modulo 2^32, where fastText hashes their letters: the collisions differ, their number does not.

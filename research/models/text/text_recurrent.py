@@ -13,11 +13,12 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Float32, Int
 
 from research.core.mesh import shard_activations
 from research.nn.initializers import uniform
 from research.nn.linear import flat_dot
-from research.nn.recurrent import GRU, LSTM, Bidirectional
+from research.nn.recurrent import GRU, LSTM, Bidirectional, Carry
 from research.util.errors import UserError, nearest
 
 CELLS = {"lstm": LSTM, "gru": GRU}
@@ -27,7 +28,7 @@ SHARDING = {"fsdp": ((r"(kernel|embedding)$", "fsdp"),)}
 
 
 class TanhAttention(nn.Module):
-    """softmax over a row's tokens of v . tanh(W h + b): states f[B, T, S], inside bool[B, T] -> f32[B, T].
+    """softmax over a row's tokens of v . tanh(W h + b).
 
     Tokens that are not inside have weight 0 exactly. `width` is A, the hidden units; None: half of S.
     """
@@ -35,7 +36,7 @@ class TanhAttention(nn.Module):
     width: int | None = None
 
     @nn.compact
-    def __call__(self, states: jax.Array, inside: jax.Array) -> jax.Array:
+    def __call__(self, states: Float[Array, "B T S"], inside: Bool[Array, "B T"]) -> Float32[Array, "B T"]:
         width = self.width or states.shape[-1] // 2
         hidden = jnp.tanh(nn.Dense(width, dot_general=flat_dot, name="hidden")(states))
         scores = nn.Dense(1, use_bias=False, dot_general=flat_dot, name="score")(hidden)[..., 0].astype(jnp.float32)
@@ -43,7 +44,7 @@ class TanhAttention(nn.Module):
 
 
 class TextRecurrent(nn.Module):
-    """tokens i32[B, T], length i32[B] -> logits f32[B, N]. Raises UserError for invalid attributes."""
+    """Texts and their lengths -> logits. Raises UserError for invalid attributes."""
 
     vocab_size: int
     num_classes: int
@@ -65,7 +66,9 @@ class TextRecurrent(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, tokens: jax.Array, length: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(
+        self, tokens: Int[Array, "B T"], length: Int[Array, " B"], *, train: bool = False
+    ) -> Float32[Array, "B N"]:
         """Tokens beyond a row's length are ignored. Dropout needs `train=True` and `rngs={"dropout": key}`."""
         embed = nn.Embed(self.vocab_size, self.width, embedding_init=uniform(self.embedding_scale), name="tokens")
         x = shard_activations(embed(tokens))
@@ -85,7 +88,13 @@ class TextRecurrent(nn.Module):
         logits = nn.Dense(1 if self.single_logit else self.num_classes, name="head")(x).astype(jnp.float32)
         return jnp.pad(logits, ((0, 0), (1, 0))) if self.single_logit else logits
 
-    def _pool(self, x, ends, inside, length):
+    def _pool(
+        self,
+        x: Float[Array, "B T S"],
+        ends: tuple[Carry, ...],
+        inside: Bool[Array, "B T"],
+        length: Int[Array, " B"],
+    ) -> Float[Array, "B S"]:
         if self.pool == "attention":
             weights = TanhAttention(self.attention_width, name="attention")(x, inside)
             return jnp.einsum("bt,bts->bs", weights.astype(x.dtype), x)

@@ -9,21 +9,23 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float32, Int
 
 from research.models.text import bert, gpt
 from research.nn.from_config import from_config
 
 
 class TextBert(nn.Module):
-    """tokens i32[B, T], the first of them the class token's, length i32[B] -> logits f32[B, N]."""
+    """Texts, whose first token is the class token, and their lengths -> logits."""
 
     encoder: bert.Encoder
     num_classes: int
 
     @nn.compact
-    def __call__(self, tokens: jax.Array, length: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(
+        self, tokens: Int[Array, "B T"], length: Int[Array, " B"], *, train: bool = False
+    ) -> Float32[Array, "B N"]:
         """Tokens beyond a row's length are ignored. Dropout needs `train=True` and `rngs={"dropout": key}`."""
         inside = jnp.arange(tokens.shape[1]) < length[:, None]
         x = bert.Pooler(name="pooler")(self.encoder(tokens, inside, train=train))
@@ -32,13 +34,15 @@ class TextBert(nn.Module):
 
 
 class TextGPT(nn.Module):
-    """tokens i32[B, T], length i32[B] -> logits f32[B, N], from the last token's vector."""
+    """Texts and their lengths -> logits, from the last token's vector."""
 
     gpt: gpt.GPT  # without its head
     num_classes: int
 
     @nn.compact
-    def __call__(self, tokens: jax.Array, length: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(
+        self, tokens: Int[Array, "B T"], length: Int[Array, " B"], *, train: bool = False
+    ) -> Float32[Array, "B N"]:
         """Tokens beyond a row's length are ignored. Dropout needs `train=True` and `rngs={"dropout": key}`."""
         x = self.gpt(tokens, train=train)
         x = jnp.take_along_axis(x, (length - 1)[:, None, None], axis=1)[:, 0]

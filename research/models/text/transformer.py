@@ -22,8 +22,8 @@ from functools import partial
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, DTypeLike, Float, Float32, Int
 
 from research.core.mesh import shard_activations
 from research.nn.attention import Attention, Cache, CrossAttention
@@ -58,7 +58,7 @@ SHARDING = {
 
 
 class Layer(nn.Module):
-    """Self-attention, cross-attention to the source in a decoder, feed-forward: f[B, T, D] -> f[B, T, D].
+    """Self-attention, cross-attention to the source in a decoder, feed-forward.
 
     Around each of them: x + branch(norm(x)) with `pre_norm`, else norm(x + branch(x)).
     """
@@ -88,12 +88,22 @@ class Layer(nn.Module):
         self.feed_forward_norm = norm()
         self.drop = nn.Dropout(self.dropout)
 
-    def project(self, memory: jax.Array) -> Cache:
-        """The encoder's output f[B, S, D] -> this layer's cross-attention keys and values, f[B, S, H, K]."""
+    def project(self, memory: Float[Array, "B S D"]) -> Cache:
+        """The encoder's output -> this layer's cross-attention keys and values, f[B, S, H, K]."""
         return self.cross_attention.project(memory)
 
-    def __call__(self, x, mask, memory=None, memory_mask=None, cache=None, index=0, *, train=False):
-        """-> f[B, T, D], the cache of the self-attention. Masks broadcast against [B, H, 1, T, S]."""
+    def __call__(
+        self,
+        x: Float[Array, "B T D"],
+        mask: Bool[Array, "..."] | Mask,
+        memory: Cache | None = None,
+        memory_mask: Mask | None = None,
+        cache: Cache | None = None,
+        index: Int[Array, ""] | int = 0,
+        *,
+        train: bool = False,
+    ) -> tuple[Float[Array, "B T D"], Cache | None]:
+        """-> x after the layer, the cache of the self-attention. Masks broadcast against [B, H, 1, T, S]."""
 
         def around(x, norm, branch):
             y = self.drop(branch(norm(x) if self.pre_norm else x), deterministic=not train)
@@ -163,14 +173,14 @@ class Transformer(nn.Module):
 
     def __call__(
         self,
-        source: jax.Array,
-        source_mask: jax.Array,
-        tokens: jax.Array,
+        source: Int[Array, "B S"],
+        source_mask: Bool[Array, "B S"] | Float[Array, "B S"],
+        tokens: Int[Array, "B T"],
         *,
         train: bool = False,
         defer_logits: bool = False,
-    ) -> jax.Array | DeferredLogits:
-        """source i32[B, S], source_mask [B, S] (true or 1: a token), tokens i32[B, T] -> logits f32[B, T, V].
+    ) -> Float32[Array, "B T V"] | DeferredLogits:
+        """`source_mask` is true or 1 for a token, false or 0 for padding.
 
         Padding after the last target token changes no logits before it. Dropout needs `train=True` and
         `rngs={"dropout": key}`. `defer_logits`: returns `DeferredLogits` for a chunked loss.
@@ -178,7 +188,9 @@ class Transformer(nn.Module):
         memory = self.encode(source, source_mask, train=train)
         return self.decode(tokens, memory, train=train, defer_logits=defer_logits)[0]
 
-    def encode(self, source: jax.Array, source_mask: jax.Array, *, train: bool = False) -> dict[str, Any]:
+    def encode(
+        self, source: Int[Array, "B S"], source_mask: Bool[Array, "B S"] | Float[Array, "B S"], *, train: bool = False
+    ) -> dict[str, Any]:
         """Source tokens -> the memory that `decode` attends to, computed once; the first axis of every leaf is B.
 
         {"layers": L times {"k", "v": f[B, S, H, K]}, "mask": bool[B, S]}
@@ -194,14 +206,14 @@ class Transformer(nn.Module):
 
     def decode(
         self,
-        tokens: jax.Array,
+        tokens: Int[Array, "B T"],
         memory: dict[str, Any],
         cache: dict | None = None,
         *,
         train: bool = False,
         defer_logits: bool = False,
-    ) -> tuple[jax.Array | DeferredLogits, dict | None]:
-        """Target tokens i32[B, T] and `encode`'s memory -> logits f32[B, T, V], and the cache T tokens later.
+    ) -> tuple[Float32[Array, "B T V"] | DeferredLogits, dict | None]:
+        """Target tokens and `encode`'s memory -> logits, and the cache T tokens later.
 
         With `cache` from `init_cache` the tokens continue those in the cache.
         """
@@ -229,7 +241,7 @@ class Transformer(nn.Module):
         return logits, None if cache is None else {"layers": after, "index": start + T}
 
     @nn.nowrap
-    def init_cache(self, batch: int, length: int, dtype: jnp.dtype = jnp.float32) -> dict:
+    def init_cache(self, batch: int, length: int, dtype: DTypeLike = jnp.float32) -> dict:
         """An empty cache for `length` target tokens of `batch` rows: {"index": i32[], "layers": L {"k", "v": f[B, T, H, K]}}."""
         if not 1 <= length <= self.max_length:
             raise UserError(f"cache length {length} is not in 1..max_length={self.max_length}")
@@ -237,7 +249,9 @@ class Transformer(nn.Module):
         layers = [{n: jnp.zeros(shape, dtype) for n in "kv"} for _ in range(self.decoder_layers)]
         return {"layers": layers, "index": jnp.zeros((), jnp.int32)}
 
-    def _embed(self, tokens, table, position, start, train):
+    def _embed(
+        self, tokens: Int[Array, "B T"], table: nn.Embed, position: str, start: Int[Array, ""] | int, train: bool
+    ) -> Float[Array, "B T D"]:
         if tokens.shape[1] > self.max_length:
             raise UserError(f"{tokens.shape[1]} tokens are more than max_length={self.max_length}")
         x, at = table(tokens), start + jnp.arange(tokens.shape[1])
@@ -250,8 +264,8 @@ class Transformer(nn.Module):
         return shard_activations(self.drop(x, deterministic=not train))
 
 
-def _over_heads(keys: jax.Array) -> Mask:
-    """bool[B, S], false for padding -> bool[B, 1, 1, 1, S]."""
+def _over_heads(keys: Bool[Array, "B S"]) -> Mask:
+    """Keys, false for padding -> their mask, bool[B, 1, 1, 1, S]."""
     return Mask(keys[:, None, None, None, :], keys)
 
 

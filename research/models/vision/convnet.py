@@ -1,7 +1,7 @@
 """Two convolutions and a hidden layer: the small networks of the MNIST literature."""
 
-import jax
 from flax import linen as nn
+from jaxtyping import Array, Float
 
 from research.nn.convolution import conv
 from research.util.errors import UserError
@@ -18,7 +18,7 @@ SHARDING = {
 
 
 class ConvNet(nn.Module):
-    """images f32[B, Y, X, C] -> logits f32[B, N].
+    """Images -> logits.
 
     The default is the CNN of google/flax's MNIST example (824,458 parameters on 28x28x1);
     `kernel=5, hidden=512, pool="max"` is McMahan et al. 2017, 1602.05629 (1,663,370).
@@ -31,7 +31,7 @@ class ConvNet(nn.Module):
     pool: str = "avg"
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    def __call__(self, x: Float[Array, "B Y X C"], train: bool = False) -> Float[Array, "B N"]:
         pools = {"avg": nn.avg_pool, "max": nn.max_pool}
         if self.pool not in pools:
             raise UserError(f"model.pool {self.pool!r} is unknown; known: avg, max")

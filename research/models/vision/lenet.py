@@ -1,14 +1,14 @@
 """The LeNets of LeCun et al. 1998 ("Gradient-based learning applied to document recognition"),
 as today's pruning papers train them: ReLU, max-pooling, softmax."""
 
-import jax
 from flax import linen as nn
+from jaxtyping import Array, Float
 
 from research.nn.convolution import conv
 
 
 class LeNet5(nn.Module):
-    """images f32[B, Y, X, C] -> logits f32[B, N]; 61,706 parameters on 28x28x1 with 10 classes.
+    """Images -> logits; 61,706 parameters on 28x28x1 with 10 classes.
 
     `channels=(20, 50), hidden=(500,), pad=0` is the Caffe form of Han et al. 2015, 1506.02626
     (431,080 parameters). `pad` is of the first convolution: 2 makes 28x28 the paper's 32x32.
@@ -20,7 +20,7 @@ class LeNet5(nn.Module):
     pad: int = 2
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    def __call__(self, x: Float[Array, "B Y X C"], train: bool = False) -> Float[Array, "B N"]:
         for i, (channels, pad) in enumerate(zip(self.channels, (self.pad, 0), strict=True), 1):
             x = nn.relu(nn.Conv(channels, (5, 5), padding=pad, conv_general_dilated=conv, name=f"conv{i}")(x))
             x = nn.max_pool(x, (2, 2), strides=(2, 2))
@@ -28,7 +28,7 @@ class LeNet5(nn.Module):
 
 
 class MLP(nn.Module):
-    """inputs f32[B, ...], flattened, -> logits f32[B, N].
+    """Inputs, flattened, -> logits.
 
     The default is LeNet-300-100 (266,610 parameters on 28x28x1 with 10 classes). Dropout rates are
     for the inputs and for each hidden layer; rng "dropout".
@@ -40,7 +40,7 @@ class MLP(nn.Module):
     dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    def __call__(self, x: Float[Array, "B ..."], train: bool = False) -> Float[Array, "B N"]:
         x = nn.Dropout(self.input_dropout, deterministic=not train)(x.reshape(len(x), -1))
         for i, width in enumerate(self.hidden, 1):
             x = nn.relu(nn.Dense(width, name=f"hidden{i}")(x))

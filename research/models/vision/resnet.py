@@ -2,9 +2,9 @@
 
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array, Float
 
 from research.core.mesh import shard_activations
 from research.nn.convolution import conv
@@ -50,7 +50,7 @@ class Block(nn.Module):
     zero_init: bool
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: Float[Array, "B Y X I"], train: bool) -> Float[Array, "B _ _ O"]:
         norm = partial(Norm, use_running_average=not train)
         conv3 = partial(Conv, kernel_size=(3, 3), padding=1)
         conv1 = partial(Conv, kernel_size=(1, 1))
@@ -75,7 +75,7 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """images f32[B, Y, X, C] -> logits f32[B, N]; with `num_classes=0` a backbone: each stage's
+    """Images -> logits; with `num_classes=0` a backbone: each stage's
     output, at strides 4, 8, 16, 32 ("imagenet") or 1, 2, 4 ("cifar").
 
     form      "imagenet" (depth 18, 34, 50, 101, 152; v1.5 strides) or "cifar" (section 4.2:
@@ -98,7 +98,9 @@ class ResNet(nn.Module):
     width: int = 0
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array | tuple[jax.Array, ...]:
+    def __call__(
+        self, x: Float[Array, "B Y X C"], train: bool = False
+    ) -> Float[Array, "B N"] | tuple[Float[Array, "B _ _ _"], ...]:
         bottleneck, stages = self._layout()
         if self.form == "imagenet":
             x = Conv(self.width or 64, (7, 7), strides=2, padding=3, name="stem")(x)

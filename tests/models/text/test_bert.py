@@ -11,7 +11,7 @@ from research.util.errors import UserError
 
 SMALL = {"vocab_size": 31, "num_layers": 2, "num_heads": 4, "width": 32, "max_length": 16, "dropout": 0.0}
 rng = np.random.default_rng(0)
-TOKENS = rng.integers(0, 29, (2, 12))
+TOKENS = jnp.asarray(rng.integers(0, 29, (2, 12)))
 SEGMENTS = np.repeat([[0, 1]], 2, 0).repeat(6, 1)
 MASK = np.arange(12) < np.array([[12], [9]])
 POSITIONS = np.array([[1, 5, 7], [0, 2, 8]])
@@ -22,7 +22,7 @@ def make(**kwargs):
     model = BertForPretraining(Encoder(**SMALL | kwargs))
     shapes = jax.eval_shape(model.init, jax.random.key(0), TOKENS)
     rng = np.random.default_rng(1)
-    return model, jax.tree.map(lambda a: np.float32(0.2 * rng.normal(size=a.shape)), shapes)
+    return model, jax.tree.map(lambda a: jnp.float32(0.2 * rng.normal(size=a.shape)), shapes)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -70,7 +70,7 @@ def test_padding_is_seen_by_none_and_all_else_by_all():
     changed = np.where(MASK, TOKENS, (TOKENS + 1) % 31)
     np.testing.assert_array_equal(plain[MASK], encode(model, variables, changed, MASK)[MASK])
     np.testing.assert_allclose(plain[1, :9], encode(model, variables, TOKENS[1:, :9])[0], atol=1e-5)
-    changed = TOKENS.copy()
+    changed = np.array(TOKENS)
     changed[:, 4] = (changed[:, 4] + 1) % 31
     assert (np.abs(plain - encode(model, variables, changed, MASK))[MASK].max(-1) > 1e-4).all()  # before and after
 
@@ -79,7 +79,7 @@ def test_documents_do_not_see_one_another():
     model, variables = make()
     documents = np.array([[0] * 5 + [1] * 7, [3] * 12])
     plain = encode(model, variables, TOKENS, None, SEGMENTS, documents)
-    changed = TOKENS.copy()
+    changed = np.array(TOKENS)
     changed[0, 8] = (changed[0, 8] + 1) % 31
     other = encode(model, variables, changed, None, SEGMENTS, documents)
     np.testing.assert_array_equal(plain[0, :5], other[0, :5])
@@ -103,16 +103,17 @@ def test_logits_at_positions_are_those_of_all():
 def test_the_head_is_tied_to_the_table_of_tokens():
     model, variables = make()
     before = np.asarray(apply(model, variables, TOKENS)["mlm"])
-    table = variables["params"]["encoder"]["tokens"]["embedding"]
+    tokens = variables["params"]["encoder"]["tokens"]
     absent = int(np.setdiff1d(np.arange(31), TOKENS)[0])
-    table[absent] += 1.0  # a token that the text lacks: only its own logit can change
+    # A token that the text lacks: only its own logit can change.
+    tokens["embedding"] = tokens["embedding"].at[absent].add(1.0)
     after = apply(model, variables, TOKENS)["mlm"]
     changed = np.abs(after - before).max((0, 1))
     assert changed[absent] > 0.1 and np.delete(changed, absent).max() == 0
 
 
 def test_pooler_by_hand():
-    x = rng.normal(size=(3, 5, 4)).astype("f")
+    x = jnp.float32(rng.normal(size=(3, 5, 4)))
     w = {"dense": {"kernel": rng.normal(size=(4, 4)).astype("f"), "bias": rng.normal(size=4).astype("f")}}
     want = np.tanh(x[:, 0] @ w["dense"]["kernel"] + w["dense"]["bias"])
     np.testing.assert_allclose(Pooler().apply({"params": w}, x), want, atol=1e-6)
@@ -128,7 +129,7 @@ def test_scan_with_remat_equals_the_plain_model():
     model, variables = make()
 
     def loss(params, model, convert):
-        out = model.apply({"params": convert(params)}, TOKENS, MASK, SEGMENTS)
+        out = model.apply({"params": convert(params)}, TOKENS, jnp.asarray(MASK), jnp.asarray(SEGMENTS))
         return -jnp.mean(jax.nn.log_softmax(out["mlm"])[..., 0]), out
 
     grad = jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=(1, 2))
@@ -192,7 +193,7 @@ def test_bad_attributes(kwargs, words):
 def test_a_row_that_is_too_long():
     model, variables = make()
     with pytest.raises(UserError, match="17 tokens .* 16"):
-        model.apply(variables, np.zeros((1, 17), np.int32))
+        model.apply(variables, jnp.zeros((1, 17), np.int32))
 
 
 def from_transformers(w, num_layers, num_heads):

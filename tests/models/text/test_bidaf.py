@@ -22,13 +22,12 @@ def test_attention_flow_by_hand():
     # Eq. 3: the greatest of each row are ln 3 and ln 2, so the question attends by 3/5 and 2/5.
     to_passage = 0.6 * h[0] + 0.4 * h[1]
     want = np.concatenate([h, to_question, h * to_question, h * to_passage], axis=1)
-    inside = np.ones((1, 2, 2), bool)
+    inside = jnp.ones((1, 2, 2), bool)
     got = attention_flow(*(jnp.asarray(x, jnp.float32)[None] for x in (h, u, similarity)), inside)
     np.testing.assert_allclose(got[0], want, rtol=1e-6)
     # A third token on either side that is padding changes nothing.
     padded = [np.pad(x, [(0, 1)] + [(0, n)], constant_values=9) for x, n in ((h, 0), (u, 0), (similarity, 1))]
-    inside = np.zeros((1, 3, 3), bool)
-    inside[:, :2, :2] = True
+    inside = jnp.zeros((1, 3, 3), bool).at[:, :2, :2].set(True)
     got = attention_flow(*(jnp.asarray(x, jnp.float32)[None] for x in padded), inside)
     np.testing.assert_allclose(got[0, :2], want, rtol=1e-6)
 
@@ -37,7 +36,7 @@ def test_similarity_is_a_product_with_all_three_parts():
     rng = np.random.default_rng(0)
     h, u = rng.normal(size=(1, 4, 5)).astype(np.float32), rng.normal(size=(1, 3, 5)).astype(np.float32)
     w = {name: rng.normal(size=5).astype(np.float32) for name in ("passage", "question", "both")}
-    got = Similarity().apply({"params": w}, h, u)
+    got = Similarity().apply({"params": w}, jnp.asarray(h), jnp.asarray(u))
     for t in range(4):
         for j in range(3):
             whole = np.concatenate([h[0, t], u[0, j], h[0, t] * u[0, j]])
@@ -47,7 +46,7 @@ def test_similarity_is_a_product_with_all_three_parts():
 
 def test_char_cnn_is_a_convolution():
     rng = np.random.default_rng(0)
-    x, kernel = rng.normal(size=(2, 8, 3)).astype(np.float32), rng.normal(size=(15, 4)).astype(np.float32)
+    x, kernel = jnp.float32(rng.normal(size=(2, 8, 3))), jnp.float32(rng.normal(size=(15, 4)))
     got = CharCNN(4).apply({"params": {"kernel": kernel, "bias": np.full(4, 0.5, np.float32)}}, x)
     conv = jax.lax.conv_general_dilated(
         x, kernel.reshape(5, 3, 4), (1,), "VALID", dimension_numbers=("NWC", "WIO", "NWC")
@@ -101,8 +100,8 @@ def test_parameter_counts():
 
 def test_bert_reader_answers_from_the_passage_alone():
     encoder = Encoder(vocab_size=20, num_layers=1, num_heads=2, width=8, max_length=10)
-    tokens = np.array([[1, 5, 6, 2, 7, 8, 9, 2, 0, 0]], np.int32)  # [CLS] 5 6 [SEP] 7 8 9 [SEP] and padding
-    segments = np.array([[0, 0, 0, 0, 1, 1, 1, 1, 0, 0]], np.int32)
+    tokens = jnp.array([[1, 5, 6, 2, 7, 8, 9, 2, 0, 0]], np.int32)  # [CLS] 5 6 [SEP] 7 8 9 [SEP] and padding
+    segments = jnp.array([[0, 0, 0, 0, 1, 1, 1, 1, 0, 0]], np.int32)
     batch = {"tokens": tokens, "token_type_ids": segments, "token_mask": (tokens > 0).astype(np.float32)}
     model = BertReader(encoder)
     for logits in model.apply(model.init(jax.random.key(0), **batch), **batch):
@@ -129,9 +128,8 @@ def test_match_is_of_the_same_characters():
     variables = jax.jit(model.init)(jax.random.key(0), **batch)
 
     def inputs(batch):
-        _, kept = model.apply(
-            variables, **batch, mutable="intermediates", capture_intermediates=lambda m, _: m.name == "highway_1"
-        )
+        options = {"mutable": "intermediates", "capture_intermediates": lambda m, _: m.name == "highway_1"}
+        _, kept = model.apply(variables, **jax.tree.map(jnp.asarray, batch), **options)
         return kept["intermediates"]["highway_1"]["__call__"]
 
     _, passage = inputs(batch)

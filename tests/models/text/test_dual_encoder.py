@@ -7,7 +7,7 @@ import numpy as np
 from research.models.text.bert import Encoder
 from research.models.text.dual_encoder import BagEncoder, BertEncoder, DualEncoder
 
-TOKENS, MASK = np.array([[3, 1, 4, 0]], np.int32), np.array([[1.0, 1, 1, 0]], np.float32)
+TOKENS, MASK = jnp.array([[3, 1, 4, 0]]), jnp.array([[1.0, 1, 1, 0]])
 
 
 def test_bag_by_hand():
@@ -20,17 +20,15 @@ def test_bag_by_hand():
     want = (mean - mean.mean()) / np.sqrt(mean.var() + 1e-6) * [3, 2]
     np.testing.assert_allclose(got[0], want, rtol=1e-5)
     longer = BagEncoder(5, 2).apply(
-        {"params": params}, np.pad(TOKENS, [(0, 0), (0, 5)]), np.pad(MASK, [(0, 0), (0, 5)])
+        {"params": params}, jnp.pad(TOKENS, [(0, 0), (0, 5)]), jnp.pad(MASK, [(0, 0), (0, 5)])
     )
     np.testing.assert_allclose(longer, got, rtol=1e-6)
 
 
 def test_inner_products_begin_at_the_scale_of_one():
     model = BagEncoder(200, 128)
-    tokens = np.random.default_rng(0).integers(0, 200, (64, 12))
-    x = np.asarray(
-        model.apply(model.init(jax.random.key(0), tokens, np.ones(tokens.shape)), tokens, np.ones(tokens.shape))
-    )
+    tokens, mask = jnp.asarray(np.random.default_rng(0).integers(0, 200, (64, 12))), jnp.ones((64, 12))
+    x = np.asarray(model.apply(model.init(jax.random.key(0), tokens, mask), tokens, mask))
     scores = (x @ x.T)[~np.eye(64, dtype=bool)]
     assert 0.5 < scores.std() < 2
 

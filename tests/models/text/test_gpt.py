@@ -22,7 +22,7 @@ LLAMA = {
 }
 EXPERTS = {"experts": 4}
 DENSE = [rules for rules in SHARDING if rules != "expert"]
-TOKENS = np.random.default_rng(0).integers(0, 31, (2, 12))
+TOKENS = jnp.asarray(np.random.default_rng(0).integers(0, 31, (2, 12)))
 
 
 def make(**kwargs):
@@ -30,7 +30,7 @@ def make(**kwargs):
     model = GPT(**SMALL | kwargs)
     shapes = jax.eval_shape(model.init, jax.random.key(0), TOKENS)
     rng = np.random.default_rng(1)
-    return model, jax.tree.map(lambda a: np.float32(0.2 * rng.normal(size=a.shape)), shapes)
+    return model, jax.tree.map(lambda a: jnp.float32(0.2 * rng.normal(size=a.shape)), shapes)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -87,7 +87,7 @@ def test_initial_weights():
 @pytest.mark.parametrize("kwargs", [{}, LLAMA], ids=["gpt", "llama"])
 def test_causality(kwargs):
     model, variables = make(**kwargs)
-    changed = TOKENS.copy()
+    changed = np.array(TOKENS)
     changed[:, 7] = (changed[:, 7] + 1) % 31
     a, b = (np.asarray(apply(model, variables, x)) for x in (TOKENS, changed))
     np.testing.assert_array_equal(a[:, :7], b[:, :7])
@@ -280,11 +280,11 @@ def test_bad_attributes(kwargs, words):
 def test_bad_lengths():
     model, variables = make()
     with pytest.raises(UserError, match="17 tokens .* 16"):
-        model.apply(variables, np.zeros((1, 17), np.int32))
+        model.apply(variables, jnp.zeros((1, 17), np.int32))
     with pytest.raises(UserError, match="cache length 17"):
         model.init_cache(1, 17)
     with pytest.raises(UserError, match="5 tokens .* 4"):
-        model.apply(variables, np.zeros((1, 5), np.int32), cache=model.init_cache(1, 4))
+        model.apply(variables, jnp.zeros((1, 5), np.int32), cache=model.init_cache(1, 4))
 
 
 @pytest.mark.parity
@@ -302,7 +302,7 @@ def test_equals_transformers(kind, tmp_path):
     with torch.no_grad():
         for parameter in network.eval().parameters():  # biases and scales, too
             parameter.normal_(0, 0.2)
-        want = network(torch.tensor(TOKENS)).logits.numpy()
+        want = network(torch.tensor(np.asarray(TOKENS))).logits.numpy()
     network.save_pretrained(tmp_path)
     source = huggingface.read(tmp_path)
     params = traverse_util.unflatten_dict(source.arrays, sep="/")

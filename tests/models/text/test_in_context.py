@@ -16,7 +16,7 @@ def make(**changes):
     model = Regressor(**SMALL | changes)
     shapes = jax.eval_shape(model.init, jax.random.key(0), X, Y)
     rng = np.random.default_rng(1)
-    return model, jax.tree.map(lambda a: np.float32(0.3 * rng.normal(size=a.shape)), shapes)
+    return model, jax.tree.map(lambda a: jnp.float32(0.3 * rng.normal(size=a.shape)), shapes)
 
 
 def test_parameter_count():
@@ -64,14 +64,16 @@ def test_equals_transformers_gpt2():
             ("mlp.c_fc", h["feed_forward"]["up"]), ("mlp.c_proj", h["feed_forward"]["down"]),
         ):  # fmt: skip
             state |= {f"h.{i}.{theirs}.weight": dense["kernel"], f"h.{i}.{theirs}.bias": dense["bias"]}
-    missing, unexpected = network.load_state_dict({k: torch.tensor(v) for k, v in state.items()}, strict=False)
+    missing, unexpected = network.load_state_dict(
+        {k: torch.tensor(np.asarray(v)) for k, v in state.items()}, strict=False
+    )
     assert missing == ["wte.weight"] and unexpected == []
     pairs = np.stack([X, np.pad(Y[..., None], ((0, 0), (0, 0), (0, 2)))], 2).reshape(2, 12, 3)
     read = pairs @ p["read_in"]["kernel"] + p["read_in"]["bias"]
     with torch.no_grad():
-        hidden = network(inputs_embeds=torch.tensor(read)).last_hidden_state.numpy()
+        hidden = network(inputs_embeds=torch.tensor(np.asarray(read))).last_hidden_state.numpy()
     want = (hidden @ p["read_out"]["kernel"] + p["read_out"]["bias"])[:, ::2, 0]
-    np.testing.assert_allclose(model.apply(variables, X, Y), want, atol=1e-4)
+    np.testing.assert_allclose(model.apply(variables, jnp.asarray(X), jnp.asarray(Y)), want, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from research.util.errors import UserError
 
 MODELS = {"lstm": LSTMLM, "gru": GRULM}
 SMALL = {"vocab_size": 11, "num_layers": 2, "width": 8}
-TOKENS = np.random.default_rng(0).integers(0, 11, (2, 9))
+TOKENS = jnp.asarray(np.random.default_rng(0).integers(0, 11, (2, 9)))
 
 
 def make(name, **kwargs):
@@ -18,7 +18,7 @@ def make(name, **kwargs):
     model = MODELS[name](**SMALL | kwargs)
     shapes = jax.eval_shape(model.init, jax.random.key(0), TOKENS)
     rng = np.random.default_rng(1)
-    return model, jax.tree.map(lambda a: np.float32(0.3 * rng.normal(size=a.shape)), shapes)
+    return model, jax.tree.map(lambda a: jnp.float32(0.3 * rng.normal(size=a.shape)), shapes)
 
 
 def count(model):
@@ -84,8 +84,8 @@ def test_each_dropout_changes_training_alone():
 def test_output_dropout_is_one_mask_a_sequence():
     """With a softmax that reads single units, the units that a row has lost are the same at every time."""
     model, variables = make("lstm", output_dropout=0.5, tied=False, vocab_size=11)
-    variables["params"]["head"]["kernel"] = np.eye(8, 11, dtype=np.float32)
-    variables["params"]["head_bias"] = np.zeros(11, np.float32)
+    variables["params"]["head"]["kernel"] = jnp.eye(8, 11)
+    variables["params"]["head_bias"] = jnp.zeros(11)
     got = model.apply(variables, TOKENS, train=True, rngs={"dropout": jax.random.key(1)})[..., :8]
     kept = np.asarray(got) != 0
     assert (kept == kept[:, :1]).all() and kept.any() and not kept.all()

@@ -35,14 +35,14 @@ def batch(rows=4, length=T, seed=0):
     rng = np.random.default_rng(seed)
     tokens = rng.integers(1, V, (rows, length)).astype(np.int32)
     lengths = np.array([length, 1, 4, 6][:rows], np.int32)
-    return np.where(np.arange(length) < lengths[:, None], tokens, 0), lengths
+    return jnp.where(np.arange(length) < lengths[:, None], tokens, 0), jnp.asarray(lengths)
 
 
 def weights(model, *inputs):
     """Parameters far from their initial values: every one N(0, 0.5^2)."""
     shapes = jax.eval_shape(model.init, jax.random.key(0), *inputs)
     rng = np.random.default_rng(1)
-    return jax.tree.map(lambda a: np.float32(0.5 * rng.normal(size=a.shape)), shapes)
+    return jax.tree.map(lambda a: jnp.float32(0.5 * rng.normal(size=a.shape)), shapes)
 
 
 @every_model
@@ -53,7 +53,7 @@ def test_what_lies_beyond_a_row_changes_nothing(model):
     apply = jax.jit(model.apply)
     logits = apply(params, tokens, length)
     assert logits.shape == (4, N) and logits.dtype == jnp.float32
-    noise = np.where(tokens == 0, 7, tokens)
+    noise = jnp.where(tokens == 0, 7, tokens)
     np.testing.assert_allclose(apply(params, noise, length), logits, atol=1e-6)
     alone = apply(params, tokens[2:3, : length[2]], length[2:3])
     np.testing.assert_allclose(alone[0], logits[2], atol=1e-5)
@@ -62,9 +62,10 @@ def test_what_lies_beyond_a_row_changes_nothing(model):
 @every_model
 def test_every_token_and_every_parameter_counts(model):
     """The logits change with each token of a row, and every parameter has a gradient."""
-    tokens, length = np.repeat(batch(1)[0], T + 1, 0), np.full(T + 1, T)
+    tokens, length = np.repeat(np.asarray(batch(1)[0]), T + 1, 0), np.full(T + 1, T)
     at = np.arange(T)
     tokens[at, at] = tokens[at, at] % (V - 1) + 1  # row t has another token t, the last row none
+    tokens, length = jnp.asarray(tokens), jnp.asarray(length)
     params = weights(model, tokens, length)
 
     @partial(jax.value_and_grad, has_aux=True)
@@ -95,12 +96,12 @@ def test_dropout_is_for_training_alone(name):
 
 def test_attention_weighs_by_hand():
     """Two tokens inside, of scores tanh(0) = 0 and tanh(1): weights 1 / (1 + e^tanh(1)) and the rest; beyond exactly 0."""
-    states = np.array([[[0.0, 9.0], [1.0, 9.0], [5.0, 9.0]]], np.float32)
+    states = jnp.array([[[0.0, 9.0], [1.0, 9.0], [5.0, 9.0]]])
     params = {
         "hidden": {"kernel": np.array([[1.0], [0.0]], np.float32), "bias": np.zeros(1, np.float32)},
         "score": {"kernel": np.ones((1, 1), np.float32)},
     }
-    weights = TanhAttention(1).apply({"params": params}, states, np.array([[True, True, False]]))
+    weights = TanhAttention(1).apply({"params": params}, states, jnp.array([[True, True, False]]))
     first = 1 / (1 + np.exp(np.tanh(1)))
     np.testing.assert_allclose(weights, [[first, 1 - first, 0]], rtol=1e-6)
     assert weights[0, 2] == 0
@@ -141,7 +142,7 @@ def test_recurrent_parameter_count():
 
 def test_a_window_is_a_convolution():
     """`jax.lax`'s convolution with zeros around, and before it one window of nothing but zeros."""
-    x = np.random.default_rng(0).normal(size=(2, 7, 4)).astype(np.float32)
+    x = jnp.float32(np.random.default_rng(0).normal(size=(2, 7, 4)))
     module = Window(3, 5)
     params = weights(module, x)
     kernel, bias = params["params"]["kernel"], params["params"]["bias"]
@@ -166,7 +167,7 @@ def test_kims_initial_values_and_size():
 
 
 def test_ngrams_by_hand():
-    tokens, length = np.array([[3, 1, 2, 0]], np.int32), np.array([3], np.int32)
+    tokens, length = jnp.array([[3, 1, 2, 0]]), jnp.array([3])
     numbers, there = ngrams(tokens, length, 3, V, 64)
     assert numbers[0, :3, 0].tolist() == [3, 1, 2]
     assert there[0].tolist() == [[True, False, False], [True, True, False], [True, True, True], [False] * 3]
@@ -179,7 +180,7 @@ def test_ngrams_by_hand():
 
 def test_a_bag_is_the_mean_of_its_embeddings():
     model = MODELS["ngrams"]
-    tokens, length = np.array([[3, 1, 2, 0]], np.int32), np.array([3], np.int32)
+    tokens, length = jnp.array([[3, 1, 2, 0]]), jnp.array([3])
     params = weights(model, tokens, length)
     table, kernel = params["params"]["tokens"]["embedding"], params["params"]["head"]["kernel"]
     numbers, there = map(np.asarray, ngrams(tokens, length, 3, V, 64))
@@ -190,11 +191,11 @@ def test_a_bag_is_the_mean_of_its_embeddings():
 
 def test_order_one_does_not_see_the_order():
     model = TextNGrams(V, N, width=8, order=1)
-    tokens, length = np.array([[3, 1, 2]], np.int32), np.array([3], np.int32)
+    tokens, length = jnp.array([[3, 1, 2]]), jnp.array([3])
     params = weights(model, tokens, length)
     assert params["params"]["tokens"]["embedding"].shape == (V, 8)
     np.testing.assert_allclose(
-        model.apply(params, tokens, length), model.apply(params, tokens[:, ::-1].copy(), length), atol=1e-6
+        model.apply(params, tokens, length), model.apply(params, tokens[:, ::-1], length), atol=1e-6
     )
 
 

@@ -16,9 +16,9 @@ OTHER = {
     "pre_norm": True, "positions": "learned", "shared": False, "source_vocab_size": 40, "tied": False, "mlp": "swiglu",
     "scale_embedding": False, "final_bias": True,
 }  # fmt: skip
-SOURCE = np.random.default_rng(0).integers(0, 31, (2, 7))
-MASK = np.arange(7) < np.array([[7], [4]])
-TOKENS = np.random.default_rng(1).integers(0, 31, (2, 12))
+SOURCE = jnp.asarray(np.random.default_rng(0).integers(0, 31, (2, 7)))
+MASK = jnp.arange(7) < jnp.array([[7], [4]])
+TOKENS = jnp.asarray(np.random.default_rng(1).integers(0, 31, (2, 12)))
 
 
 def make(**kwargs):
@@ -26,7 +26,7 @@ def make(**kwargs):
     model = Transformer(**SMALL | kwargs)
     shapes = jax.eval_shape(model.init, jax.random.key(0), SOURCE, MASK, TOKENS)
     rng = np.random.default_rng(1)
-    return model, jax.tree.map(lambda a: np.float32(0.2 * rng.normal(size=a.shape)), shapes)
+    return model, jax.tree.map(lambda a: jnp.float32(0.2 * rng.normal(size=a.shape)), shapes)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -36,7 +36,7 @@ def apply(model, variables, source, mask, tokens):
 
 def count(model):
     one = jnp.zeros((1, 1), jnp.int32)
-    return sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(model.init, jax.random.key(0), one, one, one)))
+    return sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(model.init, jax.random.key(0), one, one == 1, one)))
 
 
 def test_parameter_counts():
@@ -66,7 +66,7 @@ def test_initial_weights():
 def test_what_each_token_may_see(kwargs):
     model, variables = make(**kwargs)
     want = np.asarray(apply(model, variables, SOURCE, MASK, TOKENS))
-    later, hidden, shown = TOKENS.copy(), SOURCE.copy(), SOURCE.copy()
+    later, hidden, shown = np.array(TOKENS), np.array(SOURCE), np.array(SOURCE)
     later[:, 7] = (later[:, 7] + 1) % 31
     hidden[1, 5] = (hidden[1, 5] + 1) % 31
     shown[1, 3] = (shown[1, 3] + 1) % 31
@@ -142,12 +142,12 @@ def test_bad_attributes(kwargs, words):
 def test_bad_lengths():
     model, variables = make()
     with pytest.raises(UserError, match="17 tokens .* max_length=16"):
-        model.apply(variables, SOURCE, MASK, np.zeros((2, 17), np.int32))
+        model.apply(variables, SOURCE, MASK, jnp.zeros((2, 17), np.int32))
     with pytest.raises(UserError, match="cache length 17"):
         model.init_cache(1, 17)
     memory = model.apply(variables, SOURCE, MASK, method="encode")
     with pytest.raises(UserError, match="5 tokens .* 4"):
-        model.apply(variables, np.zeros((2, 5), np.int32), memory, model.init_cache(2, 4), method="decode")
+        model.apply(variables, jnp.zeros((2, 5), np.int32), memory, model.init_cache(2, 4), method="decode")
 
 
 def marian(w, layers, heads):
@@ -204,7 +204,9 @@ def test_equals_transformers_marian(ours, theirs):
             if "embed_positions" not in name:
                 x.normal_(0, 0.2)
         want = network(
-            torch.tensor(SOURCE), attention_mask=torch.tensor(MASK), decoder_input_ids=torch.tensor(TOKENS)
+            torch.tensor(np.asarray(SOURCE)),
+            attention_mask=torch.tensor(np.asarray(MASK)),
+            decoder_input_ids=torch.tensor(np.asarray(TOKENS)),
         ).logits.numpy()
     w = {k: v.numpy() for k, v in network.state_dict().items()}
     model = Transformer(**SMALL, mlp=ours, final_bias=True)
