@@ -184,17 +184,14 @@ def files(cfg: Mapping[str, Any]) -> Corpus:
     a folder with train.SOURCE, train.TARGET and optionally valid.* and test.*; the common stem of two files,
     PATH.SOURCE and PATH.TARGET; or a .tsv file with a source, a tab and its target per line.
     """
-    path = user_files.option(cfg, "path", None)
-    if path is None:
-        raise UserError(f"data.path is not set; data.source = {cfg['source']!r} needs it")
-    root = Path(path).expanduser()
+    root = user_files.stem(cfg)
     if root.is_dir():
         parts = {
             part: _aligned(root / part, cfg)
             for part in PARTS
             if part == "train" or _paths(root / part, cfg)[0].exists()
         }
-    elif root.suffix == ".tsv":
+    elif root.suffix.lower() == ".tsv":
         parts = {"train": _tsv(root)}
     else:
         parts = {"train": _aligned(root, cfg)}
@@ -233,17 +230,11 @@ def _aligned(stem: Path, cfg: Mapping[str, Any]) -> Lines:
 
 
 def _tsv(path: Path) -> Lines:
-    rows = [line.split("\t") for line in _lines(path)]
-    if bad := next((i for i, row in enumerate(rows, 1) if len(row) != 2), None):
-        raise UserError(f"{path}, line {bad}: {len(rows[bad - 1])} fields; want a source, a tab and its target")
-    return Lines([a for a, _ in rows], [b for _, b in rows])
+    rows = list(user_files.records(path, "\t"))
+    if bad := next((row for row in rows if len(row.cells) != 2), None):
+        raise UserError(f"{path}, {bad.place}: {len(bad.cells)} fields; want a source, a tab and its target")
+    return Lines([row.cells[0] for row in rows], [row.cells[1] for row in rows])
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as e:
-        raise UserError(f"cannot read {path}: {e.strerror}") from None
-    except UnicodeDecodeError as e:
-        raise UserError(f"{path} is not UTF-8 (byte 0x{e.object[e.start]:02x} at {e.start:,})") from None
-    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
+    return user_files.lines(user_files.read(path))

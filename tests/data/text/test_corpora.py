@@ -93,7 +93,7 @@ def test_jsonl(tmp_path):
         "line 4: no text under 'body'",
         "line 5: no text",
         "line 6: empty",
-        "line 7: no text",
+        "line 7: no JSON object but '[1]'",
         "line 8: half a surrogate pair",
     ):
         assert fact in report
