@@ -1,6 +1,5 @@
 """Text from a language model: a prompt, a conversation or worked examples in; free, matching or chosen text out."""
 
-import json
 import sys
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ import jax
 import numpy as np
 
 from research.core.experiment import Experiment
+from research.data import tokenizers, user_files
 from research.data.text import chat, fewshot
 from research.data.tokenizers import token_bytes
 from research.generation import beam, constraints, decoding, scoring, speculative
@@ -48,18 +48,17 @@ def sample(
         raise UserError(f"--{min(given.keys() - {'length'}).replace('_', '-')} is for drawing, --beam draws nothing")
     how = {k: v for k, v in {**options, **given}.items() if k != "prompt"}
     length = how.pop("length")
-    prompt, stop, lead = _prompt(
+    prompt, tokens, stop, lead = _prompt(
         e, options["prompt"] if prompt is None else prompt, prompt is None, asked, length, list(stop)
     )
-    tokens = data.tokenizer.encode(prompt)
-    if not len(tokens):
+    if not len(data.tokenizer.encode(prompt)):
         raise UserError(f"prompt {prompt!r} has no token in this vocabulary")
     if asked["choice"]:
         yield from _choose(e, state, tokens, [lead + text for text in asked["choice"]])
         return
     if pattern := _pattern(asked):
         how["constraint"] = constraints.from_regex(pattern, token_bytes.of(data.tokenizer))
-    how |= {"length": length, "stop": [data.tokenizer.encode(s) for s in stop], "block": 16}
+    how |= {"length": length, "stop": [tokenizers.encode_with_added(data.tokenizer, s) for s in stop], "block": 16}
     columns: Iterator[np.ndarray]
     if asked["beam"] is not None:
         columns = _searched(model, state.variables, tokens, length, asked["beam"])
@@ -89,15 +88,15 @@ def _consistent(given: Mapping[str, Any]) -> None:
 
 def _prompt(
     e: Experiment, prompt: str, is_default: bool, asked: Mapping, length: int, stop: list[str]
-) -> tuple[str, list, str]:
-    """-> the text to go on from, where to stop, and what stands between it and its continuation."""
-    data, model = e.data, e.model
+) -> tuple[str, np.ndarray, list, str]:
+    """-> the text to go on from, its tokens, where to stop, and what stands between it and its continuation."""
+    tokenizer, model = e.data.tokenizer, e.model
     if asked["chat"]:
-        template = chat.CHATML if asked["chat_template"] is None else _read(asked["chat_template"])
-        rendered = chat.render(chat.load(asked["chat"]), template, add_generation_prompt=True)
-        return rendered.text, stop + ([chat.END] if template == chat.CHATML else []), ""
+        template = chat.CHATML if asked["chat_template"] is None else user_files.read(asked["chat_template"])
+        text, tokens = chat.prompt(chat.load(asked["chat"]), template, tokenizer)
+        return text, tokens, stop + ([chat.END] if template == chat.CHATML else []), ""
     if not asked["few_shot"]:
-        return prompt, stop, ""
+        return prompt, tokenizers.opened(tokenizer, prompt), stop, ""
     if is_default:
         raise UserError("--few-shot needs --prompt, the input whose output is wanted")
     examples = fewshot.load(asked["few_shot"])
@@ -107,29 +106,19 @@ def _prompt(
         shots=min(4, len(examples)) if asked["shots"] is None else asked["shots"],
         instructions=asked["instructions"] or "",
         seed=e.cfg.seed,
-        fits=lambda text: len(data.tokenizer.encode(text)) + length <= model.max_length,
+        fits=lambda text: len(tokenizers.opened(tokenizer, text)) + length <= model.max_length,
     )
     if made.left_out:
         print(f"almanac: {made.left_out} of {made.left_out + made.shots} examples do not fit", file=sys.stderr)
     # What must match ends by itself.
-    return made.text, stop if _pattern(asked) else [*stop, fewshot.SEPARATOR], made.lead
+    stop = stop if _pattern(asked) else [*stop, fewshot.SEPARATOR]
+    return made.text, tokenizers.opened(tokenizer, made.text), stop, made.lead
 
 
 def _pattern(asked: Mapping) -> str | None:
     if not asked["json_schema"]:
         return asked["regex"]
-    try:
-        schema = json.loads(_read(asked["json_schema"]))
-    except ValueError as error:
-        raise UserError(f"cannot read {asked['json_schema']} as JSON: {error}") from None
-    return constraints.schema_regex(schema)
-
-
-def _read(path: str | Path) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path} as UTF-8 text: {error}") from None
+    return constraints.schema_regex(user_files.json_value(asked["json_schema"]))
 
 
 def _draft(e: Experiment, other: Experiment, state: Any) -> tuple[Any, Any]:
