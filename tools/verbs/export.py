@@ -38,7 +38,8 @@ def main(argv: list[str]) -> int:
 def to_huggingface(args: argparse.Namespace, e: Experiment, state: TrainState, step: int) -> int:
     """A folder of config.json, model.safetensors and, where there can be one, tokenizer.json."""
     out, tokenizer = args.out or Path(args.run) / "huggingface", e.tokenizer
-    name = huggingface.write(out, e.model, state.variables["params"], tokenizer)
+    start = getattr(e.data, "bos", None)  # of a translation
+    name = huggingface.write(out, e.model, state.variables["params"], tokenizer, start)
     print(f"{visible(out)}  {name}, step {step:,}; read back, equal to the bit")
     if tokenizer is not None and not can_write(tokenizer):
         print(
