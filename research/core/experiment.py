@@ -33,7 +33,8 @@ class Dataset(Protocol):
         return {}
 
     def eval_batches(self, cfg: Mapping[str, Any]) -> Any:
-        """Another set to evaluate on, as one ordered pass: the source that `cfg` names, encoded as this data set's own.
+        """Another set to evaluate on, as one ordered pass: the source that `cfg` names, encoded as this data set's own. What that
+        left out is added to `report`.
 
         `cfg` has the keys of the `data` group and `part`: train, valid or test of the source, or None, all of it. Raises
         UserError if the source has not what this data set has (its classes, a size), or there is no such part.

@@ -34,6 +34,7 @@ class ImageClassification(Dataset):
     def eval_batches(self, cfg: Mapping[str, Any]) -> EvalBatches:
         rows, columns, channels = self.shape
         images = labelled.load(ChainMap({"size": (rows, columns), "channels": channels}, cfg))
+        self.report = [*self.report, *images.report]
         if images.shape != self.shape:
             raise UserError(f"{cfg['source']}: pictures of {images.shape}; the model was built for {self.shape}")
         sources = {"train": images.train, "valid": images.valid, "test": images.test}
