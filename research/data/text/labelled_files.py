@@ -44,7 +44,9 @@ def read(cfg: Mapping[str, Any]) -> tuple[list[Row], list[str]]:
         raise UserError(f"data.path = {root}: want a folder a class, or a .csv, .tsv or .jsonl of text and label")
     rows, faults = [], []
     for place, row in outcomes:
-        if fault := row if isinstance(row, str) else _fault(row):
+        if isinstance(row, str):
+            faults.append(f"{place}: {row}")
+        elif fault := _fault(row):
             faults.append(f"{place}: {fault}")
         else:
             rows.append(row._replace(label=row.label.strip(), part=user_files.part(row.part)))

@@ -216,7 +216,9 @@ def test_lines_end_at_line_feeds_alone(tmp_path):
     odd = "a\u2028b\u0085c\x0cd"
     (tmp_path / "c.en").write_bytes(f"\ufeff{odd}\r\n\r\nz".encode())
     (tmp_path / "c.de").write_bytes(b"x\ny\nz\n")
-    lines = parallel_corpora.load({"source": "files", "path": str(tmp_path / "c"), "pair": "en-de", "valid_fraction": 0.3})
+    lines = parallel_corpora.load(
+        {"source": "files", "path": str(tmp_path / "c"), "pair": "en-de", "valid_fraction": 0.3}
+    )
     assert lines.parts["train"].source == [odd, ""] and lines.parts["valid"].source == ["z"]
     (tmp_path / "c.TSV").write_bytes(f'\ufeff"{odd}\tx\r\nb"\ty\n'.encode())
     lines = parallel_corpora.load(
