@@ -1,6 +1,5 @@
 """Text from a language model, given a prompt, a conversation or few-shot examples: sampled, constrained, searched or ranked."""
 
-import json
 import sys
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ import jax
 import numpy as np
 
 from research.core.experiment import Experiment
+from research.data import tokenizers, user_files
 from research.data.text import chat, fewshot
 from research.data.tokenizers import token_bytes
 from research.generation import beam, constraints, decoding, scoring, speculative
@@ -52,18 +52,17 @@ def sample(
         )
     settings = {k: v for k, v in {**options, **overrides}.items() if k != "prompt"}
     length = settings.pop("length")
-    prompt, stop, lead = _prompt(
+    prompt, tokens, stop, lead = _prompt(
         e, options["prompt"] if prompt is None else prompt, prompt is None, modes, length, list(stop)
     )
-    tokens = data.tokenizer.encode(prompt)
-    if not len(tokens):
+    if not len(data.tokenizer.encode(prompt)):
         raise UserError(f"prompt {prompt!r} has no token in this vocabulary")
     if modes["choice"]:
         yield from _rank(e, state, tokens, [lead + text for text in modes["choice"]])
         return
     if pattern := _pattern(modes):
         settings["constraint"] = constraints.from_regex(pattern, token_bytes.of(data.tokenizer))
-    settings |= {"length": length, "stop": [data.tokenizer.encode(s) for s in stop], "block": 16}
+    settings |= {"length": length, "stop": [tokenizers.encode_with_added(data.tokenizer, s) for s in stop], "block": 16}
     columns: Iterator[np.ndarray]
     if modes["beam"] is not None:
         columns = _beam_search(model, state.variables, tokens, length, modes["beam"])
@@ -95,15 +94,15 @@ def _check_consistent(modes: Mapping[str, Any]) -> None:
 
 def _prompt(
     e: Experiment, prompt: str, is_default: bool, modes: Mapping, length: int, stop: list[str]
-) -> tuple[str, list, str]:
-    """-> the text to continue, the texts to stop at, and a prefix of each `choice`."""
-    data, model = e.data, e.model
+) -> tuple[str, np.ndarray, list, str]:
+    """-> the text to continue, its tokens, the texts to stop at, and a prefix of each `choice`."""
+    tokenizer, model = e.data.tokenizer, e.model
     if modes["chat"]:
-        template = chat.CHATML if modes["chat_template"] is None else _read(modes["chat_template"])
-        rendered = chat.render(chat.load(modes["chat"]), template, add_generation_prompt=True)
-        return rendered.text, stop + ([chat.END] if template == chat.CHATML else []), ""
+        template = chat.CHATML if modes["chat_template"] is None else user_files.read(modes["chat_template"])
+        text, tokens = chat.prompt(chat.load(modes["chat"]), template, tokenizer)
+        return text, tokens, stop + ([chat.END] if template == chat.CHATML else []), ""
     if not modes["few_shot"]:
-        return prompt, stop, ""
+        return prompt, tokenizers.opened(tokenizer, prompt), stop, ""
     if is_default:
         raise UserError("--few-shot needs --prompt, the input to predict the output of")
     examples = fewshot.load(modes["few_shot"])
@@ -113,31 +112,21 @@ def _prompt(
         shots=min(4, len(examples)) if modes["shots"] is None else modes["shots"],
         instructions=modes["instructions"] or "",
         seed=e.cfg.seed,
-        fits=lambda text: len(data.tokenizer.encode(text)) + length <= model.max_length,
+        fits=lambda text: len(tokenizers.opened(tokenizer, text)) + length <= model.max_length,
     )
     if few_shot.left_out:
         print(
             f"almanac: {few_shot.left_out} of {few_shot.left_out + few_shot.shots} examples do not fit", file=sys.stderr
         )
     # Constrained text ends by itself.
-    return few_shot.text, stop if _pattern(modes) else [*stop, fewshot.SEPARATOR], few_shot.lead
+    stop = stop if _pattern(modes) else [*stop, fewshot.SEPARATOR]
+    return few_shot.text, tokenizers.opened(tokenizer, few_shot.text), stop, few_shot.lead
 
 
 def _pattern(modes: Mapping) -> str | None:
     if not modes["json_schema"]:
         return modes["regex"]
-    try:
-        schema = json.loads(_read(modes["json_schema"]))
-    except ValueError as error:
-        raise UserError(f"cannot read {modes['json_schema']} as JSON: {error}") from None
-    return constraints.schema_regex(schema)
-
-
-def _read(path: str | Path) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path} as UTF-8 text: {error}") from None
+    return constraints.schema_regex(user_files.json_value(modes["json_schema"]))
 
 
 def _draft(e: Experiment, other: Experiment, state: Any) -> tuple[Any, Any]:

@@ -67,9 +67,16 @@ class Reader:
         return [[Span(score, *characters) for characters, score in spans[: self._n_best]] for spans in ranked]
 
     def score(self, variables: Any, windows: Windows) -> dict[str, float]:
-        """{"em", "f1"} of the best spans, in percent, as SQuAD's evaluation."""
+        """{"em", "f1"} of the best spans, in percent, as SQuAD's evaluation.
+
+        If some questions have no answer, a span that is less likely than no answer is not given, and SQuAD 2.0's further
+        metrics of `squad.score` are returned, too.
+        """
         data = windows.data
-        best = [spans[0] if spans else Span(0.0, 0, 0) for spans in self.read(variables, windows)]
+        may_decline = self.no_answer and not all(data.answers)
+        none = Span(0.0, 0, 0)
+        ranked = self.read(variables, windows)
+        best = [spans[0] if spans and not (may_decline and spans[0].score <= 0) else none for spans in ranked]
         passages = [data.passages[i] for i in data.passage_index]
         texts = [passage[span.start : span.stop] for passage, span in zip(passages, best, strict=True)]
         references = {name: [text for text, _ in data.answers[i]] for i, name in enumerate(data.ids)}

@@ -113,5 +113,6 @@ class Translations:
 def search_options(cfg: Mapping[str, Any], data: Translation) -> dict[str, Any]:
     """A config's `translate` group -> arguments of `beam.search`. Bans all special tokens except the end and the unknown one."""
     options = {key: cfg[key] for key in ("penalty", "alpha", "early", "min_length")}
-    banned = [i for name, i in data.target.special.items() if name not in ("eos", "unk")]
-    return {**options, "eos": data.eos, "banned": banned}
+    special = data.target.special
+    said = {special[name] for name in ("eos", "unk") if name in special}
+    return {**options, "eos": data.eos, "banned": sorted({*special.values(), data.bos} - said)}

@@ -14,6 +14,7 @@ import jax
 import jax.extend.backend
 from jax.sharding import Mesh
 
+from research.util import home
 from research.util.errors import UserError
 
 PACKAGES = ("almanac", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -62,8 +63,7 @@ def use_compilation_cache() -> None:
     """Compiled programs are kept from run to run, in JAX_COMPILATION_CACHE_DIR or the user's cache folder ("" is off)."""
     folder = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     if folder is None:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        jax.config.update("jax_compilation_cache_dir", str(Path(base) / "almanac" / "jit"))
+        jax.config.update("jax_compilation_cache_dir", str(home.cache_folder() / "almanac" / "jit"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     _listen()
 

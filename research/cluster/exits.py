@@ -1,6 +1,7 @@
 """How a command ends: a mistake of the user's is one line and a status, not a stack trace."""
 
 import errno
+import io
 import sys
 from collections.abc import Callable
 
@@ -11,6 +12,7 @@ from research.util.escape import visible
 
 def guarded(go: Callable[[], int]) -> int:
     """Runs `go`; the user's mistake is one line and status 2, a host that is not there one line and 75."""
+    _print_any_character()
     try:
         return go()
     except UserError as e:
@@ -30,3 +32,10 @@ def guarded(go: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("almanac: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
+
+
+def _print_any_character() -> None:
+    """Lets a terminal or pipe that is not UTF-8 show "?" for what it has no character for, in place of a stack trace."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="replace")

@@ -19,6 +19,7 @@ class Dataset(Protocol):
     inputs      what inference reads, {name: (shape, dtype)}; strings in a shape are symbolic sizes, "b" the batch
     constraints on symbolic sizes, as `jax.export.symbolic_shape` takes them: "t <= 64"
     tokenizers  of the token ids in its batches
+    bos         the token that a decoder's target begins with; None: there is no decoder
     """
 
     train: Any
@@ -27,13 +28,15 @@ class Dataset(Protocol):
     inputs: Mapping[str, tuple[tuple, str]]
     constraints: Sequence[str] = ()
     tokenizers: tuple = ()
+    bos: int | None = None
 
     def baselines(self) -> Mapping[str, "Baseline"]:
         """{metric as `split/name`: what simple predictors reach}. Computed once, when a run starts."""
         return {}
 
     def eval_batches(self, cfg: Mapping[str, Any]) -> Any:
-        """Another set to evaluate on, as one ordered pass: the source that `cfg` names, encoded as this data set's own.
+        """Another set to evaluate on, as one ordered pass: the source that `cfg` names, encoded as this data set's own. What that
+        left out is added to `report`.
 
         `cfg` has the keys of the `data` group and `part`: train, valid or test of the source, or None, all of it. Raises
         UserError if the source has not what this data set has (its classes, a size), or there is no such part.

@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from research.util import home
 from research.util.errors import UserError
 
 CONNECT_SECONDS = 4  # until the server responds, name resolution included
@@ -41,8 +42,8 @@ class File(NamedTuple):
 def data_folder() -> Path:
     """The folder of downloads and prepared data sets."""
     if folder := os.environ.get("ALMANAC_DATA"):
-        return Path(folder).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "almanac"
+        return home.expanded(folder, "ALMANAC_DATA")
+    return home.expanded(home.cache_folder(), "XDG_CACHE_HOME") / "almanac"
 
 
 def fetch(dataset: str, files: Sequence[File]) -> dict[str, Path]:
@@ -72,7 +73,7 @@ def read(path: Path) -> bytes:
 def _find(dataset: str, file: File, cache: Path) -> Path | None:
     candidates = [cache / file.name]
     if folder := os.environ.get("ALMANAC_MIRROR"):
-        mirror = Path(folder).expanduser()
+        mirror = home.expanded(folder, "ALMANAC_MIRROR")
         if not mirror.is_dir():
             raise UserError(f"ALMANAC_MIRROR={folder} is not a folder")
         candidates = [mirror / dataset / file.name, mirror / file.name, *candidates]

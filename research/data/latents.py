@@ -3,6 +3,7 @@
 Config: source, "grid" (points of `synthetic/mixtures.GRID_CENTRES`, with num_examples) or any of `images/labelled.SOURCES`.
 """
 
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ class Latents(Dataset):
         """A .npy file -> the latent vector f32[Z]. Raises UserError if it cannot be read."""
         try:
             return np.load(file, allow_pickle=False).astype(np.float32)
-        except (OSError, ValueError) as e:
+        except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as e:  # AttributeError: an .npz
             raise UserError(f"cannot read {file} as a .npy latent vector: {e}") from None
 
 

@@ -151,11 +151,24 @@ class _Reader:
         return left
 
 
-def write(folder: str | Path, module: Any, params: Any, tokenizer: tokenizers.Tokenizer | None = None) -> str:
+def decoder_start(config: Mapping[str, Any]) -> int | None:
+    """The id of the token that the decoder of an encoder-decoder begins after, by its config.json; None if that names none."""
+    keys = ("decoder_start_token_id", "pad_token_id")
+    return next((config[key] for key in keys if isinstance(config.get(key), int)), None)
+
+
+def write(
+    folder: str | Path,
+    module: Any,
+    params: Any,
+    tokenizer: tokenizers.Tokenizer | None = None,
+    start: int | None = None,
+) -> str:
     """A module and its parameters (a tree) -> a folder that transformers loads, and the class there that does.
 
-    With a tokenizer that can be said in a tokenizer.json (see `hf.tokenizer`), that is written, too. UserError for what has no
-    place in any of the architectures. The folder must be new; it appears when it is whole and has been read again.
+    With a tokenizer that can be said in a tokenizer.json (see `hf.tokenizer`), that is written, too. `start` is the id of the
+    token that a decoder begins after, by default the tokenizer's `<bos>`, else its `<pad>`. UserError for what has no place in
+    any of the architectures. The folder must be new; it appears when it is whole and has been read again.
     """
     architecture, place, config = _choose(module)
     part = getattr(module, place) if place else module
@@ -166,10 +179,9 @@ def write(folder: str | Path, module: Any, params: Any, tokenizer: tokenizers.To
     }
     name = next(name for name, needs in architecture.classes if tops.issuperset(needs))
     config = {"architectures": [name], **config, "dtype": "float32", **tokenizer_files.ids(tokenizer)}
-    if (
-        config.get("is_encoder_decoder") and config["bos_token_id"] is not None
-    ):  # transformers wants a number, or nothing
-        config["decoder_start_token_id"] = config["bos_token_id"]
+    if config.get("is_encoder_decoder"):  # transformers wants a number, and its default is that of another vocabulary
+        known = [i for i in (start, config["bos_token_id"], config["pad_token_id"]) if i is not None]
+        config |= {"decoder_start_token_id": known[0]} if known else {}
     with new_folder(folder) as made:
         files.write(made, config, tensors)
         if tokenizer is not None and tokenizer_files.can_write(tokenizer):

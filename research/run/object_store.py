@@ -22,6 +22,7 @@ from pathlib import Path
 from research.run import manifest
 from research.run.lock import NAME as LOCK
 from research.run.lock import Lease, Lock
+from research.util import home
 from research.util.errors import UserError
 from research.util.files import write_errors, write_text
 
@@ -47,8 +48,7 @@ def local(workdir: str | Path) -> Path:
     if not is_remote(workdir):
         return Path(workdir).absolute()
     url = _url(workdir)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    spool = Path(os.environ.get("ALMANAC_SPOOL") or cache / "almanac" / "spool")
+    spool = Path(os.environ.get("ALMANAC_SPOOL") or home.cache_folder() / "almanac" / "spool")
     return spool.absolute() / f"{url.rsplit('/', 1)[1]}-{hashlib.sha256(url.encode()).hexdigest()[:12]}"
 
 

@@ -18,6 +18,17 @@ def visible(text: object, keep: str = "") -> str:
     return _OBEYED.sub(lambda m: m[0] if m[0] in keep else m[0].encode("unicode_escape").decode(), str(text))
 
 
-def json_line(value: Any) -> str:
-    """`value` as one line of JSON, letters of every script as they are and control characters escaped as JSON does."""
-    return _OBEYED.sub(lambda m: f"\\u{ord(m[0]):04x}", json.dumps(value, ensure_ascii=False))
+def json_line(value: Any, encoding: str | None = None) -> str:
+    """`value` as one line of JSON, letters of every script as they are and control characters escaped as JSON does.
+
+    If `encoding`, that of the stream it goes to, lacks one of the letters, all beyond ASCII are escaped too.
+    """
+
+    def line(ascii_alone: bool) -> str:
+        return _OBEYED.sub(lambda m: f"\\u{ord(m[0]):04x}", json.dumps(value, ensure_ascii=ascii_alone))
+
+    try:
+        line(False).encode(encoding or "utf-8")
+    except UnicodeEncodeError:
+        return line(True)
+    return line(False)

@@ -136,9 +136,9 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """A file of UTF-8 text; what `read_bytes` raises, and UserError if it is none."""
+    """A file of UTF-8 text, without a byte order mark; what `read_bytes` raises, and UserError if it is none."""
     try:
-        return read_bytes(path).decode("utf-8")
+        return read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as e:
         raise UserError(f"{path}: not UTF-8 at byte {e.start:,}") from None
 

@@ -1,12 +1,18 @@
 """How a command ends."""
 
 import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from research.cluster import exits
 from research.cluster.rendezvous import Lost
 from research.util.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
@@ -44,3 +50,12 @@ def test_a_bug_is_no_mistake_of_the_users():
 
     with pytest.raises(OSError, match="broken"):
         exits.guarded(fault)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_what_a_terminal_has_no_character_for_is_a_question_mark(encoding):
+    code = "from research.cluster.exits import guarded; guarded(lambda: print('a\\u00e9\\u4e2d') or 0)"
+    environ = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, timeout=60)
+    shown = {"ascii": "a??", "latin-1": "a\u00e9?", "utf-8": "a\u00e9\u4e2d"}[encoding]
+    assert (done.returncode, done.stderr) == (0, b"") and done.stdout.decode(encoding) == f"{shown}\n"

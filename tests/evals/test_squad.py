@@ -84,3 +84,64 @@ def test_other_ids_are_an_error(predictions, told):
     assert told in str(caught.value) and "\n" not in str(caught.value)
     with pytest.raises(UserError, match="no questions"):
         squad.score({}, {})
+
+
+# Version 2.0
+
+
+def script(dataset, predictions):
+    """The arithmetic of SQuAD 2.0's evaluation script, from its definition: gold answers of nothing are the empty one."""
+    exact, f1 = {}, {}
+    for name, answers in dataset.items():
+        gold = [a for a in answers if squad.normalise(a)] or [""]
+        guess = squad.normalise(predictions[name]).split()
+        exact[name] = max(float(squad.normalise(a).split() == guess) for a in gold)
+        values = []
+        for a in gold:
+            words, left = squad.normalise(a).split(), squad.normalise(a).split()
+            if not words or not guess:
+                values.append(float(words == guess))
+                continue
+            shared = 0
+            for word in guess:
+                if word in left:
+                    left.remove(word)
+                    shared += 1
+            p, r = shared / len(guess), shared / len(words)
+            values.append(2 * p * r / (p + r) if shared else 0.0)
+        f1[name] = max(values)
+    return exact, f1
+
+
+def test_questions_without_an_answer_by_hand():
+    """Two answered, one declined in error, one declined rightly, one answered in error."""
+    references = {"a": ["x y"], "b": ["z"], "c": ["z"], "d": [], "e": []}
+    predictions = {"a": "x", "b": "z", "c": "", "d": "", "e": "y"}
+    found = squad.score(references, predictions)
+    assert found == {
+        "em": pytest.approx(100 * 2 / 5),  # b, d
+        "f1": pytest.approx(100 * (2 / 3 + 1 + 0 + 1 + 0) / 5),
+        "has_answer_em": pytest.approx(100 / 3),
+        "has_answer_f1": pytest.approx(100 * (2 / 3 + 1) / 3),
+        "no_answer_em": 50.0,
+    }
+    assert squad.score({"d": [], "e": []}, {"d": "", "e": "the!"}) == {"em": 100, "f1": 100, "no_answer_em": 100}
+
+
+def test_equal_to_version_2s_script():
+    rng = random.Random(0)
+    pool = ["the", "An", "cat", "Cat,", "dog", "  ", "(x)"]
+
+    def text():
+        return " ".join(rng.choices(pool, k=rng.randint(0, 3)))
+
+    references = {str(i): [text() for _ in range(rng.randint(0, 2))] for i in range(500)}
+    predictions = {name: text() for name in references}
+    exact, f1 = script(references, predictions)
+    found = squad.score(references, predictions)
+    for kind, names in (
+        ("", references),
+        ("has_answer_", [name for name, answers in references.items() if answers]),
+    ):
+        assert found[f"{kind}em"] == pytest.approx(100 * sum(exact[name] for name in names) / len(names))
+        assert found[f"{kind}f1"] == pytest.approx(100 * sum(f1[name] for name in names) / len(names))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.question_answering import open_domain_qa, train
+from experiments.question_answering import reader as readers
 from experiments.question_answering.configs.base import base
 from experiments.question_answering.reader import Span
 from research.data.text import questions
@@ -72,6 +73,31 @@ def test_calibration_asks_with_and_without_the_right_passage():
     assert 0.5 < chosen["threshold"] <= 1 / (1 + np.exp(-least)) + 1e-9  # between what is right and what is not
     with pytest.raises(UserError, match="one passage cannot tell"):
         open_domain_qa.measure(Reader(), None, questions.collect(rows[:1]), search, 4)
+
+
+@pytest.mark.parametrize(
+    ("no_answer", "score"),
+    [
+        # The cat is found, the second has no answer, and the third's best span is less likely than none: F1 of 1, 1, 0.
+        (True, {"em": 200 / 3, "f1": 200 / 3, "has_answer_em": 50.0, "has_answer_f1": 50.0, "no_answer_em": 100.0}),
+        # A model that cannot decline gives its best span: F1 of 1, 0, 1.
+        (False, {"em": 200 / 3, "f1": 200 / 3, "has_answer_em": 100.0, "has_answer_f1": 100.0, "no_answer_em": 0.0}),
+    ],
+)
+def test_a_question_without_an_answer_is_declined(no_answer, score):
+    asked = [("q0", [("cat", 4)], 1.0), ("q1", [], -1.0), ("q2", [("cat", 4)], -1.0)]
+    data = questions.collect([("t", PASSAGES[0], name, "Who?", answers) for name, answers, _ in asked])
+    reader = object.__new__(readers.Reader)
+    reader.no_answer = no_answer
+    reader.read = lambda variables, windows: [[Span(score, 4, 7)] for *_, score in asked]
+    assert reader.score(None, Windows(data)) == pytest.approx(score)
+
+
+def test_where_all_have_an_answer_the_best_span_is_given():
+    data = questions.collect([("t", PASSAGES[0], "q", "Who?", [("cat", 4)])])
+    reader = object.__new__(readers.Reader)
+    reader.no_answer, reader.read = True, lambda variables, windows: [[Span(-1.0, 4, 7)]]
+    assert reader.score(None, Windows(data)) == {"em": 100.0, "f1": 100.0}
 
 
 @pytest.fixture(scope="module")

@@ -41,6 +41,13 @@ def test_labelled_texts_have_our_tokens_and_our_class_numbers(reviews):
     assert evaluation.intervals(e)["other"] == 6
 
 
+def test_what_a_further_set_left_out_is_told(tmp_path):
+    file = tmp_path / "other.csv"
+    file.write_text(f"{REVIEWS}one, two,statements\n")
+    report = build("text_classification", *of_csv(file)).data.report
+    assert report[-2:] == ["skipped  1", "         line 4: 3 cells under 2 names"]
+
+
 def test_a_part_of_another_source(reviews):
     e = build("text_classification", "evals.again.source=pydoc", "evals.again.part=train")
     corpus = labelled_corpora.load({"source": "pydoc"})

@@ -34,3 +34,11 @@ def test_a_line_of_json_comes_back_as_it_was():
     line = json_line(value)
     assert json.loads(line) == value and "日本" in line
     assert line == visible(line)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+def test_a_line_of_json_is_valid_in_any_encoding(encoding):
+    value = {"file": "caf\u00e9\udcff", "text": "\u4e2d \x7f \u2028"}
+    line = json_line(value, encoding)
+    assert json.loads(line.encode(encoding)) == value and line.isprintable()
+    assert ("\u4e2d" in line) == (encoding == "utf-8")

@@ -42,7 +42,7 @@ def to_huggingface(args: argparse.Namespace, e: Experiment, state: TrainState, s
     Raises UserError if the architecture is not supported or the weights differ when read back.
     """
     out, tokenizer = args.out or Path(args.run) / "huggingface", e.tokenizer
-    name = huggingface.write(out, e.model, state.variables["params"], tokenizer)
+    name = huggingface.write(out, e.model, state.variables["params"], tokenizer, e.data.bos)
     print(f"{visible(out)}  {name}, step {step:,}; read back, bitwise equal")
     if tokenizer is not None and not can_write(tokenizer):
         print(

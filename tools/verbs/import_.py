@@ -88,7 +88,8 @@ def configure(source: Source, name: str, folder: Path, changes: Sequence[str]) -
 def _sizes(source: Source) -> dict[str, int]:
     length = source.attributes["max_length"]
     tables = any(path.startswith("position/") or "/position/" in path for path in source.arrays)
-    return {"length": length if tables else min(length, LENGTH), "batch_size": BATCH, "eval_batch_size": BATCH}
+    sizes = {"length": length if tables else min(length, LENGTH), "batch_size": BATCH, "eval_batch_size": BATCH}
+    return {**sizes, "decoder_start": huggingface.decoder_start(source.config)}
 
 
 def _tokenizer(source: Source, folder: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """`almanac predict RUN FILE...`"""
 
 import argparse
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def main(argv: list[str]) -> int:
     fn = jax.jit(e.predictor.fn)
     for file in args.files:
         outputs = jax.device_get(fn(state.variables, _encode(e.predictor, file)))
-        print(json_line({"file": file, **e.predictor.decode(outputs)}))
+        print(json_line({"file": file, **e.predictor.decode(outputs)}, sys.stdout.encoding))
     return 0
 
 

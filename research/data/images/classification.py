@@ -35,6 +35,7 @@ class ImageClassification(Dataset):
         rows, columns, channels = self.shape
         ours = {"size": (rows, columns), "channels": channels}
         images = labelled.load(ChainMap(ours, cfg))  # type: ignore[arg-type]  # which is only read
+        self.report = [*self.report, *images.report]
         if images.shape != self.shape:
             raise UserError(f"{cfg['source']}: pictures of {images.shape}; the model was built for {self.shape}")
         sources = {"train": images.train, "valid": images.valid, "test": images.test}

@@ -1,7 +1,8 @@
 """The user's own image files: listed from folders or a .csv, checked, decoded."""
 
-import csv
 import functools
+import struct
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,15 +16,13 @@ from research.util.errors import UserError
 
 Shape = tuple[int, int, int]  # Y, X, C
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
-PARTS = {
-    "train": "train",
-    "valid": "valid",
-    "val": "valid",
-    "validation": "valid",
-    "test": "test",
-}
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # Pillow's exceptions
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+# What Pillow's readers of damaged files raise.
+UNREADABLE = (
+    OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, struct.error, zlib.error,
+    Image.DecompressionBombError,
+)  # fmt: skip
+WHITES = (1, 255, 65_535)  # the greatest values of pictures of whole numbers or floats, as they are usually stored
 
 
 class Row(NamedTuple):
@@ -35,60 +34,97 @@ class Row(NamedTuple):
     part: str  # train, valid or test; empty if not given
 
 
-def folder_rows(root: Path) -> tuple[list[Row], list[str]]:
-    """One folder per class -> the rows, and a line for each image that is in no class folder."""
-    rows, faults = [], []
-    for path in user_files.visible(root):
-        name = path.relative_to(root)
-        if path.suffix.lower() not in SUFFIXES:
-            continue
-        part = PARTS.get(name.parts[0], "") if len(name.parts) > 2 else ""
-        if len(name.parts) == 1:
+class Listed(NamedTuple):
+    """The labelled files of a folder or table, a line for each that is skipped, and lines on files of other kinds."""
+
+    rows: list[Row]
+    faults: list[str]
+    report: list[str]
+
+
+def folder_rows(root: Path) -> Listed:
+    """One folder per class; train, valid and test may be folders above those."""
+    paths, faults = user_files.listing(root)
+    names = [path.relative_to(root) for path in paths]
+    read = [name for name in names if name.suffix.lower() in SUFFIXES]
+    others = [name for name in names if name.suffix.lower() not in SUFFIXES]
+    rows = []
+    for name, (label, part) in zip(read, user_files.in_folder_per_class(read), strict=True):
+        if label:
+            rows.append(Row(root / name, name.as_posix(), label, part))
+        else:
             faults.append(f"{name}: not in a class folder")
-        else:
-            rows.append(Row(path, name.as_posix(), name.parts[1 if part else 0], part))
-    return rows, faults
+    unread = user_files.unread_classes(others, [row.label for row in rows])
+    return Listed(rows, faults, [*user_files.ignored(others, SUFFIXES), *unread])
 
 
-def csv_rows(root: Path) -> tuple[list[Row], list[str]]:
-    """A .csv with columns path (relative to its folder), label[, split] -> the rows, and a line for each invalid one."""
+def csv_rows(root: Path) -> Listed:
+    """A .csv with columns path (relative to its folder), label[, split]."""
     rows, faults = [], []
-    try:
-        table = list(csv.reader(root.read_text(encoding="utf-8-sig").splitlines(keepends=True)))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{root} is not a UTF-8 .csv file: {error}") from None
-    columns = table[0] if table else []
-    if not {"path", "label"} <= set(columns):
-        names = ", ".join(columns)
-        raise UserError(f"{root} has columns {names}; wanted path, label and perhaps split")
-    for number, cells in enumerate(table[1:], 2):
-        row = dict(zip(columns, cells, strict=False))
-        name, label, part = (row.get(key, "") for key in ("path", "label", "split"))
-        if not name or not label:
-            faults.append(f"row {number}: no path or no label")
-        elif part and part not in PARTS:
-            faults.append(f"row {number}: split {part!r} is not train, valid or test")
+    for row in user_files.table(root, ",", ("path", "label"), "wanted path, label and perhaps split"):
+        name, label, split = ((row.cells or {}).get(key, "") for key in ("path", "label", "split"))
+        if row.cells is None:
+            faults.append(f"{row.place}: {row.fault}")
+        elif not name or not label.strip():
+            faults.append(f"{row.place}: no path or no label")
+        elif (part := user_files.part(split)) is None:
+            faults.append(f"{row.place}: split {split!r} is not train, valid or test")
         else:
-            rows.append(Row(root.parent / name, name, label, PARTS.get(part, "")))
-    return rows, faults
+            rows.append(Row(root.parent / name, name, label.strip(), part))
+    return Listed(rows, faults, [])
 
 
-def readable(rows: list[Row], shape: Shape, keep: bool) -> tuple[list[Row], list[np.ndarray], list[str]]:
-    """The rows that Pillow can read, their pixels u8[Y, X, C] if `keep`, and a line for each of the others."""
+class Checked(NamedTuple):
+    """The rows whose pictures can be read, their pixels u8[Y, X, C] if they were kept, and a line for each of the others.
 
-    def attempt(row: Row) -> tuple[np.ndarray | None, str]:
+    `several` counts the pictures of several frames or pages, of which only the first is used.
+    """
+
+    rows: list[Row]
+    pixels: list[np.ndarray]
+    faults: list[str]
+    several: int
+
+
+def readable(rows: list[Row], shape: Shape, keep: bool) -> Checked:
+    """Reads every file to its end, because a picture that is cut short has a whole beginning; keeps the pixels if `keep`."""
+
+    def attempt(row: Row) -> tuple[np.ndarray | None, bool, str]:
         try:
+            with Image.open(row.path) as image:
+                several = bool(getattr(image, "is_animated", False))
             if keep:
-                return decode(row.path, shape), ""
-            Image.open(row.path).close()
-            return None, ""
+                return decode(row.path, shape), several, ""
+            check(row.path, shape)
+            return None, several, ""
+        except FileNotFoundError:
+            return None, False, f"{row.name}: missing"
         except UNREADABLE as error:
-            return None, f"{row.name}: {'missing' if not row.path.exists() else error}"
+            return None, False, f"{row.name}: {_reason(error)}"
 
     outcomes = OrderedMap(attempt)(rows)
-    valid = [row for row, (_, fault) in zip(rows, outcomes, strict=True) if not fault]
-    pixels = [image for image, _ in outcomes if image is not None]
-    return valid, pixels, [fault for _, fault in outcomes if fault]
+    valid = [row for row, (*_, fault) in zip(rows, outcomes, strict=True) if not fault]
+    pixels = [image for image, *_ in outcomes if image is not None]
+    faults = [fault for *_, fault in outcomes if fault]
+    return Checked(valid, pixels, faults, sum(several for _, several, _ in outcomes))
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+
+
+def check(path: Path, shape: Shape) -> None:
+    """Raises one of UNREADABLE if `decode` would, in a fraction of its time."""
+    with Image.open(path) as image:
+        if image.mode[0] in "IF":  # its numbers are looked at
+            fit(image, shape)
+            return
+        Image.new(image.mode, (1, 1)).convert(_mode(shape))
+        if image.format == "PNG":
+            image.verify()  # the checksums of all its parts
+        else:
+            image.draft("L", (1, 1))  # a JPEG is read to its end, and decoded at an eighth of its size
+            image.load()
 
 
 def first_size(rows: list[Row]) -> tuple[int, int] | None:
@@ -105,8 +141,9 @@ def first_size(rows: list[Row]) -> tuple[int, int] | None:
 def decode(path: Path, shape: Shape) -> np.ndarray:
     """A file -> u8[Y, X, C]: turned upright by its EXIF data, scaled to cover `shape` and cropped at the centre."""
     with Image.open(path) as image:
+        white = 65_535 if image.format == "PPM" and image.mode == "I" else None  # Pillow scales its 16 bits to that
         ImageOps.exif_transpose(image, in_place=True)  # else it copies every upright image
-        return fit(image, shape)
+        return fit(image, shape, white)
 
 
 def sound(path: Path, shape: Shape) -> np.ndarray:
@@ -114,19 +151,63 @@ def sound(path: Path, shape: Shape) -> np.ndarray:
     try:
         return decode(path, shape)
     except UNREADABLE as error:
-        raise UserError(f"picture {path} cannot be read: {error}") from None
+        raise UserError(f"picture {path} cannot be read: {_reason(error)}") from None
 
 
-def fit(image: Image.Image, shape: Shape) -> np.ndarray:
-    """An image -> u8[Y, X, C], scaled to cover `shape` and cropped at the centre."""
-    if image.mode.startswith("I;16"):  # 16 bits: Pillow would clip at 255
-        image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
-    mode = "L" if shape[2] == 1 else "RGB"
+def fit(image: Image.Image, shape: Shape, white: float | None = None) -> np.ndarray:
+    """An image -> u8[Y, X, C], scaled to cover `shape` and cropped at the centre.
+
+    What is transparent shows white. 16 bits are scaled to 8. Larger whole numbers and floats are divided by `white`, or by the
+    least of `WHITES` that none exceeds; if there is a negative or a greater one, their own range is scaled to 0..255. Raises
+    ValueError for a number that is not finite.
+    """
+    if image.mode[0] in "IF":
+        image = _eight_bits(image, white)
+    if image.has_transparency_data:
+        image = _on_white(image)
+    mode = _mode(shape)
     if image.mode != mode:  # else `convert` would only copy
         image = image.convert(mode)
     if image.size != (shape[1], shape[0]):
         image = ImageOps.fit(image, (shape[1], shape[0]), Image.Resampling.BILINEAR)
     return np.asarray(image).reshape(shape)
+
+
+def _mode(shape: Shape) -> str:
+    return "L" if shape[2] == 1 else "RGB"
+
+
+def _eight_bits(image: Image.Image, white: float | None) -> Image.Image:
+    """A picture of 16 or 32 bits a pixel, for which Pillow would clip at 255, in 8."""
+    values = np.asarray(image)
+    clear = image.info.get("transparency")  # the value of transparent pixels
+    if image.mode.startswith("I;16"):
+        scaled = values // 257
+    else:
+        if not np.isfinite(values).all():
+            raise ValueError("it has values that are not finite numbers")
+        scaled = np.rint(255 * _shares(values.astype(np.float64), white))
+    if isinstance(clear, int | float):
+        scaled = np.where(values == clear, 255, scaled)
+    return Image.fromarray(scaled.astype(np.uint8))
+
+
+def _shares(values: np.ndarray, white: float | None) -> np.ndarray:
+    """Values f64[Y, X] -> 0..1."""
+    low, high = values.min(), values.max()
+    if white is None and low >= 0:
+        white = next((white for white in WHITES if high <= white), None)
+    if white is not None:
+        return values / white
+    return (values - low) / max(high - low, np.finfo(np.float64).tiny)
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if image.mode == "La":  # Pillow has no way from it to RGBA
+        image = image.convert("LA")
+    ground = Image.new("RGBA", image.size, "white")
+    ground.alpha_composite(image.convert("RGBA"))
+    return ground.convert("RGB")
 
 
 class Files:

@@ -127,7 +127,7 @@ def split(names: Sequence[str], labels: np.ndarray, valid: float, test: float) -
         raise UserError(
             f"data.valid_fraction = {valid}, data.test_fraction = {test}: neither below 0, their sum below 1"
         )
-    hashes = np.array([hashlib.sha256(name.encode()).hexdigest() for name in names])
+    hashes = np.array([hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest() for name in names])
     parts: dict[str, list[np.ndarray]] = {"train": [], "valid": [], "test": []}
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
@@ -188,18 +188,18 @@ def files(cfg: Mapping[str, Any]) -> Images:
     """The user's own images: one folder per class, or a .csv with columns path, label[, split].
 
     The class folders may be in folders train, valid and test; parts that are not given are cut from train
-    by `split`. The default size is the first image's. Hidden files and folders are skipped.
+    by `split`. The default size is the first image's. Links are followed; hidden files and folders are skipped.
     """
     root = user_files.root(cfg)
-    listing = image_files.csv_rows if root.suffix == ".csv" else image_files.folder_rows
-    rows, faults = listing(root)
+    listing = image_files.csv_rows if root.suffix.lower() == ".csv" else image_files.folder_rows
+    rows, faults, others = listing(root)
     shape = _shape(cfg, image_files.first_size(rows) or (1, 1))
     small = len(rows) * math.prod(shape) <= IN_MEMORY
-    rows, pixels, unreadable = image_files.readable(rows, shape, small)
+    rows, pixels, unreadable, several = image_files.readable(rows, shape, small)
     faults += unreadable
     if not rows:
-        why = faults[0] if faults else "no file of a class"
-        raise UserError(f"data.path = {root}: no picture found ({why})")
+        why = [*faults, *(line.partition("  ")[2] for line in others), "no file of a class"]
+        raise UserError(f"data.path = {root}: no picture found ({why[0]})")
     classes, labels = np.unique([row.label for row in rows], return_inverse=True)
     if small:
         source: Source = Arrays({"image": np.stack(pixels), "label": labels})
@@ -208,7 +208,9 @@ def files(cfg: Mapping[str, Any]) -> Images:
     parts = _parts(rows, labels, cfg)
     images = _images(str(root), source, labels, parts, tuple(map(str, classes)), shape)
     images.report.append("fitted   scaled to cover that size, cut at the centre")
-    images.report.extend(user_files.listed("skipped ", faults))
+    if several:
+        images.report.append(f"frames   {several:,} pictures have several frames or pages; the first is used")
+    images.report.extend([*user_files.listed("skipped ", faults), *others])
     return images
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from research.core.experiment import Baseline, Dataset
+from research.data import user_files
 from research.data.pipeline import Arrays, EvalBatches, TrainBatches
 from research.data.synthetic import regression_baselines
 from research.util.errors import UserError
@@ -76,10 +77,20 @@ class InContextRegression(Dataset):
 
     def read(self, file: Path) -> np.ndarray:
         """A CSV file, d numbers and y per line, the last y empty -> f32[n, d + 1]. Raises UserError if it cannot be read."""
-        try:
-            return np.genfromtxt(file, delimiter=",", dtype=np.float32, ndmin=2)
-        except (OSError, ValueError) as error:
-            raise UserError(f"cannot read {file} as a CSV: {' '.join(str(error).split())}") from None
+        rows = list(user_files.records(file, ","))
+        if bad := next((row for row in rows if len(row.cells) != len(rows[0].cells)), None):
+            raise UserError(
+                f"cannot read {file} as a CSV: {bad.place} has {len(bad.cells)} cells, the first {len(rows[0].cells)}"
+            )
+        return np.array([[_number(cell) for cell in row.cells] for row in rows], np.float32, ndmin=2)
+
+
+def _number(cell: str) -> float:
+    """The number of a cell; NaN if it holds none."""
+    try:
+        return float(cell)
+    except ValueError:
+        return np.nan
 
 
 class Ramp(NamedTuple):

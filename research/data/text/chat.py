@@ -7,6 +7,7 @@ there is no strftime_now; pass a date as a variable.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -18,6 +19,7 @@ from jinja2 import nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
+from research.data import tokenizers, user_files
 from research.util.errors import UserError
 
 # OpenAI's ChatML. The assistant's spans include the end token: a model must learn to end its reply.
@@ -32,7 +34,8 @@ CHATML = """\
 {%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"""
 END = "<|im_end|>"  # ends a reply in ChatML
 
-_OPEN, _CLOSE = "\ufdd0", "\ufdd1"  # noncharacters around the assistant's spans during rendering
+# Noncharacters during rendering: around the assistant's spans, and within a marker that a message holds.
+_OPEN, _CLOSE, _GUARD = "\ufdd0", "\ufdd1", "\ufdd2"
 
 
 class Rendered(NamedTuple):
@@ -63,25 +66,52 @@ def render(
     return Rendered(marked, _spans(template, plain, marked, variables))
 
 
+def prompt(messages: Sequence[Mapping[str, Any]], template: str, tokenizer: Any) -> tuple[str, np.ndarray]:
+    """Messages -> their text up to the beginning of a reply, and its tokens i32[T].
+
+    A marker that the template writes, and that is a token of the vocabulary, is that token; in a message it is characters:
+    nobody ends a turn by writing how. The template's variables bos_token, eos_token, ... are the tokenizer's strings.
+    """
+    markers = sorted(getattr(tokenizer, "added", ()), key=len, reverse=True)
+    strings = {i: marker for marker, i in getattr(tokenizer, "added", {}).items()}
+    variables = {f"{name}_token": strings[i] for name, i in tokenizer.special.items() if i in strings}
+    marker = re.compile("|".join(map(re.escape, markers)) or "$^")
+    guarded = _guarded(_plain(messages), marker)
+    text = render(guarded, template, add_generation_prompt=True, **variables).text
+    if _GUARD not in text:
+        return text, tokenizers.encode_with_added(tokenizer, text)
+    tokens: list[np.ndarray] = []
+    for piece, found in zip(marker.split(text), [*marker.findall(text), ""], strict=True):
+        tokens.append(tokenizer.encode(piece.replace(_GUARD, "")))
+        tokens.append(np.array([tokenizer.added[found]] if found else [], np.int32))
+    return text.replace(_GUARD, ""), np.concatenate(tokens).astype(np.int32)
+
+
+def _guarded(value: Any, marker: re.Pattern) -> Any:
+    """JSON's values with the markers in their texts made unlike the template's."""
+    if isinstance(value, str):
+        return marker.sub(lambda m: f"{m[0][0]}{_GUARD}{m[0][1:]}", value)
+    if isinstance(value, list):
+        return [_guarded(item, marker) for item in value]
+    return {key: _guarded(item, marker) for key, item in value.items()} if isinstance(value, dict) else value
+
+
 def encode(rendered: Rendered, tokenizer: Any) -> tuple[np.ndarray, np.ndarray]:
-    """-> tokens i32[T] and the loss mask f32[T], 1 for the assistant's tokens.
+    """-> tokens i32[T] and the loss mask f32[T], 1 for the assistant's tokens. Markers that are added tokens are those.
 
     The text is cut at the ends of each span and the parts are encoded separately, because at inference the prompt is
     encoded without the reply. So no token crosses the end of a span.
     """
     cuts = [0, *(at for span in rendered.spans for at in span), len(rendered.text)]
-    parts = [tokenizer.encode(rendered.text[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
+    texts = [rendered.text[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+    parts = [tokenizers.encode_with_added(tokenizer, text) for text in texts]
     mask = [np.full(len(part), i % 2, np.float32) for i, part in enumerate(parts)]
     return np.concatenate(parts).astype(np.int32), np.concatenate(mask)
 
 
 def load(path: str | Path) -> list[dict]:
     """The messages of a JSON file, [{"role": ..., "content": ...}, ...]. Raises UserError if it has another form."""
-    try:
-        messages = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
-        raise UserError(f"cannot read {path} as JSON: {e}") from None
-    return _plain(messages)
+    return _plain(user_files.json_value(path))
 
 
 def _plain(messages: Any) -> list[dict]:

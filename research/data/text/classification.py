@@ -140,6 +140,7 @@ class TextClassification(Dataset):
 
     def eval_batches(self, cfg: Mapping[str, Any]) -> Any:
         corpus = labelled_corpora.load(cfg)
+        self.report = [*self.report, *corpus.report]
         numbers = further_sets.class_numbers(corpus.classes, self.classes)
         parts = [corpus.parts[name] for name in further_sets.choose_parts(corpus.parts, cfg["part"])]
         rows = [self.encoder.encode(text) for part in parts for text in part.texts]

@@ -4,10 +4,8 @@ Config: source (`SOURCES`); for `files` also path and, optionally, valid_fractio
 clean (False) and deduplicate (None, "exact", "near"): see `research.data.text.clean`.
 """
 
-import collections
 import dataclasses
 import itertools
-import json
 import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -120,31 +118,27 @@ def files(cfg: Mapping[str, Any]) -> Corpus:
     fraction = user_files.option(cfg, "valid_fraction", 0.1)
     if not 0 < fraction < 1:
         raise UserError(f"data.valid_fraction = {fraction}: above 0 and below 1")
-    paths = [root] if root.is_file() else list(user_files.visible(root))
-    others = collections.Counter(p.suffix for p in paths if p != root and p.suffix not in SUFFIXES)
+    paths, skipped = ([root], []) if root.is_file() else user_files.listing(root)
+    others = {path for path in paths if path != root and path.suffix.lower() not in SUFFIXES}
     rows: list[tuple[Path, str, str]] = []  # file, the document's name, its text
-    skipped: list[str] = []
     for path in paths:
-        if path != root and path.suffix not in SUFFIXES:
+        if path in others:
             continue
         name = path.relative_to(root).as_posix() if path != root else path.name
         try:
-            if path.suffix == ".jsonl":
+            if _is_table(path):
                 lines, faults = _read_lines(path, user_files.option(cfg, "text_key", "text"))
                 skipped += [f"{name} {fault}" for fault in faults]
-                rows += [(path, f"{name} line {number}", text) for number, text in lines]
+                rows += [(path, f"{name} {place}", text) for place, text in lines]
             else:
                 rows.append((path, name, _read(path)))
-        except ValueError as error:
+        except user_files.Unreadable as error:
             skipped.append(f"{name}: {error}")
     if not rows:
         why = skipped[0] if skipped else f"no {' '.join(SUFFIXES)} file"
         raise UserError(f"data.path = {root}: no text found ({why})")
     report = [f"source   {root}: {len({path for path, *_ in rows})} of {len(paths)} files"]
-    if others:
-        kinds = ", ".join(f"{n} {kind or 'without suffix'}" for kind, n in others.most_common(6))
-        report.append(f"ignored  {others.total()} files that are not {' '.join(SUFFIXES)}: {kinds}")
-    report += user_files.listed("skipped ", skipped)
+    report += [*user_files.ignored(sorted(others), SUFFIXES), *user_files.listed("skipped ", skipped)]
     options = (user_files.option(cfg, key, None) for key in ("clean", "deduplicate"))
     kept, texts, changes = clean.documents([name for _, name, _ in rows], [text for *_, text in rows], *options)
     return _split([rows[i][0] for i in kept], texts, fraction, report + changes)
@@ -157,7 +151,7 @@ def _split(paths: list[Path], texts: list[str], fraction: float, report: list[st
     for path, group in itertools.groupby(zip(paths, texts, strict=True), lambda pair: pair[0]):
         rows = [text for _, text in group]
         keep = len(rows) - round(len(rows) * fraction)
-        parts = (rows[:keep], rows[keep:]) if path.suffix == ".jsonl" else _cut(rows, fraction)
+        parts = (rows[:keep], rows[keep:]) if _is_table(path) else _cut(rows, fraction)
         train += filter(None, parts[0])
         valid += filter(None, parts[1])
     return Corpus(train, valid, report, uncut=texts)
@@ -177,40 +171,33 @@ def _cut(documents: list[str], fraction: float, between: str = Corpus.between) -
     return documents, []
 
 
+def _is_table(path: Path) -> bool:
+    return path.suffix.lower() == ".jsonl"
+
+
 def _read(path: Path) -> str:
-    """A file's text. Raises ValueError with the reason if it is not UTF-8, or is empty."""
-    raw = path.read_bytes()
-    if (at := raw.find(b"\0")) >= 0:
-        raise ValueError(f"binary, or not UTF-8 (a zero byte at {at:,})")
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        at = error.start + 3 * raw.startswith(b"\xef\xbb\xbf")  # the codec counts from after the byte order mark
-        raise ValueError(f"not UTF-8 (byte 0x{raw[at]:02x} at {at:,})") from None
+    """A file's text. Raises `user_files.Unreadable` if it cannot be read, or is empty."""
+    text = user_files.text(path)
     if not text.strip():
-        raise ValueError("empty")
+        raise user_files.Unreadable("empty")
     return text
 
 
-def _read_lines(path: Path, key: str) -> tuple[list[tuple[int, str]], list[str]]:
-    """The texts of a .jsonl file as (line number, text), and faults of its other lines. Raises ValueError if it has none."""
+def _read_lines(path: Path, key: str) -> tuple[list[tuple[str, str]], list[str]]:
+    """The texts of a .jsonl file as (place, text), and faults of its other lines. Raises Unreadable if it has none."""
     rows, faults = [], []
-    for number, line in enumerate(_read(path).split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)[key]
-            row.encode("utf-8")  # JSON can spell half a surrogate pair
-            if row.strip():
-                rows.append((number, row))
-            else:
-                faults.append(f"line {number}: empty")
-        except UnicodeEncodeError:
-            faults.append(f"line {number}: half a surrogate pair")
-        except json.JSONDecodeError as error:
-            faults.append(f"line {number}: not JSON ({error.msg})")
-        except (KeyError, TypeError, AttributeError, IndexError):
-            faults.append(f"line {number}: no text under {key!r}")
+    for place, row in user_files.json_lines(_read(path)):
+        text = row if isinstance(row, str) else row.get(key)
+        if isinstance(row, str):
+            faults.append(f"{place}: {row}")
+        elif not isinstance(text, str):
+            faults.append(f"{place}: no text under {key!r}")
+        elif not user_files.whole_characters(text):
+            faults.append(f"{place}: half a surrogate pair")
+        elif not text.strip():
+            faults.append(f"{place}: empty")
+        else:
+            rows.append((place, text))
     if not rows:
-        raise ValueError(faults[0] if faults else "empty")
+        raise user_files.Unreadable(faults[0] if faults else "empty")
     return rows, faults

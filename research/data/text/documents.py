@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from research.data import user_files
 from research.data.text.spans import WORD
+from research.util import home
 from research.util.errors import UserError
 
 SUFFIXES = (".txt", ".md")
@@ -23,21 +24,20 @@ def load(folder: str | Path) -> tuple[list[Passage], list[str]]:
 
     Files are UTF-8; hidden ones are ignored. Raises UserError if no file has a word.
     """
-    root = Path(folder).expanduser()
+    root = home.expanded(folder, "--documents")
     if not root.is_dir():
         raise UserError(f"--documents={folder} is no folder")
-    passages, skipped = [], []
-    for path in user_files.visible(root):
+    passages: list[Passage] = []
+    paths, skipped = user_files.listing(root)
+    for path in paths:
         name = path.relative_to(root).as_posix()
-        if path.suffix not in SUFFIXES:
+        if path.suffix.lower() not in SUFFIXES:
             skipped.append(f"{name}: not {' or '.join(SUFFIXES)}")
             continue
         try:
-            passages += paragraphs(name, path.read_bytes().decode("utf-8-sig"))
-        except UnicodeDecodeError as e:
-            skipped.append(f"{name}: not UTF-8 (byte 0x{e.object[e.start]:02x} at {e.start:,})")
-        except OSError as e:
-            skipped.append(f"{name}: {e.strerror}")
+            passages += paragraphs(name, user_files.text(path))
+        except user_files.Unreadable as e:
+            skipped.append(f"{name}: {e}")
     if not passages:
         why = skipped[0] if skipped else f"no {' or '.join(SUFFIXES)} file with a word in it"
         raise UserError(f"--documents={folder}: no text found ({why})")
@@ -61,7 +61,7 @@ def paragraphs(name: str, text: str) -> list[Passage]:
 
 def _blocks(text: str) -> list[str]:
     blocks = [""]
-    for line in text.splitlines(keepends=True):
+    for line in user_files.lines_with_ends(text):
         blocks[-1] += line
         if not line.strip():
             blocks.append("")

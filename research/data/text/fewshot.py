@@ -1,6 +1,5 @@
 """Few-shot prompts: a task is specified by examples, without training (Brown et al. 2020, 2005.14165, section 2)."""
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from research.data import user_files
 from research.util.errors import UserError
 
 TEMPLATE = "Input: {input}\nOutput: {output}"
@@ -26,21 +26,12 @@ class Prompt(NamedTuple):
 
 def load(path: str | Path) -> list[dict[str, str]]:
     """The examples of a JSONL file, {"input": text, "output": text} per line. Raises UserError that names an invalid line."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"cannot read {path} as UTF-8 text: {e}") from None
     examples = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            example = {key: row[key] for key in ("input", "output")}
-        except (ValueError, KeyError, TypeError):
-            example = {}
+    for place, row in user_files.json_lines(user_files.read(path)):
+        example = {key: row.get(key) for key in ("input", "output")} if isinstance(row, dict) else {}
         if not example or not all(isinstance(value, str) for value in example.values()):
-            raise UserError(f'{path}, line {number}: want {{"input": text, "output": text}}, not {line[:60]!r}')
+            found = row[:60] if isinstance(row, str) else repr(row)[:60]
+            raise UserError(f'{path}, {place}: want {{"input": text, "output": text}}, not {found}')
         examples.append(example)
     if not examples:
         raise UserError(f"{path} holds no example")

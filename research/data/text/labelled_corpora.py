@@ -157,7 +157,7 @@ def trec(cfg: Mapping[str, Any]) -> Corpus:
 @_source
 def files(cfg: Mapping[str, Any]) -> Corpus:
     """The user's own texts: see `labelled_files`. Parts that are not given are cut from train by class."""
-    rows, faults = labelled_files.read(cfg)
+    rows, lines = labelled_files.read(cfg)
     classes, labels = np.unique([row.label for row in rows], return_inverse=True)
     row_parts = [row.part or "train" for row in rows]
     parts = {}
@@ -167,5 +167,5 @@ def files(cfg: Mapping[str, Any]) -> Corpus:
             parts[name] = Part([rows[i].text for i in indices], labels[indices])
     if "train" not in parts:
         raise UserError(f"data.path = {cfg['path']}: no text to train on")
-    report = [f"source   {cfg['path']}: {len(rows):,} texts", *user_files.listed("skipped ", faults)]
+    report = [f"source   {cfg['path']}: {len(rows):,} texts", *lines]
     return Corpus(parts, tuple(map(str, classes)), report)

@@ -62,16 +62,23 @@ class LanguageModelling(Dataset):
 
     def eval_batches(self, cfg: Mapping[str, Any]) -> EvalBatches:
         corpus, part = corpora.load(cfg), cfg["part"]
+        self.report = [*self.report, *corpus.report]
         further_sets.choose_parts([name for name in ("train", "valid", "test") if getattr(corpus, name)], part)
         documents = corpus.documents if part is None else getattr(corpus, part)
         tokens = self.tokenizer.encode(corpus.between.join(documents))
         return EvalBatches(self._held_out(documents, tokens), next(iter(self.evals.values())).batch_size)
 
     def encode(self, value: str) -> dict[str, np.ndarray]:
-        """A text -> its last `length` tokens, i32[1, T]. Raises UserError if it has none."""
-        tokens = self.tokenizer.encode(value)
-        if not len(tokens):
+        """A text -> its last tokens, after those that its tokenizer's file puts before it: i32[1, T], at most `length`.
+
+        Raises UserError if it has none.
+        """
+        if not len(self.tokenizer.encode(value)):
             raise UserError("the text is empty: there is nothing to predict from")
+        tokens, before = tokenizers.opened(self.tokenizer, value), len(getattr(self.tokenizer, "prefix", ()))
+        cut = len(tokens) - self.length
+        if cut > 0 and before < self.length:
+            tokens = np.concatenate([tokens[:before], tokens[before + cut :]])
         return {"tokens": tokens[None, -self.length :].astype(np.int32)}
 
     def decode(self, outputs: Mapping[str, Any]) -> dict[str, Any]:

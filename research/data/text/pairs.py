@@ -115,4 +115,4 @@ class Retrieval(Dataset):
 
 def load(cfg: Mapping[str, Any], seed: int, rank: Callable[[Questions], Mapping[str, float]]) -> Retrieval:
     """The data set of a config's `data` group; `rank` as in `Retrieval`. Raises UserError if its values are invalid."""
-    return Retrieval(questions.load(cfg), cfg, seed, rank)
+    return Retrieval(questions.answered(questions.load(cfg)), cfg, seed, rank)

@@ -7,6 +7,7 @@ validation part, valid_fraction (0.1).
 import csv
 import dataclasses
 import io
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -181,20 +182,14 @@ def ag_news_titles(cfg: Mapping[str, Any]) -> Corpus:
 def files(cfg: Mapping[str, Any]) -> Corpus:
     """The user's own UTF-8 text, with pair = "SOURCE-TARGET" naming the files' suffixes. `path` is one of:
 
-    a folder with train.SOURCE, train.TARGET and optionally valid.* and test.*; the common stem of two files,
-    PATH.SOURCE and PATH.TARGET; or a .tsv file with a source, a tab and its target per line.
+    a folder with train.SOURCE, train.TARGET and optionally valid.* (or val, validation, dev) and test.*; the common stem of
+    two files, PATH.SOURCE and PATH.TARGET; or a .tsv file with a source, a tab and its target per line.
     """
-    path = user_files.option(cfg, "path", None)
-    if path is None:
-        raise UserError(f"data.path is not set; data.source = {cfg['source']!r} needs it")
-    root = Path(path).expanduser()
+    report: list[str] = []
+    root = user_files.stem(cfg)
     if root.is_dir():
-        parts = {
-            part: _aligned(root / part, cfg)
-            for part in PARTS
-            if part == "train" or _paths(root / part, cfg)[0].exists()
-        }
-    elif root.suffix == ".tsv":
+        parts, report = _folder(root, cfg)
+    elif root.suffix.lower() == ".tsv":
         parts = {"train": _tsv(root)}
     else:
         parts = {"train": _aligned(root, cfg)}
@@ -206,7 +201,23 @@ def files(cfg: Mapping[str, Any]) -> Corpus:
         at = len(lines) - round(len(lines) * fraction)
         parts["train"] = Lines(lines.source[:at], lines.target[:at])
         parts["valid"] = Lines(lines.source[at:], lines.target[at:])
-    return Corpus({part: parts[part] for part in PARTS if part in parts}, [f"source   {root}"])
+    return Corpus({part: parts[part] for part in PARTS if part in parts}, [f"source   {root}", *report])
+
+
+def _folder(root: Path, cfg: Mapping[str, Any]) -> tuple[dict[str, Lines], list[str]]:
+    """The parts of a folder, and a line on its other files. Raises UserError if a part has one side, or two names."""
+    stems: dict[str, Path] = {"train": root / "train"}
+    for name, part in user_files.PARTS.items():
+        if not any(map(os.path.lexists, _paths(root / name, cfg))):  # a link to nothing is refused when it is read
+            continue
+        if part in stems and stems[part].name != name:
+            raise UserError(f"{root} has the part {part} as {stems[part].name}.* and as {name}.*; remove one of them")
+        stems[part] = root / name
+    read = {path for stem in stems.values() for path in _paths(stem, cfg)}
+    files, faults = user_files.listing(root)
+    others = [path.relative_to(root).as_posix() for path in files if path not in read]
+    report = [*user_files.listed("ignored  files that are no part:", others), *user_files.listed("skipped ", faults)]
+    return {part: _aligned(stem, cfg) for part, stem in stems.items()}, report
 
 
 def _pair(cfg: Mapping[str, Any], *pairs: str) -> list[str]:
@@ -233,17 +244,11 @@ def _aligned(stem: Path, cfg: Mapping[str, Any]) -> Lines:
 
 
 def _tsv(path: Path) -> Lines:
-    rows = [line.split("\t") for line in _lines(path)]
-    if bad := next((i for i, row in enumerate(rows, 1) if len(row) != 2), None):
-        raise UserError(f"{path}, line {bad}: {len(rows[bad - 1])} fields; want a source, a tab and its target")
-    return Lines([a for a, _ in rows], [b for _, b in rows])
+    rows = list(user_files.records(path, "\t"))
+    if bad := next((row for row in rows if len(row.cells) != 2), None):
+        raise UserError(f"{path}, {bad.place}: {len(bad.cells)} fields; want a source, a tab and its target")
+    return Lines([row.cells[0] for row in rows], [row.cells[1] for row in rows])
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as e:
-        raise UserError(f"cannot read {path}: {e.strerror}") from None
-    except UnicodeDecodeError as e:
-        raise UserError(f"{path} is not UTF-8 (byte 0x{e.object[e.start]:02x} at {e.start:,})") from None
-    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
+    return user_files.lines(user_files.read(path))

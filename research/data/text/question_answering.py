@@ -49,6 +49,11 @@ class QuestionAnswering(Dataset):
         left_out = f"; {train.unanswered:,} hold no whole answer" if train.unanswered else ""
         windows = f"windows  {len(train):,} of {len(corpus.train):,} questions to train{left_out}"
         self.report = [*corpus.report, windows]
+        none = sum(not answers for part in [corpus.train, *corpus.held_out.values()] for answers in part.answers)
+        if none and not no_answer:
+            self.report.append(
+                f"warning  {none:,} questions have no answer, and this model always gives one: set model.null"
+            )
 
     def windows(self, questions: Questions, **options: Any) -> spans.Windows:
         """Windows of any questions in the model's layout; `options` of `spans.Windows`."""

@@ -16,11 +16,13 @@ from research.data.text import synthetic_qa
 from research.util.errors import UserError, nearest
 
 Answer = tuple[str, int]  # its text, and the character of the passage at which it begins
+Row = tuple[str, str, str, str, Sequence[Answer]]  # title, passage, id, question, answers
 
 
 @dataclasses.dataclass(frozen=True)
 class Questions:
-    """Question i, `questions[i]`, is on passage `passages[passage_index[i]]`; each of `answers[i]` is correct.
+    """Question i, `questions[i]`, is on passage `passages[passage_index[i]]`; each of `answers[i]` is correct, and if there is
+    none, the passage does not answer it. No two `ids` are equal.
 
     Every answer is a span of its passage: `passage[start : start + len(text)] == text`.
     """
@@ -70,12 +72,37 @@ def load(cfg: Mapping[str, Any]) -> Corpus:
     return corpus
 
 
-def collect(rows: Iterable[tuple[str, str, str, str, Sequence[Answer]]]) -> Questions:
-    """Rows (title, passage, id, question, answers) -> Questions. Raises UserError that names the id of the first invalid row."""
+def answered(corpus: Corpus) -> Corpus:
+    """The questions that have an answer, and a line on the others. Raises UserError if none is left in a part."""
+    left_out = 0
+    parts = {}
+    for name, part in {"train": corpus.train, **corpus.held_out}.items():
+        parts[name] = collect(row for row in _rows_of(part) if row[-1])
+        left_out += len(part) - len(parts[name])
+        if not len(parts[name]):
+            raise UserError(f"no question of {name} has an answer; a passage cannot be found for them")
+    if not left_out:
+        return corpus
+    line = f"left out {left_out:,} questions without an answer: no passage is right for them"
+    return Corpus(parts["train"], parts["valid"], parts.get("test"), [*corpus.report, line])
+
+
+def _rows_of(questions: Questions) -> Iterable[Row]:
+    for i, passage in enumerate(questions.passage_index):
+        title, text = questions.titles[passage], questions.passages[passage]
+        yield title, text, questions.ids[i], questions.questions[i], questions.answers[i]
+
+
+def collect(rows: Iterable[Row]) -> Questions:
+    """Rows -> Questions. Raises UserError that names the id of the first invalid row, and an id that a second row has too."""
     part = Questions([], [], [], [], [], [])
     numbers: dict[str, int] = {}
+    ids: set[str] = set()
     for title, passage, name, question, answers in rows:
         _check(name, question, passage, answers)
+        if name in ids:
+            raise UserError(f"several questions have the id {name!r}; an answer is scored by its id: give each its own")
+        ids.add(name)
         if passage not in numbers:
             numbers[passage] = len(numbers)
             part.passages.append(passage)
@@ -90,8 +117,6 @@ def collect(rows: Iterable[tuple[str, str, str, str, Sequence[Answer]]]) -> Ques
 def _check(name: str, question: str, passage: str, answers: Sequence[Answer]) -> None:
     if not question.strip():
         raise UserError(f"question {name!r} is empty")
-    if not answers:
-        raise UserError(f"question {name!r} has no answer; leave it out")
     for text, start in answers:
         span = passage[max(start, 0) : max(start, 0) + len(text)]
         if not text.strip():
@@ -116,9 +141,7 @@ def split(questions: Questions, fraction: float) -> tuple[Questions, Questions]:
     ranked = sorted(set(names), key=lambda name: hashes[name])
     held_out = set(ranked[: max(1, round(len(ranked) * fraction))])
     rows: list[list] = [[], []]
-    for i, passage in enumerate(questions.passage_index):
-        title, text = questions.titles[passage], questions.passages[passage]
-        row = (title, text, questions.ids[i], questions.questions[i], questions.answers[i])
+    for row, passage in zip(_rows_of(questions), questions.passage_index, strict=True):
         rows[names[passage] in held_out].append(row)
     return collect(rows[0]), collect(rows[1])
 
@@ -140,7 +163,7 @@ def generated(cfg: Mapping[str, Any]) -> Corpus:
     return Corpus(**parts, report=["source   generated: fact sheets from a grammar, not real text"])
 
 
-def _rows(passages: list, part: str) -> Iterable[tuple]:
+def _rows(passages: list, part: str) -> Iterable[Row]:
     for i, (title, passage, questions) in enumerate(passages):
         for j, row in enumerate(questions):
             yield title, passage, f"{part}-{i}-{j}", row.question, [(row.answer, row.start)]
@@ -161,7 +184,7 @@ def squad(cfg: Mapping[str, Any]) -> Corpus:
     return Corpus(train, valid, test, [f"source   squad v1.1: {kind}"])
 
 
-def _squad_rows(examples: Any) -> Iterable[tuple]:
+def _squad_rows(examples: Any) -> Iterable[Row]:
     for i in range(0, len(examples), 1024):
         for row in examples.__getitems__(list(range(i, min(i + 1024, len(examples))))):
             title, passage, name, question = (row[k].decode("utf-8") for k in ("title", "context", "id", "question"))
@@ -177,24 +200,86 @@ def _squad_rows(examples: Any) -> Iterable[tuple]:
 
 @_source
 def files(cfg: Mapping[str, Any]) -> Corpus:
-    """The user's own questions: a UTF-8 .json in the format of SQuAD v1.1,
+    """The user's own questions: a UTF-8 .json in the format of SQuAD,
     {"data": [{"title", "paragraphs": [{"context", "qas": [{"id", "question", "answers": [{"text", "answer_start"}]}]}]}]}.
+
+    As in version 2.0, a question whose list of answers is empty has none in its passage; `is_impossible` may say so too.
+    A question with a field that is null or of another type is skipped, and named in the report.
     """
     path = user_files.root(cfg)
-    questions = collect(_file_rows(path))
+    faults: list[str] = []
+    questions = collect(_file_rows(path, faults))
+    if not len(questions):
+        raise UserError(f"{path}: no question found ({faults[0] if faults else 'its data is empty'})")
     train, valid = split(questions, user_files.option(cfg, "valid_fraction", 0.1))
-    return Corpus(train, valid, None, [f"source   {path}: {len(questions):,} questions"])
+    none = sum(not answers for answers in questions.answers)
+    report = [f"source   {path}: {len(questions):,} questions{f', {none:,} of them without an answer' if none else ''}"]
+    return Corpus(train, valid, None, [*report, *user_files.listed("skipped ", faults)])
 
 
-def _file_rows(path: Path) -> Iterable[tuple]:
+def _file_rows(path: Path, faults: list[str]) -> Iterable[Row]:
+    """The questions of a file; a line for each that is skipped is added to `faults`."""
+    file = user_files.json_value(path)
     try:
-        file = json.loads(path.read_text(encoding="utf-8"))
         for article in file["data"]:
+            title = article.get("title")
             for paragraph in article["paragraphs"]:
-                for row in paragraph["qas"]:
-                    answers = [(a["text"], a["answer_start"]) for a in row["answers"]]
-                    yield article.get("title", ""), paragraph["context"], str(row["id"]), row["question"], answers
-    except (OSError, ValueError) as e:
-        raise UserError(f"cannot read {path} as UTF-8 JSON: {e}") from None
+                passage = paragraph["context"]
+                for question in paragraph["qas"]:
+                    row = _file_row("" if title is None else str(title), passage, question)
+                    if isinstance(row, str):
+                        faults.append(f"question {question['id']!r}: {row}")
+                    else:
+                        yield row
     except (KeyError, TypeError, AttributeError) as e:
         raise UserError(f"{path} is not in SQuAD's form: {type(e).__name__}: {e}") from None
+
+
+def _file_row(title: str, passage: Any, question: Mapping[str, Any]) -> Row | str:
+    """A question as the file has it -> a row, or why it is skipped."""
+    name, text = question["id"], question["question"]
+    if isinstance(name, bool) or not isinstance(name, str | int):
+        return "its id is no text"
+    for what, value in (("passage", passage), ("question", text)):
+        if not isinstance(value, str):
+            return f"its {what} is {_json(value)}, no text"
+        if not user_files.whole_characters(value):
+            return f"half a surrogate pair in its {what}"
+    answers = _answers(question)
+    return answers if isinstance(answers, str) else (title, passage, str(name), text, answers)
+
+
+def _answers(question: Mapping[str, Any]) -> list[Answer] | str:
+    impossible = question.get("is_impossible")
+    given = question.get("answers") if impossible else question["answers"]
+    if impossible not in (None, True, False):
+        return f"is_impossible is {_json(impossible)}; want true or false"
+    if impossible and given:
+        return "is_impossible is true, and it has answers"
+    if impossible:
+        return []
+    if not isinstance(given, list):
+        return f"its answers are {_json(given)}, no list"
+    answers = []
+    for answer in given:
+        text, start = (answer.get(key) if isinstance(answer, dict) else None for key in ("text", "answer_start"))
+        if not isinstance(text, str):
+            return f"an answer is {_json(answer)}; its text is no text"
+        if (place := _whole_number(start)) is None:
+            return f"its answer {text!r} begins at {_json(start)}, no whole number"
+        answers.append((text, place))
+    return answers
+
+
+def _whole_number(value: Any) -> int | None:
+    """6, 6.0 or "6" -> 6; None for anything else."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and value.strip().isdecimal():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _json(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,8 +1,10 @@
 """Translation and summarization: pairs of lines in batches of tokens, and the conversion between a text and its translation.
 
 Config, besides that of `parallel_corpora`: tokenizer with its options (vocab_size, min_count), trained on the training part;
-length, the most tokens of a line, `<eos>` included; tokens, eval_tokens, buckets, bucket_step and row_multiple, the sizes of
-the batches (see `buckets`). A source is `tokens <eos>`; a target is generated after `<bos>` and ends in `<eos>`.
+decoder_start (None), the id of the token that a target begins after: by default `<bos>`, or `<pad>` of a vocabulary that has
+none, as Marian's; length, the most tokens of a line, `<eos>` included; tokens, eval_tokens, buckets, bucket_step and
+row_multiple, the sizes of the batches (see `buckets`). A source is `tokens <eos>`; a target is generated after `bos` and ends
+in `<eos>`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +32,7 @@ class Translation(Dataset):
     corpus          the lines as text, in parts
     parts           {part: its tokens}: of train only the lines that fit; of the others all lines, cut to `length` tokens
     source, target  their tokenizers, one object if the vocabulary is joint
+    bos             the id of the token that a target begins after
     max_length      tokens of the longest bucket
     """
 
@@ -44,10 +47,11 @@ class Translation(Dataset):
     ):
         self.corpus, self.source, self.target, self.length = corpus, source, target, cfg["length"]
         self.tokenizers, self._rouge = (source, target), rouge
+        self.bos = _start(cfg, target)
         self.parts: dict[str, Ragged] = {}
         self.report = [*corpus.report, _vocabularies(cfg["tokenizer"], source, target)]
         for name, lines in corpus.parts.items():
-            self.parts[name], part_report = _tokens(name, lines, source, target, self.length)
+            self.parts[name], part_report = _tokens(name, lines, source, target, self.bos, self.length)
             self.report += part_report
         lengths, multiple = _bucket_lengths(self.parts, cfg), cfg["row_multiple"]
         self.train = Bucketed(self.parts["train"], lengths, cfg["tokens"], seed, multiple)
@@ -62,10 +66,6 @@ class Translation(Dataset):
     def eos(self) -> int:
         return self.target.special["eos"]
 
-    @property
-    def bos(self) -> int:
-        return self.target.special["bos"]
-
     def baselines(self) -> Mapping[str, Baseline]:
         """Unigram and bigram counts of the training targets; for summaries, also the source's first words."""
         train, valid = (self._targets(part) for part in ("train", "valid"))
@@ -79,7 +79,7 @@ class Translation(Dataset):
 
     def encode(self, value: str) -> dict[str, np.ndarray]:
         """A text -> `encode_lines` of its lines, blank ones included. Raises UserError if all are blank."""
-        lines = value.splitlines()
+        lines = user_files.lines(value)
         if not any(map(str.strip, lines)):
             raise UserError("the text has no line to translate")
         return self.encode_lines([self.corpus.prepare(line) for line in lines])
@@ -137,9 +137,25 @@ def _tokenizers(cfg: Mapping[str, Any], train: Lines, joint: bool) -> tuple[toke
     texts = ["\n".join([*train.source, *train.target])] if joint else ["\n".join(side) for side in sides]
     learnt = [tokenizers.make(cfg["tokenizer"], text, **options) for text in texts]
     for tokenizer in learnt:
-        if not {"bos", "eos"} <= tokenizer.special.keys():
-            raise UserError(f"data.tokenizer = {cfg['tokenizer']!r} has no <bos> and <eos>; take word, bpe or unigram")
+        missing = [f"<{name}>" for name in ("bos", "eos") if name not in tokenizer.special]
+        if "<eos>" in missing:
+            raise UserError(
+                f"data.tokenizer = {cfg['tokenizer']!r} has no {' and '.join(missing)}; take word, bpe or unigram"
+            )
     return learnt[0], learnt[-1]
+
+
+def _start(cfg: Mapping[str, Any], target: tokenizers.Tokenizer) -> int:
+    """The id of the token that a target begins after."""
+    special = target.special
+    start = user_files.option(cfg, "decoder_start", special.get("bos", special.get("pad")))
+    if start is None:
+        raise UserError(
+            f"data.tokenizer = {cfg['tokenizer']!r} has no <bos> and no <pad>; set data.decoder_start to an id"
+        )
+    if isinstance(start, bool) or not isinstance(start, int) or not 0 <= start < target.size:
+        raise UserError(f"data.decoder_start = {start!r}: the id of a token, from 0 to {target.size - 1:,}")
+    return start
 
 
 def _vocabularies(name: str, source: tokenizers.Tokenizer, target: tokenizers.Tokenizer) -> str:
@@ -156,7 +172,7 @@ def _bucket_lengths(parts: Mapping[str, Ragged], cfg: Mapping[str, Any]) -> list
 
 
 def _tokens(
-    part: str, lines: Lines, source: tokenizers.Tokenizer, target: tokenizers.Tokenizer, length: int
+    part: str, lines: Lines, source: tokenizers.Tokenizer, target: tokenizers.Tokenizer, start: int, length: int
 ) -> tuple[Ragged, list[str]]:
     """-> the part's tokens, and lines for the report."""
     pairs = [(source.encode(a), target.encode(b)) for a, b in zip(lines.source, lines.target, strict=True)]
@@ -177,9 +193,7 @@ def _tokens(
         unknown = f", {share:.2%} of them unknown"
     count = sum(min(len(b), length - 1) + 1 for _, b in pairs)
     report += [f"{part:<8} {len(pairs):,} lines, {count:,} target tokens{unknown}"]
-    source_eos, eos, bos = (
-        np.array([t.special[name]], np.int32) for t, name in ((source, "eos"), (target, "eos"), (target, "bos"))
-    )
+    source_eos, eos, bos = (np.array([i], np.int32) for i in (source.special["eos"], target.special["eos"], start))
     cut = [(a[: length - 1], b[: length - 1]) for a, b in pairs]
     sequences = {
         "source": [np.concatenate([a, source_eos]) for a, _ in cut],

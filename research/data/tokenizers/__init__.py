@@ -21,10 +21,10 @@ import json
 from typing import Any
 
 from research.data.tokenizers import gpt2, learnt, plain, pretrained, wordpiece  # noqa: F401  (they register)
-from research.data.tokenizers.base import SPECIAL, TOKENIZERS, Tokenizer
+from research.data.tokenizers.base import SPECIAL, TOKENIZERS, Tokenizer, encode_with_added, opened
 from research.util.errors import UserError, nearest
 
-__all__ = ["SPECIAL", "TOKENIZERS", "Tokenizer", "from_json", "make"]
+__all__ = ["SPECIAL", "TOKENIZERS", "Tokenizer", "encode_with_added", "from_json", "make", "opened"]
 
 
 def make(name: str, train: str, valid: str = "", **options: Any) -> Tokenizer:

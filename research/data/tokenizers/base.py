@@ -12,7 +12,10 @@ SPECIAL = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
 
 
 class Tokenizer(Protocol):
-    """`size` is the vocabulary's, V; `special` has the ids of the special tokens, {a name of `SPECIAL`: id}."""
+    """`size` is the vocabulary's, V; `special` has the ids of the special tokens, {a name of `SPECIAL`: id}.
+
+    A tokenizer that came from a file may have `prefix` and `added` too: see `opened` and `encode_with_added`.
+    """
 
     special: Mapping[str, int]
 
@@ -63,6 +66,16 @@ def utf8(text: str) -> bytes:
     except UnicodeEncodeError as error:
         at = error.start
         raise UserError(f"half a surrogate pair, {text[at]!r}, at position {at}") from None
+
+
+def opened(tokenizer: Tokenizer, text: str) -> np.ndarray:
+    """A text that is to be continued -> i32[T]: its tokens, after those that the tokenizer puts before a text (`prefix`)."""
+    return np.concatenate([np.asarray(getattr(tokenizer, "prefix", ()), np.int32), tokenizer.encode(text)])
+
+
+def encode_with_added(tokenizer: Tokenizer, text: str) -> np.ndarray:
+    """A text -> i32[T], where the string of an added token (`added`) is that token, as `encode` does not take it."""
+    return tokenizer.encode_with_added(text) if getattr(tokenizer, "added", None) else tokenizer.encode(text)  # type: ignore[attr-defined]
 
 
 # No pre-tokenizer in use (GPT-2's, BERT's) has a word that spans a single newline between two lines.

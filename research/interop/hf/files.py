@@ -1,6 +1,5 @@
 """A Hugging Face folder's files: config.json, and safetensors in one file or in several with an index. Never a pickle."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from research.data import user_files
 from research.util.errors import UserError
 from research.util.files import write_errors, write_json
 
@@ -50,12 +50,9 @@ class Folder:
         raise UserError(f"{self.path} has neither {SINGLE} nor {INDEX}")
 
     def _json(self, name: str) -> dict[str, Any]:
-        try:
-            found = json.loads((self.path / name).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UserError(f"{self.path} has no {name}") from None
-        except (OSError, ValueError, RecursionError) as e:
-            raise UserError(f"cannot read {self.path / name}: {e}") from None
+        if not (self.path / name).exists():
+            raise UserError(f"{self.path} has no {name}")
+        found = user_files.json_value(self.path / name)
         if not isinstance(found, dict):
             raise UserError(f"{self.path / name} is not a JSON object")
         return found
@@ -105,8 +102,8 @@ def is_folder(path: Path) -> bool:
     if any(next(path.glob(kind), None) for kind in kinds):
         return True
     try:
-        return "model_type" in json.loads((path / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError, RecursionError):
+        return "model_type" in user_files.json_value(path / CONFIG)
+    except (UserError, TypeError):
         return False
 
 

@@ -165,7 +165,7 @@ LLAMA = Architecture(
     fixed={},
     ignored=frozenset(
         {"attention_bias", "attention_dropout", "head_dim", "mlp_bias", "pretraining_tp", "rope_parameters"}
-        | {"rope_scaling", "rope_theta"}
+        | {"rope_scaling", "rope_theta", "is_llama_config", "max_sequence_length"}
     ),
     loose=LOOSE,
     sizes=_sizes,

@@ -16,12 +16,21 @@ from research.util.errors import UserError
 # Attributes of a module that say how it is computed or trained, not what it computes; and how experts, if any, are chosen.
 FREE = {"parent", "name", "scan", "remat", "dropout", "attention_dropout", "activation_dropout"}
 FREE |= {"experts_per_token", "balance"}
+# Keys of config.json that say how text is generated, or what a call returns: they change nothing of what is computed.
+GENERATION = {
+    "bad_words_ids", "begin_suppress_tokens", "decoder_start_token_id", "diversity_penalty", "do_sample", "early_stopping",
+    "encoder_no_repeat_ngram_size", "exponential_decay_length_penalty", "forced_bos_token_id", "forced_eos_token_id",
+    "length_penalty", "max_length", "max_new_tokens", "min_length", "no_repeat_ngram_size", "num_beam_groups", "num_beams",
+    "num_return_sequences", "output_attentions", "output_hidden_states", "output_scores", "prefix", "remove_invalid_values",
+    "repetition_penalty", "return_dict_in_generate", "suppress_tokens", "temperature", "top_k", "top_p", "torchscript",
+    "typical_p", "use_bfloat16",
+}  # fmt: skip
 # Keys of config.json that tell of a task, a tokenizer, a training or a version, in any architecture.
-ABOUT = {
+ABOUT = GENERATION | {
     "almanac", "architectures", "bos_token_id", "chunk_size_feed_forward", "dtype", "eos_token_id", "finetuning_task",
     "gradient_checkpointing", "id2label", "initializer_range", "label2id", "model_type", "num_labels", "output_past",
     "pad_token_id", "problem_type", "return_dict", "sep_token_id", "task_specific_params", "tokenizer_class",
-    "torch_dtype", "transformers_version", "use_cache",
+    "torch_dtype", "transformers_version", "unk_token_id", "use_cache",
 }  # fmt: skip
 
 

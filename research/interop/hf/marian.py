@@ -127,9 +127,8 @@ MARIAN = Architecture(
     fixed={"add_final_layer_norm": False, "normalize_before": False, "normalize_embedding": False}
     | {"static_position_embeddings": True, "add_bias_logits": False, "extra_pos_embeddings": 0},
     ignored=frozenset(
-        {"bad_words_ids", "classif_dropout", "classifier_dropout", "decoder_attention_heads", "decoder_ffn_dim"}
-        | {"decoder_layerdrop", "decoder_start_token_id", "decoder_vocab_size", "encoder_layerdrop", "init_std"}
-        | {"forced_eos_token_id", "is_encoder_decoder", "max_length", "num_beams", "num_hidden_layers"}
+        {"classif_dropout", "classifier_dropout", "decoder_attention_heads", "decoder_ffn_dim", "decoder_layerdrop"}
+        | {"decoder_vocab_size", "encoder_layerdrop", "init_std", "is_encoder_decoder", "num_hidden_layers"}
         | {"share_encoder_decoder_embeddings", "vocab_size"}
     ),
     loose=frozenset(

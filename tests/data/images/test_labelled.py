@@ -149,7 +149,7 @@ def test_csv(folder):
     assert shades(data.test) == [8, 9]
     assert (len(data.valid), len(data.train)) == (2, 7)
     report = "\n".join(data.report)
-    for fact in ("dog/absent.png: missing", "row 14: no path or no label", "row 15: split 'x'"):
+    for fact in ("dog/absent.png: missing", "line 14: no path or no label", "line 15: split 'x'"):
         assert fact in report
 
 
@@ -169,6 +169,140 @@ def test_decode_is_upright_covering_and_centred(tmp_path):
     got = image_files.decode(tmp_path / "deep.png", (4, 4, 1))[..., 0]
     np.testing.assert_array_equal(got, np.arange(16).reshape(4, 4) * 17)
     np.testing.assert_array_equal(labelled.read(tmp_path / "deep.png", (4, 4, 1))[..., 0], got / np.float32(255))
+
+
+# Modes
+
+
+def grey(path, shape=(1, 4, 1)):
+    return image_files.decode(path, shape)[..., 0].tolist()
+
+
+def test_what_is_transparent_shows_white(tmp_path):
+    """Black in four strengths, in each of the ways to say so; 255 - alpha is what white behind it leaves."""
+    alpha = np.array([[0, 85, 170, 255]], np.uint8)
+    black = np.zeros((1, 4), np.uint8)
+    Image.fromarray(np.stack([black, black, black, alpha], -1)).save(tmp_path / "rgba.png")
+    Image.fromarray(np.stack([black, alpha], -1)).save(tmp_path / "la.png")
+    palette = Image.fromarray(black + np.arange(4, dtype=np.uint8))  # four entries, all black
+    palette.putpalette([0] * 12)
+    palette.save(tmp_path / "palette.png", transparency=bytes(alpha[0].tolist()))
+    for name in ("rgba.png", "la.png", "palette.png"):
+        assert grey(tmp_path / name) == [[255, 170, 85, 0]], name
+        assert image_files.decode(tmp_path / name, (1, 4, 3))[0].tolist() == [[v] * 3 for v in (255, 170, 85, 0)]
+    picture = Image.open(tmp_path / "rgba.png")
+    np.testing.assert_allclose(labelled.to_image(picture, (1, 4, 1)).ravel(), np.array([255, 170, 85, 0]) / 255)
+
+
+def test_a_colour_that_stands_for_transparent_shows_white(tmp_path):
+    Image.fromarray(np.array([[0, 1, 2, 255]], np.uint8)).save(tmp_path / "8.png", transparency=0)
+    assert grey(tmp_path / "8.png") == [[255, 1, 2, 255]]
+    rgb = np.array([[[1, 2, 3], [9, 9, 9], [0, 0, 0], [5, 5, 5]]], np.uint8)
+    Image.fromarray(rgb).save(tmp_path / "rgb.png", transparency=(1, 2, 3))
+    assert image_files.decode(tmp_path / "rgb.png", (1, 4, 3))[0].tolist() == [[255] * 3, [9] * 3, [0] * 3, [5] * 3]
+    gif = Image.fromarray(np.array([[0, 1, 1, 0]], np.uint8))
+    gif.putpalette([0, 0, 0, 100, 100, 100])
+    gif.save(tmp_path / "a.gif", transparency=0)
+    assert grey(tmp_path / "a.gif") == [[255, 100, 100, 255]]
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        (np.int32([[0, 85, 170, 255]]), [0, 85, 170, 255]),  # 8 bits in 32
+        (np.int32([[0, 65_535, 21_845, 0]]), [0, 255, 85, 0]),  # 16 bits in 32
+        (np.int32([[-100, 0, 100, 300]]), [0, 64, 128, 255]),  # neither: its own range
+        (np.int32([[0, 1 << 30, 1 << 29, 0]]), [0, 255, 128, 0]),
+        (np.float32([[0, 0.2, 0.5, 1]]), [0, 51, 128, 255]),
+        (np.float32([[0.25, 0.25, 0.5, 0.25]]), [64, 64, 128, 64]),  # dark, and stays so
+        (np.float32([[0, 51, 128, 255]]), [0, 51, 128, 255]),
+        (np.float32([[-1, 0, 0, 1]]), [0, 128, 128, 255]),
+        (np.float32([[7e5, 7e5, 7e5, 7e5]]), [0, 0, 0, 0]),
+    ],
+)
+def test_larger_numbers_are_scaled(tmp_path, values, wanted):
+    Image.fromarray(values).save(tmp_path / "a.tiff")
+    assert grey(tmp_path / "a.tiff") == [wanted]
+    assert image_files.decode(tmp_path / "a.tiff", (1, 4, 3))[0].tolist() == [[v] * 3 for v in wanted]
+    image_files.check(tmp_path / "a.tiff", (1, 4, 1))
+
+
+def test_sixteen_bits_of_a_pgm(tmp_path):
+    """Big-endian, and at most 65,535: a dark one stays dark."""
+    (tmp_path / "a.pgm").write_bytes(b"P5 4 1 65535\n" + np.array([0, 257, 514, 25_700], ">u2").tobytes())
+    assert grey(tmp_path / "a.pgm") == [[0, 1, 2, 100]]
+
+
+def test_a_number_that_is_none_is_reported(folder):
+    Image.fromarray(np.float32([[0, np.nan]])).save(folder / "cat" / "odd.tiff")
+    assert "cat/odd.tiff: it has values that are not finite numbers" in "\n".join(load(folder).report)
+
+
+# Folders
+
+
+def damaged(folder):
+    """Files that are cut short, one that is no picture, and a link to nothing."""
+    for name in ("cut.jpg", "cut.png", "cut.gif"):
+        noise = np.random.default_rng(0).integers(256, size=(64, 64, 3)).astype(np.uint8)
+        Image.fromarray(noise).save(folder / "cat" / name)
+        raw = (folder / "cat" / name).read_bytes()
+        (folder / "cat" / name).write_bytes(raw[: len(raw) * 2 // 3])
+    (folder / "cat" / "text.jpg").write_text("no picture")
+    (folder / "cat" / "gone.png").symlink_to("nowhere")
+    return {"cut.jpg", "cut.png", "cut.gif", "text.jpg", "gone.png"}
+
+
+@pytest.mark.parametrize("memory", [labelled.IN_MEMORY, 0])
+def test_damaged_files_are_skipped_and_named_in_small_and_large_folders(folder, monkeypatch, memory):
+    names = damaged(folder)
+    monkeypatch.setattr(labelled, "IN_MEMORY", memory)
+    data = load(folder)
+    assert sum(len(part) for part in (data.train, data.valid, data.test)) == 20
+    report = data.report[data.report.index("skipped  5") :]
+    assert {line.split("cat/")[1].split(":")[0] for line in report[1:6]} == names
+    assert len(everything(data.train)["image"]) == 16
+
+
+def test_linked_classes_other_suffixes_and_what_is_not_read(folder, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    for name in ("a.PNG", "b.JPG", "c.jfif"):
+        red(7).save(other / name, format="PNG" if name == "a.PNG" else "JPEG")
+    (folder / "linked").symlink_to(other)
+    (folder / "phone").mkdir()
+    (folder / "phone" / "a.heic").write_bytes(b"x")
+    (folder / "phone" / "b.HEIC").write_bytes(b"x")
+    (folder / "cat" / "notes.txt").write_text("x")
+    (folder / "cat" / "loop").symlink_to(folder)
+    data = load(folder)
+    assert data.classes == ("cat", "dog", "linked")
+    report = "\n".join(data.report)
+    assert "cat 10, dog 10, linked 3" in report
+    assert "cat/loop: a link back to a folder that it is in" in report
+    assert "ignored  3 files that are not .png " in report and "1 .heic, 1 .HEIC" in report and "1 .txt" in report
+    assert "classes of which no file is read: 1\n         phone: 1 .heic, 1 .HEIC" in report
+
+
+def test_frames_after_the_first_are_counted(folder):
+    red(1).save(folder / "cat" / "film.gif", save_all=True, append_images=[red(200)])
+    assert "frames   1 pictures have several frames or pages; the first is used" in load(folder).report
+
+
+def test_rows_of_a_csv_are_whole_or_named(folder):
+    (folder / "cat" / "a\u2028b.png").write_bytes((folder / "cat" / "1.png").read_bytes())
+    lines = [
+        "path,label",
+        '"cat/a\u2028b.png", cat ',
+        "cat/2.png,cat",
+        "dog/1.png,dog,train",
+        "dog/2.png",
+        "dog/3.png,dog",
+    ]
+    (folder / "list.CSV").write_bytes("\r\n".join(lines).encode("utf-8-sig"))
+    data = load(folder / "list.CSV", valid_fraction=0, test_fraction=0)
+    assert data.classes == ("cat", "dog") and len(data.train) == 3
+    report = "\n".join(data.report)
+    assert "line 4: 3 cells under 2 names" in report and "line 5: 1 cell under 2 names" in report
 
 
 @pytest.mark.parametrize("form", ["npz", "folder"])
@@ -246,7 +380,7 @@ def test_arrays_that_are_no_pictures(tmp_path, change, told):
         ({"source": "files", "path": "absent"}, "does not exist"),
         ({"source": "files", "path": "empty"}, "no picture found (no file of a class)"),
         ({"source": "files", "path": "junk"}, "no picture found (a/x.png: cannot identify"),
-        ({"source": "files", "path": "bad.csv"}, "has columns a, b; wanted path, label"),
+        ({"source": "files", "path": "bad.csv"}, "has no column 'path' but a, b; wanted path, label"),
         ({"source": "arrays", "path": "empty"}, "images.npy does not exist"),
         ({"source": "arrays", "path": "bad.csv"}, "cannot be read"),
         ({"source": "tfds:none", "data_dir": "empty"}, "no prepared TFDS data set 'none'"),

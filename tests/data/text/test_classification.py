@@ -298,7 +298,7 @@ def test_a_jsonl_with_other_keys(tmp_path):
     data = load(source="files", path=str(path), text_key="body", label_key="kind")
     assert data.classes == ("0", "1") and len(data.train.source) == 32
     report = "\n".join(data.report)
-    assert "line 41: not JSON" in report and "line 42: no text under 'body'" in report and "half a surrogate" in report
+    assert "line 41: not JSON" in report and "line 42: no label under 'kind'" in report and "half a surrogate" in report
 
 
 def test_the_same_rows_in_a_csv_and_a_tsv(tmp_path):
@@ -327,7 +327,7 @@ def test_chinese_by_character(tmp_path):
         ("a.csv", "text,label\nx,\n", "no labelled text found (line 2: no label)"),
         ("a.csv", "text,label,split\nx,y,trian\n", "split 'trian' is not train, valid or test"),
         ("a.csv", "text,label\nx,y\nz,y\n", "files: one class alone, 'y'"),
-        ("a.csv", b"text,label\ncaf\xe9,y\n", "is not UTF-8 (byte 0xe9 at 14); convert it"),
+        ("a.csv", b"text,label\ncaf\xe9,y\n", "as UTF-8 text: not UTF-8 (byte 0xe9 at 14)"),
         ("a.txt", "x", "want a folder a class, or a .csv, .tsv or .jsonl"),
         ("a.csv", "text,label\n" + "x" * 1_048_577 + ",y\n", "a text of 1,048,577 characters, more than 1,048,576"),
     ],

@@ -93,7 +93,20 @@ def test_jsonl(tmp_path):
         "line 4: no text under 'body'",
         "line 5: no text",
         "line 6: empty",
-        "line 7: no text",
+        "line 7: no JSON object but '[1]'",
         "line 8: half a surrogate pair",
     ):
         assert fact in report
+
+
+def test_suffixes_in_capitals_and_links(tmp_path):
+    other = tmp_path / "other"
+    (tmp_path / "folder").mkdir()
+    other.mkdir()
+    (other / "a.TXT").write_bytes("\ufefflinked\u2028text\r\n".encode())
+    (tmp_path / "folder" / "link").symlink_to(other)
+    (tmp_path / "folder" / "b.JSONL").write_text('{"text": "row one"}\n{"text": "row two"}\n')
+    (tmp_path / "folder" / "gone.txt").symlink_to("nowhere")
+    data = files(tmp_path / "folder", valid_fraction=0.5)
+    assert data.documents == ["row one", "row two", "linked\u2028text\r\n"]
+    assert "gone.txt: a link to nothing" in "\n".join(data.report) and data.train[0] == "row one"

@@ -38,7 +38,7 @@ def test_what_does_not_fit_is_left_out_furthest_first():
 
 def test_load(tmp_path):
     file = tmp_path / "examples.jsonl"
-    file.write_text('{"input": "a", "output": "b", "more": 1}\n\n{"input": "c", "output": "\\u00e9"}\n', "utf-8")
+    file.write_text('\ufeff{"input": "a", "output": "b", "more": 1}\n\n{"input": "c", "output": "\\u00e9"}\n', "utf-8")
     assert fewshot.load(file) == [{"input": "a", "output": "b"}, {"input": "c", "output": "é"}]
 
 

@@ -107,6 +107,28 @@ def test_paragraphs_know_their_place(tmp_path):
     assert skipped == ["b.txt: not UTF-8 (byte 0xff at 3)", "c.pdf: not .txt or .md"]
 
 
+def test_a_paragraph_is_between_blank_lines(tmp_path):
+    """Unicode's other line breaks part nothing."""
+    text = "one\u2028\u2028still one\x0c\x0cone\r\n\r\ntwo"
+    (tmp_path / "far").mkdir()
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "far" / "a.MD").write_bytes(text.encode())
+    (tmp_path / "docs" / "linked").symlink_to(tmp_path / "far")
+    (tmp_path / "docs" / "gone.txt").symlink_to("nowhere")
+    found, skipped = documents.load(tmp_path / "docs")
+    assert [p.text for p in found] == ["one\u2028\u2028still one\x0c\x0cone", "two"]
+    assert all(text[p.start :].startswith(p.text) and p.source == "linked/a.MD" for p in found)
+    assert skipped == ["gone.txt: a link to nothing"]
+
+
+def test_questions_without_an_answer_have_no_passage_to_find(tmp_path):
+    rows = [("t", f"aa bb {i}", f"q{i}", "What?", [] if i == 3 else [("bb", 3)]) for i in range(6)]
+    corpus = questions.Corpus(questions.collect(rows), questions.collect(rows[:1]), None, [])
+    assert questions.answered(corpus).train.ids == ["q0", "q1", "q2", "q4", "q5"]
+    with pytest.raises(UserError, match="no question of valid has an answer"):
+        questions.answered(questions.Corpus(corpus.train, questions.collect(rows[3:4]), None, []))
+
+
 def test_documents_without_text(tmp_path):
     for told in ("no .txt or .md file with a word in it", "a.png: not .txt or .md"):
         with pytest.raises(UserError, match=f"--documents={tmp_path}: no text found .{told}"):

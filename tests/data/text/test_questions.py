@@ -69,7 +69,7 @@ P = "The cat sat."
         (("q7", "Who?", [("The", -1)]), "question 'q7': its answer 'The' at character -1 is outside its passage of 12"),
         (("q7", "Who?", [("cat", 0)]), "question 'q7': at character 0 of its passage stands 'The', not 'cat'"),
         (("q7", " \n", [("cat", 4)]), "question 'q7' is empty"),
-        (("q7", "Who?", []), "question 'q7' has no answer"),
+        (("q6", "Who?", [("cat", 4)]), "several questions have the id 'q6'"),
         (("q7", "Who?", [(" ", 3)]), "question 'q7': its answer ' ' is empty"),
     ],
 )
@@ -144,6 +144,88 @@ def test_squad_says_which_training_file_it_read(upstream):
     rebuilt = questions.load(cfg)
     assert (len(rebuilt.train), len(rebuilt.valid), len(rebuilt.test)) == (18, 2, 1)
     assert "made-up ids" in rebuilt.report[0]
+
+
+# Fields of another type, and questions without an answer
+
+
+def written(path, *rows):
+    """A file with one article of one question for each (passage, fields)."""
+    articles = [
+        {
+            "title": f"t{i}",
+            "paragraphs": [
+                {"context": passage and f"{passage} {i}", "qas": [{"id": f"q{i}", "question": "Who?", **fields}]}
+            ],
+        }
+        for i, (passage, fields) in enumerate(rows)
+    ]
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps({"version": "v2.0", "data": articles}).encode())
+    return path
+
+
+def answer(text="cat", start=4):
+    return {"answers": [{"text": text, "answer_start": start}]}
+
+
+def test_fields_of_another_type_are_read_or_named(tmp_path):
+    good = [(P, answer())] * 10
+    path = written(
+        tmp_path / "a.json",
+        *good,
+        (P, answer(start="4")),
+        (P, answer(start=4.0)),
+        (P, {**answer(), "id": 7}),
+        (P, answer(start=None)),
+        (P, answer(start=4.5)),
+        (P, answer(text=None)),
+        (None, answer()),
+        (P, {**answer(), "question": None}),
+        (P, {**answer(), "id": None}),
+        (P, {"answers": None}),
+        (P, {"answers": ["cat"]}),
+        (P, {**answer(), "is_impossible": "no"}),
+        (P, {**answer(), "is_impossible": True}),
+        ("a \ud800 cat", answer()),
+    )
+    found = load(path)
+    parts = [found.train, found.valid]
+    assert {i for part in parts for i in part.ids} == {*(f"q{i}" for i in range(12)), "7"}
+    assert {answers for part in parts for answers in part.answers} == {(("cat", 4),)}
+    assert f"{path}: 13 questions" in found.report[0] and "without" not in found.report[0]
+    told = "\n".join(found.report)
+    assert "skipped  11" in told and "question 'q13': its answer 'cat' begins at null, no whole number" in told
+    faults: list[str] = []
+    questions.collect(questions._file_rows(path, faults))
+    assert [fault.split("'")[1] if "'" in fault else fault for fault in faults] == [
+        *("q13", "q14", "q15", "q16", "q17"),
+        "question None: its id is no text",
+        *("q19", "q20", "q21", "q22", "q23"),
+    ]
+
+
+def test_unanswerable_questions_are_questions(tmp_path):
+    plausible = {"plausible_answers": [{"text": "cat", "answer_start": 4}]}
+    none = [
+        (P, {"answers": [], "is_impossible": True, **plausible}),
+        (P, {"answers": []}),
+        (P, {"is_impossible": True}),
+    ]
+    path = written(tmp_path / "a.json", *[(P, {**answer(), "is_impossible": False})] * 9, *none)
+    found = load(path, valid_fraction=0.3)
+    answers = found.train.answers + found.valid.answers
+    assert sorted(map(len, answers)) == [0] * 3 + [1] * 9
+    assert found.report[0].endswith("12 questions, 3 of them without an answer")
+    some = questions.answered(found)
+    assert len(some.train) + len(some.valid) == 9 and all(some.train.answers + some.valid.answers)
+    assert some.report[-1] == "left out 3 questions without an answer: no passage is right for them"
+
+
+def test_a_file_without_a_whole_question_is_refused(tmp_path):
+    with pytest.raises(UserError, match="a.json: no question found .question 'q0': its passage is null, no text"):
+        load(written(tmp_path / "a.json", (None, answer())))
+    with pytest.raises(UserError, match="is not in SQuAD's form: KeyError: 'answers'"):
+        load(written(tmp_path / "a.json", (P, {})))
 
 
 @pytest.mark.data

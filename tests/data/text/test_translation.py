@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tokenizers as hf
 
 from research.core.config import track_reads
 from research.data.text import language_modelling, parallel_corpora, translation
@@ -163,7 +164,7 @@ def test_learnt_pieces(tmp_path):
         ({"source": "files", "path": "short"}, "short.en has 2 lines and short.de 1"),
         ({"source": "files", "path": "short", "pair": "en"}, "data.pair = 'en': two different endings"),
         ({"source": "files", "path": "bad.tsv"}, "bad.tsv, line 2: 1 fields"),
-        ({"source": "files", "path": "latin"}, "latin.en is not UTF-8 (byte 0xe4 at 1)"),
+        ({"source": "files", "path": "latin"}, "latin.en as UTF-8 text: not UTF-8 (byte 0xe4 at 1)"),
         ({"source": "files", "path": "one"}, "no line in valid"),
         ({"source": "files", "path": "one", "valid_fraction": 1.0}, "valid_fraction = 1.0"),
         ({"source": "files", "path": "long", "valid_fraction": 0.5, "length": 3}, "no line of train has 1 to 2 tokens"),
@@ -206,3 +207,63 @@ def test_news_titles():
     parts = parallel_corpora.load(cfg).parts
     assert {name: len(part) for name, part in parts.items()} == {"train": 9_000, "valid": 999, "test": 1_000}
     assert parts["test"].target[0] == "Fears for T N pension after talks"
+
+
+# Lines of the user's files
+
+
+def test_lines_end_at_line_feeds_alone(tmp_path):
+    odd = "a\u2028b\u0085c\x0cd"
+    (tmp_path / "c.en").write_bytes(f"\ufeff{odd}\r\n\r\nz".encode())
+    (tmp_path / "c.de").write_bytes(b"x\ny\nz\n")
+    lines = parallel_corpora.load(
+        {"source": "files", "path": str(tmp_path / "c"), "pair": "en-de", "valid_fraction": 0.3}
+    )
+    assert lines.parts["train"].source == [odd, ""] and lines.parts["valid"].source == ["z"]
+    (tmp_path / "c.TSV").write_bytes(f'\ufeff"{odd}\tx\r\nb"\ty\n'.encode())
+    lines = parallel_corpora.load(
+        {"source": "files", "path": str(tmp_path / "c.TSV"), "pair": "en-de", "valid_fraction": 0.5}
+    )
+    assert lines.parts["train"].source == [f'"{odd}'] and lines.parts["valid"].source == ['b"']
+
+
+def test_a_text_to_translate_has_as_many_lines_as_line_feeds(tmp_path):
+    write(tmp_path, train_en="a b a\nb\n", train_de="x\ny x\n", valid_en="a q\n", valid_de="x z\n")
+    data = load(source="files", pair="en-de", path=str(tmp_path))
+    (tmp_path / "lines.txt").write_bytes("\ufeffone\r\n\r\nthree\u2028still\x0cthree\nfour\n".encode())
+    assert len(data.encode(data.read(tmp_path / "lines.txt"))["source"]) == 4
+
+
+def test_parts_of_other_names_are_read_and_other_files_named(tmp_path):
+    write(tmp_path, train_en="a\nb\n", train_de="x\ny\n", dev_en="a\n", dev_de="x\n", notes_txt="n", tset_en="b")
+    corpus = parallel_corpora.load({"source": "files", "path": str(tmp_path), "pair": "en-de"})
+    assert {name: lines.source for name, lines in corpus.parts.items()} == {"train": ["a", "b"], "valid": ["a"]}
+    assert corpus.report[1:4] == ["ignored  files that are no part: 2", "         notes.txt", "         tset.en"]
+    (tmp_path / "valid.en").symlink_to("nowhere")
+    with pytest.raises(UserError, match=r"has the part valid as valid.\* and as dev.\*|has the part valid as dev.\*"):
+        parallel_corpora.load({"source": "files", "path": str(tmp_path), "pair": "en-de"})
+    for name in ("dev.en", "dev.de"):
+        (tmp_path / name).unlink()
+    with pytest.raises(UserError, match="cannot read .*valid.en as UTF-8 text: No such file"):
+        parallel_corpora.load({"source": "files", "path": str(tmp_path), "pair": "en-de"})
+
+
+def test_what_a_target_begins_after(tmp_path):
+    write(tmp_path, train_en="a b a\nb\n", train_de="x\ny x\n", valid_en="a q\n", valid_de="x z\n")
+    where = dict(source="files", pair="en-de", path=str(tmp_path))
+    for start, bos in ((None, 2), (0, 0), (7, 7)):
+        data = load(**where, decoder_start=start)
+        assert data.bos == bos and (data.parts["valid"].gather(np.arange(1))["tokens"][:, 0] == bos).all()
+    for start in (-1, 8, True, "x"):
+        with pytest.raises(UserError, match=f"data.decoder_start = {start!r}: the id of a token, from 0 to 7"):
+            load(**where, decoder_start=start)
+
+
+def test_a_vocabulary_without_a_begin_token_begins_after_padding(tmp_path):
+    vocab = {word: i for i, word in enumerate(["</s>", "<unk>", "a", "x", "<pad>"])}
+    made = hf.Tokenizer(hf.models.WordLevel(vocab, unk_token="<unk>"))
+    made.pre_tokenizer = hf.pre_tokenizers.WhitespaceSplit()
+    made.save(str(tmp_path / "tokenizer.json"))
+    write(tmp_path, c_en="a\na\n", c_de="x\nx\n")
+    where = dict(source="files", pair="en-de", path=str(tmp_path / "c"), valid_fraction=0.5)
+    assert load(**where, tokenizer=str(tmp_path / "tokenizer.json")).bos == 4

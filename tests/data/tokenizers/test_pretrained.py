@@ -58,3 +58,70 @@ def test_bad_files(path, tmp_path):
         tokenizers.make(path, "", vocab_size=3)
     with pytest.raises(UserError, match="data.min_count = 2 means nothing to the tokenizer 'pretrained'"):
         tokenizers.make(path, "", min_count=2)
+
+
+def asking(path, **changes):
+    """The file with further requests."""
+    values = json.loads(open(path).read()) | changes
+    with open(path, "w") as file:
+        json.dump(values, file)
+    return path
+
+
+def test_a_file_that_cuts_or_fills_texts_does_neither(path, capsys):
+    cut = {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}
+    fill = {"strategy": {"Fixed": 6}, "direction": "Right", "pad_id": 1, "pad_type_id": 0, "pad_token": "</s>"}
+    assert (
+        hf.Tokenizer.from_str(hf.Tokenizer.from_file(path).to_str()).encode("the").ids
+    )  # a file that asks for nothing
+    ours = tokenizers.make(path, "")
+    assert capsys.readouterr().err == ""
+    asking(path, truncation=cut, padding=fill | {"pad_to_multiple_of": None})
+    assert hf.Tokenizer.from_file(path).encode("the fox the fox").ids == [2, 1, 1, 1, 1, 1]  # what it asks for
+    ours = tokenizers.make(path, "")
+    line = f"almanac: {path} asks to cut texts and to fill texts up; this is switched off, texts are encoded whole\n"
+    assert capsys.readouterr().err == line
+    for tokenizer in (ours, tokenizers.from_json(ours.to_json())):
+        assert tokenizer.encode("the fox the fox").tolist() == [2, 3, 2, 3] and tokenizer.encode("the").tolist() == [2]
+    # A run of an earlier version has kept them.
+    kept = json.loads(ours.to_json())
+    kept["model"] |= {"truncation": cut, "padding": fill | {"pad_to_multiple_of": None}}
+    assert tokenizers.from_json(json.dumps(kept)).encode("the fox the fox").tolist() == [2, 3, 2, 3]
+
+
+def test_merges_are_not_drawn_at_random(tmp_path, capsys):
+    made = hf.Tokenizer(hf.models.BPE({"a": 0, "b": 1, "ab": 2, "abab": 3}, [("a", "b"), ("ab", "ab")], dropout=0.5))
+    made.save(str(tmp_path / "tokenizer.json"))
+    ours = tokenizers.make(str(tmp_path / "tokenizer.json"), "")
+    assert "asks to draw merges at random; this is switched off" in capsys.readouterr().err
+    assert {tuple(ours.encode("abab").tolist()) for _ in range(50)} == {(3,)}
+
+
+def test_what_is_put_before_a_text(path):
+    ours = tokenizers.make(path, "")
+    assert ours.prefix == [] and tokenizers.opened(ours, "the").tolist() == [2]  # its </s> comes after a text
+    template = hf.processors.TemplateProcessing(single="</s> $A <unk>", special_tokens=[("</s>", 1), ("<unk>", 0)])
+    for processor in (template, hf.processors.Sequence([hf.processors.ByteLevel(), template])):
+        model = hf.Tokenizer.from_file(path)
+        model.post_processor = processor
+        model.save(path)
+        ours = tokenizers.make(path, "")
+        assert ours.prefix == [1]
+        assert tokenizers.opened(ours, "the fox").tolist() == [1, 2, 3] and ours.encode("the fox").tolist() == [2, 3]
+        assert tokenizers.from_json(ours.to_json()).prefix == [1]
+    assert tokenizers.opened(tokenizers.make("byte", ""), "a").tolist() == [97]
+
+
+def test_added_tokens_where_they_are_wanted(path):
+    ours = tokenizers.make(path, "")
+    assert ours.added == {"<unk>": 0, "</s>": 1}
+    assert tokenizers.encode_with_added(ours, "the </s>fox").tolist() == [2, 1, 3]
+    assert ours.encode("the </s>fox").tolist() == [2, 0]
+    assert tokenizers.encode_with_added(tokenizers.make("byte", ""), "a").tolist() == [97]
+
+
+def test_a_byte_order_mark_is_not_in_the_way(path):
+    text = open(path, "rb").read()
+    with open(path, "wb") as file:
+        file.write(b"\xef\xbb\xbf" + text)
+    assert tokenizers.make(path, "").size == 4

@@ -9,10 +9,12 @@ import safetensors.numpy
 import tokenizers as hf
 
 from research.data import tokenizers
+from research.data.text import chat
 from research.interop import huggingface
 from research.interop.hf import tokenizer as hf_tokenizer
 from research.models.text import bert, gpt, transformer
 from research.run import reopen
+from research.util.escape import TEXT, visible
 from tools import cli
 
 SIZES = {"vocab_size": 256, "num_layers": 1, "num_heads": 2, "width": 16, "max_length": 16}
@@ -223,3 +225,110 @@ def test_no_folder(here, capsys):
     for name in ("nowhere", "text.txt"):
         assert cli.main(["import", name]) == 2
         assert f"{name} is no folder; give the folder of config.json" in capsys.readouterr().err
+
+
+# Continuations equal to transformers'
+
+
+def special_tokenizer(folder, special, first):
+    """Bytes, and after them special tokens, of which `first` (if any) is put before a text."""
+    byte_tokenizer(folder)
+    made = hf.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    made.add_special_tokens(special)
+    if first:
+        ids = [(first, made.token_to_id(first))]
+        made.post_processor = hf.processors.TemplateProcessing(single=f"{first} $A", special_tokens=ids)
+    made.save(str(folder / "tokenizer.json"))
+    return {token: made.token_to_id(token) for token in special}
+
+
+def drawn(made):
+    """The network with parameters far from 0, so that no two tokens are nearly as likely."""
+    import torch
+
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in made.named_parameters():
+            if "embed_positions" not in name:
+                parameter.normal_(0, 0.3)
+    return made.eval()
+
+
+@pytest.mark.parity
+def test_a_llama_continues_as_transformers_does(here, capsys):
+    """With the <s> that its tokenizer puts before a text, ChatML's markers as the tokens that they are, and a config of old."""
+    transformers, torch = pytest.importorskip("transformers"), pytest.importorskip("torch")
+    (here / "llama").mkdir()
+    ids = special_tokenizer(here / "llama", ["<s>", "</s>", "<|im_start|>", "<|im_end|>"], "<s>")
+    config = transformers.LlamaConfig(
+        vocab_size=260, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=128, bos_token_id=ids["<s>"], eos_token_id=None,
+    )  # fmt: skip
+    made = drawn(transformers.LlamaForCausalLM(config))
+    made.save_pretrained(here / "llama")
+    about = json.loads((here / "llama/config.json").read_text())
+    about |= {"is_llama_config": True, "output_attentions": True, "do_sample": True, "temperature": 0.6, "top_p": 0.9}
+    (here / "llama/config.json").write_text(json.dumps(about))
+    assert cli.main(["import", "llama", "--out=run", *QUICK]) == 0
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(here / "llama/tokenizer.json"))
+
+    def continued(tokens):
+        with torch.no_grad():
+            found = made.generate(torch.tensor([tokens]), do_sample=False, max_new_tokens=12, pad_token_id=0)
+        return found[0, len(tokens) :].tolist()
+
+    e, _, _ = reopen.load(here / "run")
+    prompt = tokenizer("the quick").input_ids
+    assert prompt[0] == ids["<s>"] and e.predictor.encode("the quick")["tokens"].tolist() == [prompt]
+    capsys.readouterr()
+    assert cli.main(["sample", "run", "--prompt=the quick", "--temperature=0", "--length=12"]) == 0
+    said = capsys.readouterr().out.removesuffix("\n").removeprefix("the quick")
+    assert said == visible(e.tokenizer.decode(np.array(continued(prompt))).rstrip("\ufffd"), keep=TEXT)
+
+    talk = [{"role": "user", "content": "Hello"}]
+    (here / "talk.json").write_text(json.dumps(talk))
+    template = chat.CHATML.replace("{%- generation %}", "").replace("{% endgeneration %}", "")
+    text = tokenizer.apply_chat_template(talk, chat_template=template, add_generation_prompt=True, tokenize=False)
+    tokens = tokenizer(text, add_special_tokens=False).input_ids
+    assert cli.main(["sample", "run", "--chat=talk.json", "--temperature=0", "--length=12"]) == 0
+    said = capsys.readouterr().out.removesuffix("\n").removeprefix(text)
+    wanted = e.tokenizer.decode(np.array(continued(tokens))).split("<|im_end|>")[0]
+    assert said == visible(wanted.rstrip("\ufffd"), keep=TEXT)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("first", ["<pad>", "<start>"])
+def test_a_marian_without_a_begin_token_translates_as_transformers_does(here, capsys, first):
+    """As opus-mt's: </s>, <unk>, <pad>, and a decoder that begins after what config.json names."""
+    transformers, torch = pytest.importorskip("transformers"), pytest.importorskip("torch")
+    (here / "marian").mkdir()
+    ids = special_tokenizer(here / "marian", ["</s>", "<unk>", "<pad>", "<start>"], None)
+    sizes = {
+        f"{side}_{name}": n for side in ("encoder", "decoder") for name, n in (("attention_heads", 4), ("ffn_dim", 48))
+    }
+    config = transformers.MarianConfig(
+        vocab_size=260, d_model=32, encoder_layers=1, decoder_layers=1, **sizes, max_position_embeddings=32,
+        activation_function="swish", scale_embedding=True, pad_token_id=ids["<pad>"], eos_token_id=ids["</s>"],
+        decoder_start_token_id=ids[first], forced_eos_token_id=None,
+    )  # fmt: skip
+    made = drawn(transformers.MarianMTModel(config))
+    made.save_pretrained(here / "marian")
+    assert cli.main(["import", "marian", "--out=run", "--config.translate.beam=1"]) == 0
+    e, state, _ = reopen.load(here / "run")
+    assert e.data.bos == e.cfg.data.decoder_start == ids[first] and "bos" not in e.tokenizer.special
+
+    def translated(network, line):
+        tokens = torch.tensor([[*e.tokenizer.encode(line).tolist(), ids["</s>"]]])
+        banned = [[ids["<pad>"]], [ids[first]]]
+        with torch.no_grad():
+            found = network.generate(tokens, do_sample=False, num_beams=1, max_new_tokens=8, bad_words_ids=banned)
+        return found[0, 1:].tolist()
+
+    outputs = e.predictor.fn(state.variables, e.predictor.encode("the quick\nbrown fox"))
+    ours = np.asarray(outputs["tokens"])[:, :8].tolist()
+    assert ours == [translated(made, line) for line in ("the quick", "brown fox")]
+    assert cli.main(["export", "run", "--to=huggingface", "--out=back"]) == 0
+    about = json.loads((here / "back/config.json").read_text())
+    assert about["decoder_start_token_id"] == ids[first] and about["pad_token_id"] == ids["<pad>"]
+    back = transformers.MarianMTModel.from_pretrained(here / "back").eval()
+    assert translated(back, "the quick") == ours[0]
