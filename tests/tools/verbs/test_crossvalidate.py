@@ -72,7 +72,7 @@ def test_real_folds(tmp_path):
         (["text_classification/tyny"], "did you mean 'text_classification/tiny'?"),
         (["image_classification/tiny"], "image_classification/tiny has no data.folds"),
         ([NAME, "--folds=1"], "--folds=1: a whole number, at least 2"),
-        ([NAME, "--config.best.metric=test/accuracy"], "would choose on the fold that is held out"),
+        ([NAME, "--config.best.metric=test/accuracy"], "would select on the held-out fold"),
     ],
 )
 def test_mistakes(trained, capsys, argv, message):

@@ -101,7 +101,7 @@ def test_a_llama_keeps_its_positions_and_takes_fewer(here, capsys):
     capsys.readouterr()
     assert cli.main(["export", "run", "--to=huggingface"]) == 0
     said = capsys.readouterr().out
-    assert "run/huggingface  LlamaForCausalLM" in said and "no tokenizer.json: Hugging Face's have no 'byte'" in said
+    assert "run/huggingface  LlamaForCausalLM" in said and "no tokenizer.json: Hugging Face has no 'byte'" in said
     again = huggingface.read(here / "run/huggingface")
     assert all(np.array_equal(x, huggingface.read(here / "llama").arrays[name]) for name, x in again.arrays.items())
 
