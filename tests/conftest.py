@@ -99,6 +99,25 @@ def no_network():
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def unchecked_export():
+    """Types are not checked while a function is exported: symbolic sizes are no ints, and equal if JAX can prove it."""
+    from jax import export  # not at the top, where the environment is not set yet
+
+    def unchecked(*args, **options):
+        def trace(*specs, **named):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+                return plain(*args, **options)(*specs, **named)
+
+        return trace
+
+    plain = export.export
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "export", unchecked)
+        yield
+
+
 @pytest.fixture
 def small_disk(request, tmp_path):
     """A file system of 64 kB, or of a size like "600k": `@pytest.mark.parametrize("small_disk", ["600k"], indirect=True)`."""

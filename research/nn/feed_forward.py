@@ -23,6 +23,7 @@ class FeedForward(nn.Module):
 
     `activation` is a key of ACTIVATIONS; "swiglu" multiplies the hidden units by SiLU gates (Shazeer 2020, 2002.05202, eq. 6).
 
+    >>> import jax
     >>> params = FeedForward(width=32).init(jax.random.key(0), jax.numpy.ones((1, 3, 8)))["params"]
     >>> jax.tree.map(lambda x: x.shape, params)
     {'down': {'kernel': (32, 8)}, 'up': {'kernel': (8, 32)}}

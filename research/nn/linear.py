@@ -9,13 +9,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from research.core import mesh
 
 
 def flat_dot(
-    x: Float[Array, "*batch I"], kernel: Float[Array, "rows columns"], dims: Any, **options: Any
+    x: Float[Array, "*batch I"], kernel: Float[Array | np.ndarray, "rows columns"], dims: Any, **options: Any
 ) -> Float[Array, "*batch O"]:
     """`jax.lax.dot_general` of x with a matrix, its leading axes flattened: for `nn.Dense(dot_general=...)`.
 
@@ -37,7 +38,7 @@ def einsum(spec: str, a: Float[Array, "..."], b: Float[Array, "..."], dtype: Any
     return jnp.einsum(spec, a, b, preferred_element_type=dtype)
 
 
-def _in_bf16_on_cpu(a: Float[Array, "..."], b: Float[Array, "..."]) -> bool:
+def _in_bf16_on_cpu(a: Float[Array, "..."], b: Float[Array | np.ndarray, "..."]) -> bool:
     return a.dtype == b.dtype == jnp.bfloat16 and mesh.platform() == "cpu"
 
 

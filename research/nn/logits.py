@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Float32
 
@@ -34,7 +35,7 @@ class DeferredLogits(struct.PyTreeNode):
         logits = flat_dot(self.hidden, self.matrix, dims, preferred_element_type=jnp.float32)
         return logits if self.bias is None else logits + self.bias
 
-    def __add__(self, bias: Float[Array, " V"]) -> "DeferredLogits":
+    def __add__(self, bias: Float[Array | np.ndarray, " V"]) -> "DeferredLogits":
         return self.replace(bias=bias if self.bias is None else self.bias + bias)
 
 
@@ -45,7 +46,7 @@ def logits_dot(defer: bool) -> Any:
     """
 
     def dot(
-        x: Float[Array, "*batch D"], matrix: Float[Array, "rows columns"], dims: Any, **options: Any
+        x: Float[Array, "*batch D"], matrix: Float[Array | np.ndarray, "rows columns"], dims: Any, **options: Any
     ) -> Float32[Array, "*batch V"] | DeferredLogits:
         logits = DeferredLogits(x, matrix, axis=dims[0][1][0])
         return logits if defer else logits.array()

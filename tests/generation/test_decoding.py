@@ -130,7 +130,7 @@ def test_a_window_of_one_token(gpt):
     table = variables["params"]["position"]
     table["embedding"] = table["embedding"][:1]
     got = generate(model, variables, [[3]], KEY, length=6, temperature=0)[0]
-    follows = np.asarray(model.apply(variables, np.arange(19)[:, None]))[:, 0].argmax(-1)
+    follows = np.asarray(model.apply(variables, jnp.arange(19)[:, None]))[:, 0].argmax(-1)
     np.testing.assert_array_equal(got[1:], follows[got[:-1]])
 
 

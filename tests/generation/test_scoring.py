@@ -35,7 +35,7 @@ def test_rows_of_any_length_equal_each_alone():
     contexts, continuations = [[1], [2, 3, 4], [5, 6]], [[7, 8, 9], [1], [3, 3]]
     got = log_likelihoods(model, variables, contexts, continuations)
     for i, (context, said) in enumerate(zip(contexts, continuations, strict=True)):
-        logits = np.asarray(model.apply(variables, np.array([context + said])), np.float64)[0]
+        logits = np.asarray(model.apply(variables, jnp.array([context + said])), np.float64)[0]
         logp = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
         want = sum(logp[len(context) + j - 1, token] for j, token in enumerate(said))
         assert got[i] == pytest.approx(want, abs=1e-4)

@@ -55,7 +55,7 @@ def test_a_model_without_attention():
     variables = weights(model, TOKENS, LENGTH)
     assert attention.maps(model, variables, TOKENS, LENGTH) == {}
     with pytest.raises(UserError, match="does not pool by attention"):
-        attention.pooled(lambda: model.apply(variables, TOKENS, LENGTH))
+        attention.pooled(lambda: model.apply(variables, jnp.asarray(TOKENS), jnp.asarray(LENGTH)))
 
 
 class Pooled(nn.Module):

@@ -105,7 +105,7 @@ MODELS = {
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS.keys())
 def test_classifiers_are_complete_and_owe_nothing_to_what_is_ignored(model):
-    tokens, length = np.array([[5, 6, 7, 8, 0, 0], [9, 1, 0, 0, 0, 0]]), np.array([4, 2])
+    tokens, length = jnp.array([[5, 6, 7, 8, 0, 0], [9, 1, 0, 0, 0, 0]]), jnp.array([4, 2])
     shapes = jax.eval_shape(model.init, jax.random.key(0), tokens, length)
     rng = np.random.default_rng(1)
     params = jax.tree.map(lambda a: np.float32(0.4 * rng.normal(size=a.shape)), shapes)

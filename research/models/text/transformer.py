@@ -23,7 +23,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, DTypeLike, Float, Float32, Int
+from jaxtyping import Array, Bool, DTypeLike, Float, Float32, Int, Shaped
 
 from research.core.mesh import shard_activations
 from research.nn.attention import Attention, Cache, CrossAttention
@@ -174,7 +174,7 @@ class Transformer(nn.Module):
     def __call__(
         self,
         source: Int[Array, "B S"],
-        source_mask: Bool[Array, "B S"] | Float[Array, "B S"],
+        source_mask: Shaped[Array, "B S"],
         tokens: Int[Array, "B T"],
         *,
         train: bool = False,
@@ -189,7 +189,7 @@ class Transformer(nn.Module):
         return self.decode(tokens, memory, train=train, defer_logits=defer_logits)[0]
 
     def encode(
-        self, source: Int[Array, "B S"], source_mask: Bool[Array, "B S"] | Float[Array, "B S"], *, train: bool = False
+        self, source: Int[Array, "B S"], source_mask: Shaped[Array, "B S"], *, train: bool = False
     ) -> dict[str, Any]:
         """Source tokens -> the memory that `decode` attends to, computed once; the first axis of every leaf is B.
 

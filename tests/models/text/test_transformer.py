@@ -36,7 +36,7 @@ def apply(model, variables, source, mask, tokens):
 
 def count(model):
     one = jnp.zeros((1, 1), jnp.int32)
-    return sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(model.init, jax.random.key(0), one, one == 1, one)))
+    return sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(model.init, jax.random.key(0), one, one, one)))
 
 
 def test_parameter_counts():
