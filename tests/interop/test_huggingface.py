@@ -3,6 +3,7 @@
 import json
 import struct
 from functools import cache, partial
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -251,6 +252,34 @@ def test_a_config_that_asks_for_something_else(folder, key, value, message):
         refused(folder, message)
     else:
         assert huggingface.read(folder).missing == ["head/kernel"]
+
+
+@pytest.mark.parametrize("folder", ["llama", "gpt2", "bert", "marian"], indirect=True)
+def test_keys_that_change_nothing_of_what_is_computed(folder):
+    """And a byte order mark before them."""
+    before = huggingface.read(folder).arrays
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"output_attentions": True, "do_sample": True, "temperature": 0.6, "top_p": 0.9, "max_new_tokens": 9}
+    config |= {"is_llama_config": True} if config["model_type"] == "llama" else {}
+    (folder / "config.json").write_text(json.dumps(config), "utf-8-sig")
+    assert equal(huggingface.read(folder).arrays, before)
+
+
+@pytest.mark.parametrize(
+    ("special", "start", "written"),
+    [
+        ({"pad": 5, "eos": 0}, None, 5),
+        ({"pad": 5, "eos": 0, "bos": 3}, None, 3),
+        ({"pad": 5, "eos": 0, "bos": 3}, 7, 7),
+        ({"pad": 5, "eos": 0}, 0, 0),
+    ],
+)
+def test_what_a_decoder_begins_after_is_written(tmp_path, special, start, written):
+    tokenizer = SimpleNamespace(special=special, to_json=lambda: '{"name": "word"}')
+    huggingface.write(tmp_path / "folder", MODELS["marian"], drawn(MODELS["marian"]), tokenizer, start)
+    config = json.loads((tmp_path / "folder/config.json").read_text())
+    assert config["decoder_start_token_id"] == written == huggingface.decoder_start(config)
+    assert config["pad_token_id"] == 5 == huggingface.decoder_start({"pad_token_id": 5})
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The user's own image files: listed from folders or a .csv, checked, decoded."""
+"""The user's own image files: listed from folders or a table, checked, decoded."""
 
 import functools
 import struct
@@ -58,10 +58,11 @@ def folder_rows(root: Path) -> Listed:
     return Listed(rows, faults, [*user_files.ignored(others, SUFFIXES), *unread])
 
 
-def csv_rows(root: Path) -> Listed:
-    """A .csv with columns path (relative to its folder), label[, split]."""
+def table_rows(root: Path) -> Listed:
+    """A .csv or .tsv with columns path (relative to its folder), label[, split]."""
     rows, faults = [], []
-    for row in user_files.table(root, ",", ("path", "label"), "wanted path, label and perhaps split"):
+    delimiter = user_files.TABLES[root.suffix.lower()]
+    for row in user_files.table(root, delimiter, ("path", "label"), "wanted path, label and perhaps split"):
         name, label, split = ((row.cells or {}).get(key, "") for key in ("path", "label", "split"))
         if row.cells is None:
             faults.append(f"{row.place}: {row.fault}")

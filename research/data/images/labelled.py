@@ -185,14 +185,15 @@ def _idx(name: str, cfg: Mapping[str, Any]) -> Images:
 
 @_source
 def files(cfg: Mapping[str, Any]) -> Images:
-    """The user's own images: one folder per class, or a .csv with columns path, label[, split].
+    """The user's own images: one folder per class, or a .csv or .tsv with columns path, label[, split].
 
     The class folders may be in folders train, valid and test; parts that are not given are cut from train
     by `split`. The default size is the first image's. Links are followed; hidden files and folders are skipped.
     """
     root = user_files.root(cfg)
-    listing = image_files.csv_rows if root.suffix.lower() == ".csv" else image_files.folder_rows
-    rows, faults, others = listing(root)
+    if not root.is_dir() and root.suffix.lower() not in user_files.TABLES:
+        raise UserError(f"data.path = {root}: want a folder a class, or a .csv or .tsv of path and label")
+    rows, faults, others = image_files.folder_rows(root) if root.is_dir() else image_files.table_rows(root)
     shape = _shape(cfg, image_files.first_size(rows) or (1, 1))
     small = len(rows) * math.prod(shape) <= IN_MEMORY
     rows, pixels, unreadable, several = image_files.readable(rows, shape, small)

@@ -303,6 +303,8 @@ def test_rows_of_a_csv_are_whole_or_named(folder):
     assert data.classes == ("cat", "dog") and len(data.train) == 3
     report = "\n".join(data.report)
     assert "line 4: 3 cells under 2 names" in report and "line 5: 1 cell under 2 names" in report
+    (folder / "list.tsv").write_text('path\tlabel\ncat/1.png\ta, "b"\ndog/1.png\tdog\n')
+    assert load(folder / "list.tsv", valid_fraction=0, test_fraction=0).classes == ('a, "b"', "dog")
 
 
 @pytest.mark.parametrize("form", ["npz", "folder"])
@@ -381,6 +383,7 @@ def test_arrays_that_are_no_pictures(tmp_path, change, told):
         ({"source": "files", "path": "empty"}, "no picture found (no file of a class)"),
         ({"source": "files", "path": "junk"}, "no picture found (a/x.png: cannot identify"),
         ({"source": "files", "path": "bad.csv"}, "has no column 'path' but a, b; wanted path, label"),
+        ({"source": "files", "path": "junk/a/x.png"}, "want a folder a class, or a .csv or .tsv of path and label"),
         ({"source": "arrays", "path": "empty"}, "images.npy does not exist"),
         ({"source": "arrays", "path": "bad.csv"}, "cannot be read"),
         ({"source": "tfds:none", "data_dir": "empty"}, "no prepared TFDS data set 'none'"),
