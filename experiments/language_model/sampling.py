@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,8 @@ def sample(
     data, model = e.data, e.model
     asked = {k: given.pop(k, None) for k in OPTIONS}
     _consistent({**asked, "prompt": prompt})
+    if "" in stop:
+        raise UserError("--stop=: want a text of one character or more")
     if asked["beam"] is not None and given.keys() - {"length"}:
         raise UserError(f"--{min(given.keys() - {'length'}).replace('_', '-')} is for drawing, --beam draws nothing")
     how = {k: v for k, v in {**options, **given}.items() if k != "prompt"}
@@ -59,7 +62,7 @@ def sample(
         return
     if pattern := _pattern(asked):
         how["constraint"] = constraints.from_regex(pattern, token_bytes.of(data.tokenizer))
-    how |= {"length": length, "stop": [data.tokenizer.encode(s) for s in stop], "block": 16}
+    how |= {"length": length, "stop": _sequences(data.tokenizer, stop), "block": 16}
     columns: Iterator[np.ndarray]
     if asked["beam"] is not None:
         columns = _searched(model, state.variables, tokens, length, asked["beam"])
@@ -70,6 +73,8 @@ def sample(
         how["ahead"] = 4 if asked["ahead"] is None else asked["ahead"]
         columns = _reported(speculative.generate_stream(model, state.variables, small, weights, [tokens], key, **how))
     yield from _text(data.tokenizer, prompt, tokens, columns, stop)
+    if asked["draft"] is not None:
+        deque(columns, maxlen=0)  # the counts of its tokens come after the last of them
 
 
 OPTIONS = ("regex", "json_schema", "choice", "few_shot", "chat", "draft", "beam", *NEEDS)
@@ -120,7 +125,7 @@ def _pattern(asked: Mapping) -> str | None:
         return asked["regex"]
     try:
         schema = json.loads(_read(asked["json_schema"]))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"cannot read {asked['json_schema']} as JSON: {error}") from None
     return constraints.schema_regex(schema)
 
@@ -166,15 +171,43 @@ def _searched(model: Any, variables: Any, tokens: np.ndarray, length: int, width
     yield from np.asarray(found.tokens[:, 0]).T
 
 
+def _sequences(tokenizer: Any, stop: Sequence[str]) -> list[np.ndarray]:
+    """The tokens of each stop that the tokenizer gives back as it is. Another one's tokens are those of another text: it occurs
+    in other tokens, which `_text` sees, or, with a character that is not in the vocabulary, not at all."""
+    found = []
+    for text in stop:
+        try:
+            ids = tokenizer.encode(text)
+        except UserError:
+            continue
+        if len(ids) and tokenizer.decode(ids) == text:
+            found.append(ids)
+    return found
+
+
 def _text(tokenizer: Any, prompt: str, tokens: np.ndarray, columns: Iterator, stop: Sequence[str]) -> Iterator[str]:
-    """The prompt, then what the columns add, up to the first stop."""
+    """The prompt, then what the columns add, up to the first stop. What may become a stop waits until it has, or has not."""
     known = len(tokenizer.decode(tokens))  # words and pieces are joined as their neighbours want it
-    ids, shown = [*tokens.tolist()], prompt
+    ids, shown, whole = [*tokens.tolist()], prompt, prompt
     yield prompt
     for column in columns:
         ids.append(int(column[0]))
         whole = prompt + tokenizer.decode(np.asarray(ids))[known:]
-        ends = [at for s in stop if (at := whole.find(s, len(prompt))) >= 0]
-        whole = whole[: min(ends)] if ends else whole.rstrip("\ufffd")  # perhaps half a character
-        yield whole[len(shown) :]
-        shown = whole
+        if ends := [at for s in stop if (at := whole.find(s, len(prompt))) >= 0]:
+            yield whole[len(shown) : min(ends)]
+            return
+        whole = whole.rstrip("\ufffd")  # perhaps half a character
+        told = whole[: len(whole) - _begun(whole[len(prompt) :], stop)]
+        yield told[len(shown) :]
+        shown = told if len(told) > len(shown) else shown
+    yield whole[len(shown) :]
+
+
+def _begun(text: str, stop: Sequence[str]) -> int:
+    """How many of a text's last characters are the most with which one of the stops begins.
+
+    >>> _begun("a<|im", ["<|im_end|>", "m"]), _begun("a b", ["c"])
+    (4, 0)
+    """
+    ends = range(max((len(s) for s in stop), default=0) - 1, 0, -1)
+    return next((n for n in ends if n <= len(text) and any(s.startswith(text[-n:]) for s in stop if len(s) > n)), 0)
