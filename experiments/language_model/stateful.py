@@ -35,7 +35,11 @@ def make_eval_step(model: Any, batch_metrics: Callable, cfg: Any) -> Callable:
 
     def eval_step(state, batch):
         nonlocal carry
-        sums, carry = one(state.variables["params"], carry, batch)
+        sums, after = one(state.variables["params"], carry, batch)
+        if not isinstance(
+            jax.tree.leaves(sums)[0], jax.core.Tracer
+        ):  # where shapes alone are asked for, nothing is carried
+            carry = after
         return sums
 
     return eval_step
