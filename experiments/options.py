@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from research.cluster import membership, rendezvous
+from research.run import object_store
 from research.util.errors import UserError
 
 DEFAULT_ROOT = "runs"
@@ -113,8 +114,12 @@ def timeouts(args: argparse.Namespace) -> dict[str, float]:
 
 
 def workdir(cfg: Any, args: argparse.Namespace) -> Path:
-    """The run directory: `--workdir`, or the config's place under DEFAULT_ROOT."""
-    return Path(args.workdir or Path(DEFAULT_ROOT) / cfg.name)
+    """The run directory: `--workdir`, or the config's place under DEFAULT_ROOT. Raises UserError for an empty one."""
+    if args.workdir == "":
+        raise UserError(f"--workdir=: give a folder, or leave it away for {DEFAULT_ROOT}/{cfg.name}")
+    if args.workdir is not None:
+        object_store.check(args.workdir)
+    return Path(DEFAULT_ROOT) / cfg.name if args.workdir is None else Path(args.workdir)
 
 
 def profile(text: str | None) -> tuple[int, int] | None:

@@ -261,5 +261,7 @@ def main(argv: list[str]) -> int:
         help="where to; default: the run's directory, or for several runs the current one",
     )
     args = parser.parse_args(argv)
+    if args.out == "":
+        raise UserError("--out=: give a folder")
     print(visible(write(args.dirs, args.out)))
     return 0

@@ -9,6 +9,7 @@ import numpy as np
 import tokenizers as hf
 
 from research.data.tokenizers.base import SPECIAL, known, register, utf8
+from research.util import run_files
 from research.util.errors import UserError
 
 # Special tokens' usual strings.
@@ -63,7 +64,15 @@ class Pretrained:
 
     def encode(self, text: str) -> np.ndarray:
         utf8(text)
-        return np.asarray(self._model.encode(text, add_special_tokens=False).ids, np.int32)
+        try:
+            return np.asarray(self._model.encode(text, add_special_tokens=False).ids, np.int32)
+        except BaseException as e:
+            if type(e).__name__ != "PanicException":  # Rust's: no Exception, and of a class that cannot be imported
+                raise
+            raise UserError(
+                "the tokenizer.json has a regular expression that does not end on this text, as nested repetitions do: "
+                f"{run_files.shown(text)}; simplify its patterns"
+            ) from None
 
     def decode(self, ids: np.ndarray) -> str:
         """Token ids i[T] -> text; ids that are padding of the table add nothing."""

@@ -11,6 +11,7 @@ import safetensors.numpy
 
 from research.util.errors import UserError
 from research.util.files import write_errors, write_json
+from research.util.run_files import LARGEST
 
 SINGLE, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -51,6 +52,8 @@ class Folder:
 
     def _json(self, name: str) -> dict[str, Any]:
         try:
+            if (bytes_ := (self.path / name).stat().st_size) > LARGEST:
+                raise UserError(f"{self.path / name}: {bytes_:,} bytes, where such a file has at most {LARGEST:,}")
             found = json.loads((self.path / name).read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise UserError(f"{self.path} has no {name}") from None
