@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from research.cluster import membership, rendezvous
+from research.run import object_store
 from research.util.errors import UserError
 
 DEFAULT_ROOT = "runs"
@@ -132,8 +133,12 @@ def timeouts(args: argparse.Namespace) -> dict[str, float]:
 
 
 def workdir(cfg: Any, args: argparse.Namespace) -> Path:
-    """The run directory: `--workdir`, else DEFAULT_ROOT/FAMILY/NAME."""
-    return Path(args.workdir or Path(DEFAULT_ROOT) / cfg.name)
+    """The run directory: `--workdir`, else DEFAULT_ROOT/FAMILY/NAME. Raises UserError if it is empty or no place for a run."""
+    if args.workdir == "":
+        raise UserError(f"--workdir=: give a folder, or leave it out for {DEFAULT_ROOT}/{cfg.name}")
+    if args.workdir is not None:
+        object_store.check(args.workdir)
+    return Path(DEFAULT_ROOT) / cfg.name if args.workdir is None else Path(args.workdir)
 
 
 def profile(text: str | None) -> tuple[int, int] | None:

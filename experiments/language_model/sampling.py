@@ -1,6 +1,7 @@
 """Text from a language model, given a prompt, a conversation or few-shot examples: sampled, constrained, searched or ranked."""
 
 import sys
+from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,8 @@ def sample(
     data, model = e.data, e.model
     modes = {k: overrides.pop(k, None) for k in MODES}
     _check_consistent({**modes, "prompt": prompt})
+    if "" in stop:
+        raise UserError("--stop=: want a text of one character or more")
     if modes["beam"] is not None and overrides.keys() - {"length"}:
         raise UserError(
             f"--{min(overrides.keys() - {'length'}).replace('_', '-')} is for sampling, --beam does not sample"
@@ -62,7 +65,7 @@ def sample(
         return
     if pattern := _pattern(modes):
         settings["constraint"] = constraints.from_regex(pattern, token_bytes.of(data.tokenizer))
-    settings |= {"length": length, "stop": [tokenizers.encode_with_added(data.tokenizer, s) for s in stop], "block": 16}
+    settings |= {"length": length, "stop": _stop_sequences(data.tokenizer, stop), "block": 16}
     columns: Iterator[np.ndarray]
     if modes["beam"] is not None:
         columns = _beam_search(model, state.variables, tokens, length, modes["beam"])
@@ -75,6 +78,8 @@ def sample(
             speculative.generate_stream(model, state.variables, small, weights, [tokens], key, **settings)
         )
     yield from _text(data.tokenizer, prompt, tokens, columns, stop)
+    if modes["draft"] is not None:
+        deque(columns, maxlen=0)  # the counts of its tokens come after the last of them
 
 
 MODES = ("regex", "json_schema", "choice", "few_shot", "chat", "draft", "beam", *NEEDS)
@@ -165,15 +170,45 @@ def _beam_search(model: Any, variables: Any, tokens: np.ndarray, length: int, wi
     yield from np.asarray(result.tokens[:, 0]).T
 
 
+def _stop_sequences(tokenizer: Any, stop: Sequence[str]) -> list[np.ndarray]:
+    """The tokens of each stop, for those that decode to the stop again.
+
+    Another stop is found in the text by `_text`: it occurs in other tokens, or never, with a character outside the vocabulary.
+    """
+    sequences = []
+    for text in stop:
+        try:
+            ids = tokenizers.encode_with_added(tokenizer, text)
+        except UserError:
+            continue
+        if len(ids) and tokenizer.decode(ids) == text:
+            sequences.append(ids)
+    return sequences
+
+
 def _text(tokenizer: Any, prompt: str, tokens: np.ndarray, columns: Iterator, stop: Sequence[str]) -> Iterator[str]:
-    """Yields the prompt, then the text that each token adds, up to the first stop."""
+    """Yields the prompt, then the text that each token adds, up to the first stop. What may become a stop is held back."""
     prompt_length = len(tokenizer.decode(tokens))  # decoded together, because spacing depends on neighbouring tokens
-    ids, yielded = [*tokens.tolist()], prompt
+    ids, yielded, text = [*tokens.tolist()], prompt, prompt
     yield prompt
     for column in columns:
         ids.append(int(column[0]))
         text = prompt + tokenizer.decode(np.asarray(ids))[prompt_length:]
-        ends = [at for s in stop if (at := text.find(s, len(prompt))) >= 0]
-        text = text[: min(ends)] if ends else text.rstrip("\ufffd")  # the last character may be incomplete
-        yield text[len(yielded) :]
-        yielded = text
+        if ends := [at for s in stop if (at := text.find(s, len(prompt))) >= 0]:
+            yield text[len(yielded) : min(ends)]
+            return
+        text = text.rstrip("\ufffd")  # the last character may be incomplete
+        safe = text[: len(text) - _partial_stop(text[len(prompt) :], stop)]
+        yield safe[len(yielded) :]
+        yielded = safe if len(safe) > len(yielded) else yielded
+    yield text[len(yielded) :]
+
+
+def _partial_stop(text: str, stop: Sequence[str]) -> int:
+    """The length of the longest end of a text with which one of the stops begins.
+
+    >>> _partial_stop("a<|im", ["<|im_end|>", "m"]), _partial_stop("a b", ["c"])
+    (4, 0)
+    """
+    lengths = range(max((len(s) for s in stop), default=0) - 1, 0, -1)
+    return next((n for n in lengths if n <= len(text) and any(s.startswith(text[-n:]) for s in stop if len(s) > n)), 0)

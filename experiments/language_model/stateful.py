@@ -35,7 +35,9 @@ def make_eval_step(model: Any, batch_metrics: Callable, cfg: Any) -> Callable:
 
     def eval_step(state, batch):
         nonlocal carry
-        sums, carry = carried_step(state.variables["params"], carry, batch)
+        sums, after = carried_step(state.variables["params"], carry, batch)
+        if not isinstance(jax.tree.leaves(sums)[0], jax.core.Tracer):  # when only shapes are traced, nothing is carried
+            carry = after
         return sums
 
     return eval_step

@@ -18,6 +18,7 @@ from research.core.experiment import Experiment
 from research.core.metrics import MetricSums
 from research.core.step import make_rngs
 from research.data.text import language_modelling
+from research.generation.decoding import check_settings
 from research.losses.language import cross_entropy
 from research.models.text import gpt, recurrent_lm
 from research.nn import moe
@@ -49,6 +50,7 @@ def build(cfg: Any) -> Experiment:
     sizes = {"vocab_size": data.tokenizer.size} | ({"max_length": data.length} if is_gpt else {})
     model = from_config(module, cfg.model, **sizes)
     options = {**cfg.sample, "prompt": _prompt(data, cfg.sample.prompt)}
+    check_settings(options, "sample.")
     more = _with_carry(cfg, model, rule_sets) if cfg.data.carry else {}
     if is_gpt and model.experts > 1:
         more |= {"whole_batch": "a router's balance is of the whole batch"}

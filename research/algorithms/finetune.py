@@ -45,7 +45,7 @@ def make(cfg: Mapping, how: Mapping, num_steps: int, own: optim.Own | None = Non
     if decay == 1 and not every:
         return tx
     by_layer = optax.chain(optax.GradientTransformation(tx.init, tx.update), _by_layer(decay, every))
-    return optim.Optimizer(by_layer.init, by_layer.update, tx.schedule)
+    return tx._replace(init=by_layer.init, update=by_layer.update)
 
 
 def depths(params: Any) -> tuple[Any, int]:

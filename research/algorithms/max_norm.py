@@ -40,4 +40,4 @@ def wrap(tx: Optimizer, limit: float, match: str) -> Optimizer:
         updates, state = tx.update(grads, state, params)
         return jax.tree_util.tree_map_with_path(one, updates, params), state
 
-    return Optimizer(init, update, tx.schedule)
+    return tx._replace(init=init, update=update)

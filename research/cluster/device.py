@@ -76,10 +76,19 @@ def _listen() -> None:
     )
 
 
-def cache_report() -> str:
-    """One line: seconds spent compiling so far, those of two threads added up, and the cache's hits and misses."""
-    seconds = _cache_events["/jax/core/compile/backend_compile_duration"]
-    hits, misses = (_cache_events[f"/jax/compilation_cache/cache_{kind}"] for kind in ("hits", "misses"))
+def compiled_so_far() -> Counter:
+    """What this process has compiled until now: a mark for `cache_report` to count from."""
+    return _cache_events.copy()
+
+
+def cache_report(since: Counter | None = None) -> str:
+    """One line: seconds spent compiling, those of two threads added up, and the cache's hits and misses.
+
+    Counted from `since`, or from when the process first used the compilation cache.
+    """
+    events = {name: value - (since or Counter())[name] for name, value in _cache_events.copy().items()}
+    seconds = events.get("/jax/core/compile/backend_compile_duration", 0)
+    hits, misses = (events.get(f"/jax/compilation_cache/cache_{kind}", 0) for kind in ("hits", "misses"))
     return f"first step done; {seconds:.1f} s of compiling (compilation cache: {hits} hits, {misses} misses)"
 
 

@@ -93,7 +93,7 @@ def load(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
     for text in overrides:
         key, equals, value = text.removeprefix("--config.").partition("=")
         if not equals:
-            raise UserError(f"override {text!r}: write --config.KEY=VALUE")
+            raise UserError(f"override {run_files.shown(text)}: write --config.KEY=VALUE")
         pairs.append((key, value))
     for key, value in sorted(pairs, key=lambda pair: pair[0] != MODEL_NAME):  # first: it decides which keys there are
         override(cfg, key, value)
@@ -221,8 +221,15 @@ def override(cfg: ConfigDict, key: str, text: str) -> None:
     if key not in flat:
         if inside := [k for k in flat if k.startswith(f"{key}.")]:
             raise UserError(f"config key {key!r} is a group; set one of its keys: {', '.join(inside)}")
-        raise UserError(f"there is no config key {key!r}{nearest(key, flat)}")
-    _set(cfg, key, _parse(key, text, flat[key]))
+        raise UserError(f"there is no config key {run_files.shown(key)}{nearest(key[:100], flat)}")
+    _set(cfg, key, None if text == "None" and _is_optional(cfg, key) else _parse(key, text, flat[key]))
+
+
+def _is_optional(cfg: ConfigDict, key: str) -> bool:
+    """Whether the default of a key is None, in the config's family or in SHARED, so that it may be set back to that."""
+    if not isinstance(cfg.get("name"), str) or cfg.name.split("/")[0] not in families():
+        return False
+    return any(key in known and known[key] is None for known in (flatten(defaults_of(cfg)), flatten(SHARED)))
 
 
 def _change_model(cfg: ConfigDict, name: str) -> None:
@@ -268,7 +275,8 @@ def _parse(key: str, text: str, old: Any) -> Any:
     try:
         return typed(text, 0 if may_last and old is not None else old)
     except (ValueError, OverflowError):
-        raise UserError(f"config key {key} = {text!r}: wanted {_wanted(key, old)} (it is {old!r})") from None
+        wanted = f"wanted {_wanted(key, old)} (it is {run_files.shown(old)})"
+        raise UserError(f"config key {key} = {run_files.shown(text)}: {wanted}") from None
 
 
 def _wanted(key: str, like: Any) -> str:

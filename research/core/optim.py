@@ -1,24 +1,32 @@
 """Config -> Optax chain: the rule by name, its schedule, weight decay and freezing by parameter path."""
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from research.core import optax_by_name as by_name
 from research.core.mesh import path_name
 from research.util.errors import UserError, nearest
+from research.util.nested import plain
+
+
+def _all(params: Any) -> Any:
+    return jax.tree.map(lambda _: True, params)
 
 
 class Optimizer(NamedTuple):
-    """An Optax transformation with its learning-rate schedule."""
+    """An Optax transformation with its learning-rate schedule, and which parameters it trains: a tree of bools like theirs."""
 
     init: Callable
     update: Callable
     schedule: Callable
+    trains: Callable[[Any], Any] = _all
 
 
 class Rule(NamedTuple):
@@ -30,6 +38,30 @@ class Rule(NamedTuple):
 def _rmsprop(b2: float = 0.99, eps: float = 1e-8, momentum: float = 0.0):
     rms = optax.scale_by_rms(decay=b2, eps=eps, eps_in_sqrt=False)
     return optax.chain(rms, optax.trace(decay=momentum)) if momentum else rms
+
+
+def _amsgrad_raw(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> optax.GradientTransformation:
+    """AMSGrad as its paper and PyTorch have it: the maximum is of the raw second moments v, before any bias correction.
+
+    The update is m / (1 - b1^t) / (sqrt(max v / (1 - b2^t)) + eps). Optax takes the maximum of v / (1 - b2^t), in which the
+    first gradients weigh most: of two gradients 1 and 0 its second denominator is 1, here 0.707.
+    """
+
+    def init(params):
+        mu, nu, nu_max = (jax.tree.map(jnp.zeros_like, params) for _ in range(3))
+        return optax.ScaleByAmsgradState(jnp.zeros((), jnp.int32), mu, nu, nu_max)
+
+    def update(updates, state, params=None):
+        del params
+        mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, updates)
+        nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * jnp.square(g), state.nu, updates)
+        nu_max = jax.tree.map(jnp.maximum, state.nu_max, nu)
+        count = optax.safe_increment(state.count)
+        first, second = 1 - b1**count, 1 - b2**count
+        updates = jax.tree.map(lambda m, v: m / first / (jnp.sqrt(v / second) + eps), mu, nu_max)
+        return updates, optax.ScaleByAmsgradState(count, mu, nu, nu_max)
+
+    return optax.GradientTransformation(init, update)
 
 
 def _lamb(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-6):
@@ -50,7 +82,9 @@ RULES = {
     "adadelta": Rule(lambda b2=0.9, eps=1e-6: optax.scale_by_adadelta(b2, eps), ("b2", "eps")),  # Zeiler 2012
     "adam": Rule(optax.scale_by_adam, ("b1", "b2", "eps")),  # Kingma & Ba 2015
     "adamw": Rule(optax.scale_by_adam, ("b1", "b2", "eps"), decoupled=True),  # Loshchilov & Hutter 2019
-    "amsgrad": Rule(optax.scale_by_amsgrad, ("b1", "b2", "eps")),  # Reddi 2018
+    # Reddi 2018, but for the maximum, which Optax takes after bias correction; as the paper and PyTorch: amsgrad_raw.
+    "amsgrad": Rule(optax.scale_by_amsgrad, ("b1", "b2", "eps")),
+    "amsgrad_raw": Rule(_amsgrad_raw, ("b1", "b2", "eps")),
     "lamb": Rule(_lamb, ("b1", "b2", "eps"), decoupled=True),  # You 2020; trust ratio below
     "lion": Rule(optax.scale_by_lion, ("b1", "b2"), decoupled=True),  # Chen 2023
 }
@@ -80,6 +114,7 @@ def make(cfg: Mapping, num_steps: int, updates: int = 1, own: Own | None = None)
     takes `optim.options`. `updates` is how often a step calls it: Optax counts updates, schedules are in steps.
     """
     own = own or Own()
+    _check_numbers(cfg)
     by_step = schedule(cfg, num_steps, own.schedules)
     rate = by_step if updates == 1 else lambda count: by_step(count // updates)
     frozen, decay = (_pattern(cfg, key) for key in ("freeze", "decay"))
@@ -93,7 +128,27 @@ def make(cfg: Mapping, num_steps: int, updates: int = 1, own: Own | None = None)
                 raise UserError(f"optim.{key} = {pattern!r} matches no parameter; see the paths with `almanac show`")
         return tx.init(params)
 
-    return Optimizer(init, tx.update, by_step)
+    def trains(params):
+        return jax.tree.map(lambda matches: not matches, _matching(params, frozen)) if frozen else _all(params)
+
+    return Optimizer(init, tx.update, by_step, trains)
+
+
+def _check_numbers(cfg: Mapping) -> None:
+    """Raises UserError for a number that no optimiser can use. Looking at a key here does not count as reading it."""
+    values = plain(cfg)
+    ranges = {
+        "at least 0": (0, math.inf, ("peak_lr", "end_lr", "weight_decay", "clip_norm", "warmup", "drop", "eps")),
+        "from 0 to below 1": (0, 1, ("ema", "b1", "b2", "momentum")),
+        "at least 1": (1, math.inf, ("accumulate",)),
+    }
+    for words, (least, end, keys) in ranges.items():
+        for key in keys:
+            value = values.get(key)
+            if value is not None and not (isinstance(value, int | float) and least <= value < end):
+                raise UserError(f"optim.{key} = {value!r}: a number {words}")
+    if not all(isinstance(step, int) and step >= 0 for step in values["boundaries"]):
+        raise UserError(f"optim.boundaries = {values['boundaries']}: steps, each at least 0")
 
 
 def _transform(cfg: Mapping, rate: Callable, mask: Callable, own: Mapping) -> optax.GradientTransformation:
@@ -156,7 +211,10 @@ def schedule(cfg: Mapping, num_steps: int, own: Mapping[str, Callable] | None = 
             f"optim.boundaries = {boundaries} with the schedule {kind}: 'step' needs them, no other takes them"
         )
     after = kinds[kind]()
-    return optax.join_schedules([optax.linear_schedule(0.0, peak, warm), after], [warm]) if warm else after
+    if not warm:
+        return after
+    # Both are computed at every step, and a schedule need not be defined before its own first step.
+    return optax.join_schedules([optax.linear_schedule(0.0, peak, warm), lambda t: after(jnp.maximum(t, 0))], [warm])
 
 
 def _pattern(cfg: Mapping, key: str) -> str:

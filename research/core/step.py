@@ -16,7 +16,7 @@ import optax
 from jax.ad_checkpoint import checkpoint_name
 
 from research.core import mesh as mesh_lib
-from research.core.metrics import Terms, objective
+from research.core.metrics import Terms, check, check_terms, objective
 from research.core.state import TrainState
 from research.util.errors import UserError, nearest
 
@@ -59,20 +59,23 @@ def update(
     """One optimiser update of `state.params` (or of its `group`); does not count as a step.
 
     Returns the state and the loss's metrics, with `grad_norm`, `learning_rate` and `bad`: the first of n gradients (i), the
-    loss (n) and n updated parameters (n + 1 + i) that is not finite, else -1.
+    loss (n) and n updated parameters (n + 1 + i) that is not finite, else -1. The norm, and so clipping, is of the gradients
+    of the parameters that `tx` trains.
     `rng_index` numbers several updates of one step, so that each has random numbers of its own.
+    Raises UserError, while it is traced, for a loss that does not return what `Loss` says.
     """
     key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), rng_index)
     params = state.params[group] if group else state.params
 
     def of_group(p, model_state, batch, key):
         whole = {**state.params, group: p} if group else p
-        return loss(cast(whole, dtype), model_state, cast(batch, dtype), key)
+        return _checked(loss(cast(whole, dtype), model_state, cast(batch, dtype), key))
 
     grads, metrics, model_state = _accumulated(of_group, params, state.model_state, batch, key, accumulate, grad)
     leaves = checkpoint_name(jax.tree.leaves(grads), f"{group}/gradient")  # a name for `almanac replay`: no operation
     squares = [jnp.sum(jnp.square(g.astype(jnp.float32))) for g in leaves]
-    norm = jnp.sqrt(sum(squares))
+    trains = jax.tree.leaves(tx.trains(params)) if hasattr(tx, "trains") else [True] * len(squares)
+    norm = jnp.sqrt(sum(square for square, counts in zip(squares, trains, strict=True) if counts))
     if clip_norm:
         grads = jax.tree.map(lambda g: g * (clip_norm / jnp.maximum(norm, clip_norm)), grads)
     old = state.opt[group] if group else state.opt
@@ -94,6 +97,20 @@ def advance(state: TrainState, ema: float = 0.0) -> TrainState:
         averaged = jax.tree.map(lambda e, p: ema * e + (1 - ema) * p, state.ema, state.params)
         state = state.replace(ema=averaged)
     return state.replace(step=state.step + 1)
+
+
+def _checked(returned: Any) -> tuple[Terms, tuple[dict, Any]]:
+    """What a loss returned. Raises UserError, which names the term or the metric, if it has not the form of `Loss`."""
+    if not isinstance(returned, tuple) or len(returned) != 2 or not isinstance(returned[0], Mapping):
+        raise UserError("the loss does not return (terms, (metrics, model_state)); see research/core/step.py")
+    terms, aux = returned
+    check_terms(terms)
+    if not isinstance(aux, tuple) or len(aux) != 2 or not isinstance(aux[0], Mapping):
+        raise UserError("the loss returns terms without (metrics, model_state); see research/core/step.py")
+    check(aux[0])
+    if "loss" not in aux[0]:
+        raise UserError(f"the loss's metrics lack 'loss'; there are {', '.join(sorted(aux[0])) or 'none'}")
+    return returned
 
 
 def _accumulated(loss, params, model_state, batch, key, parts: int, grad: Callable):

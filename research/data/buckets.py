@@ -159,14 +159,15 @@ class Bucketed:
     def batch(self, step: int, rows: slice = slice(None)) -> Batch:
         """Rows of the batch of `step`: {name: array[rows, ...], "mask": f32[rows]}."""
         indices, real, epoch, length = self._indices(step, rows)
-        return {**self.source.gather(indices, epoch, length), "mask": real.astype(np.float32)}
+        return {**pipeline.unmasked(self.source.gather(indices, epoch, length)), pipeline.MASK: real.astype(np.float32)}
 
     @functools.cached_property
     def shapes(self) -> list[dict[str, jax.ShapeDtypeStruct]]:
         """Shapes and dtypes of each bucket's batches, by length."""
         out = []
         for length, rows in zip(self._lengths, self._rows, strict=True):
-            row = {**self.source.gather(np.zeros(1, np.int64), 0, length), "mask": np.ones(1, np.float32)}
+            row = pipeline.unmasked(self.source.gather(np.zeros(1, np.int64), 0, length))
+            row = {**row, pipeline.MASK: np.ones(1, np.float32)}
             out.append({k: jax.ShapeDtypeStruct((rows, *v.shape[1:]), v.dtype) for k, v in row.items()})
         return out
 
@@ -209,8 +210,8 @@ def _check(lengths: np.ndarray, bounds: Sequence[int], tokens: int, seed: int | 
         raise UserError(f"buckets = {list(bounds)}: lengths of at least 1, ascending")
     if tokens < 1 or multiple < 1:
         raise UserError(f"tokens a batch = {tokens}, rows a multiple of {multiple}: at least 1 each")
-    if seed is not None and seed < 0:
-        raise UserError(f"seed = {seed}: at least 0")
+    if seed is not None:
+        pipeline.check_seed(seed)
     if (longest := int(lengths.max())) > bounds[-1]:
         raise UserError(
             f"example {int(lengths.argmax())} has {longest:,} tokens, more than the {bounds[-1]:,} of the longest "

@@ -2,7 +2,8 @@
 
 A source has `__len__()`, its examples per epoch, and `gather(indices i64[n], epoch) -> {name: array[n, ...]}`, a pure
 function. Example p of a run, p = step * batch_size + row, is at position p mod n of the permutation of epoch p // n: an
-epoch has every example exactly once, for any batch size, number of hosts and step at which a run was resumed.
+epoch has every example exactly once, for any batch size, number of hosts and step at which a run was resumed. No array has
+the name "mask": it is that of what tells a batch's real rows from those that fill it up.
 """
 
 import functools
@@ -19,6 +20,7 @@ from research.core.step import Launch
 from research.util.errors import UserError
 
 Batch = dict[str, np.ndarray]
+MASK = "mask"  # the array of a batch that says which of its rows are real, f32[B]
 
 
 class Source(Protocol):
@@ -43,6 +45,22 @@ class Arrays:
         return {k: v[indices] for k, v in self.arrays.items()}
 
 
+def check_seed(seed: int) -> None:
+    """Raises UserError for a seed that NumPy or JAX cannot take."""
+    if not 0 <= seed < 2**63:
+        raise UserError(f"seed = {seed}: at least 0 and below 2**63")
+
+
+def unmasked(batch: Batch) -> Batch:
+    """A batch of a source as it is. Raises UserError if it has an array MASK, which would be lost in evaluation alone."""
+    if MASK in batch:
+        raise UserError(
+            f"the data has an array {MASK!r}, the name of what tells a batch's real rows from those that fill it up; "
+            "give the array another name"
+        )
+    return batch
+
+
 @functools.lru_cache(maxsize=4)
 def _permutation(n: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(n)
@@ -61,8 +79,7 @@ class TrainBatches:
             raise UserError("the training data holds no example")
         if batch_size < 1:
             raise UserError(f"data.batch_size = {batch_size}: at least 1")
-        if seed < 0:
-            raise UserError(f"seed = {seed}: at least 0")
+        check_seed(seed)
         self.source, self.batch_size, self.seed, self.epoch = source, batch_size, seed, len(source)
         self.shuffle = shuffle
 
@@ -80,7 +97,7 @@ class TrainBatches:
     def batch(self, step: int, rows: slice = slice(None)) -> Batch:
         """Rows of the batch of `step`: {name: array[rows, ...]}."""
         indices, epochs = self.numbers(step, rows)
-        parts = [self.source.gather(indices[epochs == e], int(e)) for e in np.unique(epochs)]
+        parts = [unmasked(self.source.gather(indices[epochs == e], int(e))) for e in np.unique(epochs)]
         return parts[0] if len(parts) == 1 else {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
 
     @property
@@ -138,13 +155,13 @@ class EvalBatches:
         """Rows of the batch of `step`: {name: array[rows, ...], "mask": f32[rows]}."""
         indices = step * self.batch_size + np.arange(self.batch_size)[rows]
         real = indices < len(self.source)
-        return {**self.source.gather(np.where(real, indices, 0), 0), "mask": real.astype(np.float32)}
+        return {**unmasked(self.source.gather(np.where(real, indices, 0), 0)), MASK: real.astype(np.float32)}
 
     @functools.cached_property
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         return {
             **_spec(self.source, self.batch_size),
-            "mask": jax.ShapeDtypeStruct((self.batch_size,), np.float32),
+            MASK: jax.ShapeDtypeStruct((self.batch_size,), np.float32),
         }
 
     def size(self, step: int) -> int:
@@ -156,7 +173,7 @@ class EvalBatches:
 
 
 def _spec(source: Source, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
-    row = source.gather(np.zeros(1, np.int64), 0)
+    row = unmasked(source.gather(np.zeros(1, np.int64), 0))
     return {k: jax.ShapeDtypeStruct((batch_size, *v.shape[1:]), v.dtype) for k, v in row.items()}
 
 

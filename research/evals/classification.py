@@ -106,12 +106,21 @@ def at_threshold(
 
 def best_threshold(positive: Bool[np.ndarray, " n"], scores: Float[np.ndarray, " n"], metric: str = "f1") -> float:
     """The threshold with the highest "f1" (of the positive class) or "accuracy" on these examples, among equals the one
-    nearest to 0.5; half-way between two scores, which are in 0..1. Above 1 none is positive. Choose on validation data."""
+    nearest to 0.5; half-way between two scores, which are in 0..1. Above 1 none is positive. Choose on validation data.
+
+    The threshold is a number of the scores' own dtype, in which it is compared: half-way between two neighbours of f32 would
+    else be rounded to the lower one, which then counted as positive. Where nothing lies between, it is the upper score.
+    """
+    scores = np.asarray(scores)
     false, true, thresholds = roc_curve(positive, scores)
     P, N = np.sum(positive), len(scores) - np.sum(positive)
     tp, fp = np.nan_to_num(true * P), np.nan_to_num(false * N)
     values = _ratio(2 * tp, P + tp + fp) if metric == "f1" else (tp + N - fp) / (P + N)
-    middles = (np.append(thresholds[1:], 0.0) + np.minimum(thresholds, 2.0)) / 2
+    lower, upper = np.append(thresholds[1:], -np.inf), np.minimum(thresholds, 2.0)
+    middles = (np.maximum(lower, 0.0) + upper) / 2
+    if np.issubdtype(scores.dtype, np.floating):
+        middles = middles.astype(scores.dtype).astype(np.float64)
+    middles = np.where(middles > lower, middles, upper)
     best = np.flatnonzero(values >= values.max() - 1e-12)
     return float(middles[best[np.argmin(np.abs(middles[best] - 0.5))]])
 

@@ -293,12 +293,22 @@ def append(state: State, token: jax.Array, active: jax.Array, options: dict) -> 
 
 
 RANGES = {
-    "temperature": (lambda x: x >= 0, "at least 0"),
+    "temperature": (lambda x: 0 <= x < np.inf, "at least 0 and finite"),
     "top_k": (lambda x: isinstance(x, int) and x >= 1, "a whole number, at least 1"),
     "top_p": (lambda x: 0 < x <= 1, "above 0 and at most 1"),
     "min_p": (lambda x: 0 < x <= 1, "above 0 and at most 1"),
-    "repetition_penalty": (lambda x: x > 0, "above 0"),
+    "repetition_penalty": (lambda x: 0 < x < np.inf, "above 0 and finite"),
 }
+
+
+def check_settings(settings: dict, prefix: str = "") -> dict:
+    """The numbers among the options of `Sampling` that are not None. Raises UserError, which names `prefix` too, out of range."""
+    found = {name: settings[name] for name in RANGES if settings.get(name) is not None}
+    for name, value in found.items():
+        valid, description = RANGES[name]
+        if isinstance(value, str) or not valid(value):
+            raise UserError(f"{prefix}{name}={value}: want {description}")
+    return found
 
 
 def check(
@@ -319,11 +329,7 @@ def check(
         raise UserError("stop has an empty sequence: want one token or more in each")
     if key.ndim and key.shape != prompt.shape[:1]:
         raise UserError(f"key of shape {key.shape}: want one, or one for each of {len(prompt)} rows")
-    settings = {k: v for k, v in sampler._asdict().items() if k in RANGES and v is not None}
-    for name, value in settings.items():
-        valid, description = RANGES[name]
-        if not valid(value):
-            raise UserError(f"{name}={value}: want {description}")
+    settings = check_settings(sampler._asdict())
     if settings.setdefault("temperature", 1.0) == 0:
         del settings["temperature"]
     options = {

@@ -80,6 +80,7 @@ def read(folder: str | Path) -> Source:
     architecture = ARCHITECTURES[name]
     try:
         attributes = architecture.attributes(held.config)
+        architecture.check_depth(attributes, len(held.names))
         architecture.module(**attributes)  # it looks at its attributes
     except UserError as e:
         raise UserError(f"{folder}/{files.CONFIG}: {e}") from None

@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int, Shaped
 
 from research.core.mesh import data_parts, shard_activations
-from research.core.metrics import MetricSums, Terms
+from research.core.metrics import MetricSums, Terms, broadcast_weights
 from research.nn.logits import DeferredLogits
 
 CHUNK_BYTES = 2**29  # of one device's f32 logits: more than this are computed in chunks of at most this size
@@ -36,8 +36,7 @@ def cross_entropy(
     CHUNK_BYTES); each device keeps its rows.
     """
     B, T, D = logits.hidden.shape
-    weights = jnp.ones((B, T), jnp.float32) if mask is None else mask.astype(jnp.float32)
-    weights = jnp.broadcast_to(weights.reshape(weights.shape + (1,) * (2 - weights.ndim)), (B, T))
+    weights = jnp.ones((B, T), jnp.float32) if mask is None else broadcast_weights(mask.astype(jnp.float32), (B, T))
     parts, tokens = data_parts(B), B * T // data_parts(B)
     # A power of two divides the usual batch; if not, the last chunk is padded with tokens of weight 0.
     chunks = 2 ** math.ceil(math.log2(max(1, logits.device_bytes / (chunk_bytes or CHUNK_BYTES))))

@@ -36,13 +36,12 @@ def weighted(
 ) -> tuple[Terms, MetricSums]:
     """Values by name, f32 or bool -> (the objective's term, the mean of "loss"; {name: (sum, weight)}), weighted by `mask`.
 
-    The mask may lack trailing axes: f32[B] weights rows. If it is all zero, the mean is 0.
+    The mask may lack trailing axes: f32[B] weights rows. If it is all zero, the mean is 0. Raises UserError for a mask whose
+    shape is not how that of the values begins.
 
     >>> terms, metrics = weighted({"loss": jnp.array([1.0, 3.0, 8.0])}, mask=jnp.array([1.0, 1.0, 0.0]))
     >>> [float(x) for x in terms["loss"]]  # sum, weight, coefficient
     [4.0, 2.0, 1.0]
     """
-    if mask is not None:
-        mask = mask.reshape(mask.shape + (1,) * (values["loss"].ndim - mask.ndim))
     metrics = {name: pair(value, mask) for name, value in values.items()}
     return {"loss": (*metrics["loss"], 1.0)}, metrics

@@ -1,7 +1,7 @@
 """The best state of a run by `best.metric`, kept under best/, and early stopping."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,18 @@ import jax
 
 from research.run.checkpoint import Checkpoints
 from research.run.identity import Identity
+from research.util import run_files
 from research.util.errors import UserError, nearest
 
 MODES = ("min", "max")
+RECORD = run_files.Kind(
+    "{value, step, stopped}",
+    lambda v: (
+        not run_files.Shape(
+            {"value": run_files.maybe(run_files.NUMBER), "step": run_files.COUNT, "stopped": run_files.TRUTH}
+        ).fault(v)
+    ),
+)
 
 
 class Best:
@@ -34,6 +43,20 @@ class Best:
             raise UserError(f"best.mode = {self._mode!r}: 'min' or 'max'")
         if self._patience and not metric:
             raise UserError(f"best.patience = {self._patience} needs a best.metric")
+        if self._patience is not None and self._patience < 0:
+            raise UserError(f"best.patience = {self._patience}: steps, at least 0; None never stops")
+
+    def check_name(
+        self, means: Mapping[str, Sequence[str]], split_metrics: Callable[[dict], Mapping[str, float]]
+    ) -> None:
+        """Raises UserError for a metric that its split does not have, if it is one of those of which `means` has the names of
+        all means over batches; `split_metrics` derives others from these."""
+        split, _, name = (self._metric or "").partition("/")
+        if split not in means or name in means[split]:
+            return
+        names = split_metrics(dict.fromkeys(means[split], 1.0))
+        if name not in names:
+            raise UserError(f"best.metric = {self._metric!r}: {split} has no such metric{nearest(name, names)}")
 
     def track(self, step: int, split: str, values: Mapping[str, float]) -> str:
         """Compares the metrics of a split at `step`. -> the line that says that training ends here, or ""."""

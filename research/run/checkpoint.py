@@ -194,6 +194,8 @@ class Checkpoints:
     def restore_one(self, step: int, target: Any) -> tuple[Any, dict]:
         """As `restore` of one step, and raises Damaged if it is, changing nothing."""
         target = to_disk(target)
+        if large := manifest.oversized(self.folder / str(step)):
+            raise Damaged(large[0])
         manager, kinds = self._open(), self._ocp.args
         with read_errors():
             checks = manager.restore(step, args=kinds.Composite(checksums=kinds.JsonRestore()))["checksums"]

@@ -48,6 +48,8 @@ class Checkpoint:
 
     @functools.cached_property
     def _tree(self) -> Any:
+        if large := manifest.oversized(self.path):
+            raise UserError(f"{self.path}: {large[0]}")
         ocp = _orbax()
         found = ocp.PyTreeCheckpointHandler().metadata(self._state)
         return found.tree if hasattr(found, "tree") else found
@@ -171,7 +173,7 @@ def verify(one: Checkpoint) -> list[str]:
     """A line for each thing that is not as it was saved: files, metadata, leaves. None, and every byte has been checked."""
     lines = manifest.problems(one.path) if manifest.exists(one.path) else []
     try:
-        if odd := manifest.irregular(one.path):
+        if odd := manifest.irregular(one.path) or manifest.oversized(one.path):
             return odd
         checks, meta, leaves = one.json("checksums"), one.json("meta"), one.leaves
         sums, meta_sum = dict(checks["state"]), checks["meta"]

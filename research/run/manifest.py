@@ -10,9 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from research.util.files import write_text
+from research.util.run_files import LARGEST
 
 NAME = "files.json"
 CHUNK = 1 << 20  # bytes read at once
+# What is parsed whole of a checkpoint, by us or by Orbax. Orbax gives no bound, and a stranger's file may have any size.
+PARSED = ("_CHECKPOINT_METADATA", "meta/metadata", "checksums/metadata", "state/_METADATA", "state/_sharding", NAME)
 
 Files = dict[str, tuple[int, int]]
 
@@ -33,7 +36,7 @@ def problems(folder: Path) -> list[str]:
     A folder without a manifest has one problem: that. A process killed before writing it leaves the files intact.
     """
     try:
-        if odd := irregular(folder):
+        if odd := irregular(folder) or oversized(folder):
             return odd
         recorded = _read(folder)
     except FileNotFoundError:
@@ -58,6 +61,12 @@ def irregular(folder: Path) -> list[str]:
         for name, path, linked in found
         if linked or (path.exists() and not path.is_file())
     ]
+
+
+def oversized(folder: Path) -> list[str]:
+    """A line for each file of PARSED that is larger than any that was ever written."""
+    sizes = {name: (folder / name).stat().st_size for name in PARSED if (folder / name).is_file()}
+    return [f"{name} has {size:,} bytes, more than {LARGEST:,}" for name, size in sizes.items() if size > LARGEST]
 
 
 def files(folder: Path, prefix: str = "") -> Iterator[tuple[str, Path]]:

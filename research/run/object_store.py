@@ -31,11 +31,23 @@ PARENTS = ("best", "checkpoints")  # their folders are copied whole or not at al
 MANIFEST = manifest.NAME
 OWNER = ".owner"  # in the store: which spool was copied last; in a spool: its own name
 SHARED = 60.0  # seconds: by then a shared spool has been seen by all hosts, also where a dead run had to be waited for
+LONGEST = 255  # bytes of a file's name
 TRIES = 3  # a reader's, while a run may be deleting what it reads
 
 
 def is_remote(workdir: str | Path) -> bool:
     return "://" in _url(workdir)
+
+
+def check(workdir: str | Path) -> None:
+    """Raises UserError for a URL of a kind that is not known, which would become a folder `http:`, and for no file's name."""
+    if (found := re.match(r"([a-z][a-z0-9+.-]+):/", str(workdir), re.IGNORECASE)) and found[1] not in EXTRAS:
+        known = " and ".join(f"{kind}://" for kind in EXTRAS)
+        raise UserError(f"{workdir}: a run directory cannot be at {found[1]}://; {known} are known, and folders")
+    long = next((part for part in Path(workdir).parts if len(part.encode("utf-8", "surrogateescape")) > LONGEST), None)
+    if long or "\0" in str(workdir):
+        shown = f"{long[:60]}..., {len(long)} characters," if long else repr(str(workdir))
+        raise UserError(f"the run directory {shown} has a name that no file can have; give a shorter one")
 
 
 def _url(workdir: str | Path) -> str:
@@ -45,6 +57,7 @@ def _url(workdir: str | Path) -> str:
 
 def local(workdir: str | Path) -> Path:
     """Where a run's files are on this machine: the folder itself, or the spool of a URL."""
+    check(workdir)
     if not is_remote(workdir):
         return Path(workdir).absolute()
     url = _url(workdir)
@@ -54,6 +67,7 @@ def local(workdir: str | Path) -> Path:
 
 def fetch(workdir: str | Path, newest: bool = True) -> Path:
     """A folder to read a run from: itself, or a copy, made now, of what a store holds. `newest`: not the older checkpoints."""
+    check(workdir)
     if not is_remote(workdir):
         return Path(workdir)
     spool = local(workdir)

@@ -5,8 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from research.core.experiment import Baseline, Dataset
+from research.util import run_files
 from research.util.errors import UserError
 from research.util.files import read_json, write_json
+
+REPORTED = run_files.Shape(  # what a checkpoint keeps of a report
+    {"lines": run_files.many(run_files.TEXT), "baselines": run_files.each(run_files.each(run_files.NUMBER))}
+)
 
 
 class Report:

@@ -21,7 +21,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from research.cluster import cpu, determinism, device, membership
-from research.core import evaluation, flops
+from research.core import dry_run, evaluation, flops
 from research.core import mesh as mesh_lib
 from research.core import state as state_lib
 from research.core.config import check_read
@@ -29,17 +29,24 @@ from research.core.experiment import Evaluated, Experiment
 from research.core.guard import Fault, Guard
 from research.core.launches import bounds
 from research.run import attempts, recovery
-from research.run.best import Best
+from research.run.best import RECORD, Best
 from research.run.checkpoint import Checkpoints, NoWholeCheckpoint
 from research.run.directory import Directory
 from research.run.metric_log import Clock, RunLogger
-from research.run.report import Report, is_written
+from research.run.report import REPORTED, Report, is_written
 from research.run.train_metrics import TrainMetrics
 from research.util import run_files
 from research.util.errors import UserError
 from research.util.files import write_errors, write_json
 
 PREEMPTED = 75  # exit status: saved, start again to resume
+META = run_files.Shape(  # what a checkpoint keeps of a run beside its state
+    {"tracker": RECORD, "elapsed": run_files.FINITE},
+    {
+        "rows": run_files.many(run_files.Kind("(step, metrics)", lambda v: _is_row(v))),
+        "report": run_files.Kind("lines and baselines", lambda v: not REPORTED.fault(v)),
+    },
+)
 
 
 class Run:
@@ -62,6 +69,7 @@ class Run:
         _check_numbers(cfg)
         cpu.tune()  # in a notebook nothing has, nor
         device.use_compilation_cache()
+        self._compiled_before = device.compiled_so_far()
         if cfg.deterministic:
             determinism.switch_on()
         self.mesh = mesh_lib.make_mesh(cfg.mesh)
@@ -113,6 +121,7 @@ class Run:
         e = self._experiment
         self._check(e)
         self._target = target = state_lib.abstract(e.init_fn, e.tx, self.mesh, e.rules, bool(e.ema))[0]
+        self._best.check_name(dry_run.metric_names(e, target, self.mesh, self._evals, trains), e.split_metrics)
         self._guard = Guard(self._policy, target.params, e.tx)
         self.parameters = state_lib.count(target.params)
         self._flops = flops.share(lambda: e.train_step.trace(target, e.train.spec), self.mesh)
@@ -125,6 +134,8 @@ class Run:
         else:
             state, meta = self._checkpoints.restore(target)
             self.done = int(state.step)
+            if fault := META.fault(meta):
+                raise UserError(f"{self.dir / 'checkpoints' / str(self.done)}: its metadata, {fault}")
             self._best.record, self._elapsed = meta["tracker"], meta["elapsed"]
         every, rows = self._every["log"], meta.get("rows", ())
         self._metrics = TrainMetrics(self._guard, every, self.num_steps, self._per_launch, rows)
@@ -264,9 +275,7 @@ class Run:
     def _compile(self, e: Experiment, target: state_lib.TrainState, trains: bool) -> None:
         """Compiles the step before its first call. Not on several hosts, which must compile everything in one order."""
         if trains and jax.process_count() == 1 and self._per_launch == 1:
-            rows = mesh_lib.batch_sharding(self.mesh)
-            batch = {k: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=rows) for k, s in e.train.spec.items()}
-            e.train_step.lower(target, batch).compile()
+            e.train_step.lower(target, dry_run.abstract_batch(e.train.spec, self.mesh)).compile()
 
     def _open(self) -> None:
         over, config = self._best.record["stopped"] or self.done >= self.num_steps, self.cfg.to_dict()
@@ -316,7 +325,7 @@ class Run:
             if not self._first_step_done:
                 check_read(self.cfg)  # all that is read has been
                 self._first_step_done = True
-                self._logger.say(device.cache_report())
+                self._logger.say(device.cache_report(self._compiled_before))
             if self._best.record["stopped"] or self._resume_step is not None:
                 return
 
@@ -391,10 +400,21 @@ class Run:
         return state
 
 
+def _is_row(value: Any) -> bool:
+    """Whether a value is [step, {name: [sum, weight]}], as a checkpoint keeps the metrics that are not yet logged."""
+    if not isinstance(value, list) or len(value) != 2 or not run_files.COUNT.fits(value[0]):
+        return False
+    pairs = list(value[1].values()) if isinstance(value[1], dict) else [None]
+    return all(isinstance(pair, list) and len(pair) == 2 and all(map(run_files.NUMBER.fits, pair)) for pair in pairs)
+
+
 def _check_numbers(cfg: Any) -> None:
     for key in ("num_steps", "keep", "keep_every", "save_seconds", "steps_per_launch"):
-        if not isinstance(cfg.get(key, 1), int | float) or cfg.get(key, 1) < 1:
+        if not isinstance(cfg.get(key, 1), int | float) or not cfg.get(key, 1) >= 1:
             raise UserError(f"{key} = {cfg[key]!r}: at least 1")
+    for key in ("log_every", "eval_every", "save_every"):
+        if not isinstance(cfg.get(key, 0), int | float) or not cfg.get(key, 0) >= 0:
+            raise UserError(f"{key} = {cfg[key]!r}: steps, at least 0; 0 is at the end alone")
     if cfg.num_steps >= 2**31:
         raise UserError(f"num_steps = {cfg.num_steps}: below 2**31, steps are counted by i32")
     if not isinstance(cfg.get("steps_per_launch", 1), int):

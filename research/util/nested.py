@@ -70,7 +70,13 @@ def typed(text: str, like: Any) -> Any:
 def _literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (
+        ValueError,
+        SyntaxError,
+        TypeError,
+        RecursionError,
+        MemoryError,
+    ):  # {[]: 1} is a TypeError, "((((..." the last two
         return text
 
 

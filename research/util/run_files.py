@@ -15,6 +15,7 @@ from research.util.errors import UserError
 
 DEPTH = 64  # levels of nesting
 MOST = 2**53  # steps and counts: above it a double skips whole numbers
+LARGEST = 2**26  # bytes of a JSON file: parsed it takes ten times as many. The largest vocabularies have half of that
 
 
 class Kind(NamedTuple):
@@ -33,6 +34,7 @@ TEXT = Kind("a text", lambda v: isinstance(v, str))
 NUMBER = Kind("a number", _is_number)
 FINITE = Kind("a finite number", lambda v: _is_number(v) and abs(v) < float("inf"))
 COUNT = Kind("a whole number from 0", lambda v: type(v) is int and 0 <= v <= MOST)
+TRUTH = Kind("true or false", lambda v: isinstance(v, bool))
 OBJECT = Kind("an object", lambda v: isinstance(v, dict))
 
 
@@ -122,12 +124,15 @@ def inside(folder: Path, name: str) -> Path:
     return path
 
 
-def read_bytes(path: Path) -> bytes:
-    """A file's content. Raises UserError if it is absent, cannot be read or is no regular file (a pipe would wait for ever)."""
+def read_bytes(path: Path, most: int | None = None) -> bytes:
+    """A file's content. Raises UserError if it is absent, cannot be read, has more than `most` bytes, or is no regular file (a
+    pipe would wait for ever)."""
     try:
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise UserError(f"{path}: no regular file")
+            if most is not None and (size := os.fstat(file.fileno()).st_size) > most:
+                raise UserError(f"{path}: {size:,} bytes, where such a file has at most {most:,}")
             return file.read()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
@@ -135,17 +140,17 @@ def read_bytes(path: Path) -> bytes:
         raise UserError(f"cannot read {path}: {getattr(e, 'strerror', None) or e}") from None
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, most: int | None = None) -> str:
     """A file of UTF-8 text, without a byte order mark; what `read_bytes` raises, and UserError if it is none."""
     try:
-        return read_bytes(path).decode("utf-8-sig")
+        return read_bytes(path, most).decode("utf-8-sig")
     except UnicodeDecodeError as e:
         raise UserError(f"{path}: not UTF-8 at byte {e.start:,}") from None
 
 
 def read_json(path: Path) -> Any:
-    """A JSON file's value, of at most DEPTH levels; UserError as above."""
-    value, fault = _parse(read_text(path))
+    """A JSON file's value, of at most LARGEST bytes and DEPTH levels; UserError as above."""
+    value, fault = _parse(read_text(path, LARGEST))
     if fault:
         raise UserError(f"{path}: {fault}")
     return value

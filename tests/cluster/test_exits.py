@@ -59,3 +59,45 @@ def test_what_a_terminal_has_no_character_for_is_a_question_mark(encoding):
     done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, timeout=60)
     shown = {"ascii": "a??", "latin-1": "a\u00e9?", "utf-8": "a\u00e9\u4e2d"}[encoding]
     assert (done.returncode, done.stderr) == (0, b"") and done.stdout.decode(encoding) == f"{shown}\n"
+
+
+def test_a_name_that_is_too_long_is_one_line(capsys):
+    def touch():
+        raise OSError(errno.ENAMETOOLONG, "File name too long", "a" * 5000)
+
+    assert exits.guarded(touch) == 2
+    err = capsys.readouterr().err
+    assert err.endswith(": the name is too long for a file\n") and len(err) < 200
+
+
+SAYS = """
+import sys
+from research.cluster import exits
+def go():
+    for _ in range({lines}):
+        print("a line", flush={flush})
+    {end}
+sys.exit(exits.guarded(go))
+"""
+
+
+@pytest.mark.parametrize("lines", [3, 100_000])
+@pytest.mark.parametrize("flush", [True, False])
+@pytest.mark.parametrize("end", ["return 0", "sys.exit(0)"])
+def test_a_reader_that_leaves_ends_the_command_quietly(lines, flush, end):
+    """As `almanac list | head`: also where all is still in a buffer when Python ends."""
+    command = [sys.executable, "-c", SAYS.format(lines=lines, flush=flush, end=end)]
+    read, write = os.pipe()
+    os.close(read)  # it has left already
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, env=environ, timeout=60)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (exits.CLOSED_PIPE, "")
+
+
+def test_another_connections_broken_pipe_is_an_error():
+    def go():
+        raise BrokenPipeError(errno.EPIPE, "a socket")
+
+    with pytest.raises(BrokenPipeError, match="a socket"):
+        exits.guarded(go)

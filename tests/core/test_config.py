@@ -258,3 +258,61 @@ def test_of_two_networks_what_they_share_stays(capsys):
         "name": "dcgan", "latent": 2, "pack": 2, "generator": {"width": 32}, "discriminator": {"width": 16, "norm": None},
     }  # fmt: skip
     assert capsys.readouterr().err.count("is left out: dcgan has no such key") == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("language_model/tiny", "data.vocab_size", "300"),
+        ("language_model/tiny", "data.min_count", "2"),
+        ("language_model/tiny", "model.kv_heads", "2"),
+        ("language_model/tiny", "data.text_key", "body"),
+        ("language_model/tiny", "sample.top_k", "3"),
+        ("language_model/tiny", "optim.b1", "0.5"),
+        ("language_model/tiny", "save_seconds", "60"),
+        ("language_model/tiny", "keep_every", "3 epochs"),
+        ("language_model/tiny", "best.patience", "3 epochs"),
+        ("language_model/tiny", "best.metric", "valid/accuracy"),
+        ("language_model/tiny", "pretrained.weights", "runs/a"),
+    ],
+)
+def test_an_optional_key_can_be_set_back_to_none(name, key, value):
+    told = config.flatten(config.load(name, [f"{key}={value}"]))[key]
+    assert told is not None
+    assert config.flatten(config.load(name, [f"{key}={value}", f"{key}=None"]))[key] is None
+
+
+def test_none_is_no_value_where_the_default_is_one():
+    for key in ("num_steps", "data.length", "optim.peak_lr", "model.tied"):
+        with pytest.raises(UserError, match=f"config key {key} = 'None': wanted"):
+            config.load("language_model/tiny", [f"{key}=None"])
+    assert config.load("language_model/tiny", ["data.source=None"]).data.source == "None"  # a name, as any other
+
+
+@pytest.mark.parametrize("text", ["-" * 100_000, "{[]:1}", "(" * 10_000, "[" * 100_000, "{{}}", "1" * 100_000])
+@pytest.mark.parametrize("key", ["seed", "optim.peak_lr", "best.metric", "optim.boundaries", "model.tied"])
+def test_words_that_are_no_literal(key, text):
+    """A word that Python cannot read is a text, or one short line."""
+    try:
+        assert config.load("language_model/tiny", [f"{key}={text}"])
+    except UserError as e:
+        assert str(e).startswith(f"config key {key} = ") and len(str(e)) < 250 and "\n" not in str(e)
+    with pytest.raises(UserError) as e:
+        config.load("language_model/tiny", [f"{text}=1"])
+    assert len(str(e.value)) < 2000
+
+
+def test_an_override_without_a_value_is_a_short_line():
+    with pytest.raises(UserError, match="^override '-----.*-[.][.][.]: write --config.KEY=VALUE$") as e:
+        config.load("language_model/tiny", ["-" * 100_000])
+    assert len(str(e.value)) < 200
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.0, 2, float("nan"), "high"])
+def test_a_rate_of_dropout_is_checked_in_every_model(rate):
+    class Model(nn.Module):
+        word_dropout: float = 0.0
+
+    with pytest.raises(UserError, match=f"model.word_dropout = {rate!r}: from 0 to below 1"):
+        from_config(Model, {"word_dropout": rate})
+    assert from_config(Model, {"word_dropout": 0.5}).word_dropout == 0.5

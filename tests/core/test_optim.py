@@ -82,11 +82,12 @@ OPTAX = {
     "adafactor": optax.adafactor(LR, weight_decay_rate=LR * WD, weight_decay_mask=KERNELS),
     "muon": optax.contrib.muon(LR),
 }
+NOT_IN_OPTAX = {"amsgrad_raw"}  # whose amsgrad is another
 DECAYED_THERE = ("adamw", "lamb", "lion", "adafactor")
 
 
 def test_every_rule_is_compared():
-    assert set(OPTAX) == {*optim.RULES, *optim.WHOLE}
+    assert OPTAX.keys() | NOT_IN_OPTAX == {*optim.RULES, *optim.WHOLE}
 
 
 @pytest.mark.parametrize("name", OPTAX)
@@ -102,6 +103,33 @@ def test_coupled_decay_is_l2(name):
         return loss(params) + WD / 2 * jnp.sum(params["dense"]["kernel"] ** 2)
 
     same(descend(make(name, weight_decay=WD)), descend(OPTAX[name], loss=penalised), rtol=1e-5)
+
+
+GRADIENTS = [np.linspace(1, 2, 6).reshape(3, 2), np.full((3, 2), -0.2), *(rng.normal(size=(3, 2)) for _ in range(30))]
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, WD])
+def test_amsgrad_raw_equals_torch(weight_decay):
+    """torch.optim.Adam(amsgrad=True), on gradients that begin large: there Optax's amsgrad is another."""
+    torch = pytest.importorskip("torch")
+    weight = torch.tensor(START["dense"]["kernel"].copy(), requires_grad=True)
+    rule = torch.optim.Adam([weight], lr=LR, betas=(0.8, 0.95), eps=1e-6, weight_decay=weight_decay, amsgrad=True)
+    for gradient in GRADIENTS:
+        weight.grad = torch.tensor(gradient.astype("f"))
+        rule.step()
+    options = {"b1": 0.8, "b2": 0.95, "eps": 1e-6, "weight_decay": weight_decay, "decay": ""}
+    grads, start = {"kernel": np.stack(GRADIENTS).astype("f")}, {"kernel": START["dense"]["kernel"]}
+    ours, optaxs = (follow(make(name, **options), grads, start)["kernel"] for name in ("amsgrad_raw", "amsgrad"))
+    np.testing.assert_allclose(ours, weight.detach().numpy(), rtol=1e-6, atol=1e-6)
+    assert np.abs(optaxs - ours).max() > 0.01
+
+
+def test_amsgrad_raw_by_hand():
+    """Gradients 1, 0 with b1 = 0, b2 = 1/2: v = 1/2, 1/4; max v = 1/2, 1/2; over 1 - b2^t: 1, 2/3. m = 1, 0, then g = 1 again."""
+    grads = {"w": np.array([1.0, 0.0, 1.0], "f")}
+    after = follow(make("amsgrad_raw", b1=0.0, b2=0.5, eps=0.0), grads, {"w": np.float32(0)})
+    # v_3 = 1/8 + 1/2 = 5/8, which is the maximum; over 1 - 1/8 it is 5/7.
+    np.testing.assert_allclose(after["w"], -LR * (1 + (7 / 5) ** 0.5), rtol=1e-6)
 
 
 def test_adafactor_factors_as_optax_does():
@@ -231,6 +259,26 @@ def test_schedule_by_hand(changes, steps, expected):
     np.testing.assert_allclose(rates(steps, **changes), expected, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("kind", ["constant", "linear", "cosine", "step", "rsqrt"])
+def test_a_schedule_after_a_warm_up_is_defined_from_step_0(kind):
+    """For an int as for an array: rsqrt divided by zero there, since both parts of the schedule are computed."""
+    rate = optim.schedule(config(schedule=kind, warmup=4, boundaries=(6,) if kind == "step" else ()), 20)
+    for step in range(8):
+        assert np.isfinite(rate(step)) and rate(step) == pytest.approx(float(rate(jnp.int32(step))))
+    assert rate(0) == 0 and rate(2) == pytest.approx(LR / 2) and rate(4) == pytest.approx(LR)
+
+
+def test_a_familys_schedule_is_not_asked_before_its_first_step():
+    asked = []
+
+    def make_own(peak, end, steps):
+        return lambda t: asked.append(int(t)) or peak
+
+    rate = optim.schedule(config(schedule="own", warmup=3), 9, {"own": make_own})
+    assert [float(rate(step)) for step in range(5)] == pytest.approx([0, LR / 3, 2 * LR / 3, LR, LR])
+    assert min(asked) == 0
+
+
 def test_rate_is_the_schedules_at_the_steps_number():
     tx = make(peak_lr=1.0, warmup=2, num_steps=4, schedule="linear")
     params, state = {"w": jnp.zeros(())}, tx.init({"w": jnp.zeros(())})
@@ -310,6 +358,25 @@ def _flat(tree):
         ({"end_lr": 1e-4}, "optim.end_lr = 0.0001 is no option of the schedule constant"),
         ({"boundaries": (3,)}, "optim.boundaries = (3,) with the schedule constant"),
         ({"schedule": "step"}, "optim.boundaries = () with the schedule step"),
+        ({"schedule": "step", "boundaries": (-1,)}, "optim.boundaries = (-1,): steps, each at least 0"),
+        ({"peak_lr": -1.0}, "optim.peak_lr = -1.0: a number at least 0"),
+        ({"peak_lr": np.nan}, "optim.peak_lr = nan: a number at least 0"),
+        ({"peak_lr": np.inf}, "optim.peak_lr = inf: a number at least 0"),
+        ({"end_lr": -1e-3}, "optim.end_lr = -0.001: a number at least 0"),
+        ({"warmup": -1}, "optim.warmup = -1: a number at least 0"),
+        ({"weight_decay": -0.1}, "optim.weight_decay = -0.1: a number at least 0"),
+        ({"weight_decay": np.nan}, "optim.weight_decay = nan"),
+        ({"clip_norm": -1.0}, "optim.clip_norm = -1.0: a number at least 0"),
+        ({"clip_norm": np.nan}, "optim.clip_norm = nan"),
+        ({"ema": 1.0}, "optim.ema = 1.0: a number from 0 to below 1"),
+        ({"ema": -0.5}, "optim.ema = -0.5"),
+        ({"ema": np.nan}, "optim.ema = nan"),
+        ({"accumulate": 0}, "optim.accumulate = 0: a number at least 1"),
+        ({"drop": -1.0}, "optim.drop = -1.0"),
+        ({"name": "adam", "b1": 1.0}, "optim.b1 = 1.0: a number from 0 to below 1"),
+        ({"name": "adam", "b2": -0.1}, "optim.b2 = -0.1"),
+        ({"name": "adam", "eps": -1e-8}, "optim.eps = -1e-08"),
+        ({"name": "momentum", "momentum": 1.5}, "optim.momentum = 1.5: a number from 0 to below 1"),
     ],
 )
 def test_mistakes(changes, message):

@@ -1,3 +1,5 @@
+import re
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -5,8 +7,11 @@ import numpy as np
 import optax
 import pytest
 
+from research.algorithms import finetune, max_norm
 from research.core import mesh as mesh_lib
+from research.core import optim
 from research.core import state as state_lib
+from research.core.config import OPTIM
 from research.core.metrics import objective, pair
 from research.core.step import advance, make_eval_step, make_rngs, make_train_step, update
 from research.util.errors import UserError
@@ -103,6 +108,54 @@ def test_clipping_is_by_the_global_norm(clip):
     assert_close(ours, want)
     norm = np.sqrt(sum(np.sum(g**2) for g in jax.tree.leaves(exact_grads())))
     assert ours[0][1]["grad_norm"] == (pytest.approx(float(norm), rel=1e-5), 1)  # before clipping
+
+
+def test_clipping_is_by_the_norm_of_what_trains():
+    """With all but the read-out frozen its gradient alone counts: by all of them it would be scaled down too far."""
+    cfg = {**OPTIM, "name": "sgd", "peak_lr": 1.0, "schedule": "constant", "freeze": "^(w1|b)$"}
+    tx, start = optim.make(cfg, 10), init(None)["params"]
+    grads = exact_grads()
+    own, total = (float(np.sqrt(sum(np.sum(np.square(g)) for g in gs))) for gs in ([grads["w2"]], grads.values()))
+    assert own < 0.95 * total
+    for clip in (own / 2, (own + total) / 2):
+        state, seen = run(make_train_step(loss, tx, clip_norm=clip), make_state(tx), BATCHES[:1])
+        assert seen[0][1]["grad_norm"][0] == pytest.approx(own, rel=1e-5)
+        moved = jax.tree.map(lambda a, b: np.asarray(a - b), start, jax.device_get(state.params))
+        assert np.linalg.norm(moved["w2"]) == pytest.approx(min(own, clip), rel=1e-5)
+        assert not moved["w1"].any() and not moved["b"].any()
+
+
+def test_what_trains_is_known_through_every_wrapper():
+    cfg = {**OPTIM, "name": "sgd", "freeze": "head/bias"}
+    params = {"h_0": {"kernel": jnp.ones((2, 2))}, "head": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}}
+    wrapped = max_norm.wrap(finetune.make(cfg, {"layer_decay": 0.5, "unfreeze_every": 2}, 10), 3.0, "kernel")
+    wanted = {"h_0": {"kernel": True}, "head": {"kernel": True, "bias": False}}
+    assert optim.make(cfg, 10).trains(params) == wrapped.trains(params) == wanted
+
+
+@pytest.mark.parametrize(
+    ("returned", "words"),
+    [
+        (lambda x: x.sum(), "the loss does not return (terms, (metrics, model_state))"),
+        (
+            lambda x: ({"a": x.sum()}, ({}, {})),
+            "loss term 'a' is an array of shape []: want (sum, weight, coefficient)",
+        ),
+        (lambda x: ({"a": (x, 1.0, 1.0)}, ({}, {})), "loss term 'a' has shapes sum [16], weight [], coefficient []"),
+        (lambda x: ({"a": (x.sum(), 1.0, 1.0)}, {}), "terms without (metrics, model_state)"),
+        (lambda x: ({"a": (x.sum(), 1.0, 1.0)}, ({}, {})), "the loss's metrics lack 'loss'; there are none"),
+        (
+            lambda x: ({"a": (x.sum(), 1.0, 1.0)}, ({"loss": (x, x.sum())}, {})),
+            "metric 'loss' has shapes sum [16], weight []",
+        ),
+    ],
+)
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_loss_of_another_form_is_named(returned, words, parts):
+    step = make_train_step(lambda p, s, batch, key: returned(forward(p, batch["x"])), SGD, accumulate=parts)
+    words = words.replace("[16]", f"[{16 // parts}]")
+    with pytest.raises(UserError, match=re.escape(words)):
+        jax.eval_shape(step.fn, make_state(), BATCHES[0])
 
 
 def test_bfloat16_is_the_compute_dtype_alone():

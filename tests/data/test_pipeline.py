@@ -142,3 +142,18 @@ def test_mistakes_are_named():
         TrainBatches(Numbers(1), 1, -1)
     with pytest.raises(UserError, match="data.batch_size = 12 does not divide"):
         next(TrainBatches(Numbers(5), 12, 0).on_device(make_mesh({"data": 8}), 0, 1))
+
+
+def test_the_name_of_the_row_mask_is_reserved():
+    """In evaluation it would be lost under the mask of rows, in training not: the same data had two losses."""
+    data = Arrays({"x": np.zeros(4), "mask": np.array([1.0, 0, 0, 0])})
+    for batches in (TrainBatches(data, 2, 0), EvalBatches(data, 2)):
+        for look in (lambda batches=batches: batches.batch(0), lambda batches=batches: batches.spec):
+            with pytest.raises(UserError, match="an array 'mask'.* give the array another name"):
+                look()
+
+
+def test_seeds_that_nothing_can_take():
+    for seed in (-1, 2**63, 10**19):
+        with pytest.raises(UserError, match=f"seed = {seed}: at least 0 and below 2\\*\\*63"):
+            TrainBatches(Numbers(1), 1, seed)

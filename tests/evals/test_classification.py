@@ -144,3 +144,18 @@ def test_reliability_by_hand():
     assert bins["count"].tolist() == [0, 2, 1, 1]
     np.testing.assert_allclose(bins["confidence"], [0, 0.5, 0.6, 0.8])
     np.testing.assert_allclose(bins["accuracy"], [0, 0.5, 0, 1])
+
+
+@pytest.mark.parametrize("metric", ["f1", "accuracy"])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("low", [0.3, 0.5, 0.7, 0.99, 1.0])
+def test_a_threshold_between_two_neighbours_parts_them(metric, dtype, low):
+    """Half-way in f64 is one of the two in their own dtype, to the even one: for one of these pairs it is the lower."""
+    lowest = np.asarray(low, dtype)
+    middle = np.nextafter(lowest, dtype(0))
+    scores = np.array([np.nextafter(middle, dtype(0)), middle, lowest])
+    for positive in ([0, 0, 1], [0, 1, 1]):
+        threshold = classification.best_threshold(np.array(positive), scores, metric)
+        assert dtype(threshold) == threshold
+        assert (scores >= threshold).tolist() == [bool(p) for p in positive]
+        assert classification.at_threshold(np.array(positive), scores, threshold)[metric] == 1

@@ -1,7 +1,11 @@
 """Constrained generation: every text matches by `re` or `json`, is drawn as it should be, and ends where it must."""
 
+import datetime
+import ipaddress
 import json
 import re
+import time
+import uuid
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +15,8 @@ from scipy.stats import chisquare
 
 from research.data import tokenizers
 from research.data.tokenizers import token_bytes
-from research.generation.constraints import from_regex, schema_regex
+from research.generation import constraints
+from research.generation.constraints import FORMATS, from_regex, schema_regex
 from research.generation.decoding import generate, generate_stream
 from research.util.errors import UserError
 
@@ -122,6 +127,121 @@ def test_every_text_obeys_the_schema():
         assert value["when"] is None or re.fullmatch(r"\d{4}-\d\d-\d\d", value["when"])
 
 
+# Printable ASCII, and digits and letters of other scripts that an expression may take for them.
+SCRIPTS = tokenizers.make("char", "".join(map(chr, range(32, 127))) + "٣३３①é\u212a")
+
+
+def walked(constraint, tokenizer, number, most=64):
+    """Texts that end at a full match, each next token drawn from all that the tables allow with equal probability."""
+    rng, texts = np.random.default_rng(0), []
+    following, kinds, distance = (np.asarray(table) for table in constraint)
+    for _ in range(number):
+        place, ids = 0, []
+        while distance[place] or rng.random() < 0.7:
+            after = following[place, kinds]
+            allowed = np.flatnonzero((after >= 0) & (distance[after] < most - len(ids)))
+            if not len(allowed):
+                break
+            ids.append(rng.choice(allowed))
+            place = int(after[ids[-1]])
+        assert distance[place] == 0
+        texts.append(tokenizer.decode(np.asarray(ids)))
+    return texts
+
+
+def _moment(text, of):
+    """`of.fromisoformat`, which knows no year 0; that is a leap year, as 2000 is."""
+    return of.fromisoformat(re.sub("^0000", "2000", text))
+
+
+def _time(text):
+    assert _moment(text, datetime.time).tzinfo is not None  # an offset
+
+
+def _date_time(text):
+    assert text[10] == "T" and _moment(text, datetime.datetime).tzinfo is not None
+
+
+VALID = {
+    "date": lambda text: _moment(text, datetime.date),
+    "time": _time,
+    "date-time": _date_time,
+    "uuid": lambda text: uuid.UUID(text).hex == text.replace("-", "") or pytest.fail(text),
+    "ipv4": ipaddress.IPv4Address,
+    "ipv6": ipaddress.IPv6Address,
+}
+
+
+def test_every_format_is_judged():
+    assert VALID.keys() == FORMATS.keys()
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_format_is_what_its_standard_says(name):
+    constraint = from_regex(schema_regex({"type": "string", "format": name}), token_bytes.of(SCRIPTS))
+    said = walked(constraint, SCRIPTS, 400)
+    assert len(set(said)) > 390
+    for text in said:
+        value = json.loads(text)
+        assert value.isascii()
+        VALID[name](value)
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "wrong"),
+    [
+        (
+            "date",
+            ["2024-02-29", "2000-02-29", "1999-12-31", "0000-02-29", "2023-02-28", "0400-02-29", "1996-04-30"],
+            [
+                "2023-02-29", "1900-02-29", "2100-02-29", "2024-02-30", "2024-04-31", "2024-13-01", "2024-00-10",
+                "2024-01-00", "2024-01-32", "24-01-01", "02024-01-01", "2024-1-1", "٢٠٢٤-01-01", "-2024-01-01",
+            ],
+        ),
+        (
+            "time",
+            ["00:00:00Z", "23:59:59+23:59", "12:30:00.5-05:30", "12:30:00.123456789Z"],
+            [
+                "24:00:00Z", "12:60:00Z", "12:00:60Z", "12:00:00", "12:00Z", "12:00:00.Z", "12:00:00+24:00",
+                "12:00:00+0100", "12:00:00\\.5Z", "12:00:00+01:60", "1:00:00Z",
+            ],
+        ),
+        (
+            "date-time",
+            ["2024-02-29T23:59:59Z", "1985-04-12T23:20:50.52Z", "1996-12-19T16:39:57-08:00"],
+            [
+                "2024-02-29T23:59:59", "2023-02-29T00:00:00Z", "12024-02-29T23:59:59Z", "-2024-02-29T23:59:59Z",
+                "2024-02-29 23:59:59Z", "2024-02-29",
+            ],
+        ),
+        ("uuid", ["123e4567-e89b-12d3-a456-426614174000"], ["123e4567e89b12d3a456426614174000", "{}", "g" * 36]),
+        ("ipv4", ["0.0.0.0", "255.255.255.255", "10.1.99.200"], ["256.1.1.1", "01.1.1.1", "1.1.1", "1.1.1.1.1"]),
+        (
+            "ipv6",
+            ["::", "::1", "1::", "1:2:3:4:5:6:7:8", "2001:DB8::8:800:200c:417a", "::ffff:129.144.52.38", "1::8"],
+            [":::", "1:", "1:2:3:4:5:6:7", "1:2:3:4:5:6:7:8:9", "1::2::3", "12345::", "::1.2.3", "::1%eth0"],
+        ),
+    ],
+)  # fmt: skip
+def test_formats_by_the_examples_of_their_standards(name, right, wrong):
+    regex = json.loads(f'"{FORMATS[name]}"')  # nothing in it that JSON would escape
+    assert [text for text in right if not re.fullmatch(regex, text)] == []
+    assert [text for text in wrong if re.fullmatch(regex, text)] == []
+
+
+def test_dates_are_those_that_there_are():
+    for year in (1895, 1896, 1900, 1999, 2000, 2023, 2024, 2100):
+        for month in range(14):
+            for day in range(33):
+                text = f"{year}-{month:02d}-{day:02d}"
+                try:
+                    datetime.date.fromisoformat(text)
+                    exists = True
+                except ValueError:
+                    exists = False
+                assert bool(re.fullmatch(FORMATS["date"], text)) == exists, text
+
+
 @pytest.mark.data
 def test_byte_pairs_of_gpt2():
     gpt2 = tokenizers.make("gpt2", "")
@@ -174,6 +294,40 @@ def test_bad_patterns(pattern, words):
 
 
 @pytest.mark.parametrize(
+    ("bounds", "pattern", "words"),
+    [
+        ({"SECONDS": 1.0}, "[ab]*a[ab]{30}", "it was not compiled in 1 s; write fewer repetitions"),
+        ({"SECONDS": 1.0}, r"\w{99}{9}", "it was not compiled in 1 s; write fewer repetitions"),
+        ({"MEMORY": 1 << 29}, "[ab]*a[ab]{30}", "its automaton needs more than 0 GiB; write fewer"),
+        ({"ENTRIES": 1 << 16}, "[ab]{99}{9}", "its automaton has 893 states, too many for 100 tokens; write fewer"),
+    ],
+)
+def test_an_expression_that_grows_is_told_in_time(monkeypatch, bounds, pattern, words):
+    for name, value in bounds.items():
+        monkeypatch.setattr(constraints, name, value)
+    begun = time.monotonic()
+    with pytest.raises(UserError, match=re.escape(words)) as caught:
+        from_regex(pattern, [bytes([i]) for i in range(32, 132)])
+    assert time.monotonic() - begun < 20 and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("pattern", ["((a*)*)*b", "((a{9}){9}){9}", "(((a|b)*c)*d)*", "[ab]*a[ab]{9}"])
+def test_repetitions_inside_one_another_that_do_not_grow(pattern):
+    begun = time.monotonic()
+    constraint = from_regex(pattern, [b"a", b"b", b"c", b"d"])
+    assert time.monotonic() - begun < 10
+    said = walked(constraint, tokenizers.make("char", "abcd"), 5, most=740)
+    assert all(re.fullmatch(pattern, text) for text in said)
+
+
+def test_distances_by_hand():
+    """0 -> 1 -> 2 -> 3, a full match; 4 only leads to itself; 1 -> 3 at once."""
+    following = np.array([[1, -1], [2, 3], [3, -1], [-1, -1], [4, 4]])
+    matched = np.array([False, False, False, True, False])
+    assert constraints._distances(following, matched).tolist() == [2, 1, 1, 0, 6]
+
+
+@pytest.mark.parametrize(
     "changes, words",
     [
         ({"length": 2}, "length=2: the shortest text that matches the constraint has 3 tokens"),
@@ -192,7 +346,33 @@ def test_bad_arguments(changes, words):
     [
         (3, "JSON schema = 3: want an object"),
         ({"type": "integer", "minimum": 3}, "JSON schema: 'minimum' would not be enforced"),
-        ({"type": "string", "format": "email"}, "format 'email' is not enforced"),
+        *(
+            ({"type": "string", "format": name}, f"format {name!r} is not enforced, only date, time, date-time, uuid")
+            for name in ("email", "hostname", "uri", "duration", "regex", 3)
+        ),
+        # What outlines-core passes over without a word.
+        ({"type": "string", "format": "date", "maxLength": 3}, "'maxLength' would not be enforced beside 'format'"),
+        ({"format": "date"}, "'format' would not be enforced without a type"),
+        ({"minLength": 3}, "'minLength' would not be enforced without a type"),
+        ({"type": "integer", "maxLength": 3}, "'maxLength' would not be enforced beside 'type'"),
+        ({"type": ["string", "null"], "format": "date"}, "'format' would not be enforced beside 'type'"),
+        ({"anyOf": [{"type": "null"}], "type": "integer"}, "'type' would not be enforced beside 'anyOf'"),
+        ({"$ref": "#/$defs/a", "type": "null", "$defs": {"a": {"type": "null"}}}, "'type' would not be enforced"),
+        ({"const": "a", "enum": ["b"]}, "'const' would not be enforced beside 'enum'"),
+        ({"enum": [1, "a"], "type": "integer"}, "'a' is not of the type 'integer'"),
+        ({"const": None, "type": ["string", "integer"]}, "None is not of the type ['string', 'integer']"),
+        ({"prefixItems": [{"type": "null"}], "type": "array", "minItems": 3}, "'minItems' would not be enforced"),
+        ({"prefixItems": [{"type": "null"}], "items": {"type": "null"}}, "'items' would not be enforced"),
+        (
+            {"properties": {"a": {"type": "null"}}, "type": "string"},
+            "'properties' would not be enforced beside the type",
+        ),
+        ({"type": "string", "minLength": "x"}, "minLength = 'x': a whole number from 0"),
+        ({"type": "array", "minItems": -1}, "minItems = -1: a whole number from 0"),
+        ({"type": "array", "minItems": 2, "maxItems": 1}, "minItems = 2 is above maxItems"),
+        ({"type": "object", "properties": 5}, "properties = 5: want an object"),
+        ({"type": "object", "properties": {}, "required": 5}, "required = 5: want a list"),
+        ({"anyOf": {}}, "anyOf = {}: want a list"),
         ({"type": "string", "pattern": ".*"}, "'pattern' would not be enforced"),
         ({"type": "object", "properties": {"a": {"oneOf": []}}}, "JSON schema/properties/a: 'oneOf'"),
         ({"type": "object", "properties": {}, "required": ["a"]}, "required 'a' is not among"),

@@ -227,7 +227,7 @@ def folder(request, tmp_path):
         ("gpt2", "scale_attn_by_inverse_layer_idx", True, "scale_attn_by_inverse_layer_idx = True is not supported"),
         ("gpt2", "activation_function", "relu", "activation_function = 'relu' is not supported; 'gelu_new'"),
         ("gpt2", "n_head", 5, "model.width=32 does not divide by model.num_heads=5"),
-        ("gpt2", "n_head", "4", "n_head = '4': wanted int"),
+        ("gpt2", "n_head", "4", "n_head = '4': wanted a whole number, at least 1"),
         ("gpt2", "sliding_window", 8, "sliding_window = 8 is not supported"),
         ("llama", "rope_scaling", {"type": "linear", "factor": 2.0}, "rope_scaling = {'type': 'linear', 'factor': 2.0}"),
         ("llama", "rope_parameters", {"rope_type": "llama3", "factor": 8.0}, "rope_parameters = {'rope_type': 'llama3'"),
@@ -484,3 +484,35 @@ def test_equals_transformers(name, tmp_path):
     again = getattr(hf, written).from_pretrained(tmp_path / "ours").eval()
     assert type(again) is type(made)
     assert close(theirs(again, model), ours(model, params))
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("gpt2", {"n_layer": 10**9}, "n_layer = 1,000,000,000, and the weights are"),
+        ("llama", {"num_hidden_layers": 10**9}, "num_hidden_layers = 1,000,000,000, and the weights are"),
+        ("bert", {"num_hidden_layers": 10**9}, "num_hidden_layers = 1,000,000,000, and the weights are"),
+        ("marian", {"decoder_layers": 10**9}, "decoder_layers = 1,000,000,000, and the weights are"),
+        ("llama", {"num_attention_heads": 0}, "num_attention_heads = 0: wanted a whole number, at least 1"),
+        ("llama", {"num_key_value_heads": -1}, "num_key_value_heads = -1: wanted a whole number, at least 1"),
+        ("llama", {"num_attention_heads": True}, "num_attention_heads = True: wanted a whole number"),
+        ("llama", {"rope_scaling": 5}, "rope_scaling = 5 is not supported"),
+        ("llama", {"rope_parameters": [1]}, "rope_parameters = [1] is not supported"),
+        ("llama", {"rope_parameters": None, "rope_theta": "x"}, "rope_theta = 'x': wanted a number above 0"),
+        ("llama", {"hidden_act": []}, "hidden_act = [] is not supported"),
+        ("gpt2", {"n_head": 0}, "n_head = 0: wanted a whole number, at least 1"),
+        ("gpt2", {"n_embd": "a" * 10**6}, "n_embd = 'aaaa"),
+        ("gpt2", {"n_inner": -3}, "n_inner = -3: wanted a whole number, at least 1"),
+        ("bert", {"num_attention_heads": 0}, "num_attention_heads = 0: wanted a whole number, at least 1"),
+        ("marian", {"encoder_attention_heads": 0, "decoder_attention_heads": 0}, "encoder_attention_heads = 0"),
+        ("marian, two vocabularies", {"decoder_vocab_size": 2.5}, "decoder_vocab_size = 2.5: wanted a whole number"),
+    ],
+    ids=lambda value: str(value)[:40] if isinstance(value, dict) else "",
+)
+def test_sizes_that_no_model_has_are_told_at_once(name, changes, message, tmp_path):
+    huggingface.write(tmp_path / "folder", MODELS[name], drawn(MODELS[name]))
+    file = tmp_path / "folder" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    with pytest.raises(UserError) as e:
+        huggingface.read(tmp_path / "folder")
+    assert message in str(e.value) and "\n" not in str(e.value) and len(str(e.value)) < 300 + len(str(tmp_path))

@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 from research.core.mesh import make_mesh
 from research.losses import chunked, language
 from research.nn.logits import DeferredLogits, logits_dot
+from research.util.errors import UserError
 from tests.losses.as_scalar import as_scalar
 
 B, T, D, V = 3, 7, 5, 11
@@ -258,3 +259,10 @@ def messages_in_loops(text):
     return [
         line for b in inside for line in b.splitlines() if re.search(r"all-(reduce|gather|to-all)|reduce-scatter", line)
     ]
+
+
+def test_weights_are_of_the_first_axes_or_of_all():
+    logits = DeferredLogits(jnp.ones((2, 3, 4)), jnp.ones((5, 4)), None, 1)
+    for shape in ((3,), (2, 1), (1, 3)):
+        with pytest.raises(UserError, match=r"for values of \[2, 3\]"):
+            chunked.cross_entropy(logits, jnp.zeros((2, 3), jnp.int32), jnp.ones(shape))

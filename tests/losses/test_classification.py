@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from research.losses import classification, language
+from research.util.errors import UserError
 from tests.losses.as_scalar import as_scalar
 
 # softmax(log [1, 2, 5]) = [1, 2, 5] / 8
@@ -106,3 +107,9 @@ def test_bfloat16_logits_are_summed_in_float32():
     scalar, _ = of_tokens(logits, jnp.zeros((1, 1), int))
     assert scalar.dtype == jnp.float32
     assert exp(float(scalar)) == pytest.approx(1000, rel=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(5,), (4, 1), (1,), (1, 5)])
+def test_weights_are_of_the_first_axes_or_of_all(shape):
+    with pytest.raises(UserError, match=r"for values of \[4, 5\]"):
+        classification.weighted({"loss": jnp.ones((4, 5))}, jnp.ones(shape))

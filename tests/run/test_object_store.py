@@ -231,3 +231,21 @@ def test_a_clock_that_goes_back(undisturbed, tmp_path):
     seconds = [row["seconds"] for row in timing]
     assert seconds == sorted(seconds) and 0 < seconds[0] and seconds[-1] < 600
     assert all(row["tokens_per_s"] > 0 for row in timing)
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("http://host/run", "cannot be at http://; s3:// and gs:// are known, and folders"),
+        ("http:/host/run", "cannot be at http://"),
+        ("az://box/run", "cannot be at az://"),
+        ("runs/" + "a" * 300, "300 characters, has a name that no file can have"),
+        ("runs/" + "é" * 200, "200 characters, has a name that no file can have"),
+        ("a\0b", "has a name that no file can have"),
+    ],
+)
+def test_what_is_no_run_directory(place, words):
+    for use in (object_store.local, object_store.fetch):
+        with pytest.raises(UserError) as e:
+            use(place)
+        assert words in str(e.value) and "\n" not in str(e.value) and len(str(e.value)) < 250

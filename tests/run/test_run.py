@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 from functools import partial
@@ -718,6 +719,44 @@ def test_a_run_from_before_attempts_were_recorded(whole, tmp_path, capsys):
     assert about(folder)["run"] is None
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"tracker": 5}, "'tracker': wanted {value, step, stopped}, not 5"),
+        ({"tracker": {"value": "x", "step": 4, "stopped": False}}, "'tracker': wanted"),
+        ({"tracker": {"value": 1.0, "step": 4}}, "'tracker': wanted"),
+        ({"tracker": {"value": 1.0, "step": 4, "stopped": "no"}}, "'tracker': wanted"),
+        ({"elapsed": "long"}, "'elapsed': wanted a finite number, not 'long'"),
+        ({"rows": [[1]]}, "'rows': wanted a list whose members are each (step, metrics)"),
+        ({"rows": [[1, {"loss": 2.0}]]}, "'rows': wanted a list"),
+        ({"report": {"lines": 3, "baselines": {}}}, "'report': wanted lines and baselines"),
+    ],
+)
+def test_what_a_checkpoint_says_of_a_run_is_checked(tmp_path, monkeypatch, changes, words):
+    """It may be a stranger's, and its checksum is then of what the stranger wrote."""
+    save = Checkpoints.save
+    monkeypatch.setattr(
+        Checkpoints, "save", lambda self, step, state, meta: save(self, step, state, {**meta, **changes})
+    )
+    with pytest.raises(Killed):
+        train(tmp_path / "run", before_save=at(6, kill))
+    monkeypatch.undo()
+    with pytest.raises(UserError, match=re.escape(words)) as caught:
+        train(tmp_path / "run")
+    assert "checkpoints/4: its metadata, " in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_compiling_is_counted_of_each_run_alone(tmp_path, capsys):
+    """What the process compiled before, for another run or a notebook's own use, is not this run's."""
+    seconds = "/jax/core/compile/backend_compile_duration"
+    for name in ("one", "two"):
+        device._cache_events[seconds] += 1000.0
+        before = device.compiled_so_far()[seconds]
+        train(tmp_path / name)
+        told = float(re.search(r"first step done; (\d+\.\d) s of compiling", capsys.readouterr().out)[1])
+        assert 0 < told + 0.05 and told <= device.compiled_so_far()[seconds] - before + 0.05
+
+
 def test_a_checkpoint_of_another_seed_is_refused(whole, tmp_path):
     """Put into the folder by hand; the config's own comparison cannot see it."""
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
@@ -762,7 +801,12 @@ def test_unread_key_of_a_run_that_exists_destroys_nothing(tmp_path):
         ({"save_seconds": "soon"}, "save_seconds = 'soon': at least 1"),
         ({"mesh": {"data": 16}}, "does not fit 8 device"),
         ({"best": {"metric": "vaild/loss"}}, "best.metric = 'vaild/loss': .* did you mean 'valid'"),
-        ({"best": {"metric": "valid/los"}}, "best.metric = 'valid/los' is not measured; there are valid/loss"),
+        ({"best": {"metric": "valid/los"}}, "best.metric = 'valid/los': valid has no such metric; did you mean 'loss'"),
+        ({"best": {"patience": -3}}, "best.patience = -3: steps, at least 0"),
+        ({"num_steps": -1, "optim": {"warmup": 0}}, "num_steps = -1: at least 1"),
+        ({"save_seconds": float("nan")}, "save_seconds = nan: at least 1"),
+        ({"log_every": -3}, "log_every = -3: steps, at least 0"),
+        ({"save_every": -3}, "save_every = -3: steps, at least 0"),
         ({"best": {"mode": "lowest"}}, "best.mode = 'lowest': 'min' or 'max'"),
         ({"best": {"metric": None, "patience": 3}}, "best.patience = 3 needs a best.metric"),
     ],

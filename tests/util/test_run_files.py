@@ -93,3 +93,10 @@ def test_links_that_lead_out(tmp_path):
         run_files.read_text(run_files.inside(run, "loop"))
     (tmp_path / "alias").symlink_to("run")  # how the user names the run is no matter
     assert run_files.read_text(run_files.inside(tmp_path / "alias", "b")) == "mine"
+
+
+def test_a_file_too_large_to_parse_is_not_read(tmp_path):
+    with open(tmp_path / "config.json", "wb") as file:
+        file.truncate(2**28)  # takes no room
+    with pytest.raises(UserError, match="config.json: 268,435,456 bytes, where such a file has at most 67,108,864"):
+        run_files.read_object(tmp_path / "config.json")

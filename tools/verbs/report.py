@@ -265,5 +265,7 @@ def main(argv: list[str]) -> int:
         help="the folder to write to; default: the run's directory, or for several runs the current one",
     )
     args = parser.parse_args(argv)
+    if args.out == "":
+        raise UserError("--out=: give a folder")
     print(visible(write(args.dirs, args.out)))
     return 0

@@ -52,7 +52,10 @@ def main(argv: list[str]) -> int:
     e, state, _ = reopen.load(run, args.pop("checkpoint"))
     if e.sample is None:
         raise UserError(f"{e.cfg.name} does not generate; try `almanac predict {run} FILE`")
-    key, out = jax.random.key(args.pop("seed")), args.pop("out")
+    seed, out = args.pop("seed"), args.pop("out")
+    if not 0 <= seed < 2**63:
+        raise UserError(f"--seed={seed}: at least 0 and below 2**63")
+    key = jax.random.key(seed)
     options = _given(args, e.sample, e.cfg.name)
     if "draft" in options:
         options["draft"] = reopen.load(options["draft"])[:2]

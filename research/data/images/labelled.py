@@ -27,6 +27,7 @@ from research.util.errors import UserError, nearest
 Parts = dict[str, np.ndarray]  # train, valid and perhaps test: row numbers
 
 PART = 1 << 20  # bytes of pixels that a thread converts to floats at a time
+MOST_CLASSES = 1 << 20  # each has a name and a row of the last layer
 IN_MEMORY = 512 << 20  # bytes of pixels up to which all images are decoded at the start
 
 
@@ -233,6 +234,10 @@ def arrays(cfg: Mapping[str, Any]) -> Images:
         raise UserError(f"{root}: images {list(images.shape)} have channels first; move them last")
     if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
         raise UserError(f"{root}: labels must be whole numbers from 0 ({labels.dtype})")
+    if labels.max() >= MOST_CLASSES:
+        raise UserError(
+            f"{root}: a label {labels.max():,}; classes are numbered from 0, at most {MOST_CLASSES:,} of them"
+        )
     floats = np.issubdtype(images.dtype, np.floating)
     if not floats and images.dtype != np.uint8:
         raise UserError(f"{root}: images of {images.dtype}; wanted uint8, or floats in 0..1")

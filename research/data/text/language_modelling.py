@@ -156,10 +156,12 @@ class Windows:
     """
 
     def __init__(self, tokens: np.ndarray, length: int, seed: int | None = None):
+        if length < 1:
+            raise UserError(f"data.length = {length}: at least 1")
         least = 2 if seed is None else length + 1
-        if length < 1 or len(tokens) < least:
+        if len(tokens) < least:
             raise UserError(
-                f"data.length = {length} needs a text of {max(least, 2):,} tokens, "
+                f"data.length = {length} needs a text of {least:,} tokens, "
                 f"this one has {len(tokens):,}; shorten data.length or add text"
             )
         self.tokens, self.length, self.seed = tokens, length, seed

@@ -11,7 +11,7 @@ import tokenizers as hf
 
 from research.data import user_files
 from research.data.tokenizers.base import SPECIAL, known, register, utf8
-from research.util import home
+from research.util import home, run_files
 from research.util.errors import UserError
 from research.util.escape import visible
 
@@ -85,12 +85,12 @@ class Pretrained:
 
     def encode(self, text: str) -> np.ndarray:
         utf8(text)
-        return np.asarray(self._model.encode(text, add_special_tokens=False).ids, np.int32)
+        return _encode(self._model, text)
 
     def encode_with_added(self, text: str) -> np.ndarray:
         """As `encode`, but the string of an added token is that token."""
         utf8(text)
-        return np.asarray(self._with_added.encode(text, add_special_tokens=False).ids, np.int32)
+        return _encode(self._with_added, text)
 
     @functools.cached_property
     def _with_added(self) -> hf.Tokenizer:
@@ -127,3 +127,15 @@ def _prefix(model: hf.Tokenizer) -> list[int]:
     one = hf.Tokenizer(hf.models.WordLevel({"a": 0}, unk_token="a")).encode("a")
     processed = model.post_processor.process(one)
     return processed.ids[: processed.special_tokens_mask.index(0)]
+
+
+def _encode(model: hf.Tokenizer, text: str) -> np.ndarray:
+    try:
+        return np.asarray(model.encode(text, add_special_tokens=False).ids, np.int32)
+    except BaseException as e:
+        if type(e).__name__ != "PanicException":  # Rust's: no Exception, and of a class that cannot be imported
+            raise
+        raise UserError(
+            "the tokenizer.json has a regular expression that does not end on this text, as nested repetitions do: "
+            f"{run_files.shown(text)}; simplify its patterns"
+        ) from None

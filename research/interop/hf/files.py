@@ -11,6 +11,7 @@ import safetensors.numpy
 from research.data import user_files
 from research.util.errors import UserError
 from research.util.files import write_errors, write_json
+from research.util.run_files import LARGEST
 
 SINGLE, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -50,9 +51,12 @@ class Folder:
         raise UserError(f"{self.path} has neither {SINGLE} nor {INDEX}")
 
     def _json(self, name: str) -> dict[str, Any]:
-        if not (self.path / name).exists():
+        path = self.path / name
+        if not path.exists():
             raise UserError(f"{self.path} has no {name}")
-        found = user_files.json_value(self.path / name)
+        if path.is_file() and (size := path.stat().st_size) > LARGEST:
+            raise UserError(f"{path}: {size:,} bytes, where such a file has at most {LARGEST:,}")
+        found = user_files.json_value(path)
         if not isinstance(found, dict):
             raise UserError(f"{self.path / name} is not a JSON object")
         return found

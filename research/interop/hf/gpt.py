@@ -1,9 +1,10 @@
 """GPT-2 and Llama: two ways to write our GPT."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
-from research.interop.hf.mapping import JOINED, PACKED, PACKED_TRANSPOSED, SAME, TRANSPOSED, Architecture, Row
+from research.interop.hf.mapping import JOINED, PACKED, PACKED_TRANSPOSED, SAME, TRANSPOSED, Architecture, Row, size
 from research.models.text import gpt
 from research.util.errors import UserError
 
@@ -24,7 +25,7 @@ def _resolve(model: gpt.GPT) -> dict[str, Any]:
 
 
 def _gpt2_more(config: Mapping[str, Any]) -> dict[str, Any]:
-    heads, width = config.get("n_head", 12), config.get("n_embd", 768)
+    heads, width = size(config, "n_head", 12), size(config, "n_embd", 768)
     return {"kv_heads": heads, "mlp_width": config.get("n_inner") or 4 * width}
 
 
@@ -93,11 +94,14 @@ GPT2 = Architecture(
 def _llama_more(config: Mapping[str, Any]) -> dict[str, Any]:
     rope = {"rope_theta": config.get("rope_theta"), "rope_type": "default"}
     for key in ("rope_scaling", "rope_parameters"):
-        rope |= {k: v for k, v in (config.get(key) or {}).items() if v is not None}
+        given = config.get(key) or {}
+        if not isinstance(given, Mapping):
+            raise UserError(f"{key} = {given!r} is not supported; plain rotary positions are")
+        rope |= {k: v for k, v in given.items() if v is not None}
         kind = rope.pop("type", rope["rope_type"])  # its name in older files
         if kind != "default" or rope["rope_type"] != "default" or len(rope) > 2:
             raise UserError(f"{key} = {config[key]!r} is not supported; plain rotary positions are")
-    width, heads = config.get("hidden_size", 4096), config.get("num_attention_heads", 32)
+    width, heads = size(config, "hidden_size", 4096), size(config, "num_attention_heads", 32)
     if config.get("head_dim") not in (None, width // heads):
         raise UserError(
             f"head_dim = {config['head_dim']} is not supported; hidden_size / num_attention_heads = {width // heads} is"
@@ -105,8 +109,11 @@ def _llama_more(config: Mapping[str, Any]) -> dict[str, Any]:
     biases = [bool(config.get(key)) for key in ("attention_bias", "mlp_bias")]
     if biases[0] != biases[1]:
         raise UserError(f"attention_bias = {biases[0]} with mlp_bias = {biases[1]} is not supported; both or none are")
+    base = rope["rope_theta"] or 10_000.0
+    if not isinstance(base, int | float) or not 0 < base < math.inf:
+        raise UserError(f"rope_theta = {base!r}: wanted a number above 0")
     kv_heads = config.get("num_key_value_heads") or heads
-    return {"rotary_base": float(rope["rope_theta"] or 10_000.0), "bias": biases[0], "kv_heads": kv_heads}
+    return {"rotary_base": float(base), "bias": biases[0], "kv_heads": kv_heads}
 
 
 def _llama_written(a: Mapping[str, Any]) -> dict[str, Any]:

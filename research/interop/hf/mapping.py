@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from research.util.errors import UserError
+from research.util.run_files import shown
 
 # Attributes of a module that say how it is computed or trained, not what it computes; and how experts, if any, are chosen.
 FREE = {"parent", "name", "scan", "remat", "dropout", "attention_dropout", "activation_dropout"}
@@ -32,6 +33,14 @@ ABOUT = GENERATION | {
     "pad_token_id", "problem_type", "return_dict", "sep_token_id", "task_specific_params", "tokenizer_class",
     "torch_dtype", "transformers_version", "unk_token_id", "use_cache",
 }  # fmt: skip
+
+
+def size(config: Mapping[str, Any], key: str, default: int | None) -> int | None:
+    """The number of heads, layers, columns, ... under a key of config.json; `default` where it has none."""
+    value = default if config.get(key) is None else config[key]
+    if value is not None and (type(value) is not int or value < 1):
+        raise UserError(f"{key} = {shown(value)}: wanted a whole number, at least 1")
+    return value
 
 
 class Form(NamedTuple):
@@ -145,23 +154,29 @@ class Architecture:
         known = ABOUT | self.ignored | set(self.fixed) | {theirs for theirs, _ in self.keys.values()}
         for key, value in config.items():
             if key in self.fixed and value != self.fixed[key]:
-                raise UserError(f"{key} = {value!r} is not supported; {self.fixed[key]!r} is")
+                raise UserError(f"{key} = {shown(value)} is not supported; {self.fixed[key]!r} is")
             if key not in known and not key.startswith("_") and value:
-                raise UserError(f"{key} = {value!r} is not supported")
+                raise UserError(f"{shown(key)[1:-1]} = {shown(value)} is not supported")
         found = dict(self.constant)
         for ours, (theirs, default) in self.keys.items():
             value = default if config.get(theirs) is None else config[theirs]
             if ours in self.values:
                 names = {their: our for our, all_theirs in self.values[ours].items() for their in all_theirs}
-                if value not in names:
-                    raise UserError(f"{theirs} = {value!r} is not supported; {' and '.join(map(repr, names))} are")
+                if not isinstance(value, str) or value not in names:
+                    raise UserError(f"{theirs} = {shown(value)} is not supported; {' and '.join(map(repr, names))} are")
                 value = names[value]
-            elif default is not None and not isinstance(
-                value, (int, float) if isinstance(default, float) else type(default)
-            ):
-                raise UserError(f"{theirs} = {value!r}: wanted {type(default).__name__}")
+            elif default is None or type(default) is int:
+                value = size(config, theirs, default)
+            elif not isinstance(value, (int, float) if isinstance(default, float) else type(default)):
+                raise UserError(f"{theirs} = {shown(value)}: wanted {type(default).__name__}")
             found[ours] = value
         return found | dict.fromkeys(self.zeroed, True) | self.more(config)
+
+    def check_depth(self, attributes: Mapping[str, Any], tensors: int) -> None:
+        """Raises UserError for more layers than there are tensors in the file, each of which would be looked for by name."""
+        for name in self.layers.values():
+            if attributes[name] > tensors:
+                raise UserError(f"{self.keys[name][0]} = {attributes[name]:,}, and the weights are {tensors:,} tensors")
 
     @property
     def zeroed(self) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from research.interop.hf.mapping import ONE_ROW, PACKED, PACKED_TRANSPOSED, SAME, TRANSPOSED, Architecture, Row
+from research.interop.hf.mapping import ONE_ROW, PACKED, PACKED_TRANSPOSED, SAME, TRANSPOSED, Architecture, Row, size
 from research.models.text import transformer
 from research.util.errors import UserError
 
@@ -29,8 +29,8 @@ def _more(config: Mapping[str, Any]) -> dict[str, Any]:
             )
     shared, tied = config.get("share_encoder_decoder_embeddings", True), config.get("tie_word_embeddings", True)
     _check_tables(shared, tied)
-    source = config.get("vocab_size", 58101)
-    target = source if shared else config.get("decoder_vocab_size") or source
+    source = size(config, "vocab_size", 58101)
+    target = source if shared else size(config, "decoder_vocab_size", source)
     return {"shared": shared, "vocab_size": target, "source_vocab_size": source}
 
 

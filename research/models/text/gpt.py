@@ -300,6 +300,10 @@ def _check(model: GPT) -> None:
         raise UserError(
             f"model.experts_per_token={model.experts_per_token} are more than model.experts={model.experts}"
         )
+    if not model.head and not model.tied:
+        raise UserError(
+            "model.head=False with model.tied=False: without a head there is nothing to untie; set tied to True"
+        )
     if model.balance < 0:
         raise UserError(f"model.balance={model.balance}: at least 0")
     if not 0 <= model.dropout < 1:

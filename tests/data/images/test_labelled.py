@@ -361,6 +361,11 @@ GOOD = {"images": np.zeros((4, 2, 2), np.uint8), "labels": np.arange(4)}
         ({"images": np.zeros((3, 2, 2), np.uint8)}, "images [3, 2, 2, 1], labels [4]"),
         ({"labels": np.array([0, 1, 2, -1])}, "labels must be whole numbers from 0"),
         ({"labels": np.array([0.0, 1, 2, 3])}, "labels must be whole numbers from 0"),
+        (
+            {"labels": np.array([0, 1, 2, 2**40])},
+            "a label 1,099,511,627,776; classes are numbered from 0, at most 1,048,576",
+        ),
+        ({"labels": np.array([0, 1, 2, 2**64 - 1], np.uint64)}, "a label 18,446,744,073,709,551,615"),
         ({"labels": np.array([{}, 1, 2, 3], object)}, "cannot be read"),  # would need pickle
         ({"labels": None}, "holds images; wanted images and labels"),
     ],

@@ -125,3 +125,15 @@ def test_a_byte_order_mark_is_not_in_the_way(path):
     with open(path, "wb") as file:
         file.write(b"\xef\xbb\xbf" + text)
     assert tokenizers.make(path, "").size == 4
+
+
+def test_an_expression_that_does_not_end_is_one_line(tmp_path):
+    """The library ends then by a PanicException, which is no Exception."""
+    made = hf.Tokenizer(hf.models.WordLevel({"<unk>": 0}, unk_token="<unk>"))
+    made.pre_tokenizer = hf.pre_tokenizers.Split(hf.Regex("(a+)+b"), "isolated")
+    made.save(str(tmp_path / "tokenizer.json"))
+    ours = tokenizers.make(str(tmp_path / "tokenizer.json"), "")
+    assert ours.encode("aab").tolist() == [0]
+    with pytest.raises(UserError, match="a regular expression that does not end on this text") as e:
+        ours.encode("a" * 40 + "!")
+    assert "\n" not in str(e.value) and len(str(e.value)) < 300

@@ -269,6 +269,7 @@ def test_sharded_logits_equal_whole_ones(rules, kwargs):
         ({"experts": 0}, "model.experts=0: want at least 1"),
         ({"experts": 3, "experts_per_token": 4}, "model.experts_per_token=4 are more than model.experts=3"),
         ({"balance": -1.0}, "model.balance=-1.0: at least 0"),
+        ({"head": False, "tied": False}, "model.head=False with model.tied=False: without a head"),
     ],
 )
 def test_bad_attributes(kwargs, words):
