@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,12 @@ EVENTS_SECONDS = 30  # TensorBoard sees events at the latest so long after they 
 
 
 class RunLogger:
-    """Opens a run directory's logs for appending after `step`; later lines, of an attempt that was lost, are removed."""
+    """Opens a run directory's logs for appending after `step`; later lines, of an attempt that was lost, are removed.
 
-    def __init__(self, folder: Path, step: int, num_steps: int, writes: bool):
+    So are lines at `step` of the splits in `again`, which will be measured again.
+    """
+
+    def __init__(self, folder: Path, step: int, num_steps: int, writes: bool, again: Sequence[str] = ()):
         self._folder, self._writes, self._failed = folder, writes, False
         self._files: dict[str, Any] = {}
         self._num_steps, self._progress = num_steps, time.perf_counter()
@@ -35,7 +38,7 @@ class RunLogger:
         )  # fmt: skip
         if not writes:
             return
-        said = [_trim(folder, name, step) for name in run_files.LOGS]
+        said = [_trim(folder, name, step, again) for name in run_files.LOGS]
         run_files.inside(folder, "samples")  # the run writes there
         for name in run_files.LOGS:
             self._files[name] = open(folder / name, "a", encoding="utf-8")  # noqa: SIM115
@@ -159,8 +162,10 @@ class Events:
             self._writer.close()
 
 
-def _trim(folder: Path, name: str, step: int) -> str:
-    """Keeps a log's lines up to `step`, which a resumed run does not write again. Returns what is to be said of the others.
+def _trim(folder: Path, name: str, step: int, again: Sequence[str] = ()) -> str:
+    """Keeps a log's lines up to `step`, which a resumed run does not write again, but for those of splits in `again` at `step`.
+
+    Returns what is to be said of lines that cannot be read.
 
     Lines of later steps go, as does one that a kill cut short. Lines that cannot be read are appended to NAME.unreadable.
     Raises UserError if the log is a link that leads out of `folder`.
@@ -168,7 +173,7 @@ def _trim(folder: Path, name: str, step: int) -> str:
     path = run_files.inside(folder, name)
     if not os.path.lexists(path):
         return ""
-    kept, unreadable, faults = lines_until(path, step)
+    kept, unreadable, faults = lines_until(path, step, again)
     if not faults:
         write_bytes(path, kept)
         return ""
@@ -179,10 +184,14 @@ def _trim(folder: Path, name: str, step: int) -> str:
     return f"{name}: {count} could not be read, moved to {aside.name}: {run_files.summary(faults)}"
 
 
-def lines_until(log: Path, step: int) -> tuple[bytes, bytes, list[str]]:
-    """Of metrics.jsonl or timing.jsonl: the lines up to `step`, those that cannot be read, and what is wrong with these."""
+def lines_until(log: Path, step: int, again: Sequence[str] = ()) -> tuple[bytes, bytes, list[str]]:
+    """Of metrics.jsonl or timing.jsonl: the lines up to `step`, those that cannot be read, and what is wrong with these.
+
+    Lines at `step` of the splits in `again` are left out.
+    """
     read = run_files.read_log(log, run_files.LOGS[log.name])
-    kept = b"".join(line.raw + b"\n" for line in read.lines if line.row is not None and line.row["step"] <= step)
+    rows = [(line.raw, line.row) for line in read.lines if line.row is not None and line.row["step"] <= step]
+    kept = b"".join(raw + b"\n" for raw, row in rows if row["step"] < step or row.get("split") not in again)
     return kept, b"".join(line.raw + b"\n" for line in read.lines if line.row is None), read.faults()
 
 

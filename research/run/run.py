@@ -14,7 +14,7 @@ import contextlib
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -45,8 +45,13 @@ META = run_files.Shape(  # what a checkpoint keeps of a run beside its state
     {
         "rows": run_files.many(run_files.Kind("(step, metrics)", lambda v: _is_row(v))),
         "report": run_files.Kind("lines and baselines", lambda v: not REPORTED.fault(v)),
+        "unmeasured": run_files.many(run_files.TEXT),
     },
 )
+
+
+class _Interrupted(Exception):
+    """A SIGTERM came during an evaluation."""
 
 
 class Run:
@@ -87,6 +92,9 @@ class Run:
         self._preempted = self._saved = self._first_step_done = False
         self._elapsed = 0.0  # seconds of all attempts at the last save
         self._resume_step: int | None = None  # after a roll-back
+        self._unmeasured: list[
+            str
+        ] = []  # splits that were due at the step of the checkpoint, whose evaluation was left
 
     def __enter__(self) -> "Run":
         with contextlib.ExitStack() as stack:  # undone in the opposite order
@@ -137,12 +145,15 @@ class Run:
             if fault := META.fault(meta):
                 raise UserError(f"{self.dir / 'checkpoints' / str(self.done)}: its metadata, {fault}")
             self._best.record, self._elapsed = meta["tracker"], meta["elapsed"]
+            self._unmeasured = list(meta.get("unmeasured", ()))
         every, rows = self._every["log"], meta.get("rows", ())
         self._metrics = TrainMetrics(self._guard, every, self.num_steps, self._per_launch, rows)
         self._profiler.check(self.num_steps - self.done)
         self._open()
         self._report = Report(self._logger.say, meta.get("report"))
         self._report.describe(e.data)
+        if self._unmeasured:
+            self._measure_again(state)
         return e.load_pretrained(state, self) if fresh and e.load_pretrained else state
 
     def batches(self) -> Iterator[dict]:
@@ -177,10 +188,18 @@ class Run:
             self._write_train()
 
     def evaluate(self, state: Any) -> Iterator[tuple[str, Mapping[str, float]]]:
-        """(split, its metrics) of each split that is due at this step."""
-        for split, every in self._evals.items():
-            if self.due(every):
-                yield split, self.measure(state, split)
+        """(split, its metrics) of each split that is due at this step.
+
+        A SIGTERM ends an evaluation between its batches: the state is saved and the run left with status 75. Its next start
+        measures again what was not measured, before it trains.
+        """
+        due = [split for split, every in self._evals.items() if self.due(every)]
+        for i, split in enumerate(due):
+            try:
+                values = self.measure(state, split)
+            except _Interrupted:
+                self._leave_evaluation(state, due[i:])
+            yield split, values
 
     def save(self, state: Any) -> Any:
         """Saves when due, at the end, when early stopping ends the run and when preempted (then leaves with status 75).
@@ -223,7 +242,7 @@ class Run:
         """The metrics of a split; what its evaluator says besides is written under samples/ and noted."""
         e = self._experiment
         local = self.on_one_device
-        return evaluation.measure(e, state, split, self.dir, self.mesh, local, membership.beat, self._keep).values
+        return evaluation.measure(e, state, split, self.dir, self.mesh, local, self._between_batches, self._keep).values
 
     def note(self, line: str) -> None:
         """A line for the terminal and the report."""
@@ -279,6 +298,7 @@ class Run:
 
     def _open(self) -> None:
         over, config = self._best.record["stopped"] or self.done >= self.num_steps, self.cfg.to_dict()
+        over = over and not self._unmeasured
         self._over = over  # there is no step left for this start
         about = {"name": config.get("name"), "parameters": self.parameters, "devices": device.describe(self.mesh)}
         with write_errors(self.dir):
@@ -290,7 +310,7 @@ class Run:
                     f"{name}: replaced in Python" for name in self._experiment.replaced
                 ]
                 write_json(self.dir / "config.json", attempts.extend(before, about, run, self.done, changed))
-            self._logger = RunLogger(self.dir, self.done, self.num_steps, self.writes)
+            self._logger = RunLogger(self.dir, self.done, self.num_steps, self.writes, self._unmeasured)
         words = f"{about['name'] or self.dir.name}  {self.parameters:,} parameters  {about['devices']}"
         self._logger.say(f"{words}  {self.dir}")
         if replaced := self._experiment.replaced:
@@ -348,6 +368,34 @@ class Run:
             self._logger.write(end, "train", values)
             self._logger.time(end, self._clock.rates(end, self._experiment.train.units, self._flops), values)
 
+    def _between_batches(self) -> None:
+        """Of an evaluation. Several hosts leave with a step, all with the same one."""
+        membership.beat()
+        if self._preempted and jax.process_count() == 1:
+            raise _Interrupted
+
+    def _leave_evaluation(self, state: Any, splits: list[str]) -> NoReturn:
+        self._flush()
+        words = "the evaluation was left"
+        if not self._guard.fault:  # else the next start meets the fault again, and does what the config says
+            self._unmeasured = splits
+            self._write(state)
+            self._checkpoints.wait()
+            words = f"saved step {self.done:,} and left its evaluation, which is made again"
+        self._logger.say(f"preempted: {words}; the same command resumes")
+        raise SystemExit(PREEMPTED)
+
+    def _measure_again(self, state: Any) -> None:
+        """What an attempt before left at the step of its checkpoint."""
+        for split in self._unmeasured:
+            try:
+                self.log(split, self.measure(state, split))
+            except _Interrupted:
+                self._logger.say("preempted in the evaluation; the same command resumes")
+                raise SystemExit(PREEMPTED) from None
+        self._best.save(self.done, state)
+        self._unmeasured = []
+
     def _keep(self, evaluated: Evaluated) -> None:
         for line in evaluated.lines:
             self.note(line)
@@ -369,6 +417,8 @@ class Run:
         self._best.wait()  # a checkpoint promises that the best before it is whole, too
         self._elapsed = self._clock.elapsed()
         meta = {"rows": self._metrics.rows, "tracker": self._best.record, "elapsed": self._elapsed}
+        if self._unmeasured:
+            meta["unmeasured"] = self._unmeasured
         self._checkpoints.save(self.done, state, {**meta, "report": self._report.values})
         self._directory.push(self.dir / "checkpoints" / str(self.done))
 

@@ -1,5 +1,6 @@
 """The run: its log by hand, resuming bit for bit, preemption, early stopping, NaN, mistakes."""
 
+import dataclasses
 import json
 import os
 import re
@@ -113,8 +114,8 @@ class Killed(BaseException):
     pass
 
 
-def train(folder, cfg=BASE, before_save=lambda run, state, metrics: None, valid=None, **how):
-    e = experiment(cfg)
+def train(folder, cfg=BASE, before_save=lambda run, state, metrics: None, valid=None, e=None, **how):
+    e = e or experiment(cfg)
     with Run(e, folder, **how) as run:
         state = run.start()
         run.note("a note")
@@ -165,6 +166,20 @@ def state_of(folder, cfg=BASE, name="checkpoints"):
 
 def best(folder, cfg=BASE):
     return state_of(folder, cfg, "best")
+
+
+def terminated(cfg, step, count):
+    """The experiment, which gets a SIGTERM while it evaluates the state of `step`, at batch number `count` over all splits."""
+    e, seen = experiment(cfg), []
+
+    def eval_step(state, batch):
+        if not isinstance(state.step, jax.core.Tracer) and int(state.step) == step:  # a start traces it for its names
+            seen.append(batch)
+            if len(seen) == count:
+                terminate()
+        return e.eval_step(state, batch)
+
+    return dataclasses.replace(e, eval_step=eval_step)
 
 
 @pytest.fixture(scope="module")
@@ -848,3 +863,55 @@ def test_profile_stops_with_the_run(tmp_path):
     assert not list(tmp_path.iterdir())
     train(tmp_path / "run", config(num_steps=2, optim={"warmup": 0}), profile=(1, 99))
     assert list((tmp_path / "run" / "profile").rglob("*.xplane.pb"))
+
+
+# A SIGTERM in an evaluation
+
+
+@pytest.mark.parametrize(("step", "batch"), [(10, 1), (10, 2), (20, 2)])
+def test_an_evaluation_is_left_between_batches_and_made_again(tmp_path, whole, capsys, step, batch):
+    with pytest.raises(SystemExit) as left:
+        train(tmp_path / "run", e=terminated(BASE, step, batch))
+    assert left.value.code == PREEMPTED and steps(tmp_path / "run")[-1] == step
+    assert f"saved step {step} and left its evaluation" in capsys.readouterr().out
+    assert [line["step"] for line in lines(tmp_path / "run") if line["split"] == "valid"] == [5, 10, 15, 20][
+        : step // 5 - 1
+    ]
+    same(train(tmp_path / "run"), whole.final)
+    assert lines(tmp_path / "run") == lines(whole.folder)
+    same(best(tmp_path / "run"), best(whole.folder))
+    same(train(tmp_path / "run"), whole.final)  # finished
+    assert lines(tmp_path / "run") == lines(whole.folder)
+
+
+def test_it_may_be_left_again_and_in_a_later_split(tmp_path, whole):
+    def two_splits(e):
+        return dataclasses.replace(e, evals={**e.evals, "test": e.evals["valid"]})
+
+    train(tmp_path / "whole", e=two_splits(experiment(BASE)))
+    for batch in (5, 2):  # in test, then again in test, which is measured first; valid has three batches
+        with pytest.raises(SystemExit):
+            train(tmp_path / "run", e=two_splits(terminated(BASE, 10, batch)))
+        assert [x["split"] for x in lines(tmp_path / "run") if x["step"] == 10] == ["valid"]
+    same(train(tmp_path / "run", e=two_splits(experiment(BASE))), whole.final)
+    assert lines(tmp_path / "run") == lines(tmp_path / "whole")
+
+
+def test_what_was_measured_again_and_lost_is_not_logged_twice(tmp_path, whole):
+    with pytest.raises(SystemExit):
+        train(tmp_path / "run", e=terminated(BASE, 10, 1))
+    with pytest.raises(Killed):
+        train(tmp_path / "run", before_save=at(11, kill))  # before the next checkpoint, at 12
+    same(train(tmp_path / "run"), whole.final)
+    assert lines(tmp_path / "run") == lines(whole.folder)
+
+
+def test_early_stopping_in_what_was_left(tmp_path):
+    """The value that ends the run is measured after the resume."""
+    cfg = config(best={"patience": 5})
+    worse = {5: 1.0, 10: 2.0}.get
+    with pytest.raises(SystemExit):
+        train(tmp_path / "run", cfg, valid=worse, e=terminated(cfg, 10, 2))
+    with Run(experiment(cfg), tmp_path / "run") as run:
+        run.start()
+        assert [line["step"] for line in lines(tmp_path / "run") if line["split"] == "valid"] == [5, 10]
