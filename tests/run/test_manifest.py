@@ -133,3 +133,15 @@ def test_orbax_does_not_mind_it(tmp_path):
     assert [again.restore(state, step)[1]["at"] for step in (2, 3)] == [2, 30]
     again.close()
     assert manifest.problems(tmp_path / "2") == []  # reading changes nothing
+
+
+@pytest.mark.parametrize("name", ["meta/metadata", "state/_METADATA", "files.json"])
+def test_metadata_of_absurd_size_is_not_parsed(tmp_path, name):
+    """Of 268 MB, which Orbax or json would read whole."""
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    with open(tmp_path / name, "wb") as file:
+        file.truncate(2**28)  # takes no room
+    assert manifest.oversized(tmp_path) == [f"{name} has 268,435,456 bytes, more than 67,108,864"]
+    assert manifest.problems(tmp_path) == manifest.oversized(tmp_path)
+    (tmp_path / name).write_text("{}")
+    assert manifest.oversized(tmp_path) == []
