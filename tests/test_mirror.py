@@ -10,6 +10,7 @@ OTHERS = {
     "test_gpu_script.py": ".ci/gpu.py",
     "test_layering.py": "the imports of every file",
     "test_mirror.py": "this",
+    "test_types.py": "signatures of evals, losses, models and nn",
     "data/tokenizers/test_tokenizers.py": "all tokenizers, by one set of demands",
     "models/text/test_text_models.py": "text_cnn, text_ngrams, text_recurrent and text_transformer side by side",
     "nn/test_attention_gpu.py": "nn/flash.py on a GPU",

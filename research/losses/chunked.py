@@ -12,8 +12,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Float, Int, Shaped
 
+from research.core.arrays import Array
 from research.core.mesh import data_parts, shard_activations
 from research.core.metrics import MetricSums, Terms, broadcast_weights
 from research.nn.logits import DeferredLogits

@@ -2,8 +2,9 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Float32, Int, Shaped
+from jaxtyping import Float, Float32, Int, Shaped
 
+from research.core.arrays import Array
 from research.core.metrics import MetricSums, Terms, pair
 
 

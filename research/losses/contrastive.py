@@ -1,8 +1,9 @@
 """Contrastive loss with in-batch negatives: each query's own item against the items of the other rows."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
+from research.core.arrays import Array
 from research.core.metrics import MetricSums, Terms
 from research.losses.classification import negative_log_likelihood, weighted
 

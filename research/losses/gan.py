@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Float32, PRNGKeyArray
+from jaxtyping import Float, Float32, PRNGKeyArray
+
+from research.core.arrays import Array
 
 
 def discriminator_loss(

@@ -2,8 +2,9 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
+from research.core.arrays import Array
 from research.core.metrics import MetricSums, Terms
 from research.losses import chunked
 from research.losses.classification import negative_log_likelihood, weighted

@@ -1,8 +1,9 @@
 """The loss of an extractive reader, which predicts an answer's first and last token."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
+from research.core.arrays import Array
 from research.core.metrics import MetricSums, Terms
 from research.losses.classification import negative_log_likelihood, weighted
 

@@ -10,8 +10,9 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Float32, Int
+from jaxtyping import Bool, Float, Float32, Int
 
+from research.core.arrays import Array
 from research.nn import flash
 from research.nn.flash import Mask
 from research.nn.linear import einsum, flat_dot

@@ -3,8 +3,9 @@
 from functools import partial
 
 import flax.linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from research.core.arrays import Array
 from research.nn.linear import flat_dot
 
 # "gelu" is the tanh form, GPT-2's (Hendrycks & Gimpel 2016, 1606.08415); "gelu_exact" is BERT's;

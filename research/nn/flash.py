@@ -10,9 +10,10 @@ from functools import cache
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 from research.core import mesh
+from research.core.arrays import Array
 
 WIDEST_HEAD = 128  # K; 256 needs Hopper
 SHORTEST = 256  # tokens; below, the array [T, S] is small and the einsum is as fast

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Float, Float32
 
+from research.core.arrays import Array
 from research.core.mesh import data_parts
 from research.nn.linear import flat_dot
 

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple, TypeAlias
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Float32, Int
+from jaxtyping import Float, Float32, Int
 
+from research.core.arrays import Array
 from research.core.mesh import path_name
 from research.nn.feed_forward import ACTIVATIONS
 from research.nn.linear import flat_dot

@@ -1,7 +1,9 @@
 """Position encodings that are added to token embeddings."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float32, Int
+from jaxtyping import Float32, Int
+
+from research.core.arrays import Array
 
 
 def sinusoids(positions: Int[Array, " T"], width: int, base: float = 10_000.0) -> Float32[Array, "T {width}"]:

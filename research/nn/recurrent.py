@@ -16,8 +16,9 @@ from typing import ClassVar, NamedTuple, TypeAlias
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Float32, Int, PRNGKeyArray
+from jaxtyping import Float, Float32, Int, PRNGKeyArray
 
+from research.core.arrays import Array
 from research.core.mesh import shard_activations
 from research.nn.linear import flat_dot
 

@@ -2,9 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from research.core import mesh
+from research.core.arrays import Array
 
 
 def softmax(x: Float[Array, "*batch N"]) -> Float[Array, "*batch N"]:

@@ -42,8 +42,7 @@ def is_remote(workdir: str | Path) -> bool:
 def check(workdir: str | Path) -> None:
     """Raises UserError for a URL of a kind that is not known, which would become a folder `http:`, and for no file's name."""
     if (found := re.match(r"([a-z][a-z0-9+.-]+):/", str(workdir), re.IGNORECASE)) and found[1] not in EXTRAS:
-        known = " and ".join(f"{kind}://" for kind in EXTRAS)
-        raise UserError(f"{workdir}: a run directory cannot be at {found[1]}://; {known} are known, and folders")
+        raise UserError(f"{workdir}: no place for a run; give a folder, s3://BUCKET/DIR or gs://BUCKET/DIR")
     long = next((part for part in Path(workdir).parts if len(part.encode("utf-8", "surrogateescape")) > LONGEST), None)
     if long or "\0" in str(workdir):
         shown = f"{long[:60]}..., {len(long)} characters," if long else repr(str(workdir))

@@ -155,7 +155,7 @@ def test_a_threshold_between_two_neighbours_parts_them(metric, dtype, low):
     middle = np.nextafter(lowest, dtype(0))
     scores = np.array([np.nextafter(middle, dtype(0)), middle, lowest])
     for positive in ([0, 0, 1], [0, 1, 1]):
-        threshold = classification.best_threshold(np.array(positive), scores, metric)
+        threshold = classification.best_threshold(np.array(positive, bool), scores, metric)
         assert dtype(threshold) == threshold
         assert (scores >= threshold).tolist() == [bool(p) for p in positive]
-        assert classification.at_threshold(np.array(positive), scores, threshold)[metric] == 1
+        assert classification.at_threshold(np.array(positive, bool), scores, threshold)[metric] == 1

@@ -236,9 +236,9 @@ def test_a_clock_that_goes_back(undisturbed, tmp_path):
 @pytest.mark.parametrize(
     ("place", "words"),
     [
-        ("http://host/run", "cannot be at http://; s3:// and gs:// are known, and folders"),
-        ("http:/host/run", "cannot be at http://"),
-        ("az://box/run", "cannot be at az://"),
+        ("http://host/run", "no place for a run; give a folder, s3://BUCKET/DIR"),
+        ("http:/host/run", "no place for a run"),
+        ("az://box/run", "no place for a run"),
         ("runs/" + "a" * 300, "300 characters, has a name that no file can have"),
         ("runs/" + "é" * 200, "200 characters, has a name that no file can have"),
         ("a\0b", "has a name that no file can have"),

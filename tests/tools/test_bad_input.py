@@ -127,7 +127,7 @@ def tiny(*changes):
         (tiny("best.metric=valid/los"), "best.metric = 'valid/los': valid has no such metric; did you mean 'loss'?"),
         (tiny("best.patience=-1"), "best.patience"),
         ([*tiny(), "--workdir="], "--workdir=: give a folder"),
-        ([*tiny(), "--workdir=http://host/run"], "http://host/run: a run directory cannot be at http://"),
+        ([*tiny(), "--workdir=http://host/run"], "http://host/run: no place for a run; give a folder, s3://BUCKET/DIR"),
         ([*tiny(), f"--workdir={'a' * 300}"], "300 characters, has a name that no file can have"),
         ([*tiny(), "--workdir=text.txt"], "cannot write to the run directory"),
         ([*tiny(), "--workdir=text.txt/run"], "text.txt/run: Not a directory"),

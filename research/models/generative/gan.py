@@ -7,8 +7,9 @@ Packing (Lin et al. 2018, PacGAN, 1712.04086) changes what a discriminator sees,
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from research.core.arrays import Array
 from research.util.errors import UserError
 
 normal = nn.initializers.normal(0.02)

@@ -26,8 +26,9 @@ from functools import partial
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Float32, Int
+from jaxtyping import Bool, Float, Float32, Int
 
+from research.core.arrays import Array
 from research.core.mesh import shard_activations
 from research.nn.attention import Attention
 from research.nn.feed_forward import ACTIVATIONS, FeedForward

@@ -2,8 +2,9 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Float32, Int
+from jaxtyping import Float, Float32, Int
 
+from research.core.arrays import Array
 from research.models.text.bert import INIT, Encoder
 from research.models.text.bidaf import OUT
 from research.nn.linear import flat_dot

@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Float32, Int
+from jaxtyping import Float, Float32, Int
 
+from research.core.arrays import Array
 from research.core.mesh import shard_activations
 from research.models.text.bert import Encoder
 

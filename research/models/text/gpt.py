@@ -20,8 +20,9 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, DTypeLike, Float, Int
+from jaxtyping import Bool, DTypeLike, Float, Int
 
+from research.core.arrays import Array
 from research.core.mesh import shard_activations
 from research.nn.attention import Attention, Cache, angles
 from research.nn.feed_forward import ACTIVATIONS, FeedForward

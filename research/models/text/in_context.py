@@ -9,8 +9,9 @@ output at x_i is projected to one number, the prediction of y_i.
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Float, Float32
 
+from research.core.arrays import Array
 from research.core.mesh import shard_activations
 from research.models.text.gpt import Block
 from research.util.errors import UserError

@@ -18,8 +18,9 @@ from typing import ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, DTypeLike, Float32, Int
+from jaxtyping import DTypeLike, Float32, Int
 
+from research.core.arrays import Array
 from research.core.mesh import shard_activations
 from research.nn import recurrent
 from research.nn.logits import DeferredLogits, logits_dot

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Float32, Int
+from jaxtyping import Float, Float32, Int
 
+from research.core.arrays import Array
 from research.core.mesh import shard_activations
 from research.nn.initializers import uniform
 from research.util.errors import UserError

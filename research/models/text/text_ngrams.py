@@ -7,8 +7,9 @@ Words have an embedding each; longer n-grams share `buckets` of them by a hash. 
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float32, Int
+from jaxtyping import Bool, Float32, Int
 
+from research.core.arrays import Array
 from research.nn.initializers import uniform
 from research.util.errors import UserError
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float32, Int
+from jaxtyping import Float32, Int
 
+from research.core.arrays import Array
 from research.models.text import bert, gpt
 from research.nn.from_config import from_config
 

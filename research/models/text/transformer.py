@@ -23,8 +23,9 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, DTypeLike, Float, Float32, Int, Shaped
+from jaxtyping import Bool, DTypeLike, Float, Float32, Int, Shaped
 
+from research.core.arrays import Array
 from research.core.mesh import shard_activations
 from research.nn.attention import Attention, Cache, CrossAttention
 from research.nn.feed_forward import ACTIVATIONS, FeedForward

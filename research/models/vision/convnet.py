@@ -1,8 +1,9 @@
 """Two convolutions and a hidden layer: the small networks of the MNIST literature."""
 
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from research.core.arrays import Array
 from research.nn.convolution import conv
 from research.util.errors import UserError
 

@@ -2,8 +2,9 @@
 as today's pruning papers train them: ReLU, max-pooling, softmax."""
 
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from research.core.arrays import Array
 from research.nn.convolution import conv
 
 

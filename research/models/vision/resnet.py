@@ -4,8 +4,9 @@ from functools import partial
 
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from research.core.arrays import Array
 from research.core.mesh import shard_activations
 from research.nn.convolution import conv
 from research.util.errors import UserError, nearest
