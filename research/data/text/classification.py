@@ -166,14 +166,15 @@ def load(cfg: Mapping[str, Any], seed: int) -> TextClassification:
     """The data set of a config's `data` group. A tokenizer is trained on the training texts only."""
     if cfg["keep"] not in ENDS:
         raise UserError(f"data.keep = {cfg['keep']!r}: 'head' or 'tail', the end of a longer text that is kept")
-    if cfg["pad"] not in (None, "front"):
-        raise UserError(f"data.pad = {cfg['pad']!r}: 'front', or None for none that is read")
+    pad = user_files.option(cfg, "pad", None)  # absent from the configs of earlier runs
+    if pad not in (None, "front"):
+        raise UserError(f"data.pad = {pad!r}: 'front', or None for none that is read")
     if not isinstance(cfg["length"], int) or not 1 <= cfg["length"] <= MOST_TOKENS:
         raise UserError(f"data.length = {cfg['length']!r}: from 1 to {MOST_TOKENS:,} tokens")
     clean = normalise.make(cfg["normalise"])
     corpus = labelled_corpora.load(cfg)
     corpus = _cleaned(_folded(corpus, cfg) if cfg["folds"] else _held_out(corpus, cfg), clean)
-    encoder = Encoder(_tokenizer(corpus, cfg), clean, cfg["length"], cfg["keep"], cfg["pad"] == "front")
+    encoder = Encoder(_tokenizer(corpus, cfg), clean, cfg["length"], cfg["keep"], pad == "front")
     ids = {name: [encoder.tokenizer.encode(text) for text in part.texts] for name, part in corpus.parts.items()}
     parts = {
         name: Texts([encoder.fit(text) for text in ids[name]], part.labels, encoder.length)
