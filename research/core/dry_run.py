@@ -1,8 +1,7 @@
-"""The steps of an experiment traced with shapes alone: what is wrong with them is told before anything compiles."""
+"""Traces the steps of an experiment with shapes alone, which finds their faults before anything compiles."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import jax
@@ -24,7 +23,7 @@ def abstract_batch(spec: Mapping[str, jax.ShapeDtypeStruct], mesh: Mesh) -> dict
 def metric_names(
     e: Experiment, target: TrainState, mesh: Mesh, splits: Iterable[str], trains: bool = True
 ) -> dict[str, list[str]]:
-    """{split: names of its means over batches}, for those of `splits` that have them and nothing else is measured of.
+    """{split: names of its means over batches}, for the splits whose metrics are means over batches alone.
 
     `target` has the shapes and shardings of the state. Traces the evaluation of each, and, if it `trains`, the training step,
     whose compilation then need not trace it again. Raises UserError that names a loss term or a metric that is no scalar, and an
@@ -32,9 +31,8 @@ def metric_names(
     """
     if trains:
         batch = abstract_batch(e.train.spec, mesh)
-        step = e.train_step.jit(target) if hasattr(e.train_step, "jit") else e.train_step
         with _named("training step", batch):
-            (step.eval_shape if hasattr(step, "eval_shape") else partial(jax.eval_shape, step))(target, batch)
+            e.train_step.eval_shape(target, batch)
     return {split: names for split in splits if (names := _of_split(e, target, split, mesh)) is not None}
 
 

@@ -206,6 +206,10 @@ class Step:
         """Ahead of time, from shapes with shardings: `jax.jit(...).lower(...)`."""
         return self.jit(state).lower(state, batch)
 
+    def eval_shape(self, state: TrainState, batch: Mapping):
+        """The result's shapes, from shapes with shardings: `jax.jit(...).eval_shape(...)`. `lower` need not trace it again."""
+        return self.jit(state).eval_shape(state, batch)
+
     def trace(self, state: TrainState, batch: Mapping):
         """The jaxpr, from shapes: what `almanac show` counts FLOPs of."""
         return jax.make_jaxpr(self.fn)(state, batch)

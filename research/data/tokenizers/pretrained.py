@@ -59,7 +59,7 @@ class Pretrained:
     def make(cls, train: str = "", valid: str = "", path: str = "", vocab_size: int | None = None) -> "Pretrained":
         """`path`: the file; `vocab_size`: the rows of the model's embedding table, if more than tokens.
 
-        What the file asks for and is not done is told on stderr.
+        Prints a line on stderr for each request of the file that is switched off.
         """
         if not path:
             raise UserError("data.tokenizer = 'pretrained': give the path of its tokenizer.json in place of the name")
