@@ -112,7 +112,8 @@ def _prompt(data: language_modelling.LanguageModelling, prompt: str) -> str:
 
 
 def loss(model: Any, params: Any, model_state: Any, batch: Any, key: jax.Array) -> tuple:
-    """{"tokens", "targets": i32[B, T]} -> terms in nats a token, with a router's balance; metrics; model state with the carry."""
+    """{"tokens": i32[B, T], "targets": i32[B, T], or i32[B, 1] of the last} -> terms in nats a target, with a router's balance;
+    metrics; model state with the carry."""
     # Deferred: the loss multiplies the logits out, in chunks if they are large.
     options = {"train": True, "rngs": make_rngs(key, "dropout"), "defer_logits": True, **_packed(batch)}
     if "carry" in model_state:
@@ -121,7 +122,8 @@ def loss(model: Any, params: Any, model_state: Any, batch: Any, key: jax.Array) 
     else:
         logits, kept = model.apply({"params": params}, batch["tokens"], mutable=["routing"], **options)
         routed = moe.routing(kept)
-    terms, metrics = cross_entropy(logits, batch["targets"], batch.get("token_mask"))
+    targets = batch["targets"]
+    terms, metrics = cross_entropy(logits.last(targets.shape[1]), targets, batch.get("token_mask"))
     if routed:
         balance, entropy = routed
         terms = {**terms, "balance": (balance, 1.0, model.balance)}
@@ -141,9 +143,9 @@ def _packed(batch: Any) -> dict:
 
 
 def batch_metrics(outputs: Any, batch: Any) -> MetricSums:
-    """-> loss (nats) and accuracy, by token."""
-    mask = batch["token_mask"] * batch["mask"][:, None]
-    return cross_entropy(outputs["logits"], batch["targets"], mask)[1]
+    """-> loss (nats) and accuracy, by target."""
+    targets, mask = batch["targets"], batch["token_mask"] * batch["mask"][:, None]
+    return cross_entropy(outputs["logits"].last(targets.shape[1]), targets, mask)[1]
 
 
 def split_metrics(values: dict[str, float], *, of_words: bool) -> dict[str, float]:

@@ -36,6 +36,10 @@ class DeferredLogits(struct.PyTreeNode):
         logits = flat_dot(self.hidden, self.matrix, dims, preferred_element_type=jnp.float32)
         return logits if self.bias is None else logits + self.bias
 
+    def last(self, count: int) -> "DeferredLogits":
+        """Those of the last `count` tokens, f32[B, count, V]."""
+        return self if count == self.hidden.shape[-2] else self.replace(hidden=self.hidden[..., -count:, :])
+
     def __add__(self, bias: Float[Array | np.ndarray, " V"]) -> "DeferredLogits":
         return self.replace(bias=bias if self.bias is None else self.bias + bias)
 

@@ -6,6 +6,7 @@ import pytest
 
 from research.core import config, mesh, state
 from research.losses import chunked
+from research.nn.logits import DeferredLogits
 from research.run import reopen
 
 CASES = {
@@ -13,6 +14,7 @@ CASES = {
     "untied": ("language_model", "tiny", ["model.tied=False"]),
     "packed": ("language_model", "tiny", ["data.packing=True"]),
     "lstm": ("language_model", "tiny_lstm", []),
+    "next token alone": ("language_model", "tiny_lstm", ["data.stride=3", "data.carry=None"]),
     "bert": ("bert", "tiny", []),
     "translation": ("translation", "tiny", ["loss.smoothing=0.1"]),
 }
@@ -46,3 +48,11 @@ def test_chunks_change_nothing_but_the_order_of_sums(case, monkeypatch):
             assert np.asarray(b[name]).tolist() == pytest.approx(np.asarray(a[name]).tolist(), rel=2e-5), name
     worst = max(jax.tree.leaves(jax.tree.map(lambda a, b: np.abs(a - b).max(), params, theirs)))
     assert worst < 1e-3  # Adam divides by the gradient's size: where that is rounding, so is the step
+
+
+def test_the_last_tokens_logits():
+    """`last` is a slice of the whole array."""
+    hidden, matrix = jax.random.normal(jax.random.key(0), (2, 5, 3)), jax.random.normal(jax.random.key(1), (3, 7))
+    deferred = DeferredLogits(hidden, matrix, np.arange(7.0), axis=0)
+    np.testing.assert_allclose(deferred.last(2).array(), deferred.array()[:, -2:], rtol=1e-6)
+    assert deferred.last(5) is deferred

@@ -29,6 +29,7 @@ def base(**changes: Any) -> ConfigDict:
                 min_count=None,  # word: seen so often in the training text, default 1
                 lowercase=None,  # word: default False
                 length=64,  # tokens a window, T
+                stride=None,  # windows begin every so many tokens, and only the token after one is a target; None: every token is
                 packing=None,  # gpt: True fills windows with whole documents, none looking at another; else running text
                 carry=None,  # True: a row goes on where it was in the batch before, with its state (lstm, gru)
                 batch_size=12,  # windows a step over all devices, B

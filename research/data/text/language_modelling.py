@@ -1,7 +1,7 @@
 """Language modelling: a corpus in tokens, as windows, contiguous rows or packed documents; n-gram baselines.
 
 Config: the keys of `corpora`, tokenizer (`tokenizers.TOKENIZERS`) and, optionally,
-vocab_size, min_count and lowercase; length (tokens of a window, T), packing, carry, batch_size, eval_batch_size.
+vocab_size, min_count and lowercase; length (tokens of a window, T), stride, packing, carry, batch_size, eval_batch_size.
 """
 
 import dataclasses
@@ -93,14 +93,22 @@ def load(cfg: Mapping[str, Any], seed: int) -> LanguageModelling:
     """The data set of a config's `data` group.
 
     Windows of running text by default. With `packing`, windows of packed documents ("segment_ids", "position_ids": i32[B, T]).
-    With `carry`, row r of a batch is contiguous with row r of the batch before ("starts": bool[B]).
+    With `carry`, row r of a batch is contiguous with row r of the batch before ("starts": bool[B]). With `stride`, windows
+    overlap, and only the token after a window is a target ("targets": i32[B, 1]).
     """
-    text, length, (rows, eval_rows) = load_text(cfg), cfg["length"], (cfg["batch_size"], cfg["eval_batch_size"])
+    length, (rows, eval_rows) = cfg["length"], (cfg["batch_size"], cfg["eval_batch_size"])
+    stride = user_files.option(cfg, "stride", None)
+    if stride is not None and (cfg["packing"] or cfg["carry"]):
+        other = "packing" if cfg["packing"] else "carry"
+        raise UserError(f"data.stride = {stride}: windows of data.{other} do not overlap; leave one of them None")
+    text = load_text(cfg)
     report = [*text.report]
     if cfg["packing"]:
         train: Any = packed.Packed(packed.encode(text.corpus.train, text.tokenizer), length)
     elif cfg["carry"]:
         train = contiguous.Rows(text.train, length, rows)
+    elif stride is not None:
+        train = NextTokens(text.train, length, stride)
     else:
         train = Windows(text.train, length, seed)
 
@@ -109,7 +117,7 @@ def load(cfg: Mapping[str, Any], seed: int) -> LanguageModelling:
             return packed.Packed(packed.encode(documents, text.tokenizer), length)
         if cfg["carry"]:
             return contiguous.Rows(tokens, length, eval_rows, every=True, key="data.eval_batch_size")
-        return Windows(tokens, length)
+        return Windows(tokens, length) if stride is None else NextTokens(tokens, length, stride)
 
     parts = {name: tokens for name, tokens in (("valid", text.valid), ("test", text.test)) if tokens is not None}
     sources = {name: held_out(getattr(text.corpus, name), tokens) for name, tokens in parts.items()}
@@ -185,6 +193,38 @@ class Windows:
         # The tag 1: a random stream apart from the permutation's (seed, epoch).
         rng = np.random.default_rng((seed, epoch, 1))
         return int(rng.integers(min(room, self.length)))
+
+
+class NextTokens:
+    """Windows of `length` tokens that begin every `stride` tokens, each with the one token after it as target.
+
+    {"tokens": i32[n, length], "targets": i32[n, 1], "token_mask": f32[n, 1], all 1}. Raises UserError if a value is below 1
+    or the text too short.
+
+    >>> batch = NextTokens(np.arange(6), length=3, stride=2).gather(np.array([0, 1]))
+    >>> batch["tokens"].tolist(), batch["targets"].tolist()
+    ([[0, 1, 2], [2, 3, 4]], [[3], [5]])
+    """
+
+    def __init__(self, tokens: np.ndarray, length: int, stride: int):
+        for key, value in (("length", length), ("stride", stride)):
+            if not isinstance(value, int) or value < 1:
+                raise UserError(f"data.{key} = {value!r}: a whole number of at least 1")
+        if len(tokens) <= length:
+            raise UserError(
+                f"data.length = {length} needs a text of {length + 1:,} tokens, "
+                f"this one has {len(tokens):,}; shorten data.length or add text"
+            )
+        self.tokens, self.length, self.stride = tokens, length, stride
+
+    def __len__(self) -> int:
+        return (len(self.tokens) - self.length - 1) // self.stride + 1
+
+    def gather(self, indices: np.ndarray, epoch: int = 0) -> dict[str, np.ndarray]:
+        offsets = np.asarray(indices, np.int64)[:, None] * self.stride + np.arange(self.length + 1)
+        windows = self.tokens[offsets].astype(np.int32)
+        ones = np.ones((len(windows), 1), np.float32)
+        return {"tokens": windows[:, :-1], "targets": windows[:, -1:], "token_mask": ones}
 
 
 def _inputs_and_targets(windows: np.ndarray) -> dict[str, np.ndarray]:

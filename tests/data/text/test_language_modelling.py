@@ -153,3 +153,33 @@ def test_baselines_of_a_large_vocabulary_stay_small():
     tokens = np.random.default_rng(0).integers(2**17, size=20_000).astype(np.uint32)
     got = language_modelling.baselines(tokens[:15_000], tokens[15_000:], 2**17)  # V * V would be 137 GB
     assert got["unigram"] == pytest.approx(math.log(2**17), abs=0.2)
+
+
+def test_the_token_after_a_window_is_its_only_target(tmp_path):
+    """Keras' text generation example: windows of maxlen every step tokens, next_chars[i] = text[i * step + maxlen]."""
+    text = "".join(chr(97 + i % 26) for i in range(200))
+    (tmp_path / "letters.txt").write_text(text)
+    cfg = {"source": "files", "path": str(tmp_path), "tokenizer": "char", "valid_fraction": 0.5, "packing": None}
+    keys = {"carry": None, "length": 10, "stride": 3, "batch_size": 4, "eval_batch_size": 7}
+    data = language_modelling.load(cfg | keys, seed=0)
+    starts = range(0, 100 - 10, 3)  # of the 100 characters to train on
+    assert len(data.train.source) == len(starts)
+    batches = [data.evals["valid"].batch(i) for i in range(len(data.evals["valid"]))]
+    assert sum(int(batch["mask"].sum()) for batch in batches) == len(starts)
+    decode = data.tokenizer.decode
+    assert decode(batches[0]["tokens"][1]) == text[103:113] and decode(batches[0]["targets"][1]) == text[113]
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"stride": 0}, "data.stride = 0: a whole number of at least 1"),
+        ({"stride": 1.5}, "data.stride = 1.5: a whole number"),
+        ({"stride": 2, "carry": True}, "data.stride = 2: windows of data.carry do not overlap"),
+        ({"stride": 2, "length": 10**6}, "needs a text of 1,000,001 tokens"),
+    ],
+)
+def test_a_stride_that_cannot_be(keys, told):
+    cfg = {"source": "pydoc", "tokenizer": "char", "packing": None, "carry": None, "length": 8}
+    with pytest.raises(UserError, match=told):
+        language_modelling.load(cfg | {"batch_size": 4, "eval_batch_size": 4} | keys, seed=0)
