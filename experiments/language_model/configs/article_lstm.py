@@ -5,9 +5,9 @@ Cost        5 minutes a seed on one CPU core; 0.08 M parameters
 Run         almanac train language_model/article_lstm
 
 As printed: windows of 100, embeddings of 64, dropout and recurrent dropout of 0.2, a softmax over the next token alone, Adam at
-1e-3, batches of 32, ten epochs, the last. Keras' own defaults: forget biases of 1, recurrent matrices orthogonal. The article does
-not tell its data; a window every seven characters of this text makes 1,868 steps an epoch, where the article prints 1,862.
-docs/articles.md has why tokens are characters.
+1e-3, batches of 32, ten epochs, the last. Keras' own defaults: forget biases of 1, recurrent matrices orthogonal. The article
+does not tell its data; a window every seven characters of this text makes 1,868 steps an epoch, where it prints 1,862.
+docs/articles.md says why tokens are characters.
 """
 
 from experiments.language_model.configs.base import base
