@@ -29,6 +29,9 @@ def base(**changes: Any) -> ConfigDict:
                 labels=None,  # trec: coarse or fine
                 valid_fraction=None,  # of train, where the source has no validation part; default 0.1
                 test_fraction=None,  # pydoc, files: likewise
+                train_size=None,  # train on so many texts, of every class its share
+                augment=None,  # change training texts each epoch: some of synonyms, insert, swap, delete
+                augment_share=None,  # of a text's words, default 0.1
                 folds=0,  # cross-validation: the training texts in so many folds
                 fold=0,  # of which this one is the test part
                 normalise="none",  # none, kim, joulin, keras: how texts are cleaned, see research/data/text/normalise.py

@@ -3,7 +3,8 @@
 Config: source (`labelled_corpora.SOURCES`), normalise (`normalise.NORMALISERS`), tokenizer and its options (vocab_size,
 min_count, special), length (at most so many tokens of a text, T), keep (the head or tail of a longer one) and pad (front: <pad>
 tokens before a shorter one, which models read); fold and folds for cross-validation; valid_fraction and test_fraction (0.1) of
-train for a part that the source lacks; buckets (the number of length buckets, 0: none), batch_size and eval_batch_size.
+train for a part that the source lacks; train_size (train on so many texts), augment and augment_share (`augment.OPERATIONS`);
+buckets (the number of length buckets, 0: none), batch_size and eval_batch_size.
 """
 
 import hashlib
@@ -18,8 +19,9 @@ from research.data import further_sets, tokenizers, top, user_files
 from research.data.buckets import Bucketed, bounds
 from research.data.images import labelled
 from research.data.pipeline import Batch, EvalBatches, TrainBatches
-from research.data.text import labelled_corpora, normalise
+from research.data.text import augment, labelled_corpora, normalise
 from research.data.text.labelled_corpora import Corpus, Part
+from research.data.text.neighbours import neighbours
 from research.data.tokenizers.plain import Word
 from research.util.errors import UserError
 
@@ -51,7 +53,21 @@ class Texts:
         return {"tokens": self._flat[positions], "length": lengths.astype(np.int32), "label": self.labels[indices]}
 
 
-def batches(texts: Texts, buckets: int, batch_size: int, seed: int | None = None) -> Any:
+class Augmented:
+    """Texts that are changed anew in each epoch and then encoded: a source as `Texts` is."""
+
+    def __init__(self, part: Part, encoder: "Encoder", change: augment.Augment):
+        self._part, self._encoder, self._change = part, encoder, change
+
+    def __len__(self) -> int:
+        return len(self._part.texts)
+
+    def gather(self, indices: np.ndarray, epoch: int) -> Batch:
+        rows = [self._encoder.encode(self._change(self._part.texts[i], epoch, int(i))) for i in indices]
+        return Texts(rows, self._part.labels[indices], self._encoder.length).gather(np.arange(len(rows)))
+
+
+def batches(texts: Any, buckets: int, batch_size: int, seed: int | None = None) -> Any:
     """Batches of `batch_size` rows: shuffled and endless with a seed, else one ordered pass.
 
     With `buckets` above 0, a batch has texts of similar length, padded to the length of its bucket.
@@ -114,10 +130,14 @@ class TextClassification(Dataset):
 
     def __init__(
         self, parts: Mapping[str, Texts], classes: Sequence[str], encoder: Encoder, report: Sequence[str], *,
-        buckets: int, batch_size: int, eval_batch_size: int, seed: int,
+        buckets: int, batch_size: int, eval_batch_size: int, seed: int, augmented: Augmented | None = None,
     ):  # fmt: skip
-        """`parts` are "train", and "valid", "test" or both. Raises UserError if nothing is held out."""
-        self.train = batches(parts["train"], buckets, batch_size, seed)
+        """`parts` are "train", and "valid", "test" or both; `augmented` is trained on in the place of "train".
+
+        Raises UserError if nothing is held out.
+        """
+        self._train = parts["train"]
+        self.train = batches(augmented or parts["train"], buckets, batch_size, seed)
         held_out = [name for name in ("valid", "test") if name in parts]
         self.evals = {name: batches(parts[name], buckets, eval_batch_size) for name in held_out}
         if not self.evals:
@@ -129,7 +149,7 @@ class TextClassification(Dataset):
 
     def baselines(self) -> Mapping[str, Baseline]:
         split = next(iter(self.evals))
-        train, held_out = self.train.source, self.evals[split].source
+        train, held_out = self._train, self.evals[split].source
         predictions = {
             "most frequent class": np.bincount(train.labels).argmax(),
             "naive Bayes": naive_bayes(train, held_out, len(self.classes), self.encoder.tokenizer.size),
@@ -174,7 +194,9 @@ def load(cfg: Mapping[str, Any], seed: int) -> TextClassification:
     clean = normalise.make(cfg["normalise"])
     corpus = labelled_corpora.load(cfg)
     corpus = _cleaned(_folded(corpus, cfg) if cfg["folds"] else _held_out(corpus, cfg), clean)
-    encoder = Encoder(_tokenizer(corpus, cfg), clean, cfg["length"], cfg["keep"], pad == "front")
+    near = _neighbours(corpus, cfg)
+    corpus = _few(corpus, cfg, seed)
+    encoder = Encoder(_tokenizer(corpus, cfg, near), clean, cfg["length"], cfg["keep"], pad == "front")
     ids = {name: [encoder.tokenizer.encode(text) for text in part.texts] for name, part in corpus.parts.items()}
     parts = {
         name: Texts([encoder.fit(text) for text in ids[name]], part.labels, encoder.length)
@@ -182,12 +204,56 @@ def load(cfg: Mapping[str, Any], seed: int) -> TextClassification:
     }
     report = corpus.report + _report(corpus, ids, encoder)
     sizes = {key: cfg[key] for key in ("buckets", "batch_size", "eval_batch_size")}
-    return TextClassification(parts, corpus.classes, encoder, report, **sizes, seed=seed)
+    augmented = None
+    if names := _operations(cfg):
+        change = augment.Augment(names, user_files.option(cfg, "augment_share", 0.1), near, seed)
+        augmented = Augmented(corpus.parts["train"], encoder, change)
+    return TextClassification(parts, corpus.classes, encoder, report, **sizes, seed=seed, augmented=augmented)
 
 
-def _tokenizer(corpus: Corpus, cfg: Mapping[str, Any]) -> tokenizers.Tokenizer:
+def _operations(cfg: Mapping[str, Any]) -> tuple[str, ...]:
+    """The operations of `data.augment`, checked."""
+    names = user_files.option(cfg, "augment", ())
+    names = (names,) if isinstance(names, str) else tuple(names)
+    share = user_files.option(cfg, "augment_share", None)
+    if share is not None and not names:
+        raise UserError(f"data.augment_share = {share}: nothing is augmented; set data.augment, or leave it None")
+    augment.check(names, 0.1 if share is None else share)
+    if names and cfg["buckets"]:
+        raise UserError("data.augment changes the length of texts: set data.buckets to 0")
+    return names
+
+
+def _neighbours(corpus: Corpus, cfg: Mapping[str, Any]) -> augment.Neighbours:
+    """Neighbours of the training texts' words, if an operation needs them. They use no class, so all texts count."""
+    if not set(_operations(cfg)) & set(augment.NEED_NEIGHBOURS):
+        return {}
+    return neighbours(corpus.parts["train"].texts)
+
+
+def _few(corpus: Corpus, cfg: Mapping[str, Any], seed: int) -> Corpus:
+    """Leaves `train_size` training texts, of every class its share, chosen by hash of seed and text."""
+    size = user_files.option(cfg, "train_size", None)
+    if size is None:
+        return corpus
+    texts, labels = corpus.parts["train"]
+    if not isinstance(size, int) or not len(corpus.classes) <= size <= len(texts):
+        raise UserError(f"data.train_size = {size!r}: from {len(corpus.classes)} to {len(texts):,}, all training texts")
+    hashes = np.array([hashlib.sha256(f"{seed} {t}".encode("utf-8", "surrogatepass")).hexdigest() for t in texts])
+    place = np.zeros(len(texts))  # of a text in its class, 0..1
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        place[rows[np.argsort(hashes[rows], kind="stable")]] = (np.arange(len(rows)) + 0.5) / len(rows)
+    kept = np.sort(np.argsort(place, kind="stable")[:size])
+    report = [*corpus.report, f"few      {size:,} of {len(texts):,} training texts are used, chosen by the seed"]
+    return corpus._replace(parts={**corpus.parts, **_cut(corpus.parts["train"], {"train": kept})}, report=report)
+
+
+def _tokenizer(corpus: Corpus, cfg: Mapping[str, Any], near: augment.Neighbours) -> tokenizers.Tokenizer:
     options = {key: cfg[key] for key in ("vocab_size", "min_count", "special") if cfg[key] is not None}
-    train = "\n".join(corpus.parts["train"].texts)
+    texts = corpus.parts["train"].texts
+    new = sorted({other for text in texts for word in text.split() for other in near.get(word, ())})
+    train = "\n".join([*texts, *new])  # words that augmentation brings in are no unknown ones
     # Only the character tokenizer uses the other parts: it has no token for unknown characters.
     held_out = "\n".join(text for name, part in corpus.parts.items() if name != "train" for text in part.texts)
     return tokenizers.make(cfg["tokenizer"], train, held_out, **options)
