@@ -1,5 +1,8 @@
 """Losses of preferences and rewards, by hand and beside torch."""
 
+import json
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -75,14 +78,14 @@ def test_grpos_gradient_on_its_own_samples_is_reinforce():
     assert jax.grad(loss)(new).tolist() == [[-1.5, -1.5]]
 
 
-@pytest.mark.parity
-def test_dpo_and_reward_are_torchs():
-    """The formulas of trl's DPOTrainer (sigmoid, label smoothing) and RewardTrainer, in torch."""
-    torch = pytest.importorskip("torch")
-    values = np.random.default_rng(0).normal(-20, 5, (4, 64)).astype(np.float32)
-    chosen, rejected, reference_chosen, reference_rejected = map(torch.tensor, values)
-    logits = (chosen - rejected) - (reference_chosen - reference_rejected)
-    log = torch.nn.functional.logsigmoid
-    theirs = -log(0.3 * logits) * 0.9 - log(-0.3 * logits) * 0.1
-    np.testing.assert_allclose(losses.dpo(*values, beta=0.3, smoothing=0.1)[0], theirs, rtol=1e-5)
-    np.testing.assert_allclose(losses.bradley_terry(*values[:2]), -log(chosen - rejected), rtol=1e-5)
+def test_losses_are_trls():
+    """Values that trl 1.16's own GRPOTrainer, DPOTrainer gave for these log-probabilities, rewards and mask."""
+    file = Path(__file__).parents[1] / "fixtures" / "trl_losses.json"
+    rows = {k: np.array(v, np.float32) for k, v in json.loads(file.read_text()).items() if k != "about"}
+    advantages = losses.group_advantages(rows["rewards"])
+    np.testing.assert_allclose(advantages, rows["advantages"], rtol=1e-5)
+    names = ("new", "old", "reference")
+    loss, _, _ = losses.grpo(*(rows[k] for k in names), advantages.reshape(-1), rows["mask"], clip=0.2, beta=0.3)
+    assert float(loss.mean()) == pytest.approx(float(rows["grpo"]), rel=1e-5)
+    pairs = (rows[k] for k in ("chosen", "rejected", "reference_chosen", "reference_rejected"))
+    assert float(losses.dpo(*pairs, beta=0.1)[0].mean()) == pytest.approx(float(rows["dpo"]), rel=1e-5)
