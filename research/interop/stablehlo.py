@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from research.core.experiment import Predictor
 from research.util.errors import UserError
 
 PLATFORMS = ("cpu", "cuda", "tpu")
+_BOUND = re.compile(r"\w+ <= (\d+)")
 
 
 def specs(predictor: Predictor) -> dict[str, jax.ShapeDtypeStruct]:
@@ -55,7 +57,9 @@ def load(path: str | Path) -> Callable[[Mapping[str, Any]], dict]:
 
 
 def example(predictor: Predictor, batch: int, size: int, key: jax.Array) -> dict[str, jax.Array]:
-    """Random inputs: `batch` rows, other symbolic sizes `size`; integers are 0 or 1."""
+    """Random inputs: `batch` rows, other symbolic sizes `size`, or what a constraint allows at most; integers are 0 or 1."""
+    bounds = [_BOUND.fullmatch(constraint) for constraint in predictor.constraints]
+    size = min([size, *(int(bound[1]) for bound in bounds if bound)])
     out = {}
     for i, (name, (shape, dtype)) in enumerate(predictor.inputs.items()):
         real = tuple(batch if d == "b" else size if isinstance(d, str) else d for d in shape)
