@@ -42,7 +42,8 @@ class SampleMetrics:
         self._key, self._latent = jax.random.fold_in(jax.random.key(seed), 1), latent
         self._fn, self._measure, self._plot = jax.jit(fn), measure, plot
 
-    def __call__(self, state: Any, split: str, folder: Path) -> Evaluated:
+    def __call__(self, state: Any, split: str, folder: Path, after_batch: Callable = lambda: None) -> Evaluated:
+        after_batch()  # there is one batch
         return Evaluated(self._measure(self._samples(state, self._key)), {"samples.png": partial(self.draw, state)})
 
     def draw(self, state: Any, path: Path, key: jax.Array | None = None) -> None:

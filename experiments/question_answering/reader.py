@@ -49,7 +49,9 @@ class Reader:
         """The windows of the questions' passages, as inputs for `read`."""
         return self._data.windows(questions)
 
-    def read(self, variables: Any, windows: Windows) -> list[list[Span]]:
+    def read(
+        self, variables: Any, windows: Windows, after_batch: Callable[[], Any] = lambda: None
+    ) -> list[list[Span]]:
         """The n_best spans of each question, best first. A span that occurs in several windows has the largest of its scores."""
         batches = EvalBatches(windows, self._batch_size)
         scores_of: list[dict[tuple[int, int], float]] = [{} for _ in range(len(windows.data))]
@@ -63,10 +65,13 @@ class Reader:
                 for k in np.flatnonzero(scores[i] > LOWEST_SCORE):
                     characters = windows.characters(row, int(first[i, k]), int(last[i, k]))
                     of_question[characters] = max(of_question.get(characters, -np.inf), float(scores[i, k]))
+            after_batch()
         ranked = [sorted(scores.items(), key=lambda item: (-item[1], item[0])) for scores in scores_of]
         return [[Span(score, *characters) for characters, score in spans[: self._n_best]] for spans in ranked]
 
-    def score(self, variables: Any, windows: Windows) -> dict[str, float]:
+    def score(
+        self, variables: Any, windows: Windows, after_batch: Callable[[], Any] = lambda: None
+    ) -> dict[str, float]:
         """{"em", "f1"} of the best spans, in percent, as SQuAD's evaluation.
 
         If some questions have no answer, a span that is less likely than no answer is not given, and SQuAD 2.0's further
@@ -75,7 +80,7 @@ class Reader:
         data = windows.data
         may_decline = self.no_answer and not all(data.answers)
         none = Span(0.0, 0, 0)
-        ranked = self.read(variables, windows)
+        ranked = self.read(variables, windows, after_batch)
         best = [spans[0] if spans and not (may_decline and spans[0].score <= 0) else none for spans in ranked]
         passages = [data.passages[i] for i in data.passage_index]
         texts = [passage[span.start : span.stop] for passage, span in zip(passages, best, strict=True)]

@@ -1,6 +1,6 @@
 """Ranking of passages by a dual encoder, and by BM25 as a baseline."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -28,7 +28,9 @@ class Retriever:
         """The embeddings of n texts, f32[n, D]."""
         return self.embed_rows(variables, kind, self._token_rows[kind](texts))
 
-    def embed_rows(self, variables: Any, kind: str, rows: Mapping[str, np.ndarray]) -> np.ndarray:
+    def embed_rows(
+        self, variables: Any, kind: str, rows: Mapping[str, np.ndarray], after_batch: Callable[[], Any] = lambda: None
+    ) -> np.ndarray:
         """{"tokens": i32[n, T], "mask": f32[n, T]} -> embeddings f32[n, D]."""
         count, vectors = len(rows["tokens"]), []
         for start in range(0, count, self._batch_size):
@@ -36,12 +38,15 @@ class Retriever:
             padding = self._batch_size - len(batch[0])  # pads to one shape, so that it is compiled once
             batch = [np.pad(array, [(0, padding), (0, 0)]) for array in batch]
             vectors.append(jax.device_get(self._apply[kind](variables, *batch))[: self._batch_size - padding])
+            after_batch()
         return np.concatenate(vectors)
 
-    def score(self, variables: Any, pairs: QuestionPassagePairs) -> dict[str, float]:
+    def score(
+        self, variables: Any, pairs: QuestionPassagePairs, after_batch: Callable[[], Any] = lambda: None
+    ) -> dict[str, float]:
         """{"recall_at_1", "recall_at_5", "recall_at_20", "mrr"} of each question's own passage among all passages."""
-        queries = self.embed_rows(variables, "questions", pairs.queries)
-        passages = self.embed_rows(variables, "passages", pairs.passages)
+        queries = self.embed_rows(variables, "questions", pairs.queries, after_batch)
+        passages = self.embed_rows(variables, "passages", pairs.passages, after_batch)
         return ranking.report(ranking.ranks(queries @ passages.T, np.asarray(pairs.data.passage_index)))
 
 

@@ -64,17 +64,19 @@ class Translations:
         beam.check(self._length(shortest), self._width, data.eos, penalty, min_length)
         self._search = jax.jit(search, static_argnames=("width", "length"))
 
-    def __call__(self, state: Any, split: str, folder: Path) -> Evaluated:
+    def __call__(self, state: Any, split: str, folder: Path, after_batch: Callable[[], Any]) -> Evaluated:
         if split == "valid":
-            translated = self.translate(state, "valid", width=1)
+            translated = self.translate(state, "valid", 1, after_batch)
             return Evaluated(translated.scores, {"greedy.txt": translated.write})
         part = average_checkpoints.SPLITS[split]
         averaged, line = average_checkpoints.averaged(folder, state, int(state.step), self._cfg)
-        translated = self.translate(averaged, part)
+        translated = self.translate(averaged, part, None, after_batch)
         files = {f"{part}.txt": translated.write, f"{part}.hypotheses": translated.write_all}
         return Evaluated(translated.scores, files, [line, f"{part:<8} scores: {translated.signature}"])
 
-    def translate(self, state: Any, part: str, width: int | None = None) -> Translated:
+    def translate(
+        self, state: Any, part: str, width: int | None = None, after_batch: Callable[[], Any] = lambda: None
+    ) -> Translated:
         """Translates all lines of a part, in order. `width` is that of the beam; None: the config's."""
         batches, lines, words = self._data.evals[part], self._data.corpus.parts[part], self._data.corpus.words
         tokens: dict[int, np.ndarray] = {}  # by line
@@ -84,6 +86,7 @@ class Translations:
             length = self._length(batch["source"].shape[1])
             outputs = self._search(state.variables, inputs, width=width or self._width, length=length)
             tokens |= dict(zip(batches.numbers(number)[0].tolist(), np.asarray(outputs["tokens"]), strict=False))
+            after_batch()
         sources, references = ([words(line) for line in side] for side in (lines.source, lines.target))
         hypotheses = [self._data.text(tokens[i]) for i in range(len(tokens))]
         return Translated(sources, references, hypotheses, *self._score(hypotheses, references, lines.raw))

@@ -66,7 +66,7 @@ def measure(
     if e.evaluator is None:
         return Evaluated(values)
     with local(state) as local_state:
-        judged = e.evaluator(local_state, split, folder)
+        judged = e.evaluator(local_state, split, folder, after_batch)
         keep(judged)
     return judged._replace(values={**values, **judged.values})
 

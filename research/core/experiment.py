@@ -91,8 +91,9 @@ class Evaluated(NamedTuple):
     lines: Sequence[str] = ()  # for the terminal and the report
 
 
-# (state on one local device, split, run directory) -> Evaluated. For metrics that need whole outputs, not means over batches.
-Evaluator = Callable[[TrainState, str, Path], Evaluated]
+# (state on one local device, split, run directory, after_batch) -> Evaluated. For metrics that need whole outputs, not means over
+# batches. It calls `after_batch()` now and then, which may end the evaluation by raising.
+Evaluator = Callable[[TrainState, str, Path, Callable[[], Any]], Evaluated]
 
 
 @dataclasses.dataclass(frozen=True)

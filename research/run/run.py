@@ -50,8 +50,8 @@ META = run_files.Shape(  # what a checkpoint keeps of a run beside its state
 )
 
 
-class _Interrupted(Exception):
-    """A SIGTERM came during an evaluation."""
+class _Interrupted(SystemExit):
+    """A SIGTERM came during an evaluation: after training, of which nothing is lost then, it ends the process."""
 
 
 class Run:
@@ -372,7 +372,7 @@ class Run:
         """Of an evaluation. Several hosts leave with a step, all with the same one."""
         membership.beat()
         if self._preempted and jax.process_count() == 1:
-            raise _Interrupted
+            raise _Interrupted(PREEMPTED)
 
     def _leave_evaluation(self, state: Any, splits: list[str]) -> NoReturn:
         self._flush()

@@ -89,14 +89,14 @@ def test_a_question_without_an_answer_is_declined(no_answer, score):
     data = questions.collect([("t", PASSAGES[0], name, "Who?", answers) for name, answers, _ in asked])
     reader = object.__new__(readers.Reader)
     reader.no_answer = no_answer
-    reader.read = lambda variables, windows: [[Span(score, 4, 7)] for *_, score in asked]
+    reader.read = lambda variables, windows, after_batch: [[Span(score, 4, 7)] for *_, score in asked]
     assert reader.score(None, Windows(data)) == pytest.approx(score)
 
 
 def test_where_all_have_an_answer_the_best_span_is_given():
     data = questions.collect([("t", PASSAGES[0], "q", "Who?", [("cat", 4)])])
     reader = object.__new__(readers.Reader)
-    reader.no_answer, reader.read = True, lambda variables, windows: [[Span(-1.0, 4, 7)]]
+    reader.no_answer, reader.read = True, lambda variables, windows, after_batch: [[Span(-1.0, 4, 7)]]
     assert reader.score(None, Windows(data)) == {"em": 100.0, "f1": 100.0}
 
 

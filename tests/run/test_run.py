@@ -20,7 +20,7 @@ from orbax.checkpoint import CheckpointManager
 from research.cluster import determinism, device
 from research.core import mesh, metrics, optim, state
 from research.core.config import OPTIM, track_reads
-from research.core.experiment import Experiment
+from research.core.experiment import Evaluated, Experiment
 from research.core.step import Step, advance, make_eval_step, update
 from research.data.pipeline import Arrays, EvalBatches, TrainBatches
 from research.run import identity, sources
@@ -915,3 +915,28 @@ def test_early_stopping_in_what_was_left(tmp_path):
     with Run(experiment(cfg), tmp_path / "run") as run:
         run.start()
         assert [line["step"] for line in lines(tmp_path / "run") if line["split"] == "valid"] == [5, 10]
+
+
+def test_an_evaluator_is_left_between_its_batches_too(tmp_path, whole):
+    """It computes from whole outputs, here a constant in three batches; the SIGTERM comes in its second."""
+
+    def evaluating(ends):
+        seen = []
+
+        def evaluator(state, split, folder, after_batch):
+            for i in range(3):
+                if ends and int(state.step) == 10 and i == 1:
+                    terminate()
+                after_batch()
+                seen.append(int(state.step))
+            return Evaluated({"three": 3.0})
+
+        return dataclasses.replace(experiment(BASE), evaluator=evaluator), seen
+
+    train(tmp_path / "whole", e=evaluating(False)[0])
+    e, seen = evaluating(True)
+    with pytest.raises(SystemExit) as left:
+        train(tmp_path / "run", e=e)
+    assert left.value.code == PREEMPTED and seen == [5, 5, 5, 10]
+    same(train(tmp_path / "run", e=evaluating(False)[0]), whole.final)
+    assert lines(tmp_path / "run") == lines(tmp_path / "whole")
