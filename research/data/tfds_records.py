@@ -32,6 +32,7 @@ BUILDERS = {
     "sst_trees": "SstTrees",
     "imdb": "Imdb",
     "trec": "Trec",
+    "tweeteval_emotion": "TweetevalEmotion",
     "ag_news": "AgNews",
     "ag_news_part": "AgNewsPart",
     "multi30k": "Multi30k",

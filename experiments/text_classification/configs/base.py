@@ -21,7 +21,8 @@ def base(**changes: Any) -> ConfigDict:
     return config.merge(
         config.family_defaults(
             data=dict(
-                source="pydoc",  # pydoc, sst2, imdb, trec, ag_news, ag_news_part, files
+                # pydoc, sst2, imdb, trec, tweeteval_emotion, ag_news, ag_news_part, files
+                source="pydoc",
                 path=None,  # files: a folder a class, or a .csv, .tsv or .jsonl of text and label
                 text_key=None,  # files: the column or key of a text, default "text"
                 label_key=None,  # and of its class, default "label"
@@ -47,6 +48,8 @@ def base(**changes: Any) -> ConfigDict:
             max_norm=MAX_NORM,
             finetune=FINETUNE,
             best=dict(metric="valid/accuracy", mode="max", patience=None),  # patience: a duration
+            class_weights=None,  # balanced: texts of rarer classes weigh more in the loss, each class as much as another
+            macro_f1=None,  # True: F1 of each class and their mean are measured, too
             threshold="accuracy",  # two classes: what the threshold of the report maximises on validation; or f1
         ),
         **changes,

@@ -5,7 +5,7 @@ Config: source (`SOURCES`). Optional, by source: phrases (sst2), labels (trec), 
 
 import platform
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pydoc_data.topics import topics
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from research.data import tfds_records, user_files
 from research.data.builders import ag_news as ag_news_builder
 from research.data.builders import sst_trees as treebank
 from research.data.builders import trec as trec_builder
+from research.data.builders import tweeteval_emotion as tweeteval_emotion_builder
 from research.data.text import labelled_files
 from research.util.errors import UserError, nearest
 
@@ -127,12 +128,20 @@ def ag_news_part(cfg: Mapping[str, Any]) -> Corpus:
     return _records("ag_news_part", ag_news_builder.CLASSES)
 
 
-def _records(name: str, classes: tuple[str, ...]) -> Corpus:
+def _records(name: str, classes: tuple[str, ...], splits: Sequence[str] = ("train", "test")) -> Corpus:
+    """The splits of a prepared data set of `text` and `label`; its validation split is the part valid."""
     parts = {}
-    for split in ("train", "test"):
+    for split in splits:
         rows = tfds_records.examples(name, split)
-        parts[split] = Part([row["text"].decode("utf-8") for row in rows], np.array([row["label"] for row in rows]))
+        part = "valid" if split == "validation" else split
+        parts[part] = Part([row["text"].decode("utf-8") for row in rows], np.array([row["label"] for row in rows]))
     return Corpus(parts, classes, [f"source   {name}"])
+
+
+@_source
+def tweeteval_emotion(cfg: Mapping[str, Any]) -> Corpus:
+    """Tweets by emotion, 3,257 / 374 / 1,421."""
+    return _records("tweeteval_emotion", tweeteval_emotion_builder.CLASSES, ("train", "validation", "test"))
 
 
 @_source

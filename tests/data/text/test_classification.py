@@ -124,6 +124,18 @@ def test_trec_has_the_published_sizes_and_classes(tmp_path, monkeypatch):
 
 
 @pytest.mark.data
+def test_tweeteval_emotion_has_the_published_sizes(tmp_path, monkeypatch):
+    """Barbieri et al. 2020, Table 1: 3,257 / 374 / 1,421; the labels' counts are those of the upstream files."""
+    monkeypatch.setenv("ALMANAC_DATA", str(tmp_path))
+    data = load(source="tweeteval_emotion")
+    parts = sources(data)
+    assert [len(part) for part in parts.values()] == [3257, 374, 1421]
+    assert data.classes == ("anger", "joy", "optimism", "sadness")
+    assert np.bincount(parts["train"].labels).tolist() == [1400, 708, 294, 855]
+    assert np.bincount(parts["test"].labels).tolist() == [558, 358, 123, 382]
+
+
+@pytest.mark.data
 def test_ag_news_part_is_no_substitute(tmp_path, monkeypatch):
     monkeypatch.setenv("ALMANAC_DATA", str(tmp_path))
     monkeypatch.setenv("ALMANAC_OFFLINE", "1")
