@@ -33,6 +33,7 @@ BUILDERS = {
     "imdb": "Imdb",
     "trec": "Trec",
     "tweeteval_emotion": "TweetevalEmotion",
+    "chinese_reviews": "ChineseReviews",
     "ag_news": "AgNews",
     "ag_news_part": "AgNewsPart",
     "multi30k": "Multi30k",

@@ -10,6 +10,7 @@ from experiments.text_classification import train as family
 from research.core import config
 from research.losses.classification import balanced_weights
 from research.util.errors import UserError
+from tools import cli
 
 
 @pytest.fixture(scope="module")
@@ -56,3 +57,25 @@ def test_class_weights_change_the_objective_alone(texts):
 def test_a_weight_that_is_unknown(texts):
     with pytest.raises(UserError, match="class_weights = 'inverse': 'balanced', or None for none"):
         family.build(small([*texts, "class_weights=inverse"]))
+
+
+CHINESE = "".join(
+    f"第{i}本书质量{'很好，值得买' if i % 2 else '太差，不推荐'}。\t{'好' if i % 2 else '差'}\n" for i in range(60)
+)
+
+
+@pytest.mark.parametrize("tokenizer", ["jieba", "char", "bpe"])
+def test_a_chinese_text_is_predicted(tokenizer, tmp_path, capsys):
+    """With a word, 手机, and characters that training lacks."""
+    if tokenizer == "jieba":
+        pytest.importorskip("jieba")
+    (tmp_path / "texts.tsv").write_text(f"text\tlabel\n{CHINESE}", encoding="utf-8")
+    (tmp_path / "review.txt").write_text("这部手机质量很好。\n", encoding="utf-8")
+    option = "data.vocab_size=280" if tokenizer == "bpe" else "data.vocab_size=None"
+    more = [f"data.tokenizer={tokenizer}", option, *(["data.min_count=1"] if tokenizer != "bpe" else [])]
+    data = [f"data.path={tmp_path / 'texts.tsv'}", "data.source=files", "data.normalise=none"]
+    family.train(small([*data, *more, "num_steps=2", "optim.warmup=0"]), tmp_path / "run")
+    capsys.readouterr()
+    assert cli.main(["predict", str(tmp_path / "run"), str(tmp_path / "review.txt")]) == 0
+    said = capsys.readouterr().out
+    assert "好" in said or "差" in said

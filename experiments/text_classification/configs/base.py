@@ -21,7 +21,7 @@ def base(**changes: Any) -> ConfigDict:
     return config.merge(
         config.family_defaults(
             data=dict(
-                # pydoc, sst2, imdb, trec, tweeteval_emotion, ag_news, ag_news_part, files
+                # pydoc, sst2, imdb, trec, tweeteval_emotion, ag_news, ag_news_part, chinese_reviews, files
                 source="pydoc",
                 path=None,  # files: a folder a class, or a .csv, .tsv or .jsonl of text and label
                 text_key=None,  # files: the column or key of a text, default "text"
@@ -33,10 +33,10 @@ def base(**changes: Any) -> ConfigDict:
                 folds=0,  # cross-validation: the training texts in so many folds
                 fold=0,  # of which this one is the test part
                 normalise="none",  # none, kim, joulin, keras: how texts are cleaned, see research/data/text/normalise.py
-                tokenizer="word",  # word, char, byte, wordpiece, gpt2, bpe, unigram
-                vocab_size=None,  # word, bpe, unigram: at most so many tokens
-                min_count=None,  # word: of words that training has so often
-                special=None,  # word: further special tokens, ("cls", "sep") for a BERT
+                tokenizer="word",  # word, char, byte, jieba, wordpiece, gpt2, bpe, unigram
+                vocab_size=None,  # word, jieba, bpe, unigram: at most so many tokens
+                min_count=None,  # word, jieba, char: of words or characters that training has so often
+                special=None,  # word, jieba: further special tokens, ("cls", "sep") for a BERT
                 length=64,  # tokens kept of a text, T
                 keep="head",  # of a longer text; or tail
                 pad=None,  # front: <pad> tokens before a shorter text, which the model reads, as Keras does

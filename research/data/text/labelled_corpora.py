@@ -13,6 +13,7 @@ import numpy as np
 
 from research.data import tfds_records, user_files
 from research.data.builders import ag_news as ag_news_builder
+from research.data.builders import chinese_reviews as chinese_reviews_builder
 from research.data.builders import sst_trees as treebank
 from research.data.builders import trec as trec_builder
 from research.data.builders import tweeteval_emotion as tweeteval_emotion_builder
@@ -142,6 +143,33 @@ def _records(name: str, classes: tuple[str, ...], splits: Sequence[str] = ("trai
 def tweeteval_emotion(cfg: Mapping[str, Any]) -> Corpus:
     """Tweets by emotion, 3,257 / 374 / 1,421."""
     return _records("tweeteval_emotion", tweeteval_emotion_builder.CLASSES, ("train", "validation", "test"))
+
+
+@_source
+def chinese_reviews(cfg: Mapping[str, Any]) -> Corpus:
+    """Chinese shop reviews, 17,321 without repeats; a tenth each (`valid_fraction`, `test_fraction`) is held out."""
+    records = tfds_records.examples("chinese_reviews", "train")
+    rows, both = without_repeats([(row["text"].decode("utf-8"), int(row["label"])) for row in records])
+    report = [
+        f"source   chinese_reviews: {len(rows):,} of {len(records):,} lines; left out are "
+        f"{len(records) - len(rows) - both:,} that repeat another or are empty, and {both:,} that are of both classes"
+    ]
+    texts, labels = map(list, zip(*rows, strict=True))
+    return Corpus({"train": Part(texts, np.array(labels))}, chinese_reviews_builder.CLASSES, report)
+
+
+def without_repeats(rows: Sequence[tuple[str, int]]) -> tuple[list[tuple[str, int]], int]:
+    """Rows (text, label) -> the first of those whose letters, characters and digits are the same, but none that has no such
+    and none of texts that are of several classes; and the number of rows of these.
+
+    >>> without_repeats([("好！", 1), ("好", 1), ("差", 0), ("...", 0), ("行", 0), ("行 ", 1)])
+    ([('好！', 1), ('差', 0)], 2)
+    """
+    groups: dict[str, list[tuple[str, int]]] = {}
+    for text, label in rows:
+        groups.setdefault("".join(filter(str.isalnum, text)), []).append((text, label))
+    clear = {key: group for key, group in groups.items() if len({label for _, label in group}) == 1}
+    return [group[0] for key, group in clear.items() if key], len(rows) - sum(map(len, clear.values()))
 
 
 @_source

