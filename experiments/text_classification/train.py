@@ -18,7 +18,7 @@ from research.core.step import make_rngs
 from research.data.text import classification
 from research.evals import classifier_report, f1
 from research.losses.classification import balanced_weights, cross_entropy
-from research.models.text import bert, gpt, text_cnn, text_ngrams, text_recurrent, text_transformer
+from research.models.text import bert, gpt, text_cnn, text_conv, text_ngrams, text_recurrent, text_transformer
 from research.nn.from_config import choose, from_config
 from research.run.run import Run
 from research.util.errors import UserError, nearest
@@ -33,6 +33,7 @@ def _any_length(cls: Any) -> Callable:
 MODELS: dict[str, tuple[Callable, Any]] = {
     "recurrent": (_any_length(text_recurrent.TextRecurrent), text_recurrent.SHARDING),
     "cnn": (_any_length(text_cnn.TextCNN), text_cnn.SHARDING),
+    "conv": (partial(from_config, text_conv.TextConv), text_conv.SHARDING),
     "ngrams": (_any_length(text_ngrams.TextNGrams), text_ngrams.SHARDING),
     "bert": (text_transformer.make_bert, bert.SHARDING),
     "gpt": (text_transformer.make_gpt, gpt.SHARDING),

@@ -11,6 +11,7 @@ from research.nn import model_keys
 MODELS = {  # model.name -> the module whose fields are its keys
     "recurrent": "research.models.text.text_recurrent.TextRecurrent",
     "cnn": "research.models.text.text_cnn.TextCNN",
+    "conv": "research.models.text.text_conv.TextConv",
     "ngrams": "research.models.text.text_ngrams.TextNGrams",
     "bert": "research.models.text.bert.Encoder",
     "gpt": "research.models.text.gpt.GPT",
@@ -21,7 +22,7 @@ def base(**changes: Any) -> ConfigDict:
     return config.merge(
         config.family_defaults(
             data=dict(
-                # pydoc, sst2, imdb, trec, tweeteval_emotion, ag_news, ag_news_part, chinese_reviews, files
+                # pydoc, sst2, imdb, trec, tweeteval_emotion, ag_news, ag_news_part, chinese_reviews, chinese_titles, files
                 source="pydoc",
                 path=None,  # files: a folder a class, or a .csv, .tsv or .jsonl of text and label
                 text_key=None,  # files: the column or key of a text, default "text"

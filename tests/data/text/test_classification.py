@@ -158,6 +158,12 @@ def test_chinese_reviews_say_how_to_have_them(tmp_path, monkeypatch):
         load(source="chinese_reviews")
 
 
+def test_four_titles():
+    """Three to train on, and the last of the four to validate on, as Keras' validation_split=.2 cuts them."""
+    parts = sources(load(source="chinese_titles", tokenizer="char", min_count=1))
+    assert {name: part.labels.tolist() for name, part in parts.items()} == {"train": [0, 1, 0], "valid": [1]}
+
+
 @pytest.mark.data
 def test_ag_news_part_is_no_substitute(tmp_path, monkeypatch):
     monkeypatch.setenv("ALMANAC_DATA", str(tmp_path))
