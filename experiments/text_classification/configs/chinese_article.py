@@ -5,7 +5,7 @@ every 5, Conv1D of 128 x 5, the maximum over the text, 128 units, a softmax; Ada
 validation, the last epoch. Keras' initial values. jieba cuts the words. Differs: a tenth is the test part, which the article
 has not.
 
-Cost        3 minutes a seed on one CPU core; 0.2 M parameters
+Cost        3 minutes a seed on one CPU core (estimate); 0.2 M parameters
 Run         almanac reproduce text_classification/chinese_article    # pip install 'almanac[chinese]'
 """
 

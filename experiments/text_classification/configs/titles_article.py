@@ -3,7 +3,7 @@
 Keras' validation split of .2 of four titles is the last one; three are trained on, in one batch, so ten epochs are ten steps.
 `seen` measures the three again after every epoch: the article's class for a sentence that was trained on.
 
-Cost        seconds on one CPU core; 0.2 M parameters
+Cost        seconds on one CPU core; 0.1 M parameters
 Run         almanac train text_classification/titles_article    # pip install 'almanac[chinese]'
 """
 

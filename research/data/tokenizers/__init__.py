@@ -32,9 +32,8 @@ __all__ = ["SPECIAL", "TOKENIZERS", "Tokenizer", "encode_with_added", "from_json
 def make(name: str, train: str, valid: str = "", **options: Any) -> Tokenizer:
     """The tokenizer called `name`, trained on `train` if it is trainable; `char` has the characters of `valid` too.
 
-    Options: vocab_size (word, jieba, bpe, unigram, a .json), min_count (word, jieba, char), lowercase and special (word, jieba).
-    Raises UserError for an
-    unknown name, and for an option that is not None and that the tokenizer does not have.
+    Options: vocab_size (word, jieba, bpe, unigram, a .json), min_count (word, jieba, char), lowercase and special (word,
+    jieba). Raises UserError for an unknown name, and for an option that is not None and that the tokenizer does not have.
     """
     if name.endswith(".json"):
         name, options = "pretrained", {"path": name, **options}

@@ -56,8 +56,8 @@ def _cut(line: str) -> tuple[str, ...]:
 
 @functools.cache
 def _segmenter() -> Any:
-    """jieba's own start-up would read code from, and leave it in, a cache file in the folder of temporary files, where
-    another user may have put one; so its dictionary is read here, in a second."""
+    """jieba's own start-up would unmarshal a cache file in the folder of temporary files, where another user may have put
+    one, and write one there; so its dictionary is read here, in a second."""
     _version()
     import jieba
 
