@@ -12,7 +12,7 @@ OTHERS = {
     "test_mirror.py": "this",
     "test_types.py": "signatures of evals, losses, models and nn",
     "data/tokenizers/test_tokenizers.py": "all tokenizers, by one set of demands",
-    "models/text/test_text_models.py": "text_cnn, text_ngrams, text_recurrent and text_transformer side by side",
+    "models/text/test_text_models.py": "text_cnn, text_conv, text_ngrams, text_recurrent and text_transformer side by side",
     "nn/test_attention_gpu.py": "nn/flash.py on a GPU",
     "run/test_checkpoint_hosts.py": "run/checkpoint.py of two hosts",
     "run/test_object_store_server.py": "run/object_store.py against a local S3 server",

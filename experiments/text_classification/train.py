@@ -1,6 +1,7 @@
 """Text classification: a text, one label out of N."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from research.core.experiment import Experiment
 from research.core.metrics import MetricSums
 from research.core.step import make_rngs
 from research.data.text import classification
-from research.evals import classifier_report
-from research.losses.classification import cross_entropy
-from research.models.text import bert, gpt, text_cnn, text_ngrams, text_recurrent, text_transformer
+from research.evals import classifier_report, f1
+from research.losses.classification import balanced_weights, cross_entropy
+from research.models.text import bert, gpt, text_cnn, text_conv, text_ngrams, text_recurrent, text_transformer
 from research.nn.from_config import choose, from_config
 from research.run.run import Run
 from research.util.errors import UserError, nearest
@@ -32,6 +33,7 @@ def _any_length(cls: Any) -> Callable:
 MODELS: dict[str, tuple[Callable, Any]] = {
     "recurrent": (_any_length(text_recurrent.TextRecurrent), text_recurrent.SHARDING),
     "cnn": (_any_length(text_cnn.TextCNN), text_cnn.SHARDING),
+    "conv": (partial(from_config, text_conv.TextConv), text_conv.SHARDING),
     "ngrams": (_any_length(text_ngrams.TextNGrams), text_ngrams.SHARDING),
     "bert": (text_transformer.make_bert, bert.SHARDING),
     "gpt": (text_transformer.make_gpt, gpt.SHARDING),
@@ -44,7 +46,11 @@ def build(cfg: Any) -> Experiment:
     make_model, rule_sets = choose(MODELS, cfg.model.name)
     if cfg.threshold not in classifier_report.METRICS:
         raise UserError(f"threshold = {cfg.threshold!r}{nearest(cfg.threshold, classifier_report.METRICS)}")
+    if cfg.get("class_weights") not in (None, "balanced"):
+        raise UserError(f"class_weights = {cfg.class_weights!r}: 'balanced', or None for none")
     data = classification.load(cfg.data, cfg.seed)
+    weights = balanced_weights(data.train.source.labels, len(data.classes)) if cfg.get("class_weights") else None
+    classes = data.classes if cfg.get("macro_f1") else ()
     (tokenizer,), length = data.tokenizers, cfg.data.length
     if cfg.model.name == "bert" and "cls" not in tokenizer.special:
         raise UserError(
@@ -53,8 +59,9 @@ def build(cfg: Any) -> Experiment:
     return supervised(
         cfg, data,
         make_model(cfg.model, vocab_size=tokenizer.size, num_classes=len(data.classes), max_length=length),
-        example=(jnp.ones((1, length), jnp.int32), jnp.ones(1, jnp.int32)), loss=loss, predict=predict,
-        batch_metrics=batch_metrics, rule_sets=rule_sets,
+        example=(jnp.ones((1, length), jnp.int32), jnp.ones(1, jnp.int32)), loss=partial(loss, class_weights=weights),
+        predict=predict, batch_metrics=partial(batch_metrics, classes=classes), rule_sets=rule_sets,
+        split_metrics=f1.add_macro if classes else dict,
     )  # fmt: skip
 
 
@@ -94,11 +101,17 @@ def probabilities_and_labels(e: Experiment, state: Any, batches: Any) -> tuple[n
     return probabilities, labels
 
 
-def loss(model: Any, params: Any, model_state: Any, batch: Any, key: jax.Array) -> tuple:
-    """{"tokens": i32[B, T], "length", "label": i32[B]} -> the term in nats a text, metrics."""
+def loss(
+    model: Any, params: Any, model_state: Any, batch: Any, key: jax.Array, class_weights: np.ndarray | None = None
+) -> tuple:
+    """{"tokens": i32[B, T], "length", "label": i32[B]} -> the term in nats a text, metrics.
+
+    `class_weights` f32[N] weigh the texts of the term and not of the metrics.
+    """
     rngs = make_rngs(key, "dropout")
     logits = model.apply({"params": params}, batch["tokens"], batch["length"], train=True, rngs=rngs)
-    terms, metrics = cross_entropy(logits, batch["label"], batch.get("mask"))
+    weights = None if class_weights is None else jnp.asarray(class_weights)
+    terms, metrics = cross_entropy(logits, batch["label"], batch.get("mask"), weights)
     return terms, (metrics, model_state)
 
 
@@ -108,9 +121,10 @@ def predict(model: Any, variables: Any, inputs: Any) -> dict:
     return {"logits": logits, "probabilities": jax.nn.softmax(logits)}
 
 
-def batch_metrics(outputs: Any, batch: Any) -> MetricSums:
-    """-> loss (nats) and accuracy, by text."""
-    return cross_entropy(outputs["logits"], batch["label"], batch["mask"])[1]
+def batch_metrics(outputs: Any, batch: Any, *, classes: Sequence[str] = ()) -> MetricSums:
+    """-> loss (nats) and accuracy, by text, and F1 of each of `classes`."""
+    metrics = cross_entropy(outputs["logits"], batch["label"], batch["mask"])[1]
+    return {**metrics, **f1.by_class(outputs["logits"].argmax(-1), batch["label"], batch["mask"], classes)}
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from experiments import launch
 from research.algorithms.supervised import supervised
@@ -16,6 +15,7 @@ from research.core.experiment import Experiment
 from research.core.metrics import MetricSums
 from research.core.step import make_rngs
 from research.data.text import token_labels
+from research.evals import f1
 from research.losses.language import cross_entropy
 from research.models.text import bert
 from research.nn.from_config import from_config
@@ -31,7 +31,7 @@ def build(cfg: Any) -> Experiment:
     return supervised(
         cfg, data, model, example=(jnp.zeros((1, 1), jnp.int32),), loss=loss, predict=predict,
         eval_predict=predict_logits, batch_metrics=partial(batch_metrics, classes=data.classes),
-        rule_sets=bert.SHARDING, split_metrics=split_metrics,
+        rule_sets=bert.SHARDING, split_metrics=f1.add_macro,
     )  # fmt: skip
 
 
@@ -84,18 +84,7 @@ def batch_metrics(outputs: Any, batch: Any, *, classes: Sequence[str]) -> Metric
     labels, mask = targets_and_mask(batch)
     mask = mask * batch["mask"][:, None]
     metrics = cross_entropy(outputs["logits"], labels, mask)[1]
-    best = outputs["logits"].argmax(-1)
-    f1 = {}
-    for i, name in enumerate(classes):
-        true, predicted = (labels == i) * mask, (best == i) * mask
-        f1[f"f1/{name.replace(' ', '_')}"] = 2 * jnp.sum(true * predicted), jnp.sum(true) + jnp.sum(predicted)
-    return {**metrics, **f1}
-
-
-def split_metrics(means: dict[str, float]) -> dict[str, float]:
-    """Adds "macro_f1", the mean over classes. The F1 of a class that neither occurs nor is predicted is 0."""
-    values = {name: 0.0 if np.isnan(value) else value for name, value in means.items()}
-    return {**values, "macro_f1": float(np.mean([value for name, value in values.items() if name.startswith("f1/")]))}
+    return {**metrics, **f1.by_class(outputs["logits"].argmax(-1), labels, mask, classes)}
 
 
 if __name__ == "__main__":

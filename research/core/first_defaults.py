@@ -102,6 +102,7 @@ MODELS: dict[str, dict[str | None, dict[str, Any]]] = {
             width=128,
         ),
         "cnn": dict(dropout=0.5, maps=100, width=300, windows=(3, 4, 5)),
+        "conv": dict(dropout=0.0, hidden=128, maps=128, num_layers=2, pool=5, width=64, window=5),
         "ngrams": dict(buckets=1048576, order=2, width=10),
         "bert": ENCODER,
         "gpt": GPT,

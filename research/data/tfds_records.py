@@ -32,6 +32,8 @@ BUILDERS = {
     "sst_trees": "SstTrees",
     "imdb": "Imdb",
     "trec": "Trec",
+    "tweeteval_emotion": "TweetevalEmotion",
+    "chinese_reviews": "ChineseReviews",
     "ag_news": "AgNews",
     "ag_news_part": "AgNewsPart",
     "multi30k": "Multi30k",

@@ -144,7 +144,8 @@ def save_roc(
             false, true, _ = classification.roc_curve(labels == k, probabilities[:, k])
             axes.plot(false, true, linewidth=1.5, label=f"{figures.label(classes[k], 20)}, {areas[k]:.3f}")
     axes.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-    axes.legend(title="class, area", fontsize=7, title_fontsize=7, loc="lower right", frameon=False)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(title="class, area", fontsize=7, title_fontsize=7, loc="lower right", frameon=False)
     _save(figure, path)
 
 

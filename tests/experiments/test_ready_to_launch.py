@@ -130,3 +130,53 @@ def test_squad_bidaf(tmp_path):
     small = ["data.length=80", "data.stride=40", "data.char_min_count=1", "data.batch_size=8", "data.eval_batch_size=8"]
     small += ["model.width=8", "model.filters=8", "data.valid_fraction=0.1"]
     two_steps("question_answering/squad_bidaf", tmp_path / "run", asked(tmp_path) + small)
+
+
+def reviews(folder):
+    rows = [
+        json.dumps({"text": f"review {i} is {word}. " * 8, "label": word})
+        for i in range(32)
+        for word in ("good", "bad")
+    ]
+    (folder / "reviews.jsonl").write_text("\n".join(rows))
+    return ["data.source=files", f"data.path={folder / 'reviews.jsonl'}", "data.tokenizer=bpe", "data.vocab_size=280"]
+
+
+def vocab_size(name, changes):
+    return reopen.build(name, config.load(name, changes)).tokenizer.size
+
+
+SMALL = ["data.length=32", "data.batch_size=8", "model.num_layers=2", "model.width=64", "model.num_heads=2"]
+
+
+def test_article2_gpt2(tmp_path, capsys):
+    """Learnt pieces for GPT-2's; two steps of a small one begin with the weights of a run of GPT-2's layers."""
+    name, data = "text_classification/article2_gpt2", reviews(tmp_path)
+    # Published with 50,257 tokens and 1,024 positions: 124,439,808, its head tied. Two classes are 2 * 769.
+    V = vocab_size(name, data)
+    assert parameters(name, data) == 124_439_808 - (50_257 - V + 1_024 - 512) * 768 + 2 * 769
+    text = "".join(json.loads(line)["text"] for line in (tmp_path / "reviews.jsonl").read_text().splitlines())
+    (tmp_path / "text.txt").write_text(text * 4)
+    model = [change for change in SMALL if not change.startswith("data")] + ["model.bias=True"]
+    generator = [f"data.path={tmp_path / 'text.txt'}", "data.source=files", "data.tokenizer=bpe", "data.vocab_size=280"]
+    train.trainer("language_model/tiny")(
+        config.load("language_model/tiny", [*generator, *model, "data.length=64", "num_steps=2", "optim.warmup=1"]),
+        tmp_path / "gpt",
+    )
+    begin = [f"pretrained.weights={tmp_path / 'gpt'}", "pretrained.into=gpt", "pretrained.fresh=^head/"]
+    begin += ["pretrained.resize=embedding"]
+    losses = two_steps(name, tmp_path / "run", [*data, *SMALL, *begin])
+    assert losses[0] == pytest.approx(math.log(2), rel=0.3)  # as good as a guess among two classes
+    assert str(tmp_path / "gpt") in capsys.readouterr().out  # the line on what was loaded
+
+
+def test_article4_bert(tmp_path):
+    """Words with a class token for WordPiece's; length, dropout, rate and epochs as they stand in the config."""
+    name, data = "text_classification/article4_bert", reviews(tmp_path)
+    cfg = config.load(name)
+    assert (cfg.data.length, cfg.data.batch_size, cfg.model.dropout, cfg.num_steps) == (512, 2, 0.1, "3 epochs")
+    assert (cfg.optim.name, cfg.optim.peak_lr, cfg.optim.schedule) == ("adam", 2e-5, "constant")
+    # bert-base-uncased has 109,482,240 with its pooler and 30,522 pieces. Two classes are 2 * 769.
+    assert parameters(name, data) == 109_482_240 - (30_522 - vocab_size(name, data)) * 768 + 2 * 769
+    losses = two_steps(name, tmp_path / "run", [*data, *SMALL])
+    assert losses[0] == pytest.approx(math.log(2), rel=0.1)

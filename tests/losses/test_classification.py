@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from sklearn.utils.class_weight import compute_class_weight
 
 from research.losses import classification, language
 from research.util.errors import UserError
@@ -44,6 +45,36 @@ def test_a_mask_removes_rows(labels):
     assert [float(v) for v in metrics["accuracy"]] == [0, 1]
     nothing, metrics = of_labels(LOGITS, labels, jnp.zeros(2))
     assert float(nothing) == 0 and float(metrics["loss"][1]) == 0
+
+
+def test_class_weights_by_hand():
+    """Labels 2 and 1 of weights 3 and 1: (3 ln 8/5 + ln 4) / 4. The metrics have no weights."""
+    scalar, metrics = of_labels(LOGITS, LABELS, class_weights=jnp.array([7.0, 1.0, 3.0]))
+    assert float(scalar) == pytest.approx((3 * log(8 / 5) + log(4)) / 4)
+    assert [float(v) for v in metrics["loss"]] == pytest.approx([log(8 / 5) + log(4), 2])
+    masked, _ = of_labels(LOGITS, LABELS, jnp.array([0.0, 1.0]), class_weights=jnp.array([7.0, 1.0, 3.0]))
+    assert float(masked) == pytest.approx(log(4))
+
+
+def test_class_weights_are_torchs():
+    torch = pytest.importorskip("torch")
+    logits, labels = random(40, 3), np.random.default_rng(2).integers(3, size=40)
+    weights = classification.balanced_weights(labels, 3)
+    theirs = torch.nn.CrossEntropyLoss(weight=torch.tensor(weights))(torch.tensor(logits), torch.tensor(labels))
+    ours, _ = jax.jit(of_labels)(logits, labels, class_weights=jnp.asarray(weights))
+    np.testing.assert_allclose(ours, theirs.item(), rtol=1e-6)
+
+
+def test_balanced_weights_are_scikit_learns():
+    labels = np.array([2, 0, 2, 2, 0, 2])
+    theirs = compute_class_weight("balanced", classes=np.array([0, 2]), y=labels)
+    weights = classification.balanced_weights(labels, 2 + 1)
+    np.testing.assert_allclose(weights[[0, 2]], theirs * 2 / 3, rtol=1e-6)  # theirs counts two classes, ours three
+    assert weights[1] == 0  # of a class without examples
+    np.testing.assert_allclose(
+        classification.balanced_weights(labels // 2, 2),
+        compute_class_weight("balanced", classes=np.arange(2), y=labels // 2),
+    )
 
 
 def test_equals_optax():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from research.core import mesh
-from research.nn.convolution import conv
+from research.nn.convolution import Window, conv
 
 RNG = np.random.default_rng(0)
 
@@ -54,3 +54,13 @@ def test_without_a_cpus_mesh_it_is_jaxs_own():
     layer = nn.Conv(4, (3, 3), conv_general_dilated=conv)
     variables = layer.init(jax.random.key(0), images)
     assert "conv_general_dilated" in str(jax.make_jaxpr(layer.apply)(variables, images))
+
+
+def test_a_window_is_a_convolution():
+    """`jax.lax`'s convolution with zeros around, and before it one window of nothing but zeros."""
+    x = jnp.float32(RNG.normal(size=(2, 7, 4)))
+    kernel, bias = (jnp.float32(RNG.normal(size=shape)) for shape in ((3, 4, 5), (5,)))
+    expected = jax.lax.conv_general_dilated(x, kernel, (1,), [(2, 2)], dimension_numbers=("NWC", "WIO", "NWC")) + bias
+    ours = Window(3, 5).apply({"params": {"kernel": kernel, "bias": bias}}, x)
+    np.testing.assert_allclose(ours[:, 1:], expected, atol=1e-5)
+    np.testing.assert_allclose(ours[:, 0], np.broadcast_to(bias, (2, 5)), atol=1e-6)

@@ -11,6 +11,7 @@ from research.nn import model_keys
 MODELS = {  # model.name -> the module whose fields are its keys
     "recurrent": "research.models.text.text_recurrent.TextRecurrent",
     "cnn": "research.models.text.text_cnn.TextCNN",
+    "conv": "research.models.text.text_conv.TextConv",
     "ngrams": "research.models.text.text_ngrams.TextNGrams",
     "bert": "research.models.text.bert.Encoder",
     "gpt": "research.models.text.gpt.GPT",
@@ -21,7 +22,8 @@ def base(**changes: Any) -> ConfigDict:
     return config.merge(
         config.family_defaults(
             data=dict(
-                source="pydoc",  # pydoc, sst2, imdb, trec, ag_news, ag_news_part, files
+                # pydoc, sst2, imdb, trec, tweeteval_emotion, ag_news, ag_news_part, chinese_reviews, chinese_titles, files
+                source="pydoc",
                 path=None,  # files: a folder a class, or a .csv, .tsv or .jsonl of text and label
                 text_key=None,  # files: the column or key of a text, default "text"
                 label_key=None,  # and of its class, default "label"
@@ -35,10 +37,10 @@ def base(**changes: Any) -> ConfigDict:
                 folds=0,  # cross-validation: the training texts in so many folds
                 fold=0,  # of which this one is the test part
                 normalise="none",  # none, kim, joulin, keras: how texts are cleaned, see research/data/text/normalise.py
-                tokenizer="word",  # word, char, byte, wordpiece, gpt2, bpe, unigram
-                vocab_size=None,  # word, bpe, unigram: at most so many tokens
-                min_count=None,  # word: of words that training has so often
-                special=None,  # word: further special tokens, ("cls", "sep") for a BERT
+                tokenizer="word",  # word, char, byte, jieba, wordpiece, gpt2, bpe, unigram
+                vocab_size=None,  # word, jieba, bpe, unigram: at most so many tokens
+                min_count=None,  # word, jieba, char: of words or characters that training has so often
+                special=None,  # word, jieba: further special tokens, ("cls", "sep") for a BERT
                 length=64,  # tokens kept of a text, T
                 keep="head",  # of a longer text; or tail
                 pad=None,  # front: <pad> tokens before a shorter text, which the model reads, as Keras does
@@ -50,6 +52,8 @@ def base(**changes: Any) -> ConfigDict:
             max_norm=MAX_NORM,
             finetune=FINETUNE,
             best=dict(metric="valid/accuracy", mode="max", patience=None),  # patience: a duration
+            class_weights=None,  # balanced: texts of rarer classes weigh more in the loss, each class as much as another
+            macro_f1=None,  # True: F1 of each class and their mean are measured, too
             threshold="accuracy",  # two classes: what the threshold of the report maximises on validation; or f1
         ),
         **changes,

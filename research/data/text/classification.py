@@ -118,9 +118,8 @@ class Encoder:
         """The model's tokens of a text, i32[t], and the string of each; for an unknown word, the word itself."""
         ids = self.encode(text)
         strings = [self.tokenizer.decode(ids[i : i + 1]) for i in range(len(ids))]
-        words = self._cut(self.clean(text).split())
-        first = len(ids) - len(words) - len(self._ends[1:])
-        if isinstance(self.tokenizer, Word) and words:
+        if isinstance(self.tokenizer, Word) and (words := self._cut(self.tokenizer.split(self.clean(text)))):
+            first = len(ids) - len(words) - len(self._ends[1:])
             strings[first : first + len(words)] = words
         return ids, strings
 

@@ -5,7 +5,7 @@ Config: source (`SOURCES`). Optional, by source: phrases (sst2), labels (trec), 
 
 import platform
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pydoc_data.topics import topics
 from typing import Any, NamedTuple
 
@@ -13,8 +13,10 @@ import numpy as np
 
 from research.data import tfds_records, user_files
 from research.data.builders import ag_news as ag_news_builder
+from research.data.builders import chinese_reviews as chinese_reviews_builder
 from research.data.builders import sst_trees as treebank
 from research.data.builders import trec as trec_builder
+from research.data.builders import tweeteval_emotion as tweeteval_emotion_builder
 from research.data.text import labelled_files
 from research.util.errors import UserError, nearest
 
@@ -127,12 +129,64 @@ def ag_news_part(cfg: Mapping[str, Any]) -> Corpus:
     return _records("ag_news_part", ag_news_builder.CLASSES)
 
 
-def _records(name: str, classes: tuple[str, ...]) -> Corpus:
+def _records(name: str, classes: tuple[str, ...], splits: Sequence[str] = ("train", "test")) -> Corpus:
+    """The splits of a prepared data set of `text` and `label`; its validation split is the part valid."""
     parts = {}
-    for split in ("train", "test"):
+    for split in splits:
         rows = tfds_records.examples(name, split)
-        parts[split] = Part([row["text"].decode("utf-8") for row in rows], np.array([row["label"] for row in rows]))
+        part = "valid" if split == "validation" else split
+        parts[part] = Part([row["text"].decode("utf-8") for row in rows], np.array([row["label"] for row in rows]))
     return Corpus(parts, classes, [f"source   {name}"])
+
+
+@_source
+def tweeteval_emotion(cfg: Mapping[str, Any]) -> Corpus:
+    """Tweets by emotion, 3,257 / 374 / 1,421."""
+    return _records("tweeteval_emotion", tweeteval_emotion_builder.CLASSES, ("train", "validation", "test"))
+
+
+@_source
+def chinese_reviews(cfg: Mapping[str, Any]) -> Corpus:
+    """Chinese shop reviews, 17,321 without repeats; a tenth each (`valid_fraction`, `test_fraction`) is held out."""
+    records = tfds_records.examples("chinese_reviews", "train")
+    rows, both = without_repeats([(row["text"].decode("utf-8"), int(row["label"])) for row in records])
+    report = [
+        f"source   chinese_reviews: {len(rows):,} of {len(records):,} lines; left out are "
+        f"{len(records) - len(rows) - both:,} that repeat another or are empty, and {both:,} that are of both classes"
+    ]
+    texts, labels = map(list, zip(*rows, strict=True))
+    return Corpus({"train": Part(texts, np.array(labels))}, chinese_reviews_builder.CLASSES, report)
+
+
+def without_repeats(rows: Sequence[tuple[str, int]]) -> tuple[list[tuple[str, int]], int]:
+    """Rows (text, label) -> the first of those whose letters, characters and digits are the same, but none that has no such
+    and none of texts that are of several classes; and the number of rows of these.
+
+    >>> without_repeats([("好！", 1), ("好", 1), ("差", 0), ("...", 0), ("行", 0), ("行 ", 1)])
+    ([('好！', 1), ('差', 0)], 2)
+    """
+    groups: dict[str, list[tuple[str, int]]] = {}
+    for text, label in rows:
+        groups.setdefault("".join(filter(str.isalnum, text)), []).append((text, label))
+    clear = {key: group for key, group in groups.items() if len({label for _, label in group}) == 1}
+    return [group[0] for key, group in clear.items() if key], len(rows) - sum(map(len, clear.values()))
+
+
+# Written for this file: three to train on and, as Keras' validation_split=.2 has it, the last to validate on.
+TITLES = (
+    ("主队加时赛逆转对手夺得冠军", 0),
+    ("央行宣布下调存款准备金率", 1),
+    ("女排三比零轻取客队晋级决赛", 0),
+    ("两家银行公布全年利润增长", 1),
+)
+
+
+@_source
+def chinese_titles(cfg: Mapping[str, Any]) -> Corpus:
+    """Four Chinese news titles, sports or finance: too few to learn from, enough to memorise."""
+    texts, labels = [text for text, _ in TITLES], np.array([label for _, label in TITLES])
+    parts = {"train": Part(texts[:3], labels[:3]), "valid": Part(texts[3:], labels[3:])}
+    return Corpus(parts, ("sports", "finance"), ["source   chinese_titles: four titles"])
 
 
 @_source

@@ -1,8 +1,10 @@
 """Text <-> integers.
 
-char      one token per character                       vocabulary: the characters of all texts
+char      one token per character                       vocabulary: the characters of all texts, or with min_count
+                                                        those of the training text, and `<unk>`
 byte      UTF-8 bytes                                   256
 word      words separated by white space, or `<unk>`    the training text's words
+jieba     Chinese words, as jieba cuts them, or `<unk>`  the training text's words
 gpt2      GPT-2's byte-level BPE                        OpenAI's 50,257
 wordpiece BERT's pieces of lower-cased words            Google's 30,522
 bpe       byte-level BPE                                trained on the training text
@@ -20,7 +22,7 @@ A run stores its tokenizer as JSON text (`to_json`), from which it is restored w
 import json
 from typing import Any
 
-from research.data.tokenizers import gpt2, learnt, plain, pretrained, wordpiece  # noqa: F401  (they register)
+from research.data.tokenizers import chinese, gpt2, learnt, plain, pretrained, wordpiece  # noqa: F401  (they register)
 from research.data.tokenizers.base import SPECIAL, TOKENIZERS, Tokenizer, encode_with_added, opened
 from research.util.errors import UserError, nearest
 
@@ -30,8 +32,8 @@ __all__ = ["SPECIAL", "TOKENIZERS", "Tokenizer", "encode_with_added", "from_json
 def make(name: str, train: str, valid: str = "", **options: Any) -> Tokenizer:
     """The tokenizer called `name`, trained on `train` if it is trainable; `char` has the characters of `valid` too.
 
-    Options: vocab_size (word, bpe, unigram, a .json), min_count, lowercase and special (word). Raises UserError for an
-    unknown name, and for an option that is not None and that the tokenizer does not have.
+    Options: vocab_size (word, jieba, bpe, unigram, a .json), min_count (word, jieba, char), lowercase and special (word,
+    jieba). Raises UserError for an unknown name, and for an option that is not None and that the tokenizer does not have.
     """
     if name.endswith(".json"):
         name, options = "pretrained", {"path": name, **options}

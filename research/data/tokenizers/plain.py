@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import json
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -16,29 +16,45 @@ from research.util.errors import UserError
 @register
 @dataclasses.dataclass(frozen=True)
 class Char:
-    """One token per character (Unicode code point). `chars` is sorted, as in nanoGPT."""
+    """One token per character (Unicode code point). `chars` is sorted, as in nanoGPT.
+
+    With `unknown`, `<pad>` is 0 and `<unk>`, any other character, is 1; without, another character is an error.
+    """
 
     chars: str
+    unknown: bool = False
     name: ClassVar[str] = "char"
-    options: ClassVar[frozenset] = frozenset()
-    special: ClassVar[Mapping[str, int]] = {}
+    options: ClassVar[frozenset] = frozenset({"min_count"})
 
     @classmethod
-    def make(cls, train: str, valid: str = "") -> "Char":
-        return cls("".join(map(chr, np.union1d(points(train), points(valid)))))
+    def make(cls, train: str, valid: str = "", min_count: int | None = None) -> "Char":
+        """The characters of both texts; with `min_count` those that `train` has so often, and `<pad>` and `<unk>`."""
+        if min_count is None:
+            return cls("".join(map(chr, np.union1d(points(train), points(valid)))))
+        characters, counts = np.unique(points(train), return_counts=True)
+        if min_count < 1 or not (counts >= min_count).any():
+            raise UserError(f"data.min_count = {min_count}: at least 1, and at most {counts.max(initial=0):,} here")
+        return cls("".join(map(chr, characters[counts >= min_count])), unknown=True)
 
     @classmethod
-    def restore(cls, chars: str) -> "Char":
-        return cls(chars)
+    def restore(cls, chars: str, unknown: bool = False) -> "Char":
+        return cls(chars, unknown)
 
     @property
     def size(self) -> int:
-        return len(self.chars)
+        return len(self.chars) + len(self.special)
+
+    @property
+    def special(self) -> Mapping[str, int]:
+        return {"pad": 0, "unk": 1} if self.unknown else {}
 
     def encode(self, text: str) -> np.ndarray:
         characters, vocabulary = points(text), self._points
-        ids = np.minimum(np.searchsorted(vocabulary, characters), self.size - 1)
-        if (bad := np.flatnonzero(vocabulary[ids] != characters)).size:
+        ids = np.minimum(np.searchsorted(vocabulary, characters), len(vocabulary) - 1)
+        other = vocabulary[ids] != characters
+        if self.unknown:
+            return np.where(other, 1, ids + 2).astype(np.int32)
+        if (bad := np.flatnonzero(other)).size:
             at = int(bad[0])
             raise UserError(
                 f"character {text[at]!r} (U+{characters[at]:04X}) at position {at} is not among the "
@@ -47,10 +63,11 @@ class Char:
         return ids.astype(np.int32)
 
     def decode(self, ids: np.ndarray) -> str:
-        return "".join(map(chr, self._points[known(ids, self.size)]))
+        strings = [*(f"<{name}>" for name in self.special), *self.chars]
+        return "".join(strings[i] for i in known(ids, self.size))
 
     def to_json(self) -> str:
-        return json.dumps({"name": self.name, "chars": self.chars})
+        return json.dumps({"name": self.name, "chars": self.chars, **({"unknown": True} if self.unknown else {})})
 
     @functools.cached_property
     def _points(self) -> np.ndarray:
@@ -97,14 +114,16 @@ class Word:
 
     words: tuple[str, ...]
     lowercase: bool = False
+    # `split` and `joint` are all in which a tokenizer of other words differs: see research/data/tokenizers/chinese.py.
     name: ClassVar[str] = "word"
+    joint: ClassVar[str] = " "  # between the words of a decoded text
     options: ClassVar[frozenset] = frozenset({"vocab_size", "min_count", "lowercase", "special"})
 
     @classmethod
     def make(
         cls, train: str, valid: str = "", vocab_size: int | None = None, min_count: int = 1, lowercase: bool = False,
         special: Sequence[str] = (),
-    ) -> "Word":  # fmt: skip
+    ) -> Self:  # fmt: skip
         """At most `vocab_size` tokens, of words that occur at least `min_count` times; `special`: more names of `SPECIAL`."""
         if unknown := [name for name in special if name not in SPECIAL]:
             raise UserError(f"special token {unknown[0]!r}: one of {', '.join(SPECIAL)}")
@@ -113,14 +132,19 @@ class Word:
             raise UserError(f"data.vocab_size = {vocab_size}: {' '.join(first)} and at least one word")
         if min_count < 1:
             raise UserError(f"data.min_count = {min_count}: at least 1")
-        counts = collections.Counter((train.lower() if lowercase else train).split())
+        counts = collections.Counter(cls.split(train.lower() if lowercase else train))
         ranked = sorted((-n, word) for word, n in counts.items() if n >= min_count and word not in first)
         room = None if vocab_size is None else vocab_size - len(first)
         return cls((*first, *(word for _, word in ranked[:room])), lowercase)
 
     @classmethod
-    def restore(cls, words: Sequence[str], lowercase: bool) -> "Word":
+    def restore(cls, words: Sequence[str], lowercase: bool) -> Self:
         return cls(tuple(words), lowercase)
+
+    @staticmethod
+    def split(text: str) -> list[str]:
+        """The words of a text, in order."""
+        return text.split()
 
     @property
     def size(self) -> int:
@@ -132,11 +156,11 @@ class Word:
         return {"pad": 0} | {name: i for name, i in ids.items() if i is not None}
 
     def encode(self, text: str) -> np.ndarray:
-        words = (text.lower() if self.lowercase else text).split()
+        words = self.split(text.lower() if self.lowercase else text)
         return np.fromiter((self._ids.get(word, 1) for word in words), np.int32, len(words))
 
     def decode(self, ids: np.ndarray) -> str:
-        return " ".join(self.words[i] for i in known(ids, self.size))
+        return self.joint.join(self.words[i] for i in known(ids, self.size))
 
     def to_json(self) -> str:
         return json.dumps({"name": self.name, "words": self.words, "lowercase": self.lowercase})

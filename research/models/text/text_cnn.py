@@ -11,36 +11,15 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Float32, Int
 
 from research.core.arrays import Array
 from research.core.mesh import shard_activations
+from research.nn.convolution import Window
 from research.nn.initializers import uniform
 from research.util.errors import UserError
 
 SHARDING = {"fsdp": ((r"(kernel|embedding)$", "fsdp"),)}
-
-
-class Window(nn.Module):
-    """A convolution over time, `size` words wide.
-
-    Output p covers words p - size to p - 1, with zeros outside the text. Computed as one matrix product and shifted sums: the
-    same values as `nn.Conv`, whose gradients are slow on XLA's CPU backend.
-    """
-
-    size: int
-    maps: int
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B {self.size}+T {self.maps}"]:
-        B, T, D = x.shape
-        kernel = self.param("kernel", uniform(0.01), (self.size, D, self.maps))
-        bias = self.param("bias", nn.initializers.zeros, (self.maps,))
-        flat = x.reshape(B * T, D) @ kernel.swapaxes(0, 1).reshape(D, self.size * self.maps)
-        parts = flat.reshape(B, T, self.size, self.maps)
-        # Output p sums word p - size + i times the kernel's row i.
-        padded = [jnp.pad(parts[:, :, i], ((0, 0), (self.size - i, i), (0, 0))) for i in range(self.size)]
-        return sum(padded) + bias
 
 
 class TextCNN(nn.Module):
@@ -76,6 +55,6 @@ class TextCNN(nn.Module):
         x = shard_activations(jnp.where(inside[..., None], embed(tokens), 0))
         pooled = []
         for size in self.windows:
-            pooled.append(nn.relu(Window(size, self.maps, name=f"window_{size}")(x).max(1)))
+            pooled.append(nn.relu(Window(size, self.maps, uniform(0.01), name=f"window_{size}")(x).max(1)))
         x = nn.Dropout(self.dropout, deterministic=not train)(jnp.concatenate(pooled, -1))
         return nn.Dense(self.num_classes, kernel_init=nn.initializers.zeros, name="head")(x).astype(jnp.float32)

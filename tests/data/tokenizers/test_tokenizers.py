@@ -52,6 +52,18 @@ def test_char_names_what_it_does_not_know(bad):
         tokenizers.make("char", "hello, 世界").encode(f"he{bad}")
 
 
+def test_char_with_a_least_count_knows_unknown_characters():
+    char = tokenizers.make("char", "aab世世b c", valid="d", min_count=2)
+    assert (char.chars, char.size, char.special) == ("ab世", 5, {"pad": 0, "unk": 1})
+    assert char.encode("a世cd").tolist() == [2, 4, 1, 1] and char.encode("a").dtype == np.int32
+    assert char.decode(np.array([0, 1, 4])) == "<pad><unk>世"
+    assert tokenizers.from_json(char.to_json()) == char
+    assert "unknown" not in tokenizers.make("char", "ab").to_json()
+    for least in (0, 4):
+        with pytest.raises(UserError, match=f"data.min_count = {least}: at least 1, and at most 3 here"):
+            tokenizers.make("char", "aaab", min_count=least)
+
+
 def test_byte_replaces_what_is_not_utf8():
     byte = tokenizers.make("byte", "")
     assert byte.encode("é").tolist() == [0xC3, 0xA9]

@@ -11,7 +11,8 @@ from research.core.mesh import path_name
 from research.losses.classification import cross_entropy
 from research.models.text import text_transformer
 from research.models.text.gpt import GPT
-from research.models.text.text_cnn import TextCNN, Window
+from research.models.text.text_cnn import TextCNN
+from research.models.text.text_conv import TextConv
 from research.models.text.text_ngrams import TextNGrams, ngrams
 from research.models.text.text_recurrent import TanhAttention, TextRecurrent
 from research.util.errors import UserError
@@ -24,6 +25,7 @@ MODELS = {
     "recurrent, mean": TextRecurrent(V, N, width=8, hidden=6, bidirectional=False, pool="mean"),
     "recurrent, max": TextRecurrent(V, N, width=8, hidden=6, pool="max"),
     "cnn": TextCNN(V, N, width=8, maps=5),
+    "conv": TextConv(V, N, max_length=20, width=8, window=3, maps=24, pool=2, hidden=16),
     "ngrams": TextNGrams(V, N, width=8, order=3, buckets=64),
     "bert": text_transformer.make_bert(TRANSFORMER, V, N, 16),
     "gpt": text_transformer.make_gpt(TRANSFORMER, V, N, 16),
@@ -79,7 +81,7 @@ def test_every_token_and_every_parameter_counts(model):
     assert [name for name in still if "segment" not in name] == []
 
 
-@pytest.mark.parametrize("name", ["recurrent, mean", "cnn"])
+@pytest.mark.parametrize("name", ["recurrent, mean", "cnn", "conv"])
 def test_dropout_is_for_training_alone(name):
     model = MODELS[name].clone(dropout=0.5)
     tokens, length = batch()
@@ -140,18 +142,6 @@ def test_recurrent_parameter_count():
 # Convolution
 
 
-def test_a_window_is_a_convolution():
-    """`jax.lax`'s convolution with zeros around, and before it one window of nothing but zeros."""
-    x = jnp.float32(np.random.default_rng(0).normal(size=(2, 7, 4)))
-    module = Window(3, 5)
-    params = weights(module, x)
-    kernel, bias = params["params"]["kernel"], params["params"]["bias"]
-    expected = jax.lax.conv_general_dilated(x, kernel, (1,), [(2, 2)], dimension_numbers=("NWC", "WIO", "NWC")) + bias
-    ours = module.apply(params, x)
-    np.testing.assert_allclose(ours[:, 1:], expected, atol=1e-5)
-    np.testing.assert_allclose(ours[:, 0], np.broadcast_to(bias, (2, 5)), atol=1e-6)
-
-
 def test_kims_initial_values_and_size():
     model = TextCNN(1000, 2)
     params = jax.jit(model.init)(jax.random.key(0), *batch())["params"]
@@ -161,6 +151,40 @@ def test_kims_initial_values_and_size():
         assert scale * 0.99 < np.abs(params[group][leaf]).max() <= scale
         assert params[group][leaf].std() == pytest.approx(scale / 3**0.5, rel=0.02)
     assert not np.any(params["head"]["kernel"])
+
+
+@pytest.mark.parity
+def test_a_stack_of_convolutions_is_torchs():
+    """Keras' layers on a row of full length: its "valid" windows, a maximum of every 5 and a rest that is dropped."""
+    torch = pytest.importorskip("torch")
+    F = torch.nn.functional
+    model = TextConv(V, N, max_length=33, width=8, maps=6, hidden=7)
+    tokens = np.random.default_rng(0).integers(0, V, (2, 33)).astype(np.int32)
+    params = weights(model, tokens, np.array([33, 33]))
+    p = jax.tree.map(lambda a: torch.tensor(np.asarray(a)), params["params"])
+    x = p["tokens"]["embedding"][tokens].swapaxes(1, 2)
+    x = F.relu(F.conv1d(x, p["conv_0"]["kernel"].permute(2, 1, 0), p["conv_0"]["bias"]))
+    x = F.relu(F.conv1d(F.max_pool1d(x, 5), p["conv_1"]["kernel"].permute(2, 1, 0), p["conv_1"]["bias"]))
+    x = F.relu(x.amax(2) @ p["hidden"]["kernel"] + p["hidden"]["bias"])
+    expected = x @ p["head"]["kernel"] + p["head"]["bias"]
+    np.testing.assert_allclose(model.apply(params, tokens, np.array([33, 33])), expected.numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_a_stack_of_convolutions_is_exported_for_rows_of_any_length():
+    model = TextConv(V, N, max_length=33, width=8, maps=6, hidden=7)
+    tokens, length = batch()
+    params = weights(model, tokens, length)
+    b, t = jax.export.symbolic_shape("b, t", constraints=["t <= 33"])
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.int32) for shape in ((b, t), (b,))]
+    exported = jax.export.export(jax.jit(model.apply))(params, *shapes)
+    np.testing.assert_allclose(exported.call(params, tokens, length), model.apply(params, tokens, length), atol=1e-5)
+
+
+def test_the_article_3_network_has_keras_size():
+    """1,000 words of 64, two convolutions of 128 x 5, 128 units, two classes: what Keras' `summary()` sums up to."""
+    tree = jax.eval_shape(TextConv(1000, 2, max_length=100).init, jax.random.key(0), *batch())
+    ours = sum(leaf.size for leaf in jax.tree.leaves(tree))
+    assert ours == 1000 * 64 + (5 * 64 * 128 + 128) + (5 * 128 * 128 + 128) + (128 * 128 + 128) + (128 * 2 + 2)
 
 
 # N-grams
@@ -235,6 +259,8 @@ def test_paths_are_those_of_the_models_trained_before():
         (lambda: TextRecurrent(V, N, single_logit=True), "model.single_logit = True is for two classes; there are 3"),
         (lambda: TextCNN(V, N, windows=()), "model.windows = ()"),
         (lambda: TextCNN(V, N, dropout=-0.1), "model.dropout = -0.1"),
+        (lambda: TextConv(V, N, 28), "data.length = 28: model.name = 'conv' needs 29 for its last convolution"),
+        (lambda: TextConv(V, N, 100, pool=0), "model.pool = 0: at least 1"),
         (lambda: TextNGrams(V, N, order=0), "model.order = 0"),
         (lambda: text_transformer.make_bert({"width": 15}, V, N, 16), "num_"),
     ],
