@@ -109,7 +109,7 @@ def _load(cfg: Any, model: Any, data: preferences.Preferences) -> Any:
     load = weights.pretrained(cfg.pretrained, model, *data.tokenizers)
 
     def with_reference(state: Any, run: Any) -> Any:
-        state = load(state, run)
+        state = load(state.replace(model_state={}), run)  # the weights are of the policy alone
         return state.replace(model_state={"reference": jax.tree.map(jnp.copy, state.params)})
 
     return with_reference
