@@ -40,9 +40,10 @@ class Episodes(Dataset):
         self.evals = {"valid": EvalBatches(episodes, cfg.eval_batch_size)}
         self.inputs = {"observation": (("b", *environment.shape), "float32")}
         self.report = [
-            f"{environment.name}: observations {list(environment.shape)}, {environment.num_actions} actions, episodes of at most "
-            f"{environment.limit} steps",
-            f"{cfg.batch_size} environments, {env_steps:,} of their steps a training step; {cfg.eval_episodes} episodes to evaluate",
+            f"{environment.name}: observations {list(environment.shape)}, {environment.num_actions} actions, episodes of at "
+            f"most {environment.limit} steps",
+            f"{cfg.batch_size} environments, {env_steps:,} of their steps a training step",
+            f"evaluated by {cfg.eval_episodes} episodes, the same in every run",
         ]
 
     def baselines(self) -> dict[str, Baseline]:

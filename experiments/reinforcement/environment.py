@@ -43,7 +43,12 @@ class Environment:
         observation, env = jax.vmap(self._env.reset, (0, None))(row_keys(key, rows), self._params)
         zero = jnp.zeros(rows.shape, jnp.float32)
         return _typed(
-            {"env": env, "observation": observation.astype(jnp.float32), "return": zero, "length": zero.astype(jnp.int32)}
+            {
+                "env": env,
+                "observation": observation.astype(jnp.float32),
+                "return": zero,
+                "length": zero.astype(jnp.int32),
+            }
         )
 
     def step(self, playing: Playing, action: jax.Array, keys: jax.Array) -> tuple[Playing, dict[str, jax.Array]]:

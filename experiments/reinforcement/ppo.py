@@ -1,7 +1,7 @@
 """Proximal policy optimisation (Schulman et al. 2017, 1707.06347), with CleanRL's defaults."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -28,6 +28,7 @@ class PPO:
     environment: Environment
     model: Any
     num_envs: int
+    num_steps: int
     rollout: int = 128  # steps of each environment, T
     epochs: int = 4
     minibatches: int = 4  # an epoch
@@ -70,11 +71,11 @@ class PPO:
     ) -> tuple[TrainState, dict]:
         """{"environment": i32[B]} -> one iteration: a rollout, and the updates from it. `options` are those of `step.update`."""
         rngs = make_rngs(jax.random.fold_in(state.key, state.step), "play", "order")
-        memory, params = state.model_state[TRAINING], cast(state.params, dtype)
+        memory, outputs = state.model_state[TRAINING], partial(self._outputs, dtype, state.params)
         playing, played = self.environment.play(
-            partial(self._explore, params), self.rollout, memory["playing"], rngs["play"], batch["environment"]
+            partial(self._explore, outputs), self.rollout, memory["playing"], rngs["play"], batch["environment"]
         )
-        rows = self._rows(params, played)
+        rows = self._rows(outputs, played)
         orders = [
             jax.random.permutation(jax.random.fold_in(rngs["order"], i), self.env_steps) for i in range(self.epochs)
         ]
@@ -82,22 +83,25 @@ class PPO:
         def one(learning, numbered):
             i, order = numbered
             minibatch = sharded({name: value[order] for name, value in rows.items()})
-            return update(learning, minibatch, self.loss, tx, dtype=dtype, rng_index=i, **options)
+            return update(learning, minibatch, partial(self.loss, dtype), tx, rng_index=i, **options)
 
         numbered = (jnp.arange(self.updates), jnp.stack(orders).reshape(self.updates, -1))
         after, metrics = jax.lax.scan(one, state.replace(model_state={}), numbered)
         after = after.replace(model_state={**state.model_state, TRAINING: {**memory, "playing": playing}})
         return advance(after, ema), {**summed(metrics), **of_episodes(played)}
 
-    def _explore(self, params: Any, observation: jax.Array, keys: jax.Array) -> tuple[jax.Array, dict]:
-        logits, value = self.model.apply({"params": params}, observation)
+    def _outputs(self, dtype: str, params: Any, observation: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return self.model.apply({"params": cast(params, dtype)}, cast(observation, dtype))
+
+    def _explore(self, outputs: Callable, observation: jax.Array, keys: jax.Array) -> tuple[jax.Array, dict]:
+        logits, value = outputs(observation)
         action = jax.vmap(jax.random.categorical)(keys, logits)
         return action, {"log_prob": losses.log_probability(logits, action), "value": value}
 
-    def _rows(self, params: Any, played: Mapping) -> dict[str, jax.Array]:
+    def _rows(self, outputs: Callable, played: Mapping) -> dict[str, jax.Array]:
         """Transitions [T, B, ...] -> rows to learn from, [T * B, ...], with advantages."""
         after = played["next_observation"]
-        _, next_value = self.model.apply({"params": params}, after.reshape(-1, *after.shape[2:]))
+        _, next_value = outputs(after.reshape(-1, *after.shape[2:]))
         advantage = losses.generalized_advantage(
             played["reward"], played["value"], next_value.reshape(after.shape[:2]), played["terminated"], played["done"],
             self.discount, self.decay,
@@ -106,11 +110,13 @@ class PPO:
         rows |= {"advantage": advantage, "target": advantage + played["value"]}
         return {name: value.reshape(-1, *value.shape[2:]) for name, value in rows.items()}
 
-    def loss(self, params: Any, model_state: Any, batch: Mapping, key: jax.Array) -> tuple:
-        """Rows of a rollout -> terms of policy, value and entropy (1707.06347, eq. 9), metrics."""
+    def loss(self, dtype: str, params: Any, model_state: Any, batch: Mapping, key: jax.Array) -> tuple:
+        """Rows of a rollout -> terms of policy, value and entropy (1707.06347, eq. 9), metrics.
+
+        Only the network computes in `dtype`: half precision would lose the ratio of probabilities.
+        """
         del key
-        batch = cast(batch, "float32") | {"observation": batch["observation"]}
-        logits, value = self.model.apply({"params": params}, batch["observation"])
+        logits, value = self._outputs(dtype, params, batch["observation"])
         log_prob, advantage = losses.log_probability(logits, batch["action"]), batch["advantage"]
         if self.normalize:
             advantage = (advantage - advantage.mean()) / (advantage.std(ddof=1) + 1e-8)

@@ -3,6 +3,7 @@
 The environments, their episodes so far, the replay buffer and the target network are part of the state.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from research.run.run import Run
 from research.util.errors import UserError
 
 ALGORITHMS: dict[str, Any] = {"ppo": PPO, "dqn": DQN}
+SHARES = ("discount", "decay", "epsilon_start", "epsilon_end", "exploration")  # from 0 to 1
 
 
 def build(cfg: Any) -> Experiment:
@@ -71,22 +73,17 @@ def prepare(cfg: Any) -> tuple[Any, episodes.Episodes, Any]:
     made = choose(ALGORITHMS, group.pop("name"), "algorithm.name")
     if other := [key for key in group if key not in made.__dataclass_fields__]:
         raise UserError(
-            f"algorithm.{other[0]} is no key of {cfg.algorithm.name}: begin with a config of that algorithm, or with base(algorithm="
-            f"dict(name={cfg.algorithm.name!r}))"
+            f"algorithm.{other[0]} is no key of {cfg.algorithm.name}: begin with a config of that algorithm, or with "
+            f"base(algorithm=dict(name={cfg.algorithm.name!r}))"
         )
     _check_numbers(cfg.seeds, group)
     environment = Environment(cfg.data.source)
     network = from_config(made.network, cfg.model, num_actions=environment.num_actions)
-    fixed: dict[str, Any] = dict(environment=environment, model=network, num_envs=cfg.data.batch_size)
-    if "num_steps" in made.__dataclass_fields__:
-        fixed["num_steps"] = 1  # known below, when durations are steps
-    algorithm = made(**group, **fixed)
+    algorithm = made(environment, network, num_envs=cfg.data.batch_size, num_steps=0, **group)
     algorithm.check()
     data = episodes.Episodes(cfg.data, environment, algorithm.env_steps, cfg.seed)
-    cfg = cfg.in_steps(data.train.examples_per_step, data.train.examples_per_step)  # an epoch is a step
-    if "num_steps" in fixed:
-        algorithm = made(**group, **(fixed | {"num_steps": cfg.num_steps}))
-    return algorithm, data, cfg
+    cfg = cfg.in_steps(algorithm.env_steps, algorithm.env_steps)  # an epoch is a step
+    return dataclasses.replace(algorithm, num_steps=cfg.num_steps), data, cfg
 
 
 def _check_numbers(seeds: Any, group: Mapping[str, Any]) -> None:
@@ -95,8 +92,9 @@ def _check_numbers(seeds: Any, group: Mapping[str, Any]) -> None:
     for key, value in group.items():
         if type(value) is int and value < 1:
             raise UserError(f"algorithm.{key} = {value}: at least 1")
-        if isinstance(value, float) and not 0 <= value < float("inf"):
-            raise UserError(f"algorithm.{key} = {value}: a number of at least 0")
+        most = 1 if key in SHARES else float("inf")
+        if isinstance(value, float) and not 0 <= value <= most:
+            raise UserError(f"algorithm.{key} = {value}: a number from 0{' to 1' if key in SHARES else ''}")
 
 
 def train(cfg: Any, workdir: str | Path, **options: Any) -> Any:
@@ -123,7 +121,7 @@ def init(algorithm: Any, key: jax.Array) -> dict:
 
 
 def make_eval_step(algorithm: Any, greedy: bool, seeds: int) -> Callable:
-    """-> (state, {"episode": i32[B], "mask": f32[B]}) -> return and length by episode, and the environment steps of the training."""
+    """-> (state, {"episode": i32[B], "mask": f32[B]}) -> return and length by episode, environment steps trained."""
 
     def of_agent(params, batch):
         choose_action = partial(algorithm.act, params, greedy=greedy)

@@ -50,7 +50,7 @@ def entropy(logits: Float[Array, "B N"]) -> Float32[Array, " B"]:
 def clipped_surrogate(
     log_prob: Float[Array, " B"], old: Float[Array, " B"], advantage: Float[Array, " B"], clip: float
 ) -> Float32[Array, " B"]:
-    """PPO's objective, negated: -min(r A, clip(r, 1 - clip, 1 + clip) A) with r = p / p_old (Schulman et al. 2017, 1707.06347, eq. 7)."""
+    """-min(r A, clip(r, 1 - clip, 1 + clip) A) with r = p / p_old (Schulman et al. 2017, 1707.06347, eq. 7, negated)."""
     ratio = jnp.exp(log_prob - old)
     return -jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - clip, 1 + clip) * advantage)
 

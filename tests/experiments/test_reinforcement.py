@@ -10,22 +10,22 @@ import pytest
 from gymnax.environments.classic_control import cartpole
 
 from experiments.reinforcement import train as family
+from experiments.reinforcement.configs.base import base
 from experiments.reinforcement.environment import Environment
 from research.core import config, mesh, state
 from research.core.guard import Guard
 from research.core.state import TRAINING
+from research.run.run import Run
 from research.util.errors import UserError
 
 ROWS = jnp.arange(8)
-DQN = dict(updates=3, play_steps=4, replay_size=64, replay_batch=16, learning_starts=8, target_every=32)
+DQN = dict(updates=3, play_length=4, replay_size=64, replay_batch=16, learning_starts=8, target_interval=32)
 
 
-def tiny(name="ppo", *overrides, **groups):
+def tiny(name="ppo", **groups):
     """`tiny`, or DQN of its size."""
-    cfg = config.load("reinforcement/tiny", ())
+    cfg = config.load("reinforcement/tiny")
     if name == "dqn":
-        from experiments.reinforcement.configs.base import base
-
         cfg = base(
             data=dict(batch_size=8, eval_episodes=8, eval_batch_size=8),
             model=dict(hidden=(32,), activation="relu"),
@@ -39,9 +39,6 @@ def tiny(name="ppo", *overrides, **groups):
                 cfg[group].update(values)
             else:
                 cfg[group] = values
-    for text in overrides:
-        key, _, value = text.partition("=")
-        config.override(cfg, key, value)
     return cfg
 
 
@@ -93,7 +90,6 @@ def test_a_time_limit_ends_an_episode_without_termination():
     assert np.flatnonzero(rows["done"][:, 0]).tolist() == [499] and not rows["terminated"].any()
     assert (float(rows["return"][499, 0]), int(rows["length"][499, 0])) == (-500.0, 500)
     assert after["length"].tolist() == [1, 1]
-    np.testing.assert_array_equal(rows["observation"][500, 0], rows["observation"][500, 0])
 
 
 def test_episodes_are_whole_and_do_not_depend_on_their_batch():
@@ -103,7 +99,9 @@ def test_episodes_are_whole_and_do_not_depend_on_their_batch():
         return jax.jit(lambda rows: environment.episodes(left, jax.random.key(3), rows))(rows)
 
     returns, lengths = run(ROWS)
-    assert (returns == lengths).all() and 8 <= lengths.min() and lengths.max() <= 12  # it falls to the right in about 9 steps
+    assert (
+        (returns == lengths).all() and 8 <= lengths.min() and lengths.max() <= 12
+    )  # it falls to the right in about 9 steps
     assert returns[2:4].tolist() == run(ROWS[2:4])[0].tolist()
 
 
@@ -122,7 +120,7 @@ def test_dqn_on_eight_devices_is_dqn_on_one(change):
 
 
 def test_dqn_waits_copies_and_explores_as_it_says():
-    cfg = tiny("dqn", algorithm=dict(learning_starts=96, target_every=192, updates=1, play_steps=4), num_steps=20)
+    cfg = tiny("dqn", algorithm=dict(learning_starts=96, target_interval=192, updates=1, play_length=4), num_steps=20)
     e = family.build(cfg)
     first, _ = on_devices(1, e, 2)  # 64 steps: not begun
     begun, _ = on_devices(1, e, 3)
@@ -140,26 +138,19 @@ def test_dqn_waits_copies_and_explores_as_it_says():
 @pytest.mark.parametrize("name", ["ppo", "dqn"])
 def test_a_resumed_agent_is_the_undisturbed_one(name, tmp_path):
     """Environments, episodes so far, replay buffer and target network too, to the bit."""
-    short, whole = tiny(name), tiny(name)
-    ends = family.train(whole, tmp_path / "whole")
-    family.train(tiny(name, num_steps=6), tmp_path / "parts") if name == "dqn" else None
-    del short
-    if name == "ppo":  # its rate depends on num_steps: stop it by leaving the loop
-        from research.run.run import Run
-
-        e = family.build(tiny(name))
-        with Run(e, tmp_path / "parts") as run:
-            now = run.start()
-            for batch in run.batches():
-                now, metrics = e.train_step(now, batch)
-                run.log("train", metrics)
-                list(run.evaluate(now))
-                now = run.save(now)
-                if run.done == 6:
-                    break
-            run.finish(now)
-    resumed = family.train(tiny(name), tmp_path / "parts", resume="force")
-    for a, b in zip(jax.tree.leaves(ends), jax.tree.leaves(resumed), strict=True):
+    whole = family.train(tiny(name), tmp_path / "whole")
+    e = family.build(tiny(name))
+    with Run(e, tmp_path / "parts") as run:
+        now = run.start()
+        for batch in run.batches():
+            now, metrics = e.train_step(now, batch)
+            run.log("train", metrics)
+            now = run.save(now)
+            if run.done == 6:  # the last checkpoint
+                break
+        run.finish(now)
+    resumed = family.train(tiny(name), tmp_path / "parts")
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True):
         a, b = (jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x for x in (a, b))
         np.testing.assert_array_equal(a, b)
 
@@ -193,7 +184,7 @@ def test_inference_takes_what_training_alone_needs_from_no_one():
 
 
 def test_ppo_learns():
-    """4,000 steps a minute of play are enough to balance three times as long as by chance."""
+    """15,360 steps are enough to balance three times as long as by chance."""
     e = family.build(tiny(num_steps=60))
     now, _ = on_devices(1, e, 60)
     total, weight = e.eval_step(now, jax.tree.map(jnp.asarray, e.evals["valid"].batch(0)))["return"]
@@ -228,6 +219,7 @@ def test_a_reward_that_is_not_finite_stops_the_run(name):
         ("algorithm.replay_size = 100 is no multiple of", "dqn", dict(algorithm=dict(replay_size=100))),
         ("algorithm.clip is no key of dqn: begin with", "ppo", dict(algorithm=dict(name="dqn"))),
         ("algorithm.rollout = 0: at least 1", "ppo", dict(algorithm=dict(rollout=0))),
+        ("algorithm.discount = 1.5: a number from 0 to 1", "dqn", dict(algorithm=dict(discount=1.5))),
         ("seeds = 0: agents side by side, at least 1", "ppo", dict(seeds=0)),
         ("model.activation = 'gelu'", "ppo", dict(model=dict(activation="gelu"))),
     ],

@@ -4,8 +4,9 @@ Reproduces  CleanRL's documentation, ppo.py: CartPole-v1 490.04 +- 6.12, three s
 Cost        about 1 minute a seed on 2 CPU cores; 0.01 M parameters
 Run         almanac reproduce reinforcement/cartpole_ppo
 
-The source averages the returns of training's last episodes, of the policy that samples; so does train/return of the last interval
-of 50,000 steps here. Its code ends a return at the time limit of 500 steps; here the last observation's value stands for the rest.
+The source averages the returns of training's last episodes, of the policy that samples; so does train/return of the last
+interval of 50,000 steps here. Its code ends a return at the time limit of 500 steps; here the last observation's value stands
+for the rest.
 Earlier versions of its table have 488.75 +- 18.40 and 492.40 +- 13.05.
 """
 
