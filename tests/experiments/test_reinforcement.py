@@ -105,6 +105,26 @@ def test_episodes_are_whole_and_do_not_depend_on_their_batch():
     assert returns[2:4].tolist() == run(ROWS[2:4])[0].tolist()
 
 
+def test_every_environment_with_a_finite_set_of_actions_can_be_played():
+    """Arrays keep their shapes and types from a reset through steps, so that one program serves all steps."""
+    refused = []
+    for name in sorted(set(gymnax.registered_envs) - {"MNISTBandit-bsuite", "NaN-test"}):  # the first downloads
+        try:
+            environment = Environment(name)
+        except UserError:
+            refused.append(name)
+            continue
+
+        def run(rows, environment=environment):
+            first = environment.reset(jax.random.key(0), rows)
+            return first, *environment.play(left, 2, first, jax.random.key(1), rows)
+
+        before, after, rows = jax.eval_shape(run, ROWS)
+        assert before == after, name
+        assert rows["next_observation"].shape == (2, 8, *environment.shape), name
+    assert refused == ["MountainCarContinuous-v0", "Pendulum-v1", "PointRobot-misc", "Reacher-misc", "Swimmer-misc"]
+
+
 # Both algorithms
 
 
@@ -213,7 +233,7 @@ def test_a_reward_that_is_not_finite_stops_the_run(name):
 @pytest.mark.parametrize(
     "line, name, groups",
     [
-        ("data.source = 'CartPole-v2', did you mean 'CartPole-v1'", "ppo", dict(data=dict(source="CartPole-v2"))),
+        ("data.source = 'CartPole-v2'; did you mean 'CartPole-v1'?", "ppo", dict(data=dict(source="CartPole-v2"))),
         ("its actions are continuous; want one with a finite set", "dqn", dict(data=dict(source="Pendulum-v1"))),
         ("algorithm.minibatches = 3 does not divide the 256 steps", "ppo", dict(algorithm=dict(minibatches=3))),
         ("algorithm.replay_size = 100 is no multiple of", "dqn", dict(algorithm=dict(replay_size=100))),
