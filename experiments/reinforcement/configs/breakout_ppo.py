@@ -1,10 +1,10 @@
 """PPO on MinAtar's Breakout (Young and Tian 2019, 1903.03176), with gymnax-blines' settings and two networks of its size.
 
-Cost        10,000,000 steps; 0.3 M parameters
+Cost        about 17 minutes of CPU time, estimated from a few steps; 0.34 M parameters
 Run         almanac train reinforcement/breakout_ppo
 
-gymnax's Breakout has no sticky actions, and ends an episode after 1,000 steps. gymnax-blines warms the rate up and then keeps it,
-as here.
+gymnax's README states a return of 28 for gymnax-blines' agent. gymnax's Breakout has no sticky actions, and ends an episode
+after 1,000 steps. gymnax-blines warms the rate up and then keeps it, as here.
 """
 
 from experiments.reinforcement.configs.base import base

@@ -1,7 +1,7 @@
 """PPO on CartPole: CleanRL's ppo.py.
 
 Reproduces  CleanRL's documentation, ppo.py: CartPole-v1 490.04 +- 6.12, three seeds of 500,000 steps
-Cost        about 1 minute a seed on 2 CPU cores; 0.01 M parameters
+Cost        half a minute a seed on 2 CPU cores; 0.01 M parameters
 Run         almanac reproduce reinforcement/cartpole_ppo
 
 The source averages the returns of training's last episodes, of the policy that samples; so does train/return of the last
@@ -18,6 +18,6 @@ def get_config(source="CartPole-v1", value=490.04, low=470.0, high=500.0):
         data=dict(source=source),
         reproduces=dict(
             paper="CleanRL ppo.py", table=f"documentation, {source}", metric="train/return", select="last",
-            value=value, low=low, high=high, seeds=5, cost="1 min a seed, 2 CPU cores",
+            value=value, low=low, high=high, seeds=5, cost="30 s a seed, 2 CPU cores",
         ),
     )  # fmt: skip
