@@ -34,6 +34,9 @@ class Episodes(Dataset):
     """An environment to play in, `env_steps` steps of it a training step; evaluated by whole episodes."""
 
     def __init__(self, cfg: Any, environment: Environment, env_steps: int, seed: int):
+        for key in ("batch_size", "eval_episodes"):
+            if cfg[key] < 1:
+                raise UserError(f"data.{key} = {cfg[key]}: at least 1")
         self.environment = environment
         self.train = Iterations(cfg.batch_size, env_steps, seed)
         episodes = Arrays({"episode": np.arange(cfg.eval_episodes, dtype=np.int32)})

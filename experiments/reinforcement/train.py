@@ -18,7 +18,7 @@ from experiments.reinforcement import model as models
 from experiments.reinforcement.dqn import DQN
 from experiments.reinforcement.environment import Environment
 from experiments.reinforcement.ppo import PPO
-from experiments.reinforcement.updates import by_agent, first_init, for_each, side_by_side, summed
+from experiments.reinforcement.updates import by_agent, for_each, init_each, side_by_side, summed
 from research.core import mesh, optim
 from research.core.config import track_reads
 from research.core.experiment import Experiment, Predictor
@@ -45,7 +45,7 @@ def build(cfg: Any) -> Experiment:
     step: Callable = partial(algorithm.train_step, tx, **step_options)
     init_fn, predict = partial(init, algorithm), algorithm.predict
     if (seeds := cfg.seeds) > 1:
-        step, init_fn, tx = side_by_side(step), first_init(init_fn, cfg.seed, seeds), for_each(tx)
+        step, init_fn, tx = side_by_side(step), init_each(init_fn, cfg.seed, seeds), for_each(tx)
         predict = jax.vmap(predict, (0, None), 1)  # [B, agents, ...]
     return Experiment(
         cfg=cfg,
@@ -80,8 +80,8 @@ def prepare(cfg: Any) -> tuple[Any, episodes.Episodes, Any]:
     environment = Environment(cfg.data.source)
     network = from_config(made.network, cfg.model, num_actions=environment.num_actions)
     algorithm = made(environment, network, num_envs=cfg.data.batch_size, num_steps=0, **group)
-    algorithm.check()
     data = episodes.Episodes(cfg.data, environment, algorithm.env_steps, cfg.seed)
+    algorithm.check()
     cfg = cfg.in_steps(algorithm.env_steps, algorithm.env_steps)  # an epoch is a step
     return dataclasses.replace(algorithm, num_steps=cfg.num_steps), data, cfg
 

@@ -18,7 +18,7 @@ def summed(metrics: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def first_init(init: Callable, seed: int, seeds: int) -> Callable:
+def init_each(init: Callable, seed: int, seeds: int) -> Callable:
     """The initialisation of agents side by side, agent i as in a run of `seed` + i alone: a first axis on every array.
 
     Their own keys of the steps are kept with them.

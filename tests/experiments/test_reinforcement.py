@@ -240,6 +240,7 @@ def test_a_reward_that_is_not_finite_stops_the_run(name):
         ("algorithm.clip is no key of dqn: begin with", "ppo", dict(algorithm=dict(name="dqn"))),
         ("algorithm.rollout = 0: at least 1", "ppo", dict(algorithm=dict(rollout=0))),
         ("algorithm.discount = 1.5: a number from 0 to 1", "dqn", dict(algorithm=dict(discount=1.5))),
+        ("data.batch_size = 0: at least 1", "dqn", dict(data=dict(batch_size=0))),
         ("seeds = 0: agents side by side, at least 1", "ppo", dict(seeds=0)),
         ("model.activation = 'gelu'", "ppo", dict(model=dict(activation="gelu"))),
     ],
