@@ -76,6 +76,7 @@ def build(cfg: Any) -> Experiment:
         sharding=RULES,
         ema=cfg.optim.ema,
         whole_batch="each microbatch would have latent vectors and batch statistics of its own",
+        no_fixed_batch="a game of two losses, of which neither need fall",
         data=data,
         sample=sample,
     )

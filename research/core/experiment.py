@@ -114,6 +114,7 @@ class Experiment:
     rules          (regex on a parameter's path, mesh axes) of this config; `sharding`: the model's named sets of them
     ema            decay of averaged parameters; 0: none
     whole_batch    why a step needs its batch at once (batch statistics, in-batch negatives); `optim.accumulate` is then 1
+    no_fixed_batch why no loss falls by training on one batch (a game of two, an agent's own play)
     load_pretrained  (fresh state, run) -> the state with pretrained parameters; None: those of `init_fn` stay
     model          the Linen module; None for several networks
     data           the `Dataset`
@@ -138,6 +139,7 @@ class Experiment:
     sharding: Mapping[str, Sequence] = dataclasses.field(default_factory=dict)
     ema: float = 0.0
     whole_batch: str = ""
+    no_fixed_batch: str = ""
     load_pretrained: Callable | None = None
     model: Any = None
     data: Any = None

@@ -82,6 +82,9 @@ MODELS: dict[str, dict[str | None, dict[str, Any]]] = {
         ),
         "bert": ENCODER | dict(max_length=None),
     },
+    "reinforcement": {
+        None: dict(activation="tanh", hidden=(64, 64)),
+    },
     "retrieval": {
         "bag": dict(dropout=0.0, shared=True, width=128),
         "bert": ENCODER | dict(max_length=None, shared=True),

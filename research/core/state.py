@@ -13,6 +13,8 @@ from jax.sharding import Mesh
 
 from research.core import mesh as mesh_lib
 
+# The collection of `model_state` that training alone needs: environments, a replay buffer, a target network.
+TRAINING = "training"
 Optimizers: TypeAlias = optax.GradientTransformation | Mapping[str, optax.GradientTransformation]
 
 
@@ -32,8 +34,9 @@ class TrainState(flax.struct.PyTreeNode):
 
     @property
     def variables(self) -> dict:
-        """What `predict` and evaluation use: averaged weights where there are any, and the mutable collections."""
-        return {"params": self.ema or self.params, **self.model_state}
+        """What `predict` and evaluation use: averaged weights where there are any, and the mutable collections but TRAINING."""
+        used = {name: collection for name, collection in self.model_state.items() if name != TRAINING}
+        return {"params": self.ema or self.params, **used}
 
 
 def create(

@@ -8,6 +8,7 @@ from jax.sharding import PartitionSpec as P
 
 from research.core import state as state_lib
 from research.core.mesh import make_mesh
+from research.core.state import TRAINING
 
 RULES = (("kernel$", "fsdp"), ("bias$", ("model",)))
 TX = optax.adamw(1e-3)
@@ -70,6 +71,8 @@ def test_variables_are_averaged_weights_where_there_are_any():
     assert state.replace(ema=averaged).variables["params"] is averaged
     assert state.replace(ema={}).variables["params"] is state.params
     assert set(state.variables) == {"params", "batch_stats"}
+    with_play = state.replace(model_state={**state.model_state, TRAINING: {"replay": jnp.zeros(3)}})
+    assert set(with_play.variables) == {"params", "batch_stats"}
     for a, b in zip(jax.tree.leaves(state.ema), jax.tree.leaves(state.params), strict=True):
         assert a.unsafe_buffer_pointer() != b.unsafe_buffer_pointer()  # each may be donated
 
