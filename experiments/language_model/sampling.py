@@ -177,7 +177,7 @@ def _beam_search(model: Any, variables: Any, tokens: np.ndarray, length: int, wi
 def stop_sequences(tokenizer: Any, stop: Sequence[str]) -> list[np.ndarray]:
     """The tokens of each stop, for those that decode to the stop again.
 
-    Another stop is found in the text by `stream_text`: it occurs in other tokens, or never, with a character outside the vocabulary.
+    `stream_text` finds another stop in the text: it occurs in other tokens, or never, with a character outside the vocabulary.
     """
     sequences = []
     for text in stop:

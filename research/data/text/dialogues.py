@@ -50,7 +50,7 @@ class Dialogues(language_modelling.LanguageModelling):
         super().__init__(text, TrainBatches(sources["train"], cfg["batch_size"], seed), evals, cfg["length"], report)
 
     def baselines(self) -> Mapping[str, Baseline]:
-        """Of the loss on replies, n-grams; of exact replies, by kind, what is most frequent in training and the source's guess."""
+        """Of the loss on replies, n-grams; of exact replies, by kind, the most frequent in training and the source's guess."""
         train, valid = (self._rows[name].pairs for name in ("train", "valid"))
         values = language_modelling.ngrams(train[1], train, valid, self.tokenizer.size)
         return {"valid/loss": Baseline(values, "nats/token"), **self._of_exact()}
