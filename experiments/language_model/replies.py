@@ -26,9 +26,9 @@ class Replied(NamedTuple):
     replies: list[str]
 
     def share(self, kind: str | None = None) -> float:
-        """Of replies that are equal to the right one, of one kind or of all."""
-        chosen = [i for i, talk in enumerate(self.talks) if kind in (None, talk.kind)]
-        return exact_match([self.replies[i] for i in chosen], [self.talks[i].reply for i in chosen])
+        """Of replies whose answer is the right one, of one kind or of all."""
+        pairs = [pair for pair in zip(self.talks, self.replies, strict=True) if kind in (None, pair[0].kind)]
+        return exact_match([talk.answer_in(reply) for talk, reply in pairs], [talk.answer for talk, _ in pairs])
 
     def write(self, file: Path) -> None:
         rows = []
@@ -39,10 +39,10 @@ class Replied(NamedTuple):
 
 
 class Replies:
-    """The evaluator of conversations that have a kind: `exact_KIND`, and `exact` of all; `exact_alone` without any history.
+    """The evaluator of conversations that have a kind: `exact_KIND`, and `exact` of all.
 
-    Replies are decoded greedily. Alone, the model reads the last message and nothing before it: what it then gets right it does
-    not have from the conversation.
+    Replies are decoded greedily. `exact_alone`, where there is a history, is of the last message with nothing before it: what
+    the model then gets right it does not have from the conversation.
     """
 
     def __init__(self, model: Any, data: dialogues.Dialogues):
@@ -54,9 +54,11 @@ class Replies:
         if not talks:
             return Evaluated({})
         replied = Replied(talks, self.generate(state, talks, [talk.messages[:-1] for talk in talks]))
-        alone = Replied(talks, self.generate(state, talks, [talk.messages[-2:-1] for talk in talks]))
         values = {f"exact_{kind}": replied.share(kind) for kind in dialogues.kinds(talks)}
-        values |= {"exact": replied.share(), "exact_alone": alone.share()}
+        values["exact"] = replied.share()
+        if any(len(talk.messages) > 2 for talk in talks):
+            alone = Replied(talks, self.generate(state, talks, [talk.messages[-2:-1] for talk in talks]))
+            values["exact_alone"] = alone.share()
         return Evaluated(values, {f"{split}.replies.txt": replied.write})
 
     def generate(self, state: Any, talks: Sequence[Conversation], asked: Sequence[Sequence[Message]]) -> list[str]:

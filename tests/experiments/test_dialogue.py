@@ -124,6 +124,8 @@ def test_replies_are_compared_by_kind():
     result = Replies(Follows(SAYS_OK), data)(STATE, "valid", None)
     assert result.values == {"exact_x": 1.0, "exact_y": 0.5, "exact": 2 / 3, "exact_alone": 2 / 3}
     assert Replies(Follows({}), data)(STATE, "valid", None).values["exact"] == 0.0
+    data.parts["valid"] = [talk("a", "ok", kind="x")]
+    assert set(Replies(Follows(SAYS_OK), data)(STATE, "valid", None).values) == {"exact_x", "exact"}  # no history
     data.parts["valid"] = [talk("a", "ok")]
     assert Replies(Follows(SAYS_OK), data)(STATE, "valid", None).values == {}
 
@@ -135,6 +137,12 @@ def test_alone_the_history_is_not_read(monkeypatch):
     monkeypatch.setattr(replies, "generate", lambda state, talks, asked: read.append(asked) or ["d"])
     assert replies(STATE, "valid", None).values["exact_alone"] == 1.0
     assert [[m["content"] for m in messages] for (messages,) in read] == [["a", "b", "c"], ["c"]]
+
+
+def test_only_the_answer_is_compared():
+    problem = Conversation(talk("2 and 3?", "2+3=5\n#### 5").messages, "answer", "#### 3", "#### ")
+    shares = [Replied([problem], [reply]).share() for reply in ("It is\n#### 5", "#### 6", "5", "#### 5 #### 6")]
+    assert shares == [1, 0, 0, 0]
 
 
 def test_replies_are_written(tmp_path):

@@ -18,17 +18,27 @@ Message = Mapping[str, str]  # {"role", "content"}
 class Conversation(NamedTuple):
     """Messages that end with the assistant's.
 
-    `kind` groups conversations whose last reply has one right form, and which is therefore compared with a model's; None: it
-    has several. `guess` is what a simple rule of its source replies there.
+    kind    groups conversations whose last reply has one right form, and is compared with a model's; None: it has several
+    guess   what a simple rule of the source replies
+    before  what stands before the answer in the reply; empty: the answer is the whole reply
     """
 
     messages: Sequence[Message]
     kind: str | None = None
     guess: str = ""
+    before: str = ""
 
     @property
     def reply(self) -> str:
         return self.messages[-1]["content"]
+
+    @property
+    def answer(self) -> str:
+        return self.answer_in(self.reply)
+
+    def answer_in(self, reply: str) -> str:
+        """The part of a reply that is compared: what follows the last `before`, or nothing if it lacks that."""
+        return reply if not self.before else reply.rpartition(self.before)[2] if self.before in reply else ""
 
 
 class Parts(NamedTuple):

@@ -4,6 +4,7 @@ Config: source (`SOURCES`), path and valid_fraction of the source `conversations
 packing, batch_size, eval_batch_size.
 """
 
+import collections
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import numpy as np
 from research.core.experiment import Baseline
 from research.data import further_sets, tokenizers, user_files
 from research.data.pipeline import Batch, EvalBatches, TrainBatches
-from research.data.text import chat, conversations, corpora, language_modelling, pydoc_dialogues
+from research.data.text import chat, conversations, corpora, gsm8k, language_modelling, pydoc_dialogues
 from research.data.text.conversations import Conversation, Message, Parts
 from research.data.text.packed import Packed
 from research.data.tokenizers.roles import Roles
@@ -20,6 +21,7 @@ from research.util.errors import UserError
 
 SOURCES: dict[str, Callable[[Mapping[str, Any]], Parts]] = {
     "conversations": conversations.files,
+    "gsm8k": gsm8k.load,
     "pydoc_dialogues": pydoc_dialogues.load,
 }
 
@@ -59,11 +61,11 @@ class Dialogues(language_modelling.LanguageModelling):
         found = {}
         for kind in kinds(self.parts["valid"]):
             train, valid = ([talk for talk in self.parts[part] if talk.kind == kind] for part in ("train", "valid"))
-            replies = [talk.reply for talk in train]
-            frequent = max(sorted(set(replies)), key=replies.count) if replies else ""
+            counts = collections.Counter(talk.answer for talk in train)
+            frequent = max(sorted(counts), key=counts.__getitem__, default="")
             shares = {
-                "most frequent reply": np.mean([talk.reply == frequent for talk in valid]),
-                "guess": np.mean([talk.reply == talk.guess for talk in valid]),
+                "most frequent answer": np.mean([talk.answer == frequent for talk in valid]),
+                "guess": np.mean([talk.answer == talk.answer_in(talk.guess) for talk in valid]),
             }
             found[f"valid/exact_{kind}"] = Baseline({name: float(x) for name, x in shares.items()}, "share")
         return found
