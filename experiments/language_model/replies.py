@@ -65,20 +65,19 @@ class Replies:
         """The reply to each list of messages, of as many tokens as the longest right one, at most."""
         tokenizer, template, size = self._data.tokenizer, self._data.template, self._model.max_length
         end = chat.ENDS[template]
-        length = 1 + max(len(tokenizer.encode(talk.reply)) for talk in talks)
-        length = min(length, size // 2)
+        length = min(1 + max(len(tokenizer.encode(talk.reply)) for talk in talks), size // 2)
         prompts = [self._prompt(messages, size - length) for messages in asked]
+        padded = decoding.rewinds(self._model)
+        rows, room = (min(BATCH, len(prompts)), max(map(len, prompts))) if padded else (1, 0)
         replies: list[str] = []
-        room = max(map(len, prompts)) if decoding.rewinds(self._model) else 0
-        for start in range(0, len(prompts), BATCH if room else 1):
-            batch = prompts[start : start + (BATCH if room else 1)]
-            filled = [*batch, *batch[:1] * (min(BATCH, len(prompts)) - len(batch) if room else 0)]
+        for start in range(0, len(prompts), rows):
+            batch = prompts[start : start + rows]
+            filled = [*batch, *batch[:1] * (rows - len(batch))]  # one shape, compiled once
             tokens = decoding.generate(
                 self._model, state.variables, filled, jax.random.key(0), length=length, temperature=0.0, room=room,
                 stop=stop_sequences(tokenizer, [end]),
             )  # fmt: skip
-            rows = np.asarray(tokens)[: len(batch)]
-            after = [row[len(p) : len(p) + length] for row, p in zip(rows, batch, strict=True)]
+            after = [row[len(p) : len(p) + length] for row, p in zip(np.asarray(tokens), batch, strict=False)]
             replies += [tokenizer.decode(row).split(end)[0] for row in after]
         return replies
 

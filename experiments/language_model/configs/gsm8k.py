@@ -10,7 +10,7 @@ from experiments.language_model.configs.base import base
 def get_config():
     return base(
         data=dict(
-            source="gsm8k", tokenizer="bpe", vocab_size=2_048, length=384, packing=True, batch_size=8, eval_batch_size=32
+            source="gsm8k", tokenizer="bpe", vocab_size=2_048, length=512, packing=True, batch_size=6, eval_batch_size=24
         ),
         model=dict(num_layers=3, num_heads=4, width=128, positions="rotary", dropout=0.1),
         optim=dict(peak_lr=3e-3, end_lr=1e-4, warmup="100 steps", weight_decay=0.1, b2=0.99, clip_norm=1.0),
