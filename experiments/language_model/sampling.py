@@ -58,7 +58,7 @@ def sample(
     prompt, tokens, stop, lead = _prompt(
         e, options["prompt"] if prompt is None else prompt, prompt is None, modes, length, list(stop)
     )
-    if not len(data.tokenizer.encode(prompt)):
+    if not len(tokenizers.encode_with_added(data.tokenizer, prompt)):
         raise UserError(f"prompt {prompt!r} has no token in this vocabulary")
     if modes["choice"]:
         yield from _rank(e, state, tokens, [lead + text for text in modes["choice"]])

@@ -104,7 +104,10 @@ def write_sample(e: Experiment, state: Any, file: Path) -> None:
 
 
 def _prompt(data: language_modelling.LanguageModelling, prompt: str) -> str:
-    """The config's prompt, checked before training; the text's own first token, if a newline is none."""
+    """The config's prompt, checked before training. For the default, a newline, the data's own opening where that is no token, or
+    no message."""
+    if prompt == "\n" and isinstance(data, dialogues.Dialogues):
+        return data.opening
     try:
         if len(data.tokenizer.encode(prompt)):
             return prompt
@@ -113,7 +116,7 @@ def _prompt(data: language_modelling.LanguageModelling, prompt: str) -> str:
         error = e
     if prompt != "\n":
         raise error
-    return data.tokenizer.decode(data.text.valid[:1])
+    return data.opening
 
 
 def loss(model: Any, params: Any, model_state: Any, batch: Any, key: jax.Array) -> tuple:

@@ -80,6 +80,14 @@ def test_packed_is_unpacked(build):
     assert float(one[1]) == float(other[1]) and float(one[0]) == pytest.approx(float(other[0]), rel=1e-5)
 
 
+def test_the_default_prompt_is_a_message_of_the_data(build):
+    """Its markers are tokens, though their characters are none of this vocabulary."""
+    e = build("data.tokenizer=char")
+    assert "<" not in e.data.tokenizer.base.chars and e.data.opening == "qqqqq"
+    state = SimpleNamespace(variables=jax.jit(e.init_fn)(KEY))
+    assert "".join(e.sample(e, state, KEY, length=3)).startswith("<|user|>qqqqq<|end|><|assistant|>")
+
+
 def test_perplexity_is_of_the_mean(build):
     assert build().split_metrics({"loss": 2.0})["perplexity"] == pytest.approx(np.exp(2))
 

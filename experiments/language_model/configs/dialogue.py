@@ -1,6 +1,6 @@
 """A small chat model: a GPT that learns the replies of generated conversations, and answers what it was told in them.
 
-Cost        about 6 minutes on one CPU core; 0.5 M parameters
+Cost        about 6 minutes on one idle CPU core, estimated; 0.4 M parameters
 Run         almanac train language_model/dialogue
 """
 

@@ -107,8 +107,10 @@ def _render_guarded(messages: Any, template: str, tokenizer: Any, **options: Any
     """The conversation, with `_GUARD` in the markers that its messages hold."""
     strings = {i: marker for marker, i in getattr(tokenizer, "added", {}).items()}
     variables = {f"{name}_token": strings[i] for name, i in tokenizer.special.items() if i in strings}
-    guarded = _guarded(_plain(messages), _markers(tokenizer))
-    return render(guarded, template, **options, **variables)
+    plain = _plain(messages)
+    if _GUARD in json.dumps(plain, ensure_ascii=False):
+        raise UserError(f"messages hold U+{ord(_GUARD):04X}, which is no character")
+    return render(_guarded(plain, _markers(tokenizer)), template, **options, **variables)
 
 
 def _markers(tokenizer: Any) -> re.Pattern:

@@ -51,6 +51,12 @@ class Dialogues(language_modelling.LanguageModelling):
         evals = {name: EvalBatches(sources[name], cfg["eval_batch_size"]) for name in names if name != "train"}
         super().__init__(text, TrainBatches(sources["train"], cfg["batch_size"], seed), evals, cfg["length"], report)
 
+    @property
+    def opening(self) -> str:
+        """A message to reply to: the first that the user has in validation."""
+        messages = self.parts["valid"][0].messages
+        return next(each["content"] for each in messages if each["role"] == "user")
+
     def baselines(self) -> Mapping[str, Baseline]:
         """Of the loss on replies, n-grams; of exact replies, by kind, the most frequent in training and the source's guess."""
         train, valid = (self._rows[name].pairs for name in ("train", "valid"))

@@ -58,6 +58,11 @@ class LanguageModelling(Dataset):
         self.inputs = {"tokens": (("b", "t"), "int32")}
         self.constraints = (f"t <= {length}",)
 
+    @property
+    def opening(self) -> str:
+        """A text to continue: the first token of the validation text."""
+        return self.tokenizer.decode(self.text.valid[:1])
+
     def baselines(self) -> Mapping[str, Baseline]:
         values = baselines(self.text.train, self.text.valid, self.tokenizer.size)
         return {"valid/loss": Baseline(values, "nats/token")}
