@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+import tokenizers as hf
 
 from research.core import config
 from research.data import tokenizers
@@ -90,6 +91,17 @@ def test_windows_padded_and_packed(tmp_path):
         assert sorted(shown)[1:] == sorted(replies)
     assert set(padded.train.spec) == {"tokens", "targets", "token_mask"}
     assert "cut      train" not in "".join(padded.report) and len(padded.evals["valid"].source) == 2
+
+
+def test_a_vocabulary_with_chatml_keeps_its_markers(tmp_path):
+    made = hf.Tokenizer(hf.models.BPE({c: i for i, c in enumerate(sorted(hf.pre_tokenizers.ByteLevel.alphabet()))}, []))
+    made.pre_tokenizer, made.decoder = hf.pre_tokenizers.ByteLevel(add_prefix_space=False), hf.decoders.ByteLevel()
+    made.add_special_tokens(["<|im_start|>", "<|im_end|>"])
+    made.save(str(tmp_path / "tokenizer.json"))
+    it = data(tmp_path, f"tokenizer={tmp_path / 'tokenizer.json'}", length=64)
+    assert (it.tokenizer.size, it.template) == (258, chat.CHATML)
+    batch = it.train.source.gather(np.array([0]))
+    assert it.tokenizer.decode(batch["targets"][batch["token_mask"] == 1]) == "it is 0<|im_end|>"
 
 
 def test_baselines_are_of_the_replies(tmp_path):
