@@ -16,7 +16,7 @@ from research.generation import decoding
 from research.util.files import write_text
 
 BATCH = 64  # conversations generated at once
-SHOWN = 20  # conversations in replies.txt
+SHOWN = 8  # conversations in replies.txt
 
 
 class Replied(NamedTuple):
