@@ -21,6 +21,7 @@ VERBS = {
     "sample": "generate from a run",
     "predict": "apply a run to files",
     "explain": "a text classifier's attribution to each token",
+    "chat": "a conversation with a language model",
     "ask": "answer questions from a folder of documents",
     "export": "a run as one portable file, or as a folder for transformers",
     "import": "a folder of Hugging Face weights as a run",

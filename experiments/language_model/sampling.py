@@ -35,7 +35,7 @@ def sample(
     options               the keys of `cfg.sample`; keywords override them
     stop                  texts: the continuation ends before the first that occurs in it
     regex, json_schema    an expression that the whole continuation matches, or a file with a JSON schema for it
-    chat, chat_template   a JSON file of messages to reply to; a file with a template other than ChatML
+    chat, chat_template   a JSON file of messages to reply to; a file with a template other than the model's (ChatML, or roles)
     few_shot              a JSONL file of examples: `instructions` and `shots` (4) examples are put before the prompt
     choice                texts to rank by likelihood instead of generating
     beam                  beam search of this width instead of sampling
@@ -58,14 +58,14 @@ def sample(
     prompt, tokens, stop, lead = _prompt(
         e, options["prompt"] if prompt is None else prompt, prompt is None, modes, length, list(stop)
     )
-    if not len(data.tokenizer.encode(prompt)):
+    if not len(tokenizers.encode_with_added(data.tokenizer, prompt)):
         raise UserError(f"prompt {prompt!r} has no token in this vocabulary")
     if modes["choice"]:
         yield from _rank(e, state, tokens, [lead + text for text in modes["choice"]])
         return
     if pattern := _pattern(modes):
         settings["constraint"] = constraints.from_regex(pattern, token_bytes.of(data.tokenizer))
-    settings |= {"length": length, "stop": _stop_sequences(data.tokenizer, stop), "block": 16}
+    settings |= {"length": length, "stop": stop_sequences(data.tokenizer, stop), "block": 16}
     columns: Iterator[np.ndarray]
     if modes["beam"] is not None:
         columns = _beam_search(model, state.variables, tokens, length, modes["beam"])
@@ -77,7 +77,7 @@ def sample(
         columns = _report_drafts(
             speculative.generate_stream(model, state.variables, small, weights, [tokens], key, **settings)
         )
-    yield from _text(data.tokenizer, prompt, tokens, columns, stop)
+    yield from stream_text(data.tokenizer, prompt, tokens, columns, stop)
     if modes["draft"] is not None:
         deque(columns, maxlen=0)  # the counts of its tokens come after the last of them
 
@@ -102,11 +102,15 @@ def _prompt(
 ) -> tuple[str, np.ndarray, list, str]:
     """-> the text to continue, its tokens, the texts to stop at, and a prefix of each `choice`."""
     tokenizer, model = e.data.tokenizer, e.model
+    template = chat.template_of(tokenizer)
     if modes["chat"]:
-        template = chat.CHATML if modes["chat_template"] is None else user_files.read(modes["chat_template"])
+        template = template if modes["chat_template"] is None else user_files.read(modes["chat_template"])
         text, tokens = chat.prompt(chat.load(modes["chat"]), template, tokenizer)
-        return text, tokens, stop + ([chat.END] if template == chat.CHATML else []), ""
+        return text, tokens, stop + ([chat.ENDS[template]] if template in chat.ENDS else []), ""
     if not modes["few_shot"]:
+        if template == chat.ROLES:  # it learnt replies: the prompt is a user's message
+            text, tokens = chat.prompt([{"role": "user", "content": prompt}], template, tokenizer)
+            return text, tokens, [*stop, chat.ENDS[template]], ""
         return prompt, tokenizers.opened(tokenizer, prompt), stop, ""
     if is_default:
         raise UserError("--few-shot needs --prompt, the input to predict the output of")
@@ -170,10 +174,10 @@ def _beam_search(model: Any, variables: Any, tokens: np.ndarray, length: int, wi
     yield from np.asarray(result.tokens[:, 0]).T
 
 
-def _stop_sequences(tokenizer: Any, stop: Sequence[str]) -> list[np.ndarray]:
+def stop_sequences(tokenizer: Any, stop: Sequence[str]) -> list[np.ndarray]:
     """The tokens of each stop, for those that decode to the stop again.
 
-    Another stop is found in the text by `_text`: it occurs in other tokens, or never, with a character outside the vocabulary.
+    `stream_text` finds another stop in the text: it occurs in other tokens, or never, with a character outside the vocabulary.
     """
     sequences = []
     for text in stop:
@@ -186,7 +190,9 @@ def _stop_sequences(tokenizer: Any, stop: Sequence[str]) -> list[np.ndarray]:
     return sequences
 
 
-def _text(tokenizer: Any, prompt: str, tokens: np.ndarray, columns: Iterator, stop: Sequence[str]) -> Iterator[str]:
+def stream_text(
+    tokenizer: Any, prompt: str, tokens: np.ndarray, columns: Iterator, stop: Sequence[str]
+) -> Iterator[str]:
     """Yields the prompt, then the text that each token adds, up to the first stop. What may become a stop is held back."""
     prompt_length = len(tokenizer.decode(tokens))  # decoded together, because spacing depends on neighbouring tokens
     ids, yielded, text = [*tokens.tolist()], prompt, prompt

@@ -10,6 +10,8 @@ import numpy as np
 
 from experiments import launch
 from experiments.language_model import stateful
+from experiments.language_model.chat import Chat
+from experiments.language_model.replies import Replies
 from experiments.language_model.sampling import sample
 from research.algorithms.supervised import supervised
 from research.core import mesh
@@ -17,7 +19,7 @@ from research.core.config import track_reads
 from research.core.experiment import Experiment
 from research.core.metrics import MetricSums
 from research.core.step import make_rngs
-from research.data.text import language_modelling
+from research.data.text import dialogues, language_modelling
 from research.generation.decoding import check_settings
 from research.losses.language import cross_entropy
 from research.models.text import gpt, recurrent_lm
@@ -46,7 +48,8 @@ def build(cfg: Any) -> Experiment:
         )
     if cfg.data.carry and is_gpt:
         raise UserError("data.carry = True: a gpt has no state to carry; set it to None, or model.name to lstm or gru")
-    data = language_modelling.load(cfg.data, cfg.seed)
+    talks = cfg.data.source in dialogues.SOURCES
+    data = (dialogues if talks else language_modelling).load(cfg.data, cfg.seed)
     sizes = {"vocab_size": data.tokenizer.size} | ({"max_length": data.length} if is_gpt else {})
     model = from_config(module, cfg.model, **sizes)
     options = {**cfg.sample, "prompt": _prompt(data, cfg.sample.prompt)}
@@ -54,11 +57,13 @@ def build(cfg: Any) -> Experiment:
     more = _with_carry(cfg, model, rule_sets) if cfg.data.carry else {}
     if is_gpt and model.experts > 1:
         more |= {"whole_batch": "a router's balance is of the whole batch"}
+    if talks:
+        more |= {"evaluator": Replies(model, data)}
     return supervised(
         cfg, data, model, example=(jnp.zeros((1, 1), jnp.int32),), loss=loss, predict=predict,
         eval_predict=partial(predict, defer_logits=True), batch_metrics=batch_metrics, rule_sets=rule_sets,
-        split_metrics=partial(split_metrics, of_words=cfg.data.tokenizer == "word"), sample=partial(sample, options),
-        **more,
+        split_metrics=partial(split_metrics, perplexity=talks or cfg.data.tokenizer == "word"), sample=partial(sample, options),
+        chat=partial(Chat, options), **more,
     )  # fmt: skip
 
 
@@ -99,7 +104,10 @@ def write_sample(e: Experiment, state: Any, file: Path) -> None:
 
 
 def _prompt(data: language_modelling.LanguageModelling, prompt: str) -> str:
-    """The config's prompt, checked before training; the text's own first token, if a newline is none."""
+    """The config's prompt, checked before training. For the default, a newline, the data's own opening where that is no token, or
+    no message."""
+    if prompt == "\n" and isinstance(data, dialogues.Dialogues):
+        return data.opening
     try:
         if len(data.tokenizer.encode(prompt)):
             return prompt
@@ -108,7 +116,7 @@ def _prompt(data: language_modelling.LanguageModelling, prompt: str) -> str:
         error = e
     if prompt != "\n":
         raise error
-    return data.tokenizer.decode(data.text.valid[:1])
+    return data.opening
 
 
 def loss(model: Any, params: Any, model_state: Any, batch: Any, key: jax.Array) -> tuple:
@@ -148,9 +156,9 @@ def batch_metrics(outputs: Any, batch: Any) -> MetricSums:
     return cross_entropy(outputs["logits"].last(targets.shape[1]), targets, mask)[1]
 
 
-def split_metrics(values: dict[str, float], *, of_words: bool) -> dict[str, float]:
-    """A split's means, with the perplexity, exp of the mean loss, if tokens are words."""
-    return {**values, "perplexity": float(np.exp(values["loss"]))} if of_words else values
+def split_metrics(values: dict[str, float], *, perplexity: bool) -> dict[str, float]:
+    """A split's means, with the perplexity, exp of the mean loss, if tokens are words or of replies."""
+    return {**values, "perplexity": float(np.exp(values["loss"]))} if perplexity else values
 
 
 if __name__ == "__main__":

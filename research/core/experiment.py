@@ -120,6 +120,7 @@ class Experiment:
     data           the `Dataset`
     sample         (experiment, state, key, out, **options) -> pieces of text; None: the family does not generate
     ask            the reader or retriever that `almanac ask` calls; None: the family answers no questions
+    chat           (experiment, state, key, **options) -> a conversation, for `almanac chat`; None: the family has none
     built          the fields as `build` made them, which `dataclasses.replace` passes on; not an argument to give
     """
 
@@ -145,6 +146,7 @@ class Experiment:
     data: Any = None
     sample: Callable | None = None
     ask: Any = None
+    chat: Callable | None = None
     built: Mapping[str, Any] | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:

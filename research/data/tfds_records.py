@@ -38,6 +38,7 @@ BUILDERS = {
     "ag_news_part": "AgNewsPart",
     "multi30k": "Multi30k",
     "multi30k_bpe": "Multi30kBpe",
+    "gsm8k": "Gsm8k",
 }
 _CHUNK = 1024  # examples decoded at once: bounds memory; TFDS is five times as fast in bulk
 

@@ -80,19 +80,28 @@ class Sampling(NamedTuple):
 
 
 def generate(
-    model: Any, variables: dict, prompt: Any, key: jax.Array, *, length: int, lengths: Any = None, **sampling: Any
+    model: Any,
+    variables: dict,
+    prompt: Any,
+    key: jax.Array,
+    *,
+    length: int,
+    lengths: Any = None,
+    room: int = 0,
+    **sampling: Any,
 ) -> jax.Array:
     """Continues prompts by up to `length` tokens: i32[B, T + length]. Keywords: `Sampling`.
 
     `prompt` is i32[B, T], of which row i has `lengths[i]` tokens (None: T), or a list of B lists of
-    ids. Row i of the result is its prompt, the generated tokens, and padding.
+    ids. Row i of the result is its prompt, the generated tokens, and padding. Prompts are padded to `room` tokens if they are
+    shorter, so that prompts of other lengths do not recompile; T is then `room`.
 
     A row's t-th token is drawn with fold_in(row's key, t), so rows are independent; `key` is one
     key, from which row i gets fold_in(key, i), or key[B], which makes a row the same in any batch,
     beside longer prompts too. Changed numbers among the options do not recompile; new shapes do.
     Raises UserError for unknown options and for values out of range.
     """
-    prompt, options = check(model, prompt, key, length, lengths, sampling)
+    prompt, options = check(model, prompt, key, length, lengths, sampling, room)
     state, cache = start(model, variables, prompt, options, length)
     return _advance(model, variables, state, cache, options, length)[0].tokens
 
@@ -105,6 +114,7 @@ def generate_stream(
     *,
     length: int,
     lengths: Any = None,
+    room: int = 0,
     block: int = 1,
     **sampling: Any,
 ) -> Iterator[np.ndarray]:
@@ -113,7 +123,7 @@ def generate_stream(
     They are fetched `block` at a time while the next block is computed. The compiled loop is that
     of `generate`, so the tokens are the same. Arguments are checked at the call.
     """
-    prompt, options = check(model, prompt, key, length, lengths, sampling)
+    prompt, options = check(model, prompt, key, length, lengths, sampling, room)
     begin = partial(start, model, variables, prompt, options, length)
     return columns(begin, lambda carry, until: _advance(model, variables, *carry, options, until), options, block)
 
@@ -312,14 +322,15 @@ def check_settings(settings: dict, prefix: str = "") -> dict:
 
 
 def check(
-    model: Any, prompt: Any, key: jax.Array, length: int, lengths: Any, sampling: dict
+    model: Any, prompt: Any, key: jax.Array, length: int, lengths: Any, sampling: dict, room: int = 0
 ) -> tuple[np.ndarray, dict]:
     """-> prompts i32[B, T], and the options as a pytree of traced values. Raises UserError as `generate` says."""
     if unknown := sorted(sampling.keys() - set(Sampling._fields)):
         raise UserError(f"unknown {unknown[0]!r}{nearest(unknown[0], Sampling._fields)}")
     sampler = Sampling(**sampling)
     prompt, lengths = _prompts(model, prompt, lengths)
-    if len(set(lengths.tolist())) > 1 and not rewinds(model):
+    prompt = np.pad(prompt, ((0, 0), (0, max(0, room - prompt.shape[1]))), "edge")
+    if set(lengths.tolist()) != {prompt.shape[1]} and not rewinds(model):
         raise UserError(
             f"prompts of different lengths: {type(model).__name__} cannot forget padding; give one at a time"
         )

@@ -23,7 +23,7 @@ from research.util import run_files
 from research.util.errors import UserError
 
 GROUP = 1 << 25  # bytes of leaves read at once: each reading parses the metadata anew
-VOCABULARY = "vocabulary.json"  # in a run's directory: what the token ids of its checkpoints mean
+VOCABULARY = run_files.VOCABULARY
 BLOCK = 1 << 20  # elements worked on at once
 _SAVED = run_files.Shape({"commit_timestamp_nsecs": run_files.NUMBER})
 _NAME = re.compile(r"(\d+)(\.damaged.*|\.orbax-checkpoint-tmp.*)?")

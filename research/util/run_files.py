@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from research.util.errors import UserError
 
+VOCABULARY = "vocabulary.json"  # in a run's directory: what the token ids of its checkpoints mean
 DEPTH = 64  # levels of nesting
 MOST = 2**53  # steps and counts: above it a double skips whole numbers
 LARGEST = 2**26  # bytes of a JSON file: parsed it takes ten times as many. The largest vocabularies have half of that

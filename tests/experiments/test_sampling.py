@@ -148,7 +148,7 @@ def streamed(pieces, stop, prompt="", tokenizer=None):
     """What is printed as each of the pieces comes."""
     tokenizer = tokenizer or Pieces(*dict.fromkeys([*pieces, *prompt]))
     columns = iter([np.array([tokenizer.pieces.index(piece)]) for piece in pieces])
-    return list(sampling._text(tokenizer, prompt, tokenizer.encode(prompt), columns, stop))
+    return list(sampling.stream_text(tokenizer, prompt, tokenizer.encode(prompt), columns, stop))
 
 
 @pytest.mark.parametrize(
@@ -198,8 +198,8 @@ def test_a_stop_that_cannot_be_said_is_no_mistake(said):
 
 
 def test_tokens_of_another_text_are_no_stop():
-    assert [s.tolist() for s in sampling._stop_sequences(Pieces("a", "b"), ["ab", "é", "b"])] == [[0, 1], [1]]
-    assert sampling._stop_sequences(Pieces("e", "n", lower=True), ["EN"]) == []
+    assert [s.tolist() for s in sampling.stop_sequences(Pieces("a", "b"), ["ab", "é", "b"])] == [[0, 1], [1]]
+    assert sampling.stop_sequences(Pieces("e", "n", lower=True), ["EN"]) == []
 
 
 def test_a_draft_is_counted_to_its_end_though_a_stop_ends_the_text(model, said, capsys):

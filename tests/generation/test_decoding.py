@@ -285,3 +285,15 @@ def test_bad_arguments(gpt, changes, words):
         assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="block=0"):
         generate_stream(*gpt, [[1]], KEY, length=1, block=0)
+
+
+@pytest.mark.parametrize("settings", [{"temperature": 0.0}, {"temperature": 1.0}])
+def test_room_changes_shapes_alone(gpt, settings):
+    """Prompts of 2 and 3 tokens padded to 5: the same text, in a compiled loop for both."""
+    model, variables = gpt
+    for prompt in ([3, 1], [3, 1, 4]):
+        plain = generate(model, variables, [prompt], KEY, length=6, **settings)
+        padded = generate(model, variables, [prompt], KEY, length=6, room=5, **settings)
+        assert padded.shape == (1, 11) and padded[0, : len(prompt) + 6].tolist() == plain[0].tolist()
+        streamed = generate_stream(model, variables, [prompt], KEY, length=6, room=5, **settings)
+        assert [int(column[0]) for column in streamed] == plain[0, len(prompt) :].tolist()

@@ -18,13 +18,13 @@ def base(**changes: Any) -> ConfigDict:
     return config.merge(
         config.family_defaults(
             data=dict(
-                source="pydoc",  # pydoc, tiny_shakespeare, wikitext2, files
-                path=None,  # files: a UTF-8 file, or a folder of .txt, .md, .jsonl
-                valid_fraction=None,  # files: default 0.1
+                source="pydoc",  # pydoc, tiny_shakespeare, wikitext2, files, pydoc_dialogues, gsm8k, conversations
+                path=None,  # files: a UTF-8 file, or a folder of .txt, .md, .jsonl; conversations: a .jsonl
+                valid_fraction=None,  # files, conversations: default 0.1
                 text_key=None,  # files: the key of a .jsonl's text, default "text"
                 clean=None,  # files: True makes characters and white space plain
                 deduplicate=None,  # files: exact, near; leaves documents out that say what another says
-                tokenizer="char",  # char, byte, word, gpt2, wordpiece, bpe, unigram, or a tokenizer.json's path
+                tokenizer="char",  # char, byte, word, gpt2, wordpiece, bpe, unigram, a tokenizer.json, a run's vocabulary.json
                 vocab_size=None,  # bpe, unigram: tokens to learn; word: the commonest, None is all; .json: rows of the table
                 min_count=None,  # word: seen so often in the training text, default 1
                 lowercase=None,  # word: default False

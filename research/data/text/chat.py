@@ -6,6 +6,7 @@ are there (trim_blocks, lstrip_blocks, tojson, raise_exception, break and contin
 there is no strftime_now; pass a date as a variable.
 """
 
+import functools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
 from research.data import tokenizers, user_files
+from research.data.tokenizers import roles
 from research.util.errors import UserError
 
 # OpenAI's ChatML. The assistant's spans include the end token: a model must learn to end its reply.
@@ -33,6 +35,19 @@ CHATML = """\
 {%- endfor %}
 {%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"""
 END = "<|im_end|>"  # ends a reply in ChatML
+# The form for the markers of `tokenizers.roles`.
+ROLES = """\
+{%- for message in messages %}
+{%- if message['role'] not in ['system', 'user', 'assistant'] %}
+{{- raise_exception('the role ' + message['role'] + ': want system, user or assistant') }}
+{%- endif %}
+{{- '<|' + message['role'] + '|>' }}
+{%- if message['role'] == 'assistant' %}
+{%- generation %}{{ message['content'] + '<|end|>' }}{% endgeneration %}
+{%- else %}{{ message['content'] + '<|end|>' }}{% endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"""
+ENDS = {CHATML: END, ROLES: roles.END}
 
 # Noncharacters during rendering: around the assistant's spans, and within a marker that a message holds.
 _OPEN, _CLOSE, _GUARD = "\ufdd0", "\ufdd1", "\ufdd2"
@@ -66,25 +81,52 @@ def render(
     return Rendered(marked, _spans(template, plain, marked, variables))
 
 
+def template_of(tokenizer: Any) -> str:
+    """The template of a model with this tokenizer: `ROLES` if it has their markers, else ChatML."""
+    return ROLES if set(roles.MARKERS) <= set(getattr(tokenizer, "added", ())) else CHATML
+
+
 def prompt(messages: Sequence[Mapping[str, Any]], template: str, tokenizer: Any) -> tuple[str, np.ndarray]:
     """Messages -> their text up to the beginning of a reply, and its tokens i32[T].
 
     A marker that the template writes, and that is a token of the vocabulary, is that token; in a message it is characters:
     nobody ends a turn by writing how. The template's variables bos_token, eos_token, ... are the tokenizer's strings.
     """
-    markers = sorted(getattr(tokenizer, "added", ()), key=len, reverse=True)
+    text = _render_guarded(messages, template, tokenizer, add_generation_prompt=True).text
+    return text.replace(_GUARD, ""), _tokens(text, tokenizer)
+
+
+def encode_messages(
+    messages: Sequence[Mapping[str, Any]], template: str, tokenizer: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Messages -> tokens i32[T] and the loss mask f32[T], as `encode`. Markers in a message are characters, as in `prompt`."""
+    return encode(_render_guarded(messages, template, tokenizer), tokenizer)
+
+
+def _render_guarded(messages: Any, template: str, tokenizer: Any, **options: Any) -> Rendered:
+    """The conversation, with `_GUARD` in the markers that its messages hold."""
     strings = {i: marker for marker, i in getattr(tokenizer, "added", {}).items()}
     variables = {f"{name}_token": strings[i] for name, i in tokenizer.special.items() if i in strings}
-    marker = re.compile("|".join(map(re.escape, markers)) or "$^")
-    guarded = _guarded(_plain(messages), marker)
-    text = render(guarded, template, add_generation_prompt=True, **variables).text
+    plain = _plain(messages)
+    if _GUARD in json.dumps(plain, ensure_ascii=False):
+        raise UserError(f"messages hold U+{ord(_GUARD):04X}, which is no character")
+    return render(_guarded(plain, _markers(tokenizer)), template, **options, **variables)
+
+
+def _markers(tokenizer: Any) -> re.Pattern:
+    markers = sorted(getattr(tokenizer, "added", ()), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, markers)) or "$^")
+
+
+def _tokens(text: str, tokenizer: Any) -> np.ndarray:
+    """A rendered text -> i32[T], where the markers that the template wrote are tokens and guarded ones are characters."""
     if _GUARD not in text:
-        return text, tokenizers.encode_with_added(tokenizer, text)
-    tokens: list[np.ndarray] = []
+        return tokenizers.encode_with_added(tokenizer, text)
+    marker, tokens = _markers(tokenizer), list[np.ndarray]()
     for piece, found in zip(marker.split(text), [*marker.findall(text), ""], strict=True):
         tokens.append(tokenizer.encode(piece.replace(_GUARD, "")))
         tokens.append(np.array([tokenizer.added[found]] if found else [], np.int32))
-    return text.replace(_GUARD, ""), np.concatenate(tokens).astype(np.int32)
+    return np.concatenate(tokens).astype(np.int32)
 
 
 def _guarded(value: Any, marker: re.Pattern) -> Any:
@@ -104,7 +146,7 @@ def encode(rendered: Rendered, tokenizer: Any) -> tuple[np.ndarray, np.ndarray]:
     """
     cuts = [0, *(at for span in rendered.spans for at in span), len(rendered.text)]
     texts = [rendered.text[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
-    parts = [tokenizers.encode_with_added(tokenizer, text) for text in texts]
+    parts = [_tokens(text, tokenizer) for text in texts]
     mask = [np.full(len(part), i % 2, np.float32) for i, part in enumerate(parts)]
     return np.concatenate(parts).astype(np.int32), np.concatenate(mask)
 
@@ -136,12 +178,17 @@ def _values(what: str, value: Any) -> Any:
 
 def _text(template: str, messages: list[dict], prompt: bool, variables: Mapping) -> str:
     try:
-        compiled = _environment().from_string(template)
-        return compiled.render(messages=messages, add_generation_prompt=prompt, **variables)
+        return _compiled(template).render(messages=messages, add_generation_prompt=prompt, **variables)
     except (jinja2.TemplateError, TypeError, ValueError, KeyError, ArithmeticError, RecursionError) as e:
         raise UserError(f"chat template: {' '.join(str(e).split()) or type(e).__name__}") from None
 
 
+@functools.lru_cache(maxsize=8)
+def _compiled(template: str) -> jinja2.Template:
+    return _environment().from_string(template)
+
+
+@functools.lru_cache(maxsize=8)
 def _tags(template: str) -> set[str]:
     """The names of the template's {% tags %}."""
     tokens = list(_environment().lex(template))

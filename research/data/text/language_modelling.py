@@ -17,6 +17,8 @@ from research.data.pipeline import EvalBatches, TrainBatches
 from research.data.text import contiguous, corpora, packed
 from research.util.errors import UserError
 
+TO = {"train": "to train", "valid": "to validate", "test": "to test"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Text:
@@ -47,14 +49,19 @@ class LanguageModelling(Dataset):
 
     def __init__(
         self, text: Text, train: TrainBatches, evals: Mapping[str, EvalBatches], length: int, report: list[str],
-        held_out: Callable[[Sequence[str], np.ndarray], Any],
+        held_out: Callable[[Sequence[str], np.ndarray], Any] | None = None,
     ):  # fmt: skip
-        """`held_out` makes a source of documents and of their tokens, i[N], as those of `evals` are."""
+        """`held_out` makes a source of documents and of their tokens, i[N], as those of `evals` are, for `eval_batches`."""
         self._held_out = held_out
         self.text, self.tokenizer, self.tokenizers = text, text.tokenizer, (text.tokenizer,)
         self.train, self.evals, self.report, self.length = train, evals, report, length
         self.inputs = {"tokens": (("b", "t"), "int32")}
         self.constraints = (f"t <= {length}",)
+
+    @property
+    def opening(self) -> str:
+        """A text to continue: the first token of the validation text."""
+        return self.tokenizer.decode(self.text.valid[:1])
 
     def baselines(self) -> Mapping[str, Baseline]:
         values = baselines(self.text.train, self.text.valid, self.tokenizer.size)
@@ -66,6 +73,7 @@ class LanguageModelling(Dataset):
         further_sets.choose_parts([name for name in ("train", "valid", "test") if getattr(corpus, name)], part)
         documents = corpus.documents if part is None else getattr(corpus, part)
         tokens = self.tokenizer.encode(corpus.between.join(documents))
+        assert self._held_out is not None
         return EvalBatches(self._held_out(documents, tokens), next(iter(self.evals.values())).batch_size)
 
     def encode(self, value: str) -> dict[str, np.ndarray]:
@@ -144,8 +152,8 @@ def load_text(cfg: Mapping[str, Any]) -> Text:
 
 
 def _sizes(parts: Mapping[str, Any], unit: str = "") -> str:
-    verbs = {"train": f"{unit} to train", "valid": " to validate", "test": " to test"}
-    return ", ".join(f"{len(value):,}{verbs[part]}" for part, value in parts.items())
+    units = {"train": unit}
+    return ", ".join(f"{len(value):,}{units.get(part, '')} {TO[part]}" for part, value in parts.items())
 
 
 class Windows:
@@ -241,10 +249,18 @@ def baselines(train: np.ndarray, valid: np.ndarray, size: int) -> dict[str, floa
 
     Memory is linear in the number of tokens, not in V squared.
     """
-    first, second = (part.astype(np.int64) for part in (valid[:-1], valid[1:]))
-    unigram = (np.bincount(train, minlength=size) + 1) / (len(train) + size)
-    pairs, counts = np.unique(train[:-1].astype(np.int64) * size + train[1:], return_counts=True)
-    followed = np.bincount(train[:-1], minlength=size)[first]
+    return ngrams(train, (train[:-1], train[1:]), (valid[:-1], valid[1:]), size)
+
+
+Pairs = tuple[np.ndarray, np.ndarray]  # tokens, and the tokens that follow them: i[N] each
+
+
+def ngrams(counted: np.ndarray, train: Pairs, valid: Pairs, size: int) -> dict[str, float]:
+    """As `baselines`, of the second tokens of `valid`; the unigram's counts are of `counted` i[N]."""
+    first, second = (part.astype(np.int64) for part in valid)
+    unigram = (np.bincount(counted, minlength=size) + 1) / (len(counted) + size)
+    pairs, counts = np.unique(train[0].astype(np.int64) * size + train[1], return_counts=True)
+    followed = np.bincount(train[0], minlength=size)[first]
     distinct = np.bincount(pairs // size, minlength=size)[first]
     queries = first * size + second
     indices = np.minimum(np.searchsorted(pairs, queries), len(pairs) - 1)

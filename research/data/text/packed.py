@@ -26,19 +26,21 @@ class Packed:
     A document longer than a window is cut into pieces of T targets, each a segment of its own: every token
     except a document's first is a target exactly once. `{"tokens", "targets": i32[n, T]; "segment_ids": i32[n, T],
     1, 2, ... and 0 in the padding; "position_ids": i32[n, T], positions from 0 in every segment; "token_mask":
-    f32[n, T], 0 in the padding}`. Raises UserError if no document has two tokens.
+    f32[n, T], 0 in the padding}`. With `masks`, f32[n] of each document, "token_mask" is that of the target. Raises UserError
+    if no document has two tokens.
 
     >>> batch = Packed([np.array([5, 6, 7]), np.array([8, 9])], length=3).gather(np.array([0]))
     >>> [batch[name][0].tolist() for name in ("tokens", "targets", "segment_ids")]
     [[5, 6, 8], [6, 7, 9], [1, 1, 2]]
     """
 
-    def __init__(self, documents: Iterable[np.ndarray], length: int):
+    def __init__(self, documents: Iterable[np.ndarray], length: int, masks: Iterable[np.ndarray] | None = None):
         if length < 1:
             raise UserError(f"data.length = {length}: at least 1")
         rows = [np.asarray(document, np.int32) for document in documents]
         sizes = np.array([len(row) for row in rows], np.int64)
         self.length, self._tokens = length, np.concatenate([np.zeros(0, np.int32), *rows])
+        self._mask = None if masks is None else np.concatenate([np.zeros(0, np.float32), *masks]).astype(np.float32)
         starts = [s + np.arange(0, max(n - 1, 0), length) for s, n in zip(np.cumsum(sizes) - sizes, sizes, strict=True)]
         ends = [np.full(len(s), end - 1) for s, end in zip(starts, np.cumsum(sizes), strict=True)]
         first = np.concatenate([np.zeros(0, np.int64), *starts])
@@ -58,6 +60,7 @@ class Packed:
         batch: Batch = {
             name: np.zeros(shape, np.int32) for name in ("tokens", "targets", "segment_ids", "position_ids")
         }
+        mask = np.zeros(shape, np.float32)
         for row, window in enumerate(np.asarray(indices)):
             at = 0
             for number, piece in enumerate(self._windows[window], 1):
@@ -65,9 +68,10 @@ class Packed:
                 span = row, slice(at, at + n)
                 batch["tokens"][span] = self._tokens[first : first + n]
                 batch["targets"][span] = self._tokens[first + 1 : first + n + 1]
+                mask[span] = 1 if self._mask is None else self._mask[first + 1 : first + n + 1]
                 batch["segment_ids"][span], batch["position_ids"][span] = number, np.arange(n)
                 at += n
-        return {**batch, "token_mask": (batch["segment_ids"] > 0).astype(np.float32)}
+        return {**batch, "token_mask": mask}
 
 
 def _best_fit(sizes: np.ndarray, length: int) -> list[list[int]]:

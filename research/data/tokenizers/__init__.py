@@ -10,7 +10,7 @@ wordpiece BERT's pieces of lower-cased words            Google's 30,522
 bpe       byte-level BPE                                trained on the training text
 unigram   most probable pieces of a unigram model       trained on the training text
 
-The path of a Hugging Face tokenizer.json is a tokenizer's name too.
+The path of a Hugging Face tokenizer.json is a tokenizer's name too, and so is that of a run's vocabulary.json.
 
 A run stores its tokenizer as JSON text (`to_json`), from which it is restored without other files (`from_json`).
 
@@ -20,11 +20,16 @@ A run stores its tokenizer as JSON text (`to_json`), from which it is restored w
 """
 
 import json
+from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
-from research.data.tokenizers import chinese, gpt2, learnt, plain, pretrained, wordpiece  # noqa: F401  (they register)
+from research.data import user_files
+from research.data.tokenizers import chinese, gpt2, learnt, plain, pretrained, roles, wordpiece  # noqa: F401  (they register)
 from research.data.tokenizers.base import SPECIAL, TOKENIZERS, Tokenizer, encode_with_added, opened
+from research.util import home
 from research.util.errors import UserError, nearest
+from research.util.run_files import VOCABULARY
 
 __all__ = ["SPECIAL", "TOKENIZERS", "Tokenizer", "encode_with_added", "from_json", "make", "opened"]
 
@@ -35,16 +40,34 @@ def make(name: str, train: str, valid: str = "", **options: Any) -> Tokenizer:
     Options: vocab_size (word, jieba, bpe, unigram, a .json), min_count (word, jieba, char), lowercase and special (word,
     jieba). Raises UserError for an unknown name, and for an option that is not None and that the tokenizer does not have.
     """
+    if Path(name).name == VOCABULARY:
+        return _of_run(name, options)
     if name.endswith(".json"):
         name, options = "pretrained", {"path": name, **options}
     elif name not in TOKENIZERS:
         raise UserError(f"no tokenizer {name!r}{nearest(name, TOKENIZERS)}")
     cls = TOKENIZERS[name]
-    options = {key: value for key, value in options.items() if value is not None}
-    for key, value in options.items():
-        if key not in cls.options:
+    return cls.make(train, valid, **_given(options, name, cls.options))
+
+
+def _given(options: dict[str, Any], name: str, known: Collection[str]) -> dict[str, Any]:
+    """The options that are not None. Raises UserError for one that is not known."""
+    given = {key: value for key, value in options.items() if value is not None}
+    for key, value in given.items():
+        if key not in known:
             raise UserError(f"data.{key} = {value!r} means nothing to the tokenizer {name!r}; leave it None")
-    return cls.make(train, valid, **options)
+    return given
+
+
+def _of_run(path: str, options: dict[str, Any]) -> Tokenizer:
+    """The tokenizer that a run keeps, to train on with the same tokens."""
+    _given(options, path, ())
+    kept = user_files.json_value(home.expanded(path, "data.tokenizer"))
+    try:
+        (values,) = kept
+        return from_json(json.dumps(values))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise UserError(f"data.tokenizer = {path}: want the {VOCABULARY} of a run that reads one vocabulary") from None
 
 
 def from_json(text: str) -> Tokenizer:

@@ -5,6 +5,7 @@ import json
 import numpy as np
 
 from research.data.tokenizers import Tokenizer
+from research.data.tokenizers.roles import Roles
 from research.util.errors import UserError
 
 # GPT-2's alphabet (Radford et al. 2019): printable characters represent their bytes, U+0100.. the other bytes in order.
@@ -16,6 +17,8 @@ _BYTES = {chr(b): b for b in _PRINTABLE} | {
 
 def of(tokenizer: Tokenizer) -> list[bytes]:
     """The bytes of each of V tokens, b"" for special ones. Raises UserError if texts are not concatenations of their tokens."""
+    if isinstance(tokenizer, Roles):
+        return [*of(tokenizer.base), *[b""] * len(tokenizer.added)]
     values = json.loads(tokenizer.to_json())
     name = values["name"]
     if name == "byte":

@@ -78,3 +78,11 @@ def test_documents_have_their_ends():
 def test_mistakes_are_named():
     with pytest.raises(UserError, match="data.length = 0"):
         Packed(numbered([5]), 0)
+
+
+def test_with_masks_the_targets_that_count_are_the_documents():
+    """Documents 1 2 3 and 4 5 6 7: of the first the last token is a target, of the second the middle ones."""
+    masks = [np.array([1, 0, 1]), np.array([0, 1, 1, 0])]
+    batch = Packed(numbered([3, 4]), 5, masks).gather(np.array([0]))
+    assert sorted(batch["targets"][batch["token_mask"] == 1].tolist()) == [3, 5, 6]
+    assert (batch["segment_ids"] > 0).sum() == 5
