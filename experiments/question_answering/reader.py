@@ -49,9 +49,7 @@ class Reader:
         """The windows of the questions' passages, as inputs for `read`."""
         return self._data.windows(questions)
 
-    def read(
-        self, variables: Any, windows: Windows, after_batch: Callable[[], Any] = lambda: None
-    ) -> list[list[Span]]:
+    def read(self, variables: Any, windows: Windows, after_batch: Callable[[], Any] = lambda: None) -> list[list[Span]]:
         """The n_best spans of each question, best first. A span that occurs in several windows has the largest of its scores."""
         batches = EvalBatches(windows, self._batch_size)
         scores_of: list[dict[tuple[int, int], float]] = [{} for _ in range(len(windows.data))]

@@ -100,7 +100,9 @@ def batch_metrics(outputs: Any, batch: Any, *, no_answer: bool) -> MetricSums:
     return span_cross_entropy(outputs["start"], outputs["end"], batch["start"], batch["end"], mask)[1]
 
 
-def evaluate(reader: Reader, data: QuestionAnswering, state: Any, split: str, folder: Path, after_batch: Any) -> Evaluated:
+def evaluate(
+    reader: Reader, data: QuestionAnswering, state: Any, split: str, folder: Path, after_batch: Any
+) -> Evaluated:
     """{"em", "f1"} of a split's questions, in percent: a question can have several windows, in several batches."""
     return Evaluated(reader.score(state.variables, data.evals[split].source, after_batch))
 

@@ -96,7 +96,9 @@ def batch_metrics(outputs: Any, batch: Any) -> MetricSums:
     return in_batch_negatives(outputs["question"], outputs["passage"], batch["number"], batch["mask"])[1]
 
 
-def evaluate(retriever: Retriever, data: pairs.Retrieval, state: Any, split: str, folder: Path, after_batch: Any) -> Evaluated:
+def evaluate(
+    retriever: Retriever, data: pairs.Retrieval, state: Any, split: str, folder: Path, after_batch: Any
+) -> Evaluated:
     """{"recall_at_1", "recall_at_5", "recall_at_20", "mrr"} of a split's questions over all its passages."""
     return Evaluated(retriever.score(state.variables, data.evals[split].source, after_batch))
 
