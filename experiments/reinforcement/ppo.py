@@ -140,11 +140,11 @@ class PPO:
         return terms, (metrics, model_state)
 
     def act(self, params: Any, observation: jax.Array, keys: jax.Array, greedy: bool) -> tuple[jax.Array, dict]:
-        """-> actions i32[B], of the policy, or its likeliest."""
+        """-> actions i32[B], of the policy, or its most probable one."""
         logits, _ = self.model.apply({"params": params}, observation)
         return logits.argmax(-1) if greedy else jax.vmap(jax.random.categorical)(keys, logits), {}
 
     def predict(self, variables: Mapping, inputs: Mapping) -> dict[str, jax.Array]:
-        """{"observation": f32[B, ...]} -> the likeliest action i32[B], probabilities f32[B, N], value f32[B]."""
+        """{"observation": f32[B, ...]} -> the most probable action i32[B], probabilities f32[B, N], value f32[B]."""
         logits, value = self.model.apply({"params": variables["params"]}, inputs["observation"])
         return {"action": logits.argmax(-1), "probabilities": jax.nn.softmax(logits), "value": value}
