@@ -1,7 +1,6 @@
-"""Spans in sequences of labels, found and scored as seqeval 1.2.2 does in its default mode, and conlleval before it.
+"""Precision, recall and F1 of the spans in sequences of labels, over all types, as seqeval has them by default.
 
-A label is O, or B, I, E or S and the type of a span, as B-PER; without types, B, I, E or S alone. M means I. Labels that break
-their scheme are spans, too: one that begins with I-PER, or changes its type, begins there.
+What a span is, research/data/text/label_spans.py says.
 """
 
 from collections.abc import Sequence
@@ -12,52 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int
 
 from research.core.arrays import Array
+from research.data.text.label_spans import OUTSIDE, ends, prefix_and_type, spans, starts
 from research.nn.crf import previous_inside
-
-OUTSIDE = "O"
-Span = tuple[str, int, int]  # type, first position, last position
-
-
-def prefix_and_type(label: str) -> tuple[str, str]:
-    """
-    >>> prefix_and_type("B-PER"), prefix_and_type("M"), prefix_and_type("O")
-    (('B', 'PER'), ('I', ''), ('O', ''))
-    """
-    prefix = "I" if label[:1] == "M" else label[:1]
-    return prefix, label[1:].partition("-")[2] or label[1:]
-
-
-def starts(before: str, label: str) -> bool:
-    """Whether a span begins with `label` after the label `before`."""
-    (last, last_type), (prefix, kind) = prefix_and_type(before), prefix_and_type(label)
-    if prefix == OUTSIDE:
-        return False
-    return prefix in "BS" or last in "OES" or last_type != kind
-
-
-def ends(label: str, after: str) -> bool:
-    """Whether a span ends with `label` before the label `after`."""
-    (prefix, kind), (following, next_type) = prefix_and_type(label), prefix_and_type(after)
-    if prefix == OUTSIDE:
-        return False
-    return prefix in "ES" or following in "OBS" or kind != next_type
-
-
-def spans(labels: Sequence[str]) -> list[Span]:
-    """The spans of one sequence, in order.
-
-    >>> spans(["B-PER", "I-PER", "O", "I-LOC", "B-LOC"])
-    [('PER', 0, 1), ('LOC', 3, 3), ('LOC', 4, 4)]
-    """
-    found, first = [], 0
-    padded = [OUTSIDE, *labels, OUTSIDE]
-    for i, label in enumerate(labels):
-        if starts(padded[i], label):
-            first = i
-        if ends(label, padded[i + 2]):
-            found.append((prefix_and_type(label)[1], first, i))
-    return found
-
 
 def score(true: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> dict[str, float]:
     """Sequences of labels -> {"precision", "recall", "f1"} of their spans, over all types; 0 where nothing is divided by nothing."""

@@ -6,6 +6,7 @@ import pytest
 from seqeval.metrics import f1_score, precision_score, recall_score
 from seqeval.metrics.sequence_labeling import get_entities
 
+from research.data.text.label_spans import spans
 from research.evals import entities
 
 CLASSES = ("O", *(f"{prefix}-{kind}" for kind in ("PER", "LOC", "X-Y") for prefix in "BIES"))
@@ -25,7 +26,7 @@ def test_spans_and_scores_are_seqevals(classes):
         true, predicted = sequences(rng, classes)
         for row in true:
             want = [(kind.replace("_", ""), first, last) for kind, first, last in get_entities(row)]
-            assert entities.spans(row) == want, row
+            assert spans(row) == want, row
         values = entities.score(true, predicted)
         for name, metric in METRICS.items():
             assert values[name] == pytest.approx(metric(true, predicted, zero_division=0)), (true, predicted)
@@ -40,7 +41,7 @@ def test_counts_of_arrays_are_those_of_sequences(classes):
         inside[0] = False
         predicted = np.where(rng.random(labels.shape) < 0.3, rng.integers(0, len(classes), labels.shape), labels)
         rows = [[[classes[i] for i in row[kept]] for row, kept in zip(x, inside, strict=True)] for x in (labels, predicted)]
-        found = [[set(entities.spans(row)) for row in each] for each in rows]
+        found = [[set(spans(row)) for row in each] for each in rows]
         both = sum(len(a & b) for a, b in zip(*found, strict=True))
         want = [both, sum(map(len, found[1])), sum(map(len, found[0]))]
         got = entities.counts(jnp.asarray(labels), jnp.asarray(predicted), jnp.asarray(inside), tables)

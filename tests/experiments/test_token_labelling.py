@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
+from experiments.token_labelling import heads
 from experiments.token_labelling import train as family
 from research.core import metrics
 from research.data.text.token_labels import NONE
@@ -19,8 +20,8 @@ def test_scores_by_word_are_scikit_learns():
         labels = rng.integers(NONE, 3, (4, 6)).astype(np.int32)
         mask = (np.arange(4) < rows).astype(np.float32)
         logits = rng.normal(size=(4, 6, 3)).astype(np.float32)
-        outputs, batch = {"logits": jnp.asarray(logits)}, {"labels": labels, "mask": mask}
-        sums.append(family.batch_metrics(outputs, batch, classes=classes))
+        outputs, batch = {"scores": jnp.asarray(logits)}, {"labels": labels, "mask": mask}
+        sums.append(family.batch_metrics(heads.SOFTMAX, outputs, batch, classes=classes))
         kept = (labels != NONE) & (mask[:, None] > 0)
         truth += labels[kept].tolist()
         predicted += logits.argmax(-1)[kept].tolist()
