@@ -14,9 +14,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float32, Int
 
-from research.core.arrays import Array
 from research.core.mesh import shard_activations
 from research.models.text import bert
 from research.nn.crf import CRF, Chain
@@ -45,10 +43,8 @@ class BiLSTM(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(
-        self, tokens: Int[Array, "B T"], mask: Bool[Array, "B T"] | None = None, *, train: bool = False
-    ) -> Float32[Array, "B T N"]:
-        """`mask` is true for tokens and false for the padding behind them (None: all are tokens)."""
+    def __call__(self, tokens: jax.Array, mask: jax.Array | None = None, *, train: bool = False) -> jax.Array:
+        """Tokens i32[B, T] -> logits f32[B, T, N]. `mask` is false for the padding behind the tokens (None: there is none)."""
         lengths = None if mask is None else mask.sum(1)
         embed = nn.Embed(self.vocab_size, self.width, embedding_init=uniform(self.embedding_scale), name="tokens")
         x = shard_activations(embed(tokens))
@@ -71,8 +67,8 @@ class WithChain(nn.Module):
         self.crf = CRF(self.num_classes)
 
     def __call__(
-        self, tokens: Int[Array, "B T"], mask: Bool[Array, "B T"] | None = None, *, train: bool = False
-    ) -> tuple[Float32[Array, "B T N"], Chain]:
+        self, tokens: jax.Array, mask: jax.Array | None = None, *, train: bool = False
+    ) -> tuple[jax.Array, Chain]:
         return self.network(tokens, mask, train=train), self.crf()
 
 

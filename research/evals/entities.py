@@ -14,8 +14,9 @@ from research.core.arrays import Array
 from research.data.text.label_spans import OUTSIDE, ends, prefix_and_type, spans, starts
 from research.nn.crf import previous_inside
 
+
 def score(true: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Sequences of labels -> {"precision", "recall", "f1"} of their spans, over all types; 0 where nothing is divided by nothing."""
+    """Sequences of labels -> {"precision", "recall", "f1"} of their spans, over all types; 0 for 0 / 0."""
     correct = found = wanted = 0
     for labels, guesses in zip(true, predicted, strict=True):
         a, b = set(spans(labels)), set(spans(guesses))
@@ -38,8 +39,8 @@ class Tables(NamedTuple):
     def of(cls, classes: Sequence[str]) -> "Tables":
         names = [*classes, OUTSIDE]
         kinds = [prefix_and_type(name)[1] for name in names]
-        pairs = [np.array([[rule(a, b) for b in names] for a in names]) for rule in (starts, ends)]
-        return cls(*pairs, np.array([kinds.index(kind) for kind in kinds]))
+        begin, end = (np.array([[rule(a, b) for b in names] for a in names]) for rule in (starts, ends))
+        return cls(begin, end, np.array([kinds.index(kind) for kind in kinds]))
 
 
 def counts(

@@ -59,9 +59,7 @@ def path_score(
     return jnp.where(inside, own + steps, 0).sum(1) + jnp.where(last < 0, 0, end)
 
 
-def log_partition(
-    logits: Float[Array, "B T N"], inside: Bool[Array, "B T"], chain: Chain
-) -> Float32[Array, " B"]:
+def log_partition(logits: Float[Array, "B T N"], inside: Bool[Array, "B T"], chain: Chain) -> Float32[Array, " B"]:
     """log Z of each row, by the forward algorithm."""
     chain = _in_f32(chain)
 
@@ -76,9 +74,7 @@ def log_partition(
     return jnp.where(begun, jax.nn.logsumexp(scores + chain.end, -1), 0)
 
 
-def marginals(
-    logits: Float[Array, "B T N"], inside: Bool[Array, "B T"], chain: Chain
-) -> Float32[Array, "B T N"]:
+def marginals(logits: Float[Array, "B T N"], inside: Bool[Array, "B T"], chain: Chain) -> Float32[Array, "B T N"]:
     """The probability of each label at each position inside, over all paths; 0 outside.
 
     They are the gradient of log Z in the logits.

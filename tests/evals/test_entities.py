@@ -40,7 +40,9 @@ def test_counts_of_arrays_are_those_of_sequences(classes):
         labels, inside = rng.integers(0, len(classes), (6, 14)), rng.random((6, 14)) < 0.7
         inside[0] = False
         predicted = np.where(rng.random(labels.shape) < 0.3, rng.integers(0, len(classes), labels.shape), labels)
-        rows = [[[classes[i] for i in row[kept]] for row, kept in zip(x, inside, strict=True)] for x in (labels, predicted)]
+        rows = [
+            [[classes[i] for i in row[kept]] for row, kept in zip(x, inside, strict=True)] for x in (labels, predicted)
+        ]
         found = [[set(spans(row)) for row in each] for each in rows]
         both = sum(len(a & b) for a, b in zip(*found, strict=True))
         want = [both, sum(map(len, found[1])), sum(map(len, found[0]))]

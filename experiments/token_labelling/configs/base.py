@@ -32,7 +32,9 @@ def base(**changes: Any) -> ConfigDict:
                 batch_size=32,  # rows a step over all devices, B
                 eval_batch_size=64,
             ),
-            model=dict(model_keys.of_model(MODELS, changes, "bert"), **own, crf=False),  # crf: a chain over the words' labels
+            model=dict(
+                model_keys.of_model(MODELS, changes, "bert"), **own, crf=False
+            ),  # crf: a chain over the words' labels
             finetune=FINETUNE,
             num_steps=1_000,
             log_every=20,

@@ -35,8 +35,11 @@ Sentence = list[Line]
 
 def _bio(before: str, label: str) -> str:
     """What is wrong with a label behind another; empty if nothing is. `before` is O where a sentence begins."""
-    prefix, kind = label[0], label[1:]
-    return f"{label} after {before}, where no span{kind.replace('-', ' ')} is open" if prefix == "I" and _open(before) != kind else ""
+    return _no_span(before, label) if label[0] == "I" and _open(before) != label[1:] else ""
+
+
+def _no_span(before: str, label: str) -> str:
+    return f"{label} after {before}, where no span{label[1:].replace('-', ' ')} is open"
 
 
 def _open(label: str) -> str | None:
@@ -52,7 +55,7 @@ def _iob1(before: str, label: str) -> str:
 def _bioes(before: str, label: str) -> str:
     unfinished = before[1:] if before[0] in "BI" else None
     if label[0] in "IE" and unfinished != label[1:]:
-        return f"{label} after {before}, where no span{label[1:].replace('-', ' ')} is open"
+        return _no_span(before, label)
     if label[0] in "BSO" and unfinished is not None:
         return f"{label} after {before}, whose span has no E{before[1:]}"
     return ""
@@ -77,7 +80,9 @@ def read(cfg: Mapping[str, Any]) -> tuple[dict[str, list[Sentence]], str, list[s
         parts = {"train": _sentences(root, report)}
     parts = {name: sentences for name, sentences in parts.items() if sentences}
     if "train" not in parts:
-        raise UserError(f"data.path = {root}: no labelled word to train on; want a file, or a folder with train.txt or .conll")
+        raise UserError(
+            f"data.path = {root}: no labelled word to train on; want a file, or a folder with train.txt or .conll"
+        )
     scheme = _scheme(user_files.option(cfg, "scheme", None), [s for part in parts.values() for s in part])
     parts = {name: [_converted(s, scheme) for s in part] for name, part in parts.items()}
     if "valid" not in parts:
@@ -111,7 +116,7 @@ def _sentences(path: Path, report: list[str]) -> list[Sentence]:
         elif cells[0] == _DOCSTART:
             skipped += 1
         elif len(cells) < 2 or not cells[0] or not cells[-1]:
-            raise UserError(f"{path}, line {number}: {line.strip()[:40]!r} has no label; want a word and its label, or a blank line")
+            raise UserError(f"{path}, line {number}: {line.strip()[:40]!r} has no label; want a word and its label")
         else:
             sentences[-1].append(Line(cells[0], cells[-1], f"{path}, line {number}"))
     if skipped:

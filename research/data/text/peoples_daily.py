@@ -44,7 +44,9 @@ def split(text: str) -> tuple[Parts, list[str]]:
     kept = list(paragraphs.values())
     size = max(1, round(HELD_OUT * len(kept)))
     parts = {"train": kept[: -2 * size], "valid": kept[-2 * size : -size], "test": kept[-size:]}
-    report = [f"source   People's Daily, January 1998: {len(kept):,} paragraphs, {count - len(kept):,} repetitions left out"]
+    report = [
+        f"source   People's Daily, January 1998: {len(kept):,} paragraphs, {count - len(kept):,} repetitions left out"
+    ]
     return parts, [*report, *user_files.listed("skipped ", faults)]
 
 

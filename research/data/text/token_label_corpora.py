@@ -139,10 +139,14 @@ def peoples_daily_pos(cfg: Mapping[str, Any]) -> Corpus:
     tags = [tag for paragraphs in loaded.values() for paragraph in paragraphs for _, tag in paragraph]
     classes = tuple(sorted(set(map(peoples_daily.main_tag, tags))))
     parts = {
-        name: [[(word, classes.index(peoples_daily.main_tag(tag))) for word, tag in paragraph] for paragraph in paragraphs]
+        name: [
+            [(word, classes.index(peoples_daily.main_tag(tag))) for word, tag in paragraph] for paragraph in paragraphs
+        ]
         for name, paragraphs in loaded.items()
     }
-    return Corpus(parts, classes, [*report, f"tags     {len(set(tags))} of the corpus, {len(classes)} main ones"], ends=_PAUSES)
+    return Corpus(
+        parts, classes, [*report, f"tags     {len(set(tags))} of the corpus, {len(classes)} main ones"], ends=_PAUSES
+    )
 
 
 @_source

@@ -5,11 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-
 Words = list[tuple[str, int]]  # of a text: each word and its label
 Labeller = Callable[[Sequence[str]], Sequence[int]]  # words -> their labels
 Rule = Callable[[Sequence[Words]], Labeller]  # training texts -> what it makes of them
-SpanScores = Callable[[Sequence[Sequence[str]], Sequence[Sequence[str]]], Mapping[str, float]]  # true, predicted -> metrics
+SpanScores = Callable[
+    [Sequence[Sequence[str]], Sequence[Sequence[str]]], Mapping[str, float]
+]  # true, predicted -> metrics
 
 
 def most_frequent_class(train: Sequence[Words]) -> Labeller:
@@ -43,7 +44,7 @@ def longest_match(train: Sequence[Words], classes: Sequence[str]) -> Labeller:
                 word = ""
     longest = max(map(len, words), default=1)
 
-    def label(characters: Sequence[str]) -> list[int]:
+    def segment(characters: Sequence[str]) -> list[int]:
         out: list[int] = []
         while len(out) < len(characters):
             rest = "".join(characters[len(out) : len(out) + longest])
@@ -52,7 +53,7 @@ def longest_match(train: Sequence[Words], classes: Sequence[str]) -> Labeller:
             out += [number[name] for name in names]
         return out
 
-    return label
+    return segment
 
 
 RULES: dict[str, Rule] = {"most frequent class": most_frequent_class, "each word's own": each_words_own}

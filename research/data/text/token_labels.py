@@ -1,7 +1,7 @@
 """Token labelling: batches of texts with a label for each word, and the conversion from a text to its labels.
 
-Config: source (`token_label_corpora.SOURCES`) and its options, tokenizer and its options (vocab_size, min_count, lowercase), length (tokens of a row, T),
-batch_size and eval_batch_size.
+Config: source (`token_label_corpora.SOURCES`) and its options, tokenizer and its options (vocab_size, min_count, lowercase),
+length (tokens of a row, T), batch_size and eval_batch_size.
 
 The source defines the words. The first token of a word has its label, all other tokens have `NONE`. A text that
 does not fit into one row continues in the next, so that every word has a label exactly once.
@@ -100,7 +100,8 @@ class TokenLabels(Dataset):
         self.constraints, self.tokenizers = (f"t <= {rows.length}",), (rows.tokenizer,)
 
     def baselines(self) -> Mapping[str, Baseline]:
-        parts, out = self._corpus.parts, {}
+        parts = self._corpus.parts
+        out: dict[str, Baseline] = {}
         labellers = {name: rule(parts["train"]) for name, rule in self._corpus.rules.items()}
         score = self._named_span_scores if self.spans and self._span_scores else None
         for part in self.evals:
@@ -168,12 +169,17 @@ def _report(corpus: Corpus, rows: Rows, parts: Mapping[str, Arrays], tokenizer: 
     shares = ", ".join(f"{name} {n / counts.sum():.1%}" for name, n in zip(corpus.classes, counts, strict=True))
     lines = [f"classes  {shares} of the words to train", f"words    {sizes}"]
     if corpus.spans and (cut := sum(map(partial(_cut_spans, corpus, rows), itertools.chain(*corpus.parts.values())))):
-        lines.append(f"warning  {cut:,} spans cross the end of a row and count as two; set data.length above {rows.length}")
+        lines.append(
+            f"warning  {cut:,} spans cross the end of a row and count as two; set data.length above {rows.length}"
+        )
     return [*lines, f"tokens   {tokenizer}, vocabulary {rows.tokenizer.size:,}"]
 
 
 def _cut_spans(corpus: Corpus, rows: Rows, words: Words) -> int:
     """How many spans of a text lie in two of its rows."""
     cuts = rows.cuts([word for word, _ in words])[1:-1]
-    return sum(not label_spans.ends(*(corpus.classes[words[i][1]] for i in (cut - 1, cut))) for cut in cuts
-               if corpus.classes[words[cut - 1][1]] != label_spans.OUTSIDE)
+    return sum(
+        not label_spans.ends(*(corpus.classes[words[i][1]] for i in (cut - 1, cut)))
+        for cut in cuts
+        if corpus.classes[words[cut - 1][1]] != label_spans.OUTSIDE
+    )

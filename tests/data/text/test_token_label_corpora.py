@@ -26,5 +26,3 @@ def test_words_of_the_treebank():
     trees = [row["tree"].decode("utf-8") for row in tfds_records.examples("sst_trees", "validation")]
     for tree, words in zip(trees, corpus.parts["valid"], strict=True):
         assert " ".join(word for word, _ in words) == token_label_corpora.treebank.phrases(tree)[-1][0]
-
-

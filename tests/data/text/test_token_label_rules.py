@@ -4,7 +4,6 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
 from research.data.text import token_label_rules
-from research.evals import entities
 
 
 def test_baselines_by_scikit_learn():
@@ -16,5 +15,3 @@ def test_baselines_by_scikit_learn():
     for rule, predicted in {"each word's own": own, "most frequent class": always}.items():
         assert scores["accuracy"][rule] == pytest.approx(accuracy_score(truth, predicted))
         assert scores["macro_f1"][rule] == pytest.approx(f1_score(truth, predicted, average="macro", zero_division=0))
-
-
