@@ -4,6 +4,7 @@ A label is O, or B, I, E or S and the type of a span, as B-PER; without types, B
 their scheme are spans, too: one that begins with I-PER, or changes its type, begins there.
 """
 
+import functools
 from collections.abc import Sequence
 
 OUTSIDE = "O"
@@ -19,6 +20,7 @@ def prefix_and_type(label: str) -> tuple[str, str]:
     return prefix, label[1:].partition("-")[2] or label[1:]
 
 
+@functools.cache
 def starts(before: str, label: str) -> bool:
     """Whether a span begins with `label` after the label `before`."""
     (last, last_type), (prefix, kind) = prefix_and_type(before), prefix_and_type(label)
@@ -27,6 +29,7 @@ def starts(before: str, label: str) -> bool:
     return prefix in "BS" or last in "OES" or last_type != kind
 
 
+@functools.cache
 def ends(label: str, after: str) -> bool:
     """Whether a span ends with `label` before the label `after`."""
     (prefix, kind), (following, next_type) = prefix_and_type(label), prefix_and_type(after)

@@ -100,3 +100,18 @@ def test_mistakes(changes, words):
     with pytest.raises(UserError) as caught:
         load(**changes)
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_long_text_is_cut_behind_a_pause():
+    """Four words a row; the second row has no pause before it is full."""
+    tokenizer = tokenizers.make("word", "a b c , d e", special=token_labels.AROUND)
+    rows = Rows(tokenizer, 6, frozenset(","))
+    assert rows.cuts("a , b c d e a b , c".split()) == [0, 2, 6, 10]
+    assert rows.cuts("a , b c".split()) == [0, 4] and rows.cuts([]) == [0]
+    assert Rows(tokenizer, 6).cuts("a , b c d e a b , c".split()) == [0, 4, 8, 10]
+
+
+def test_a_pause_does_not_make_a_row_too_long(rows):
+    """A word of five bytes is cut to a row of its own four pieces, whatever stands before it."""
+    cuts = Rows(rows.tokenizer, 6, frozenset({"cat"})).cuts(["cat", "sat", "ox", "cat", "oxoxox"])
+    assert cuts == [0, 1, 3, 4, 5]
