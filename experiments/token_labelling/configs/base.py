@@ -33,8 +33,10 @@ def base(**changes: Any) -> ConfigDict:
                 eval_batch_size=64,
             ),
             model=dict(
-                model_keys.of_model(MODELS, changes, "bert"), **own, crf=False
-            ),  # crf: a chain over the words' labels
+                model_keys.of_model(MODELS, changes, "bert"),
+                **own,
+                crf=False,  # a chain over the labels of a row's words
+            ),
             finetune=FINETUNE,
             num_steps=1_000,
             log_every=20,

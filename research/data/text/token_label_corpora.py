@@ -49,11 +49,14 @@ SOURCES: dict[str, Callable[[Mapping[str, Any]], Corpus]] = {}
 
 
 def load(cfg: Mapping[str, Any]) -> Corpus:
-    """The corpus `cfg["source"]`. Raises UserError for an unknown source."""
+    """The corpus `cfg["source"]`. Raises UserError for an unknown source, and if there is only one label."""
     source = cfg["source"]
     if source not in SOURCES:
         raise UserError(f"no source of labelled words {source!r}{nearest(source, SOURCES)}")
-    return SOURCES[source](cfg)
+    corpus = SOURCES[source](cfg)
+    if len(corpus.classes) < 2:
+        raise UserError(f"{source}: one label alone, {corpus.classes[0]!r}; there is nothing to tell apart")
+    return corpus
 
 
 def _source(function: Callable[[Mapping[str, Any]], Corpus]) -> Callable:
