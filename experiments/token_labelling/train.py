@@ -30,7 +30,7 @@ def build(cfg: Any) -> Experiment:
     sizes = {"vocab_size": data.rows.tokenizer.size, "max_length": data.rows.length, "num_classes": len(data.classes)}
     model, rule_sets = models.make(cfg.model, **sizes)
     head = heads.CRF if cfg.model.crf else heads.SOFTMAX
-    spans = (data.spans.name, entities.Tables.of(data.classes)) if data.spans else None
+    spans = (data.spans.name, entities.tables(data.classes)) if data.spans else None
     return supervised(
         cfg, data, model, example=(jnp.zeros((1, 1), jnp.int32),), loss=partial(loss, head), predict=partial(predict, head),
         eval_predict=predict_scores, batch_metrics=partial(batch_metrics, head, classes=data.classes, spans=spans),

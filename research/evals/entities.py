@@ -35,19 +35,20 @@ class Tables(NamedTuple):
     ends: Bool[np.ndarray, "M M"]
     types: Int[np.ndarray, " M"]
 
-    @classmethod
-    def of(cls, classes: Sequence[str]) -> "Tables":
-        names = [*classes, OUTSIDE]
-        kinds = [prefix_and_type(name)[1] for name in names]
-        begin, end = (np.array([[rule(a, b) for b in names] for a in names]) for rule in (starts, ends))
-        return cls(begin, end, np.array([kinds.index(kind) for kind in kinds]))
+
+def tables(classes: Sequence[str]) -> Tables:
+    """The `Tables` of N classes by their names."""
+    names = [*classes, OUTSIDE]
+    kinds = [prefix_and_type(name)[1] for name in names]
+    begin, end = (np.array([[rule(a, b) for b in names] for a in names]) for rule in (starts, ends))
+    return Tables(begin, end, np.array([kinds.index(kind) for kind in kinds]))
 
 
 def counts(
-    labels: Int[Array, "B T"], predicted: Int[Array, "B T"], inside: Bool[Array, "B T"], tables: Tables
+    labels: Int[Array, "B T"], predicted: Int[Array, "B T"], inside: Bool[Array, "B T"], rules: Tables
 ) -> tuple[Float32[Array, ""], Float32[Array, ""], Float32[Array, ""]]:
     """-> the numbers of spans that are in both, predicted and true. Each row is a sequence of its positions `inside`."""
-    T, none = labels.shape[1], len(tables.types) - 1
+    T, none = labels.shape[1], len(rules.types) - 1
     before = previous_inside(inside)[0]
     after = T - 1 - previous_inside(inside[:, ::-1])[0][:, ::-1]  # T where there is none
 
@@ -57,10 +58,10 @@ def counts(
 
     def found(values: Array) -> tuple[Array, Array, Array]:
         """Where a span begins, and from each position on where the next one ends; the types."""
-        begin = inside & jnp.asarray(tables.starts)[neighbour(values, before), values]
-        end = inside & jnp.asarray(tables.ends)[values, neighbour(values, after)]
+        begin = inside & jnp.asarray(rules.starts)[neighbour(values, before), values]
+        end = inside & jnp.asarray(rules.ends)[values, neighbour(values, after)]
         last = jnp.where(end, jnp.arange(T), T)
-        return begin, jnp.flip(jnp.minimum.accumulate(jnp.flip(last, 1), axis=1), 1), jnp.asarray(tables.types)[values]
+        return begin, jnp.flip(jnp.minimum.accumulate(jnp.flip(last, 1), axis=1), 1), jnp.asarray(rules.types)[values]
 
     (begin, last, kind), (other, other_last, other_kind) = found(labels), found(predicted)
     both = begin & other & (last == other_last) & (kind == other_kind)

@@ -35,7 +35,7 @@ def test_spans_and_scores_are_seqevals(classes):
 @pytest.mark.parametrize("classes", [CLASSES, ("B", "M", "E", "S")])
 def test_counts_of_arrays_are_those_of_sequences(classes):
     """With positions outside anywhere in a row, which are no part of its sequence."""
-    rng, tables = np.random.default_rng(1), entities.Tables.of(classes)
+    rng, tables = np.random.default_rng(1), entities.tables(classes)
     for _ in range(20):
         labels, inside = rng.integers(0, len(classes), (6, 14)), rng.random((6, 14)) < 0.7
         inside[0] = False

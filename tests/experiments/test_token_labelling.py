@@ -121,7 +121,7 @@ def test_spans_of_batches_are_those_of_sequences():
     labels = rng.integers(NONE, 3, (5, 9)).astype(np.int32)
     logits = rng.normal(size=(5, 9, 3)).astype(np.float32)
     batch = {"labels": labels, "mask": np.array([1, 1, 1, 1, 0], np.float32)}
-    spans = ("span", entities.Tables.of(classes))
+    spans = ("span", entities.tables(classes))
     sums = family.batch_metrics(heads.SOFTMAX, {"scores": jnp.asarray(logits)}, batch, classes=classes, spans=spans)
     values = metrics.reduce([sums])
     rows = [[[classes[k] for k in row[kept]] for row, kept in zip(x[:4], labels[:4] != NONE, strict=True)]
