@@ -1,4 +1,4 @@
-"""Token labelling: a BERT gives each word of a text one label out of N."""
+"""Token labelling: a BERT or a BiLSTM gives each word of a text one label out of N, with or without a CRF over them."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -7,31 +7,34 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from experiments import launch
+from experiments.token_labelling import heads
+from experiments.token_labelling import model as models
+from experiments.token_labelling.heads import Head
 from research.algorithms.supervised import supervised
 from research.core.config import track_reads
 from research.core.experiment import Experiment
-from research.core.metrics import MetricSums
+from research.core.metrics import MetricSums, pair
 from research.core.step import make_rngs
 from research.data.text import token_labels
-from research.evals import f1
-from research.losses.language import cross_entropy
-from research.models.text import bert
-from research.nn.from_config import from_config
+from research.evals import entities, f1
 from research.run.run import Run
 
 
 def build(cfg: Any) -> Experiment:
     """Config -> data, model, optimiser and steps."""
     cfg = track_reads(cfg)
-    data = token_labels.load(cfg.data, cfg.seed)
-    sizes = {"vocab_size": data.rows.tokenizer.size, "max_length": data.rows.length}
-    model = bert.BertForTokenLabels(from_config(bert.Encoder, cfg.model, **sizes), len(data.classes))
+    data = token_labels.load(cfg.data, cfg.seed, entities.score)
+    sizes = {"vocab_size": data.rows.tokenizer.size, "max_length": data.rows.length, "num_classes": len(data.classes)}
+    model, rule_sets = models.make(cfg.model, **sizes)
+    head = heads.CRF if cfg.model.crf else heads.SOFTMAX
+    spans = (data.spans.name, entities.tables(data.classes)) if data.spans else None
     return supervised(
-        cfg, data, model, example=(jnp.zeros((1, 1), jnp.int32),), loss=loss, predict=predict,
-        eval_predict=predict_logits, batch_metrics=partial(batch_metrics, classes=data.classes),
-        rule_sets=bert.SHARDING, split_metrics=f1.add_macro,
+        cfg, data, model, example=(jnp.zeros((1, 1), jnp.int32),), loss=partial(loss, head), predict=partial(predict, head),
+        eval_predict=predict_scores, batch_metrics=partial(batch_metrics, head, classes=data.classes, spans=spans),
+        rule_sets=rule_sets, split_metrics=partial(split_metrics, spans=data.spans.name if data.spans else None),
     )  # fmt: skip
 
 
@@ -49,11 +52,11 @@ def train(cfg: Any, workdir: str | Path, **options: Any) -> Any:
         return run.finish(state)
 
 
-def loss(model: Any, params: Any, model_state: Any, batch: Any, key: jax.Array) -> tuple:
+def loss(head: Head, model: Any, params: Any, model_state: Any, batch: Any, key: jax.Array) -> tuple:
     """{"tokens", "labels": i32[B, T], "length": i32[B]} -> the term in nats a word, metrics."""
     rngs = make_rngs(key, "dropout")
-    logits = model.apply({"params": params}, batch["tokens"], inside(batch), train=True, rngs=rngs)
-    terms, metrics = cross_entropy(logits, *targets_and_mask(batch))
+    scores = model.apply({"params": params}, batch["tokens"], inside(batch), train=True, rngs=rngs)
+    terms, metrics = head.loss(scores, *targets_and_mask(batch))
     return terms, (metrics, model_state)
 
 
@@ -68,23 +71,41 @@ def targets_and_mask(batch: Any) -> tuple[jax.Array, jax.Array]:
     return jnp.where(labelled, batch["labels"], 0), labelled.astype(jnp.float32)
 
 
-def predict_logits(model: Any, variables: Any, inputs: Any) -> dict:
-    """{"tokens": i32[B, T], "length": i32[B]} -> {"logits": f32[B, T, N]}."""
-    return {"logits": model.apply(variables, inputs["tokens"], inside(inputs))}
+def predict_scores(model: Any, variables: Any, inputs: Any) -> dict:
+    """{"tokens": i32[B, T], "length": i32[B]} -> {"scores"}: logits f32[B, T, N], of a CRF the chain beside them."""
+    return {"scores": model.apply(variables, inputs["tokens"], inside(inputs))}
 
 
-def predict(model: Any, variables: Any, inputs: Any) -> dict:
-    """The same with "starts" i32[B, T], 1 at the first piece of each word -> "probabilities" f32[B, T, N], and the inputs."""
-    probabilities = jax.nn.softmax(predict_logits(model, variables, inputs)["logits"])
-    return {"probabilities": probabilities, **{name: inputs[name] for name in ("tokens", "starts", "length")}}
+def predict(head: Head, model: Any, variables: Any, inputs: Any) -> dict:
+    """The same with "starts" i32[B, T], 1 at the first piece of each word -> "labels" i32[B, T], which with a CRF are the best
+    path, "probabilities" f32[B, T, N] of each word's label, with a CRF over all paths, and the inputs.
+    """
+    scores, starts = predict_scores(model, variables, inputs)["scores"], inputs["starts"].astype(jnp.float32)
+    outputs = {"labels": head.best(scores, starts), "probabilities": head.probabilities(scores, starts)}
+    return outputs | {name: inputs[name] for name in ("tokens", "starts", "length")}
 
 
-def batch_metrics(outputs: Any, batch: Any, *, classes: Sequence[str]) -> MetricSums:
-    """-> loss (nats), accuracy, and F1 of each class, 2 hits / (predicted + true), by word."""
+def batch_metrics(
+    head: Head, outputs: Any, batch: Any, *, classes: Sequence[str], spans: tuple[str, entities.Tables] | None = None
+) -> MetricSums:
+    """-> loss (nats), accuracy, and F1 of each class, 2 hits / (predicted + true), by word; precision, recall, F1 of spans."""
     labels, mask = targets_and_mask(batch)
     mask = mask * batch["mask"][:, None]
-    metrics = cross_entropy(outputs["logits"], labels, mask)[1]
-    return {**metrics, **f1.by_class(outputs["logits"].argmax(-1), labels, mask, classes)}
+    best = head.best(outputs["scores"], mask)
+    metrics = {**head.loss(outputs["scores"], labels, mask)[1], "accuracy": pair(best == labels, mask)}
+    metrics |= f1.by_class(best, labels, mask, classes)
+    if spans:
+        name, tables = spans
+        both, found, wanted = entities.counts(labels, best, mask > 0, tables)
+        metrics |= {f"{name}_precision": (both, found), f"{name}_recall": (both, wanted)}
+        metrics[f"{name}_f1"] = 2 * both, found + wanted
+    return metrics
+
+
+def split_metrics(means: dict[str, float], *, spans: str | None = None) -> dict[str, float]:
+    """Adds "macro_f1", the mean over classes. Precision, recall and F1 of no spans are 0, as seqeval has them."""
+    of_spans = {k: float(np.nan_to_num(v)) for k, v in means.items() if spans and k.startswith(f"{spans}_")}
+    return f1.add_macro({**means, **of_spans})
 
 
 if __name__ == "__main__":

@@ -111,7 +111,8 @@ MODELS: dict[str, dict[str | None, dict[str, Any]]] = {
         "gpt": GPT,
     },
     "token_labelling": {
-        None: ENCODER | dict(num_heads=4, width=64),
+        "bert": ENCODER | dict(num_heads=4, width=64, crf=False),
+        "bilstm": dict(crf=False, dropout=0.3, embedding_scale=0.05, hidden=128, num_layers=1, width=128),
     },
     "translation": {
         None: dict(

@@ -8,12 +8,22 @@ from research.algorithms.defaults import FINETUNE
 from research.core import config
 from research.nn import model_keys
 
+MODELS = {  # model.name -> the module whose fields are its keys
+    "bert": "research.models.text.bert.Encoder",
+    "bilstm": "experiments.token_labelling.model.BiLSTM",
+}
+
 
 def base(**changes: Any) -> ConfigDict:
+    bert = changes.get("model", {}).get("name", "bert") == "bert"
+    own = dict(num_heads=4, width=64) if bert else {}
     return config.merge(
         config.family_defaults(
             data=dict(
-                source="punctuation",  # punctuation, sst_words
+                source="punctuation",  # punctuation, sst_words, peoples_daily_segmentation, peoples_daily_pos, conll
+                path=None,  # conll: a file of words and labels in columns, or a folder with train, valid and test
+                scheme=None,  # conll: bio, iob1, bioes or none; None reads it off the labels
+                valid_fraction=None,  # conll: of train, where there is no valid; default 0.1
                 tokenizer="bpe",  # wordpiece, word, bpe, unigram
                 vocab_size=1_024,  # bpe, unigram: tokens to learn; word: the commonest, None is all
                 min_count=None,  # word: seen so often in the training text, default 1
@@ -22,7 +32,11 @@ def base(**changes: Any) -> ConfigDict:
                 batch_size=32,  # rows a step over all devices, B
                 eval_batch_size=64,
             ),
-            model=dict(model_keys.fields("research.models.text.bert.Encoder"), num_heads=4, width=64),
+            model=dict(
+                model_keys.of_model(MODELS, changes, "bert"),
+                **own,
+                crf=False,  # a chain over the labels of a row's words
+            ),
             finetune=FINETUNE,
             num_steps=1_000,
             log_every=20,

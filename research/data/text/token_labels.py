@@ -1,108 +1,44 @@
 """Token labelling: batches of texts with a label for each word, and the conversion from a text to its labels.
 
-Config: source (`SOURCES`), tokenizer and its options (vocab_size, min_count, lowercase), length (tokens of a row, T),
-batch_size and eval_batch_size.
+Config: source (`token_label_corpora.SOURCES`) and its options, tokenizer and its options (vocab_size, min_count, lowercase),
+length (tokens of a row, T), batch_size and eval_batch_size.
 
 The source defines the words. The first token of a word has its label, all other tokens have `NONE`. A text that
 does not fit into one row continues in the next, so that every word has a label exactly once.
 """
 
-import collections
-import dataclasses
-import platform
-import re
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from pydoc_data.topics import topics
 from typing import Any
 
 import numpy as np
 
 from research.core.experiment import Baseline, Dataset
-from research.data import tfds_records, tokenizers, user_files
-from research.data.builders import sst_trees as treebank
+from research.data import tokenizers, user_files
 from research.data.pipeline import Arrays, EvalBatches, TrainBatches
-from research.util.errors import UserError, nearest
+from research.data.text import label_spans, token_label_corpora, token_label_rules
+from research.data.text.token_label_corpora import Corpus
+from research.data.text.token_label_rules import SpanScores, Words
+from research.util.errors import UserError
 
 NONE = -1
 AROUND = ("cls", "sep")  # the first and the last token of a row
-Words = list[tuple[str, int]]  # of a text: each word and its label
-
-
-@dataclasses.dataclass(frozen=True)
-class Corpus:
-    """Texts by part ("train", "valid" and, if there is one, "test"); `classes[label]` is a label's name."""
-
-    parts: dict[str, list[Words]]
-    classes: tuple[str, ...]
-    report: list[str]
-
-
-SOURCES: dict[str, Callable[[Mapping[str, Any]], Corpus]] = {}
-
-
-def _source(function: Callable[[Mapping[str, Any]], Corpus]) -> Callable:
-    SOURCES[function.__name__] = function
-    return function
-
-
-_MARKED = re.compile(r"(.*\w)\W*")
-MARKS = {",": 1, ".": 2, ":": 3}
-
-
-@_source
-def punctuation(cfg: Mapping[str, Any]) -> Corpus:
-    """Punctuation of Python's language reference: which of , . : follows each word, if any.
-
-    A text is a topic; topics are sorted by name, and the last tenth is for validation. A word has a letter or
-    digit. The text differs a little between Python versions.
-    """
-    texts = []
-    for name in sorted(topics):
-        matches = (_MARKED.fullmatch(word) for word in topics[name].split())
-        texts.append([(m[1], next((MARKS[c] for c in m[0][m.end(1) :] if c in MARKS), 0)) for m in matches if m])
-    texts = [words for words in texts if words]
-    cut = len(texts) - max(1, len(texts) // 10)
-    report = [f"source   pydoc: {len(texts)} topics of Python {platform.python_version()}"]
-    return Corpus({"train": texts[:cut], "valid": texts[cut:]}, ("none", "comma", "period", "colon"), report)
-
-
-_LEAF = re.compile(r"\(\d [^()]+\)")
-
-
-@_source
-def sst_words(cfg: Mapping[str, Any]) -> Corpus:
-    """The sentiment of each word of the Stanford Sentiment Treebank, 8,544 / 1,101 / 2,210 sentences, five classes.
-
-    Words were annotated without their context: the label of a word is nearly the same in all sentences.
-    """
-    splits = {"train": "train", "valid": "validation", "test": "test"}
-    trees = {
-        part: [row["tree"].decode("utf-8") for row in tfds_records.examples("sst_trees", s)]
-        for part, s in splits.items()
-    }
-    parts = {part: [leaves(tree) for tree in sentences] for part, sentences in trees.items()}
-    return Corpus(parts, treebank.CLASSES, ["source   sst_trees: the words of every sentence"])
-
-
-def leaves(tree: str) -> Words:
-    """The words of a bracketed sentence with their labels, in order.
-
-    >>> leaves("(3 (2 a) (4 good))")
-    [('a', 2), ('good', 4)]
-    """
-    return [treebank.phrases(leaf)[0] for leaf in _LEAF.findall(tree)]
 
 
 class Rows:
-    """Words -> rows of `length` tokens. Raises UserError if the tokenizer has no cls or sep, or `length` is below 3."""
+    """Words -> rows of `length` tokens. Raises UserError if the tokenizer has no cls or sep, or `length` is below 3.
 
-    def __init__(self, tokenizer: tokenizers.Tokenizer, length: int):
+    A text that does not fit is cut behind the last of the words `ends` that does, or else where the row is full.
+    """
+
+    def __init__(self, tokenizer: tokenizers.Tokenizer, length: int, ends: frozenset[str] = frozenset()):
         if missing := [name for name in AROUND if name not in tokenizer.special]:
             raise UserError(f"data.tokenizer has no token {missing[0]!r}: choose wordpiece, word, bpe or unigram")
         if length < 3:
             raise UserError(f"data.length = {length}: at least 3, for a piece between {' and '.join(AROUND)}")
-        self.tokenizer, self.length = tokenizer, length
+        self.tokenizer, self.length, self.ends = tokenizer, length, ends
         self._first, self._last = ([tokenizer.special[name]] for name in AROUND)
         self._cache: dict[str, list[int]] = {}
 
@@ -115,17 +51,24 @@ class Rows:
 
     def of_text(self, words: Words) -> list[tuple[list[int], list[int]]]:
         """One text -> (tokens, labels) of each of its rows, not padded."""
-        rows: list[tuple[list[int], list[int]]] = []
-        tokens: list[int] = []
-        labels: list[int] = []
-        for word, label in words:
-            pieces = self.pieces(word)
-            if tokens and len(tokens) + len(pieces) > self.length - 2:
-                rows.append((tokens, labels))
-                tokens, labels = [], []
-            tokens, labels = tokens + pieces, labels + [label] + [NONE] * (len(pieces) - 1)
-        rows += [(tokens, labels)] if tokens else []
-        return [(self._first + t + self._last, [NONE, *ls, NONE]) for t, ls in rows]
+        return [self._row(words[a:b]) for a, b in itertools.pairwise(self.cuts([word for word, _ in words]))]
+
+    def cuts(self, words: Sequence[str]) -> list[int]:
+        """Where the rows of a text begin, and behind it its end."""
+        cuts, used = [0], 0
+        for i, word in enumerate(words):
+            used += len(self.pieces(word))
+            while used > self.length - 2:
+                pauses = (j for j in range(i, cuts[-1], -1) if words[j - 1] in self.ends)
+                cuts.append(next(pauses, i))
+                used = sum(len(self.pieces(word)) for word in words[cuts[-1] : i + 1])
+        return [*cuts, len(words)] if words else cuts
+
+    def _row(self, words: Words) -> tuple[list[int], list[int]]:
+        pieces = [(self.pieces(word), label) for word, label in words]
+        tokens = [token for each, _ in pieces for token in each]
+        labels = [x for each, label in pieces for x in (label, *[NONE] * (len(each) - 1))]
+        return self._first + tokens + self._last, [NONE, *labels, NONE]
 
     def arrays(self, texts: Sequence[Words]) -> Arrays:
         """Texts -> {"tokens", "labels": i32[n, T], "length": i32[n]}, padded with 0 and `NONE`."""
@@ -146,25 +89,35 @@ class TokenLabels(Dataset):
 
     def __init__(
         self, corpus: Corpus, rows: Rows, parts: Mapping[str, Arrays], report: Sequence[str], *,
-        batch_size: int, eval_batch_size: int, seed: int,
+        batch_size: int, eval_batch_size: int, seed: int, span_scores: SpanScores | None = None,
     ):  # fmt: skip
-        """`parts` are the parts of `corpus`, converted by `rows`."""
+        """`parts` are the parts of `corpus`, converted by `rows`; `span_scores` are precision, recall and F1 of spans."""
         self.train = TrainBatches(parts["train"], batch_size, seed)
         self.evals = {name: EvalBatches(part, eval_batch_size) for name, part in parts.items() if name != "train"}
-        self.classes, self.rows, self.report, self._texts = corpus.classes, rows, report, corpus.parts
+        self.classes, self.spans, self.rows, self.report = corpus.classes, corpus.spans, rows, report
+        self._corpus, self._span_scores = corpus, span_scores
         self.inputs = {"tokens": (("b", "t"), "int32"), "length": (("b",), "int32"), "starts": (("b", "t"), "int32")}
         self.constraints, self.tokenizers = (f"t <= {rows.length}",), (rows.tokenizer,)
 
     def baselines(self) -> Mapping[str, Baseline]:
-        scores = rule_scores(self._texts["train"], self._texts["valid"], len(self.classes))
-        return {f"valid/{metric}": Baseline(values) for metric, values in scores.items()}
+        parts = self._corpus.parts
+        out: dict[str, Baseline] = {}
+        labellers = {name: rule(parts["train"]) for name, rule in self._corpus.rules.items()}
+        score = self._named_span_scores if self.spans and self._span_scores else None
+        for part in self.evals:
+            scores = token_label_rules.scores(parts[part], self.classes, labellers, score)
+            out |= {f"{part}/{metric}": Baseline(values) for metric, values in scores.items()}
+        return out
+
+    def _named_span_scores(self, true: Any, predicted: Any) -> dict[str, float]:
+        return {f"{self.spans.name}_{name}": value for name, value in self._span_scores(true, predicted).items()}
 
     def encode(self, value: str) -> dict[str, np.ndarray]:
         """A text -> one row, with as many of its words as fit: {"tokens", "starts": i32[1, t], "length": i32[1]}.
 
         "starts" is 1 at the first token of each word. Raises UserError if the text is empty.
         """
-        if not (words := value.split()):
+        if not (words := self._corpus.words(value)):
             raise UserError("the text is empty: there is no word to label")
         tokens, labels = self.rows.of_text([(word, 0) for word in words])[0]
         starts = np.array([labels]) != NONE
@@ -175,65 +128,58 @@ class TokenLabels(Dataset):
         }
 
     def decode(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
-        """-> "words": [word, its top-1 class, the class's probability] for each word."""
-        tokens, p = outputs["tokens"][0], np.asarray(outputs["probabilities"])[0]
+        """-> "words": [word, its label, the label's probability] for each word; "spans": [words, type] of each span, or words."""
+        tokens, labels, p = (np.asarray(outputs[name])[0] for name in ("tokens", "labels", "probabilities"))
         starts = np.flatnonzero(outputs["starts"][0])
         ends = [*starts[1:], int(outputs["length"][0]) - 1]
         words = [self.rows.tokenizer.decode(tokens[a:b]).strip() for a, b in zip(starts, ends, strict=True)]
-        best, probability = p[starts].argmax(-1), p[starts].max(-1)
-        rows = zip(words, best, probability, strict=True)
-        return {"words": [[word, self.classes[k], round(float(q), 4)] for word, k, q in rows]}
+        names = [self.classes[k] for k in labels[starts]]
+        rows = zip(words, names, p[starts, labels[starts]], strict=True)
+        out: dict[str, Any] = {"words": [[word, name, round(float(q), 4)] for word, name, q in rows]}
+        if self.spans:
+            spans = [(self.spans.joint.join(words[a : b + 1]), kind) for kind, a, b in label_spans.spans(names)]
+            out["spans"] = [[text, kind] if kind else text for text, kind in spans]
+        return out
 
     def read(self, file: Path) -> str:
         return user_files.read(file)
 
 
-def load(cfg: Mapping[str, Any], seed: int) -> TokenLabels:
-    """The data set of a config's `data` group. A tokenizer is trained on the training words only."""
-    source = cfg["source"]
-    if source not in SOURCES:
-        raise UserError(f"no source of labelled words {source!r}{nearest(source, SOURCES)}")
-    corpus = SOURCES[source](cfg)
+def load(cfg: Mapping[str, Any], seed: int, span_scores: SpanScores | None = None) -> TokenLabels:
+    """The data set of a config's `data` group. A tokenizer is trained on the training words only.
+
+    `span_scores` are for the baselines of a corpus whose labels form spans.
+    """
+    corpus = token_label_corpora.load(cfg)
     train = "\n".join(" ".join(word for word, _ in words) for words in corpus.parts["train"])
     options = {key: user_files.option(cfg, key, None) for key in ("vocab_size", "min_count", "lowercase")}
     if cfg["tokenizer"] == "word":
         options["special"] = AROUND
-    rows = Rows(tokenizers.make(cfg["tokenizer"], train, **options), cfg["length"])
+    rows = Rows(tokenizers.make(cfg["tokenizer"], train, **options), cfg["length"], corpus.ends)
     parts = {name: rows.arrays(texts) for name, texts in corpus.parts.items()}
-    sizes = ", ".join(f"{sum(map(len, corpus.parts[p])):,} in {len(a):,} rows of {p}" for p, a in parts.items())
-    counts = np.bincount(
-        [label for words in corpus.parts["train"] for _, label in words], minlength=len(corpus.classes)
-    )
-    shares = ", ".join(f"{name} {n / counts.sum():.1%}" for name, n in zip(corpus.classes, counts, strict=True))
-    report = [
-        *corpus.report,
-        f"classes  {shares} of the words to train",
-        f"words    {sizes}",
-        f"tokens   {cfg['tokenizer']}, vocabulary {rows.tokenizer.size:,}",
-    ]
     batch_sizes = {key: cfg[key] for key in ("batch_size", "eval_batch_size")}
-    return TokenLabels(corpus, rows, parts, report, **batch_sizes, seed=seed)
+    report = [*corpus.report, *_report(corpus, rows, parts, cfg["tokenizer"])]
+    return TokenLabels(corpus, rows, parts, report, **batch_sizes, seed=seed, span_scores=span_scores)
 
 
-def rule_scores(train: Sequence[Words], texts: Sequence[Words], num_classes: int) -> dict[str, dict[str, float]]:
-    """Word-level metrics on `texts` of two rules: the most frequent label, and each word's most frequent label in `train`.
+def _report(corpus: Corpus, rows: Rows, parts: Mapping[str, Arrays], tokenizer: str) -> list[str]:
+    sizes = ", ".join(f"{sum(map(len, corpus.parts[p])):,} in {len(a):,} rows of {p}" for p, a in parts.items())
+    labels = [label for words in corpus.parts["train"] for _, label in words]
+    counts = np.bincount(labels, minlength=len(corpus.classes))
+    shares = ", ".join(f"{name} {n / counts.sum():.1%}" for name, n in zip(corpus.classes, counts, strict=True))
+    lines = [f"classes  {shares} of the words to train", f"words    {sizes}"]
+    if corpus.spans and (cut := sum(map(partial(_cut_spans, corpus, rows), itertools.chain(*corpus.parts.values())))):
+        lines.append(
+            f"warning  {cut:,} spans cross the end of a row and count as two; set data.length above {rows.length}"
+        )
+    return [*lines, f"tokens   {tokenizer}, vocabulary {rows.tokenizer.size:,}"]
 
-    Returns {"accuracy", "macro_f1": {rule: value}}; an unknown word gets the most frequent label.
-    """
-    most_frequent = collections.Counter(label for words in train for _, label in words).most_common(1)[0][0]
-    own: dict[str, int] = {}
-    for (word, label), _ in collections.Counter(pair for words in train for pair in words).most_common():
-        own.setdefault(word, label)
-    pairs = [pair for words in texts for pair in words]
-    labels = np.array([label for _, label in pairs])
-    predictions = {
-        "most frequent class": np.full(len(pairs), most_frequent),
-        "each word's own": np.array([own.get(word, most_frequent) for word, _ in pairs]),
-    }
-    scores: dict[str, dict[str, float]] = {"accuracy": {}, "macro_f1": {}}
-    for rule, predicted in predictions.items():
-        columns = (labels, predicted, labels[labels == predicted])
-        true, positive, hits = (np.bincount(column, minlength=num_classes) for column in columns)
-        scores["accuracy"][rule] = float(hits.sum() / len(pairs))
-        scores["macro_f1"][rule] = float(np.mean(2 * hits / np.maximum(true + positive, 1)))
-    return scores
+
+def _cut_spans(corpus: Corpus, rows: Rows, words: Words) -> int:
+    """How many spans of a text lie in two of its rows."""
+    cuts = rows.cuts([word for word, _ in words])[1:-1]
+    return sum(
+        not label_spans.ends(*(corpus.classes[words[i][1]] for i in (cut - 1, cut)))
+        for cut in cuts
+        if corpus.classes[words[cut - 1][1]] != label_spans.OUTSIDE
+    )

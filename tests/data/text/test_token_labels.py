@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, f1_score
 
-from research.data import tfds_records, tokenizers
-from research.data.text import token_labels
+from research.data import tokenizers
+from research.data.text import token_label_corpora, token_labels
 from research.data.text.token_labels import NONE, Rows
 from research.util.errors import UserError
 
@@ -50,14 +49,6 @@ def test_a_word_of_no_piece_is_unknown():
     assert Rows(tokenizer, 5).pieces("\u200b ") in ([tokenizer.special["unk"]], tokenizer.encode("\u200b").tolist())
 
 
-def test_punctuation_is_what_stood_behind_the_words(monkeypatch):
-    monkeypatch.setattr(token_labels, "topics", {"b": "Last one.", "a": 'In "short", that (is): x *** y=1; no.'})
-    corpus = token_labels.punctuation({})
-    (train,), (valid,) = corpus.parts["train"], corpus.parts["valid"]
-    assert train == [("In", 0), ('"short', 1), ("that", 0), ("(is", 3), ("x", 0), ("y=1", 0), ("no", 2)]
-    assert valid == [("Last", 0), ("one", 2)]
-
-
 def test_pydoc_needs_nothing():
     data = load(tokenizer="word", vocab_size=500, length=32)
     (tokenizer,) = data.tokenizers
@@ -76,7 +67,7 @@ def test_a_file_is_labelled_word_by_word(tmp_path):
     p = np.full((1, *inputs["tokens"].shape[1:], 4), 0.1)
     starts = np.flatnonzero(inputs["starts"][0])
     p[0, starts, [0, 1, 2, 3, 0, 2][: len(starts)]] = 0.7
-    labelled = data.decode({"probabilities": p, **inputs})["words"]
+    labelled = data.decode({"labels": p.argmax(-1), "probabilities": p, **inputs})["words"]
     assert [word for word, *_ in labelled] == ["the", "function", "returns", "an", "unheardof", "value"][: len(starts)]
     assert len(starts) > 3 and labelled[:4] == [
         ["the", "none", 0.7], ["function", "comma", 0.7], ["returns", "period", 0.7], ["an", "colon", 0.7],
@@ -86,33 +77,9 @@ def test_a_file_is_labelled_word_by_word(tmp_path):
         data.encode(data.read(tmp_path / "empty.txt"))
 
 
-def test_leaves_of_a_tree():
-    tree = "(3 (2 It) (4 (2 's) (4 (3 good) (2 (2 -LRB-) (2 8\xa01\\/2)))))"
-    assert token_labels.leaves(tree) == [("It", 2), ("'s", 2), ("good", 3), ("(", 2), ("8 1/2", 2)]
-
-
-@pytest.mark.data
-def test_words_of_the_treebank():
-    corpus = token_labels.sst_words({})
-    assert [len(texts) for texts in corpus.parts.values()] == [8_544, 1_101, 2_210]
-    trees = [row["tree"].decode("utf-8") for row in tfds_records.examples("sst_trees", "validation")]
-    for tree, words in zip(trees, corpus.parts["valid"], strict=True):
-        assert " ".join(word for word, _ in words) == token_labels.treebank.phrases(tree)[-1][0]
-
-
-def test_baselines_by_scikit_learn():
-    train = [[("good", 2), ("bad", 0), ("good", 2), ("film", 1), ("film", 1), ("film", 2)]]
-    valid = [[("good", 2), ("film", 2), ("bad", 0)], [("new", 1), ("film", 1)]]
-    truth, own, always = [2, 2, 0, 1, 1], [2, 1, 0, 2, 1], [2] * 5  # 2 is the commonest
-    scores = token_labels.rule_scores(train, valid, 3)
-    for rule, predicted in {"each word's own": own, "most frequent class": always}.items():
-        assert scores["accuracy"][rule] == pytest.approx(accuracy_score(truth, predicted))
-        assert scores["macro_f1"][rule] == pytest.approx(f1_score(truth, predicted, average="macro", zero_division=0))
-
-
 def test_baselines_are_of_the_validation_words(monkeypatch):
     """To validate are b with a comma and c with none, as in training: none is always right once, each word's own twice."""
-    monkeypatch.setattr(token_labels, "topics", {"a": "a b, c", "b": "b, c"})
+    monkeypatch.setattr(token_label_corpora, "topics", {"a": "a b, c", "b": "b, c"})
     baselines = load(tokenizer="word", vocab_size=None).baselines()
     assert baselines == {
         "valid/accuracy": ({"most frequent class": 0.5, "each word's own": 1.0}, ""),
@@ -133,3 +100,18 @@ def test_mistakes(changes, words):
     with pytest.raises(UserError) as caught:
         load(**changes)
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_long_text_is_cut_behind_a_pause():
+    """Four words a row; the second row has no pause before it is full."""
+    tokenizer = tokenizers.make("word", "a b c , d e", special=token_labels.AROUND)
+    rows = Rows(tokenizer, 6, frozenset(","))
+    assert rows.cuts("a , b c d e a b , c".split()) == [0, 2, 6, 10]
+    assert rows.cuts("a , b c".split()) == [0, 4] and rows.cuts([]) == [0]
+    assert Rows(tokenizer, 6).cuts("a , b c d e a b , c".split()) == [0, 4, 8, 10]
+
+
+def test_a_pause_does_not_make_a_row_too_long(rows):
+    """A word of five bytes is cut to a row of its own four pieces, whatever stands before it."""
+    cuts = Rows(rows.tokenizer, 6, frozenset({"cat"})).cuts(["cat", "sat", "ox", "cat", "oxoxox"])
+    assert cuts == [0, 1, 3, 4, 5]
