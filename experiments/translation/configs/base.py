@@ -19,6 +19,7 @@ def base(**changes: Any) -> ConfigDict:
                 tokenizer="word",  # word (what spaces part), bpe, unigram; learnt from the training part
                 vocab_size=None,  # bpe, unigram: pieces; word: at most so many
                 min_count=None,  # word: rarer ones are unknown
+                both_ways=None,  # True: pairs of both directions; a source begins with the language wanted, as "<2de> a dog"
                 decoder_start=None,  # id of the token that a target begins after; default <bos>, or without it <pad>
                 length=64,  # the most tokens of a line with its end; longer ones are not trained on
                 tokens=2048,  # places a batch over all devices: a bucket of length L has about tokens / L lines

@@ -1,6 +1,7 @@
 """Translation and summarization: pairs of lines in batches of tokens, and the conversion between a text and its translation.
 
 Config, besides that of `parallel_corpora`: tokenizer with its options (vocab_size, min_count), trained on the training part;
+both_ways (None): pairs of both directions, whose sources begin with a tag (see `directions`);
 decoder_start (None), the id of the token that a target begins after: by default `<bos>`, or `<pad>` of a vocabulary that has
 none, as Marian's; length, the most tokens of a line, `<eos>` included; tokens, eval_tokens, buckets, bucket_step and
 row_multiple, the sizes of the batches (see `buckets`). A source is `tokens <eos>`; a target is generated after `bos` and ends
@@ -16,8 +17,9 @@ import numpy as np
 from research.core.experiment import Baseline, Dataset
 from research.data import tokenizers, user_files
 from research.data.buckets import Bucketed, Ragged, bounds
-from research.data.text import language_modelling, parallel_corpora
+from research.data.text import directions, language_modelling, parallel_corpora
 from research.data.text.parallel_corpora import Corpus, Lines
+from research.data.tokenizers.tagged import Tagged
 from research.util.errors import UserError
 
 OPTIONS = ("vocab_size", "min_count")
@@ -34,6 +36,7 @@ class Translation(Dataset):
     source, target  their tokenizers, one object if the vocabulary is joint
     bos             the id of the token that a target begins after
     max_length      tokens of the longest bucket
+    one_way         the held-out parts whose targets are of one language: what is translated and scored
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Translation(Dataset):
         self.evals = {k: Bucketed(v, lengths, cfg["eval_tokens"], multiple=multiple) for k, v in held_out.items()}
         self.report += self.train.report
         self.max_length = lengths[-1]
+        self.one_way = [part for part in self.evals if part != "valid" or not corpus.directions]
         self.inputs = {"source": (("b", "s"), "int32"), "source_mask": (("b", "s"), "float32")}
         self.constraints = [f"s <= {self.max_length}"]
 
@@ -91,8 +95,15 @@ class Translation(Dataset):
         return Ragged({"source": ids}).gather(np.arange(len(ids)))
 
     def decode(self, outputs: Mapping[str, Any]) -> dict[str, list[str]]:
-        """{"tokens": i32[n, T]} -> {"lines": each line's translation as plain text}."""
-        return {"lines": [self.corpus.restore(self.text(row)) for row in np.asarray(outputs["tokens"])]}
+        """{"tokens": i32[n, T]} -> {"lines": each line's translation as plain text}.
+
+        Of both ways also {"asked": i32[n]}, the first token of each source: the tag.
+        """
+        ways = list(self.corpus.directions.values()) or [self.corpus]
+        tags = list(getattr(self.target, "ids", {}).values())
+        asked = [tags.index(tag) if tag in tags else 0 for tag in outputs.get("asked", [0] * len(outputs["tokens"]))]
+        rows = zip(np.asarray(outputs["tokens"]), asked, strict=True)
+        return {"lines": [ways[way].restore(self.text(row)) for row, way in rows]}
 
     def text(self, ids: np.ndarray) -> str:
         """Target tokens i32[T] up to the first `<eos>` -> words."""
@@ -126,7 +137,13 @@ def load(cfg: Mapping[str, Any], joint: bool, seed: int, rouge: Rouge | None = N
     if cfg["length"] < 2:
         raise UserError(f"data.length = {cfg['length']}: at least 2, a token and the end")
     corpus = parallel_corpora.load(cfg)
-    return Translation(corpus, *_tokenizers(cfg, corpus.parts["train"], joint), cfg, seed, rouge)
+    source, target = _tokenizers(cfg, corpus.parts["train"], joint)
+    if user_files.option(cfg, "both_ways", False):
+        if not joint:
+            raise UserError("data.both_ways reads and writes both languages: set model.shared=True, one vocabulary")
+        corpus = directions.both(cfg, corpus)
+        source = target = Tagged(target, directions.tags_of(cfg))
+    return Translation(corpus, source, target, cfg, seed, rouge)
 
 
 def _tokenizers(cfg: Mapping[str, Any], train: Lines, joint: bool) -> tuple[tokenizers.Tokenizer, tokenizers.Tokenizer]:

@@ -20,7 +20,7 @@ A run stores its tokenizer as JSON text (`to_json`), from which it is restored w
 import json
 from typing import Any
 
-from research.data.tokenizers import gpt2, learnt, plain, pretrained, wordpiece  # noqa: F401  (they register)
+from research.data.tokenizers import gpt2, learnt, plain, pretrained, tagged, wordpiece  # noqa: F401  (they register)
 from research.data.tokenizers.base import SPECIAL, TOKENIZERS, Tokenizer, encode_with_added, opened
 from research.util.errors import UserError, nearest
 
