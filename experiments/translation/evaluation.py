@@ -69,7 +69,7 @@ class Translations:
 
     def __call__(self, state: Any, split: str, folder: Path) -> Evaluated:
         if split not in self._at_end:
-            if split not in self._data.one_way:
+            if split not in self._data.one_way or not self._scores:
                 return Evaluated({})
             translated = self.translate(state, split, width=1)
             return Evaluated(translated.scores, {f"{split.replace('valid', 'greedy')}.txt": translated.write})

@@ -42,7 +42,7 @@ def build(cfg: Any) -> Experiment:
         batch_metrics=batch_metrics, rule_sets=transformer.SHARDING, split_metrics=perplexity,
         evaluator=evaluation.Translations(partial(search, model), data, cfg),
         measured=[part for part in data.evals if part.startswith("valid")],
-        at_end=list(average_checkpoints.splits(data.one_way)), sample=sample,
+        at_end=list(average_checkpoints.splits(data.one_way)) if cfg.scores else [], sample=sample,
     )  # fmt: skip
 
 

@@ -181,6 +181,15 @@ def ag_news_titles(cfg: Mapping[str, Any]) -> Corpus:
 
 
 @_source
+def ag_news_summaries(cfg: Mapping[str, Any]) -> Corpus:
+    """As ag_news_titles, of more rows, without markup and without repetitions, in parts by the titles' hashes."""
+    from research.data.text import news_titles
+
+    _pair(cfg, "description-title")
+    return news_titles.summaries()
+
+
+@_source
 def files(cfg: Mapping[str, Any]) -> Corpus:
     """The user's own UTF-8 text, with pair = "SOURCE-TARGET" naming the files' suffixes. `path` is one of:
 
