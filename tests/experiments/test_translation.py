@@ -167,10 +167,11 @@ def test_a_line_names_the_language_wanted(both_ways, tmp_path, capsys):
 
 
 def test_restoring_and_then_fine_tuning(tmp_path, capsys):
-    (tmp_path / "c.tsv").write_text("".join(f"a{i} b c d{i} e.\tb d{i}\n" for i in range(40)))
+    (tmp_path / "c.x").write_text("".join(f"a{i} b c d{i} e.\n" for i in range(40)))
+    (tmp_path / "c.y").write_text("".join(f"b d{i}\n" for i in range(40)))
     data = (
         "source=files",
-        f"path={tmp_path / 'c.tsv'}",
+        f"path={tmp_path / 'c'}",
         "pair=x-y",
         "tokenizer=bpe",
         "vocab_size=280",

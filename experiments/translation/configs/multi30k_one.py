@@ -13,7 +13,7 @@ from experiments.translation.configs.base import base
 def get_config():
     return base(
         data=dict(
-            source="multi30k", pair="en-de", tokenizer="bpe", vocab_size=2_000, length=64, tokens=2048, buckets=6,
+            source="multi30k", pair="en-de", tokenizer="bpe", vocab_size=2_000, length=64, tokens=1024, buckets=4,
             bucket_step=2,
         ),
         model=dict(width=96, mlp_width=256),

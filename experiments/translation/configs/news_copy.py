@@ -14,12 +14,12 @@ def get_config():
     return base(
         data=dict(
             source="ag_news_summaries", pair="description-title", tokenizer="bpe", vocab_size=3_000, length=96,
-            target_length=32, tokens=2048, buckets=3, bucket_step=8,
+            target_length=32, tokens=2048, buckets=2, bucket_step=8,
         ),
         model=dict(copy=True, width=64, mlp_width=128),
         optim=dict(peak_lr=3e-3, warmup="200 steps", clip_norm=1.0),
-        num_steps=1_500,
-        eval_every=500,
+        num_steps=800,
+        eval_every=400,
         save_every=50,
         keep=5,
         best=dict(metric="valid/rougeL", mode="max", patience=None),
