@@ -25,8 +25,8 @@ class Denoised:
     """
 
     def __init__(self, pairs: Ragged, tokenizer: Tokenizer, share: float, seed: int):
-        if not 0 < share < 1:
-            raise UserError(f"data.denoise = {share}: the share of the tokens to mask, above 0 and below 1")
+        if not (isinstance(share, float) and 0 < share < 1):
+            raise UserError(f"data.denoise = {share!r}: the share of the tokens to mask, above 0 and below 1")
         if "mask" not in tokenizer.special:
             raise UserError("data.denoise masks tokens: take a tokenizer with <mask>, bpe or unigram")
         self._pairs, self._share, self._seed, self.lengths = pairs, share, seed, pairs.lengths

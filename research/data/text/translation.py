@@ -152,6 +152,8 @@ def load(cfg: Mapping[str, Any], joint: bool, seed: int, rouge: Rouge | None = N
     corpus = parallel_corpora.load(cfg)
     source, target = _tokenizers(cfg, corpus.parts["train"], joint)
     both, denoise = user_files.option(cfg, "both_ways", False), user_files.option(cfg, "denoise", None)
+    if not isinstance(both, bool):
+        raise UserError(f"data.both_ways = {both!r}: True, or None")
     if (both or denoise is not None) and not joint:
         raise UserError(
             f"data.{'both_ways' if both else 'denoise'} reads what it writes: set model.shared=True, one vocabulary"
@@ -198,8 +200,8 @@ def _start(cfg: Mapping[str, Any], target: tokenizers.Tokenizer) -> int:
 
 def _target_length(cfg: Mapping[str, Any]) -> int | None:
     most = user_files.option(cfg, "target_length", None)
-    if most is not None and not 2 <= most <= cfg["length"]:
-        raise UserError(f"data.target_length = {most}: from 2, a token and the end, to data.length = {cfg['length']}")
+    if most is not None and not (isinstance(most, int) and 2 <= most <= cfg["length"]):
+        raise UserError(f"data.target_length = {most!r}: from 2, a token and the end, to data.length = {cfg['length']}")
     return most
 
 
