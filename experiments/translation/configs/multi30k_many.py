@@ -3,7 +3,7 @@
 Compared with two models of multi30k_one, one for each way: the same size, vocabulary, batches and rate. This one takes twice
 the updates of either, so that each direction has as many pairs in both. Internal: no published number at this size.
 
-Cost        about 12 minutes on one CPU core; 0.6 M parameters
+Cost        about 8 minutes on half a CPU core; 0.6 M parameters
 Run         almanac train translation/multi30k_many
             almanac sample runs/translation/multi30k_many --prompt "<2de> A dog runs."
 """
