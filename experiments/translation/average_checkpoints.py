@@ -14,7 +14,14 @@ from research.run import checkpoint_files
 from research.util import run_files
 from research.util.errors import UserError
 
-SPLITS = {"final_valid": "valid", "test": "test"}  # splits that are evaluated at the end -> the part of the data
+
+def splits(parts: Iterable[str]) -> dict[str, str]:
+    """The splits that are evaluated at the end -> their part of the data.
+
+    >>> splits(["valid", "test"])
+    {'final_valid': 'valid', 'test': 'test'}
+    """
+    return {f"final_{part}" if part.startswith("valid") else part: part for part in parts}
 
 
 def check(cfg: TrackedConfig) -> None:

@@ -43,8 +43,10 @@ class Translated(NamedTuple):
 
 
 class Translations:
-    """The evaluator, for the metrics in `cfg.scores`. "valid" is decoded greedily; the splits that are evaluated at the end are
-    decoded by the beam search of `cfg.translate` with the mean of the run's last checkpoints.
+    """The evaluator, for the metrics in `cfg.scores`, of parts whose targets are of one language (`Translation.one_way`).
+
+    In training the validation part is decoded greedily; the splits that are evaluated at the end are decoded by the beam
+    search of `cfg.translate` with the mean of the run's last checkpoints.
 
     search  (variables, inputs, width=, length=) -> {"tokens": i32[B, length]}
 
@@ -57,6 +59,7 @@ class Translations:
         if unknown := [name for name in cfg.scores if name not in SCORES]:
             raise UserError(f"scores: no metric {unknown[0]!r}{nearest(unknown[0], SCORES)}")
         self._data, self._cfg, self._scores = data, cfg, cfg.scores
+        self._at_end = average_checkpoints.splits(data.one_way)
         self._width, self._ratio, self._more = (cfg.translate[key] for key in ("beam", "ratio", "more"))
         self._tokenize = "none" if cfg.data.tokenizer == "word" else "13a"
         shortest = min(batches.shapes[0]["source"].shape[1] for batches in data.evals.values())
@@ -65,10 +68,12 @@ class Translations:
         self._search = jax.jit(search, static_argnames=("width", "length"))
 
     def __call__(self, state: Any, split: str, folder: Path, after_batch: Callable[[], Any]) -> Evaluated:
-        if split == "valid":
-            translated = self.translate(state, "valid", 1, after_batch)
-            return Evaluated(translated.scores, {"greedy.txt": translated.write})
-        part = average_checkpoints.SPLITS[split]
+        if split not in self._at_end:
+            if split not in self._data.one_way or not self._scores:
+                return Evaluated({})
+            translated = self.translate(state, split, 1, after_batch)
+            return Evaluated(translated.scores, {f"{split.replace('valid', 'greedy')}.txt": translated.write})
+        part = self._at_end[split]
         averaged, line = average_checkpoints.averaged(folder, state, int(state.step), self._cfg)
         translated = self.translate(averaged, part, None, after_batch)
         files = {f"{part}.txt": translated.write, f"{part}.hypotheses": translated.write_all}
@@ -89,19 +94,21 @@ class Translations:
             after_batch()
         sources, references = ([words(line) for line in side] for side in (lines.source, lines.target))
         hypotheses = [self._data.text(tokens[i]) for i in range(len(tokens))]
-        return Translated(sources, references, hypotheses, *self._score(hypotheses, references, lines.raw))
+        way = self._data.corpus.directions.get(part.partition("_")[2], self._data.corpus)
+        return Translated(sources, references, hypotheses, *self._score(hypotheses, references, lines.raw, way.restore))
 
     def _length(self, source: int) -> int:
         """The most tokens of a translation, for a number of source tokens."""
         return min(self._data.max_length, int(self._ratio * source) + self._more)
 
-    def _score(self, hypotheses: list[str], references: list[str], raw: list[str] | None) -> tuple[dict, str]:
+    def _score(
+        self, hypotheses: list[str], references: list[str], raw: list[str] | None, restore: Callable[[str], str]
+    ) -> tuple[dict, str]:
         scores, signatures = {}, []
         if "bleu" in self._scores:
             by_name = {"bleu": bleu(hypotheses, references, self._tokenize)}
             if raw is not None:
-                restored = [self._data.corpus.restore(line) for line in hypotheses]
-                by_name["bleu_raw"] = bleu(restored, raw, "13a", lowercase=True)
+                by_name["bleu_raw"] = bleu([*map(restore, hypotheses)], raw, "13a", lowercase=True)
             scores = {name: score.value for name, score in by_name.items()}
             signatures = [f"{name} {score.signature}" for name, score in by_name.items()]
         if "exact" in self._scores:

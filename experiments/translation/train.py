@@ -34,13 +34,15 @@ def build(cfg: Any) -> Experiment:
     sizes = {"vocab_size": data.target.size, "source_vocab_size": data.source.size, "max_length": data.max_length}
     model = from_config(transformer.Transformer, cfg.model, **sizes)
     search = partial(predict, dtype=cfg.dtype, bos=data.bos, options=evaluation.search_options(cfg.translate, data))
+    translated = partial(search, width=cfg.translate.beam, length=data.max_length, tagged=bool(data.corpus.directions))
     return supervised(
         cfg, data, model, example=tuple(jnp.ones((3, 1, 1), jnp.int32)),
         loss=partial(loss, smoothing=cfg.loss.smoothing),
-        predict=partial(search, width=cfg.translate.beam, length=data.max_length), eval_predict=next_token_logits,
+        predict=translated, eval_predict=next_token_logits,
         batch_metrics=batch_metrics, rule_sets=transformer.SHARDING, split_metrics=perplexity,
-        evaluator=evaluation.Translations(partial(search, model), data, cfg), measured=("valid",),
-        at_end=[split for split, part in average_checkpoints.SPLITS.items() if part in data.evals], sample=sample,
+        evaluator=evaluation.Translations(partial(search, model), data, cfg),
+        measured=[part for part in data.evals if part.startswith("valid")],
+        at_end=list(average_checkpoints.splits(data.one_way)) if cfg.scores else [], sample=sample,
     )  # fmt: skip
 
 
@@ -79,10 +81,11 @@ def predict(
     dtype: str,
     bos: int,
     options: Mapping[str, Any],
+    tagged: bool = False,
 ) -> dict:
     """{"source": i32[B, S], "source_mask": f32[B, S]} -> {"tokens": i32[B, length], "score": f32[B]}, a beam's best hypothesis.
 
-    `width` is the beam's; `options` are further arguments of `beam.search`.
+    `width` is the beam's; `options` are further arguments of `beam.search`. `tagged` adds "asked", i32[B], each source's tag.
     """
     variables = {**variables, "params": cast(variables["params"], dtype)}
     memory = model.apply(variables, inputs["source"], inputs["source_mask"], method="encode")
@@ -96,7 +99,8 @@ def predict(
     beams = beam.search(step, cache, first, length=length, beam=width, **options)
     blank = inputs["source_mask"].sum(-1) < 2  # the end alone: a blank line stays one
     tokens = jnp.where(blank[:, None], options["eos"], beams.tokens[:, 0])
-    return {"tokens": tokens, "score": beams.scores[:, 0]}
+    outputs = {"tokens": tokens, "score": beams.scores[:, 0]}
+    return {**outputs, "asked": inputs["source"][:, 0]} if tagged else outputs
 
 
 def next_token_logits(model: Any, variables: Any, batch: Any) -> dict:

@@ -118,6 +118,7 @@ MODELS: dict[str, dict[str | None, dict[str, Any]]] = {
         None: dict(
             activation_dropout=0.0,
             attention_dropout=0.0,
+            copy=False,
             decoder_layers=2,
             dropout=0.1,
             encoder_layers=2,

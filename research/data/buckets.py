@@ -35,7 +35,8 @@ class Ragged:
     """Sequences in memory: `{"source": [i32[5], i32[7], ...]}` -> `source` i32[n, L], `source_mask` f32[n, L].
 
     Padding is `pad`, and 0 in the mask. Several sequences of an example (a sentence and its translation) are padded to one
-    length. `arrays` are gathered without change. Raises UserError if the numbers of examples differ.
+    length, or to `limits[name]` if that is less. `arrays` are gathered without change. Raises UserError if the numbers of
+    examples differ.
 
     >>> ragged = Ragged({"source": [np.array([5]), np.array([7, 8, 9])]})
     >>> ragged.gather(np.array([0]), length=2)["source"].tolist(), ragged.lengths.tolist()
@@ -47,8 +48,9 @@ class Ragged:
         sequences: Mapping[str, Sequence[np.ndarray]],
         arrays: Mapping[str, np.ndarray] | None = None,
         pad: int = 0,
+        limits: Mapping[str, int] | None = None,
     ):
-        self.arrays, self.pad = dict(arrays or {}), pad
+        self.arrays, self.pad, self._limits = dict(arrays or {}), pad, dict(limits or {})
         sizes = {name: len(values) for name, values in [*sequences.items(), *self.arrays.items()]}
         if len(set(sizes.values())) != 1:
             raise UserError(f"arrays of one data set differ in length: {sizes}")
@@ -63,9 +65,10 @@ class Ragged:
     def gather(self, indices: np.ndarray, epoch: int = 0, length: int | None = None) -> Batch:
         """Padded to `length` tokens; None: to the longest of all examples."""
         indices = np.asarray(indices, np.int64)
-        columns = np.arange(self.lengths.max() if length is None else length)
+        length = int(self.lengths.max()) if length is None else length
         batch: Batch = {name: values[indices] for name, values in self.arrays.items()}
         for name, flat in self._flat.items():
+            columns = np.arange(min(length, self._limits.get(name, length)))
             inside = columns < self._sizes[name][indices, None]
             positions = np.where(inside, self._starts[name][indices, None] + columns, len(flat) - 1)
             batch |= {name: flat[positions], f"{name}_mask": inside.astype(np.float32)}

@@ -6,6 +6,7 @@ Sources: Vaswani et al. 2017 (1706.03762), eq. 1; grouped queries: Ainslie et al
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -151,24 +152,28 @@ class CrossAttention(nn.Module):
         mask: Bool[Array, "..."] | Mask | None = None,
         *,
         train: bool = False,
+        seen: Callable[[Float32[Array, "B H 1 T S"]], Any] | None = None,
     ) -> Float[Array, "B T D"]:
-        """`memory` is the result of `project`. `mask` broadcasts against [B, H, 1, T, S]."""
+        """`memory` is the result of `project`. `mask` broadcasts against [B, H, 1, T, S]. `seen` is called with the weights."""
         q = self.q(x).reshape(*x.shape[:2], self.num_heads, 1, -1)
         drop = partial(self.drop, deterministic=False) if self.dropout and train else None
-        y = _attend(self, q, memory["k"], memory["v"], mask, drop)
+        y = _attend(self, q, memory["k"], memory["v"], mask, drop, seen)
         return self.out(y.reshape(x.shape))
 
 
-def _attend(module, q, k, v, mask, drop):
-    """`attend`, or cuDNN's kernels if they apply and the weights need neither dropout (`drop`) nor recording.
+def _attend(module, q, k, v, mask, drop, seen=None):
+    """`attend`, or cuDNN's kernels if they apply and the weights need neither dropout (`drop`) nor recording (`seen`).
 
     The weights f32[B, N, G, T, S] are sown if the caller makes "intermediates" mutable.
     """
-    if drop is None and not module.is_mutable_collection("intermediates") and flash.fits(q, k, mask):
+    recorded = seen is not None or module.is_mutable_collection("intermediates")
+    if drop is None and not recorded and flash.fits(q, k, mask):
         return flash.attend(q, k, v, mask)
 
     def record(weights):
         module.sow("intermediates", "weights", weights)
+        if seen is not None:
+            seen(weights)
         return weights if drop is None else drop(weights)
 
     return attend(q, k, v, mask, record)

@@ -66,7 +66,7 @@ def test_one_line_is_translated_as_in_its_part(trained):
 
 
 def test_the_baseline_of_summaries(tmp_path):
-    """Targets of two and of four words: three words of each source. By hand: 2 of 3 and 2, and 1 of 3 and 4, are common."""
+    """By hand: of the first two words 2 of 2 and 2, and 1 of 2 and 4, are common; of four 2 of 4 and 2, and 1 of 4 and 4."""
     (tmp_path / "train.en").write_text("a b c d e\nf g h i\n")
     (tmp_path / "train.de").write_text("a b\nx y f z\n")
     for end in ("en", "de"):
@@ -74,9 +74,9 @@ def test_the_baseline_of_summaries(tmp_path):
     data = ("source=files", f"path={tmp_path}", "pair=en-de", "tokenizer=word", "length=8", "buckets=1", "tokens=64")
     cfg = config.load("translation/tiny", [*(f"data.{key}" for key in data), "scores=('rouge',)"])
     baselines = reopen.build("translation/tiny", cfg).data.baselines()
-    assert list(baselines) == ["valid/loss", "valid/rougeL"]
-    by_predictor = {"the source's first words": pytest.approx(100 * (4 / 5 + 2 / 7) / 2)}
-    assert baselines["valid/rougeL"].values == by_predictor
+    assert list(baselines) == ["valid/loss", "valid/rouge1", "valid/rouge2", "valid/rougeL"]
+    assert baselines["valid/rouge1"].values == {"the source's first 2 words": pytest.approx(100 * (1 + 1 / 3) / 2)}
+    assert baselines["valid/rougeL"].values == {"the source's first 2 words": pytest.approx(100 * (1 + 1 / 3) / 2)}
 
 
 def test_lines_of_a_file_and_of_a_prompt(trained, tmp_path, capsys):
@@ -124,3 +124,77 @@ def test_fewer_checkpoints_than_wanted(trained):
     cfg = SimpleNamespace(average=SimpleNamespace(last=3), save_every=6)
     line = average_checkpoints.averaged(trained, state, 9, cfg)[1]
     assert line == "final    mean of 2 checkpoints, of step 6, 9"
+
+
+@pytest.fixture(scope="module")
+def both_ways(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("both") / "run"
+    changes = ("num_steps=6", "eval_every=0", "data.buckets=1", "data.both_ways=True", "model.copy=True")
+    assert cli.main(["train", "translation/tiny", f"--workdir={folder}", *(f"--config.{c}" for c in changes)]) == 0
+    return folder
+
+
+def test_each_way_is_scored_alone(both_ways):
+    rows = [json.loads(line) for line in (both_ways / "metrics.jsonl").read_text().splitlines()]
+    found = {row["split"]: row["values"].keys() for row in rows if row["split"] != "train"}
+    ways = ("digits_words", "words_digits")
+    assert list(found) == [
+        "valid",
+        *(f"valid_{way}" for way in ways),
+        *(f"{kind}_{way}" for kind in ("final_valid", "test") for way in ways),
+    ]
+    assert "bleu" not in found["valid"] and "loss" in found["valid"]
+    assert {"loss", "bleu"} <= found["valid_words_digits"] and {"bleu", "exact"} == found["test_digits_words"]
+    lines = (both_ways / "samples" / "step_00000006_test_words_digits.txt").read_text()
+    assert "source     <2digits> " in lines
+
+
+def test_a_line_names_the_language_wanted(both_ways, tmp_path, capsys):
+    (tmp_path / "lines.txt").write_text("<2words> 1 2\n\n<2digits> ninety\n")
+    (tmp_path / "french.txt").write_text("<2words> 1 2\n<2fr> ninety\n")
+    capsys.readouterr()
+    assert cli.main(["predict", str(both_ways), str(tmp_path / "lines.txt")]) == 0
+    found = json.loads(capsys.readouterr().out)["lines"]
+    assert len(found) == 3 and found[1] == ""
+    assert cli.main(["sample", str(both_ways), "--prompt", "<2digits> ninety"]) == 0
+    assert capsys.readouterr().out == f"{found[2]}\n"
+    assert cli.main(["predict", str(both_ways), str(tmp_path / "french.txt")]) == 2
+    assert (
+        "the line '<2fr> ninety' begins with no language: put <2words> or <2digits> before it"
+        in capsys.readouterr().err
+    )
+    assert cli.main(["export", str(both_ways), "--out", str(tmp_path / "exported")]) == 0
+
+
+def test_restoring_and_then_fine_tuning(tmp_path, capsys):
+    (tmp_path / "c.x").write_text("".join(f"a{i} b c d{i} e.\n" for i in range(40)))
+    (tmp_path / "c.y").write_text("".join(f"b d{i}\n" for i in range(40)))
+    data = (
+        "source=files",
+        f"path={tmp_path / 'c'}",
+        "pair=x-y",
+        "tokenizer=bpe",
+        "vocab_size=280",
+        "valid_fraction=0.2",
+    )
+    same = [
+        *(f"--config.data.{one}" for one in data),
+        "--config.num_steps=6",
+        "--config.eval_every=0",
+        "--config.model.copy=True",
+    ]
+    first = [
+        "train",
+        "translation/tiny",
+        f"--workdir={tmp_path / 'first'}",
+        *same,
+        "--config.data.denoise=0.3",
+        "--config.scores=()",
+    ]
+    assert cli.main(first) == 0
+    rows = [json.loads(line) for line in (tmp_path / "first" / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["split"] == "valid" and rows[-1]["values"].keys() == {"loss", "accuracy", "perplexity"}
+    capsys.readouterr()
+    tuned = ["train", "translation/tiny", f"--workdir={tmp_path / 'tuned'}", *same, f"--init-from={tmp_path / 'first'}"]
+    assert cli.main(tuned) == 0
+    assert "arrays from" in capsys.readouterr().out

@@ -12,15 +12,18 @@ def base(**changes: Any) -> ConfigDict:
     return config.merge(
         config.family_defaults(
             data=dict(
-                source="numbers",  # numbers, multi30k_bpe, multi30k, ag_news_titles, files
+                source="numbers",  # numbers, multi30k_bpe, multi30k, ag_news_titles, ag_news_summaries, files
                 pair="digits-words",  # source-target, as the data names them; files: the endings of their names
                 path=None,  # files: a folder with train.*, valid.*, test.*; the beginning of two files' names; a .tsv
                 valid_fraction=None,  # files without a valid part: default 0.1
                 tokenizer="word",  # word (what spaces part), bpe, unigram; learnt from the training part
                 vocab_size=None,  # bpe, unigram: pieces; word: at most so many
                 min_count=None,  # word: rarer ones are unknown
+                both_ways=None,  # True: pairs of both directions; a source begins with the language wanted, as "<2de> a dog"
+                denoise=None,  # 0.3, say: restores the texts of both sides from this share of their tokens masked, and no pairs
                 decoder_start=None,  # id of the token that a target begins after; default <bos>, or without it <pad>
                 length=64,  # the most tokens of a line with its end; longer ones are not trained on
+                target_length=None,  # that of a target; default length. Short targets are padded no further
                 tokens=2048,  # places a batch over all devices: a bucket of length L has about tokens / L lines
                 eval_tokens=4096,
                 buckets=4,  # lengths that lines are padded to, at most so many

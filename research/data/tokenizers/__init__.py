@@ -25,7 +25,16 @@ from pathlib import Path
 from typing import Any
 
 from research.data import user_files
-from research.data.tokenizers import chinese, gpt2, learnt, plain, pretrained, roles, wordpiece  # noqa: F401  (they register)
+from research.data.tokenizers import (  # noqa: F401  (they register)
+    chinese,
+    gpt2,
+    learnt,
+    plain,
+    pretrained,
+    roles,
+    tagged,
+    wordpiece,
+)
 from research.data.tokenizers.base import SPECIAL, TOKENIZERS, Tokenizer, encode_with_added, opened
 from research.util import home
 from research.util.errors import UserError, nearest

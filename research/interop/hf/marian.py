@@ -123,7 +123,7 @@ MARIAN = Architecture(
             "silu": ("swish", "silu"),
         }
     },
-    constant={"positions": "sinusoidal", "pre_norm": False, "norm_eps": 1e-5},
+    constant={"positions": "sinusoidal", "copy": False, "pre_norm": False, "norm_eps": 1e-5},
     fixed={"add_final_layer_norm": False, "normalize_before": False, "normalize_embedding": False}
     | {"static_position_embeddings": True, "add_bias_logits": False, "extra_pos_embeddings": 0},
     ignored=frozenset(

@@ -16,12 +16,15 @@ Parameters, E encoder and L decoder layers of width D, F = mlp_width:
     encoder_norm, decoder_norm/{scale, bias [D]}   if pre_norm
     head/kernel [D, V]                             if not tied
     final_bias [V]                                 if final_bias
+    gate/{kernel [D, 1], bias [1]}                 if copy
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, DTypeLike, Float, Float32, Int, Shaped
 
@@ -32,6 +35,7 @@ from research.nn.feed_forward import ACTIVATIONS, FeedForward
 from research.nn.flash import Mask
 from research.nn.logits import DeferredLogits, logits_dot
 from research.nn.positions import sinusoids
+from research.nn.softmax import softmax
 from research.util.errors import UserError, nearest
 
 POSITIONS = ("sinusoidal", "learned")
@@ -103,8 +107,12 @@ class Layer(nn.Module):
         index: Int[Array, ""] | int = 0,
         *,
         train: bool = False,
+        seen: Callable | None = None,
     ) -> tuple[Float[Array, "B T D"], Cache | None]:
-        """-> x after the layer, the cache of the self-attention. Masks broadcast against [B, H, 1, T, S]."""
+        """-> x after the layer, the cache of the self-attention. Masks broadcast against [B, H, 1, T, S].
+
+        `seen` is called with the weights of the cross-attention, f32[B, H, 1, T, S].
+        """
 
         def around(x, norm, branch):
             y = self.drop(branch(norm(x) if self.pre_norm else x), deterministic=not train)
@@ -117,7 +125,7 @@ class Layer(nn.Module):
 
         x = around(x, self.attention_norm, attention)
         if self.cross:
-            cross = partial(self.cross_attention, memory=memory, mask=memory_mask, train=train)
+            cross = partial(self.cross_attention, memory=memory, mask=memory_mask, train=train, seen=seen)
             x = around(x, self.cross_attention_norm, cross)
         return around(x, self.feed_forward_norm, partial(self.feed_forward, train=train)), cache
 
@@ -141,6 +149,7 @@ class Transformer(nn.Module):
     norm_eps: float = 1e-5
     mlp: str = "relu"  # "gelu", "gelu_exact", "silu", "swiglu"
     final_bias: bool = False  # added to the logits
+    copy: bool = False  # pointer-generator: a token is said from the vocabulary, or copied from the source
     dropout: float = 0.0  # of embeddings and of each branch
     attention_dropout: float = 0.0  # of attention weights
     activation_dropout: float = 0.0  # of the feed-forward's hidden units
@@ -170,6 +179,8 @@ class Transformer(nn.Module):
             )
         if self.final_bias:
             self.final_bias_values = self.param("final_bias", nn.initializers.zeros, (self.vocab_size,))
+        if self.copy:
+            self.gate = nn.Dense(1, kernel_init=GLOROT)
         self.drop = nn.Dropout(self.dropout)
 
     def __call__(
@@ -184,7 +195,8 @@ class Transformer(nn.Module):
         """`source_mask` is true or 1 for a token, false or 0 for padding.
 
         Padding after the last target token changes no logits before it. Dropout needs `train=True` and
-        `rngs={"dropout": key}`. `defer_logits`: returns `DeferredLogits` for a chunked loss.
+        `rngs={"dropout": key}`. `defer_logits`: returns `DeferredLogits` for a chunked loss. With `copy` the logits are
+        log-probabilities, and never deferred.
         """
         memory = self.encode(source, source_mask, train=train)
         return self.decode(tokens, memory, train=train, defer_logits=defer_logits)[0]
@@ -194,7 +206,7 @@ class Transformer(nn.Module):
     ) -> dict[str, Any]:
         """Source tokens -> the memory that `decode` attends to, computed once; the first axis of every leaf is B.
 
-        {"layers": L times {"k", "v": f[B, S, H, K]}, "mask": bool[B, S]}
+        {"layers": L times {"k", "v": f[B, S, H, K]}, "mask": bool[B, S]}, with `copy` also {"source": i32[B, S]}
         """
         mask = source_mask.astype(bool)
         table = self.tokens if self.shared else self.source_tokens
@@ -203,7 +215,8 @@ class Transformer(nn.Module):
             x, _ = layer(x, _over_heads(mask), train=train)
         if self.pre_norm:
             x = self.encoder_norm(x)
-        return {"layers": [layer.project(x) for layer in self.decoder], "mask": mask}
+        memory = {"layers": [layer.project(x) for layer in self.decoder], "mask": mask}
+        return {**memory, "source": source} if self.copy else memory
 
     def decode(
         self,
@@ -227,8 +240,10 @@ class Transformer(nn.Module):
         mask = (start + jnp.arange(T))[:, None] >= jnp.arange(size)
         mask = Mask(mask, causal=True) if cache is None else mask
         after, memory_mask = [], _over_heads(memory["mask"])
+        weights: list[Array] = []  # of the last layer's cross-attention
         for layer, kv, layer_cache in zip(self.decoder, memory["layers"], caches, strict=True):
-            x, layer_cache = layer(x, mask, kv, memory_mask, layer_cache, start, train=train)
+            seen = weights.append if self.copy and layer is self.decoder[-1] else None
+            x, layer_cache = layer(x, mask, kv, memory_mask, layer_cache, start, train=train, seen=seen)
             after.append(layer_cache)
         if self.pre_norm:
             x = self.decoder_norm(x)
@@ -238,7 +253,10 @@ class Transformer(nn.Module):
             logits = self.head(x)
         if self.final_bias:
             logits += self.final_bias_values
-        logits = logits if defer_logits else logits.array()
+        if self.copy:
+            logits = copied(logits.array(), self.gate(x), weights[0].mean((1, 2)), memory["source"])
+        elif not defer_logits:
+            logits = logits.array()
         return logits, None if cache is None else {"layers": after, "index": start + T}
 
     @nn.nowrap
@@ -263,6 +281,29 @@ class Transformer(nn.Module):
         else:
             x = x + sinusoids(at, self.width).astype(x.dtype)
         return shard_activations(self.drop(x, deterministic=not train))
+
+
+def copied(
+    logits: Float32[Array, "B T V"],
+    gate: Float[Array, "B T 1"],
+    weights: Float32[Array, "B T S"],
+    source: Int[Array, "B S"],
+) -> Float32[Array, "B T V"]:
+    """log(p softmax(logits) + (1 - p) c), p = sigmoid(gate), c(v) the sum of the weights at places where the source is v.
+
+    The pointer-generator of See et al. 2017 (1704.04368), equation 9, over one vocabulary of pieces, so that no source has a
+    token outside of it. p is of the decoder's output alone, which holds their context and input through its residuals. The
+    weights of a source's tokens sum to 1. Probabilities below f32's least normal number count as it.
+
+    >>> weights, source = jnp.array([[[0.25, 0.75]]]), jnp.array([[2, 2]])
+    >>> jnp.exp(copied(jnp.zeros((1, 1, 4)), jnp.zeros((1, 1, 1)), weights, source)).round(3).tolist()
+    [[[0.125, 0.125, 0.625, 0.125]]]
+    """
+    p = nn.sigmoid(gate.astype(jnp.float32))
+    zero = jnp.zeros(logits.shape[1:], jnp.float32)
+    copies = jax.vmap(lambda row, tokens: zero.at[:, tokens].add(row))(weights, source)
+    mixed = p * softmax(logits) + (1 - p) * copies
+    return jnp.log(jnp.maximum(mixed, jnp.finfo(jnp.float32).tiny))
 
 
 def _over_heads(keys: Bool[Array, "B S"]) -> Mask:
@@ -290,6 +331,8 @@ def _check(model: Transformer) -> None:
             f"model.shared wants one vocabulary: {model.source_vocab_size} tokens of the source, {model.vocab_size} of "
             "the target"
         )
+    if model.copy and not model.shared:
+        raise UserError("model.copy=True copies tokens of the source: it wants one vocabulary, model.shared=True")
     for name in ("dropout", "attention_dropout", "activation_dropout"):
         if not 0 <= (value := getattr(model, name)) < 1:
             raise UserError(f"model.{name}={value} is not in [0, 1)")

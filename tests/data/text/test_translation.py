@@ -112,19 +112,59 @@ def test_a_text_and_its_translation(tmp_path):
 
 def test_baselines(tmp_path):
     """Targets x, y x in training, of validation x z with the end: the counts of all tokens one after the other."""
-    write(tmp_path, train_en="a b a\nb\n", train_de="x\ny x\n", valid_en="a q\nb\n", valid_de="x z\ny\n")
+    write(tmp_path, train_en="a b a\nb\n", train_de="x\ny x\n", valid_en="a q b\nb\n", valid_de="x z\ny\n")
+    write(tmp_path, test_en="b b a c a\n", test_de="y\n")
     scored = []
-    data = load(
-        rouge=lambda *lines: scored.append(lines) or {"rougeL": 12.5}, source="files", pair="en-de", path=str(tmp_path)
-    )
+
+    def longest(hypotheses, references):  # best of four words or more
+        scored.append((hypotheses, references))
+        return {"rougeL": min(4.0, max(len(line.split()) for line in hypotheses))}
+
+    data = load(rouge=longest, source="files", pair="en-de", path=str(tmp_path))
     assert scored == []  # not before they are wanted
     baselines = data.baselines()
     counts = language_modelling.baselines(np.array([6, 3, 7, 6, 3]), np.array([6, 1, 3, 7, 3]), 8)
     assert baselines["valid/loss"] == (pytest.approx(counts), "nats/token")
-    # A training target has 1.5 words on average, which round to 2.
-    assert scored == [(["a q", "b"], ["x z", "y"])]
-    assert baselines["valid/rougeL"].values == {"the source's first words": 12.5}
+    # Validation has three words at most, so four words are the first with the best score, and of the test four are taken.
+    assert baselines["valid/rougeL"].values == {"the source's first 4 words": 3.0}
+    assert baselines["test/rougeL"].values == {"the source's first 4 words": 4.0}
+    assert scored[0] == (["a q", "b"], ["x z", "y"]) and scored[-1] == (["b b a c"], ["y"])
     assert list(load(source="files", pair="en-de", path=str(tmp_path)).baselines()) == ["valid/loss"]
+
+
+def test_targets_have_a_length_of_their_own(tmp_path):
+    write(tmp_path, train_en="a b a b a\nb\na b\n", train_de="x\ny x y\ny x\n", valid_en="a\n", valid_de="x y x y\n")
+    where = dict(source="files", pair="en-de", path=str(tmp_path))
+    data = load(**where, target_length=3)
+    assert "left out 1 lines of train longer than 15 or, of a target, 2 tokens, 0 with an empty side" in data.report
+    batch = data.parts["train"].gather(np.arange(2), length=8)
+    assert {name: batch[name].shape[1] for name in ("source", "tokens", "targets")} == {
+        "source": 8, "tokens": 3, "targets": 3,
+    }  # fmt: skip
+    np.testing.assert_array_equal(data.parts["valid"].gather(np.arange(1), length=4)["targets"], [[6, 7, 3]])
+    with pytest.raises(UserError, match="data.target_length = 17: from 2, a token and the end, to data.length = 16"):
+        load(**where, target_length=17)
+
+
+def test_texts_are_restored_with_the_vocabulary_of_the_pairs(tmp_path):
+    write(tmp_path, c_en="One cat. Two dogs!\na\n", c_de="x y z\nb\n")
+    where = dict(
+        source="files", pair="en-de", path=str(tmp_path / "c"), valid_fraction=0.5, tokenizer="bpe", vocab_size=300
+    )
+    data, pairs = load(**where, denoise=0.3), load(**where)
+    assert data.source.to_json() == pairs.source.to_json()
+    assert data.corpus.parts["train"].source == ["One cat. Two dogs!", "x y z"] == data.corpus.parts["train"].target
+    batch = data.train.batch(0)
+    assert (batch["source"] == data.source.special["mask"]).any() and data.evals["valid"].batch(0)["mask"].sum() == 2
+    for change, told in {
+        "both_ways": "leave data.both_ways None",
+        "tokenizer": "take a tokenizer with <mask>",
+        "joint": "data.denoise reads what it writes: set model.shared=True",
+    }.items():
+        values = {"both_ways": True, "tokenizer": "word", "joint": False}
+        changed = {change: values[change]} | ({"vocab_size": None} if change == "tokenizer" else {})
+        with pytest.raises(UserError, match=told):
+            load(**where | {"denoise": 0.3} | changed)
 
 
 @pytest.mark.parametrize("name", ["two files", "a .tsv"])

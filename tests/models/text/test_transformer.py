@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from research.core.mesh import make_mesh, path_name, shardings
-from research.models.text.transformer import SHARDING, Transformer
+from research.models.text.transformer import SHARDING, Transformer, copied
 from research.util.errors import UserError
 
 SMALL = {
@@ -93,6 +93,68 @@ def test_cached_logits_equal_uncached(kwargs):
     np.testing.assert_allclose(np.concatenate(parts, 1), want, atol=1e-5)
 
 
+def gated(variables, bias):
+    """The same parameters with a gate of sigmoid(bias) for every token."""
+    gate = {"kernel": jnp.zeros((32, 1)), "bias": jnp.full(1, bias)}
+    return {"params": {**variables["params"], "gate": gate}}
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"pre_norm": True, "tied": False, "final_bias": True}], ids=["post", "pre"])
+def test_a_gate_of_one_is_the_plain_model_and_of_zero_the_attention(kwargs):
+    model, variables = make(copy=True, **kwargs)
+    plain, arrays = make(**kwargs)
+    given = gated(arrays, 40.0)  # its sigmoid is 1 in f32
+    want = jax.nn.log_softmax(apply(plain, arrays, SOURCE, MASK, TOKENS))
+    np.testing.assert_allclose(apply(model, given, SOURCE, MASK, TOKENS), want, atol=1e-5)
+
+    _, sown = plain.apply(arrays, SOURCE, MASK, TOKENS, mutable="intermediates")
+    weights = sown["intermediates"]["decoder_1"]["cross_attention"]["weights"][0].mean((1, 2))  # [B, T, S]
+    summed = np.zeros((2, 12, 31))
+    for b in range(2):
+        for s in range(7):
+            summed[b, :, SOURCE[b, s]] += weights[b, :, s]
+    got = np.exp(apply(model, gated(arrays, -40.0), SOURCE, MASK, TOKENS))
+    np.testing.assert_allclose(got, summed, atol=1e-6)
+    half = np.exp(apply(model, gated(arrays, 0.0), SOURCE, MASK, TOKENS))
+    np.testing.assert_allclose(half, (np.exp(want) + summed) / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_copying_probabilities_are_whole_and_finite(dtype):
+    model, variables = make(copy=True)
+    for scale in (1.0, 30.0):  # the larger makes most probabilities of the vocabulary underflow
+        given = jax.tree.map(lambda x: (x * scale).astype(dtype), variables)  # noqa: B023
+        logp, back = jax.vjp(lambda v: model.apply(v, SOURCE, MASK, TOKENS), given)
+        assert logp.dtype == jnp.float32 and np.isfinite(logp).all()
+        np.testing.assert_allclose(np.exp(logp).sum(-1), 1, atol=1e-4)
+        gradients = back(jnp.ones_like(logp))
+        assert all(np.isfinite(np.asarray(x, np.float32)).all() for x in jax.tree.leaves(gradients))
+
+
+def test_copying_with_a_cache_and_without():
+    model, variables = make(copy=True)
+    want = apply(model, variables, SOURCE, MASK, TOKENS)
+    memory = model.apply(variables, SOURCE, MASK, method="encode")
+    np.testing.assert_array_equal(memory["source"], SOURCE)
+    cache, parts = model.init_cache(2, 12), []
+    step = jax.jit(partial(model.apply, method="decode"))
+    for t in range(12):
+        logits, cache = step(variables, TOKENS[:, t : t + 1], memory, cache)
+        parts.append(logits)
+    np.testing.assert_allclose(np.concatenate(parts, 1), want, atol=1e-5)
+    assert isinstance(model.apply(variables, SOURCE, MASK, TOKENS, defer_logits=True), jax.Array)
+
+
+def test_a_token_twice_in_the_source_is_copied_with_both_weights():
+    logits = jnp.log(jnp.array([[[0.1, 0.2, 0.7]]]))
+    got = jnp.exp(
+        copied(
+            logits, jnp.log(jnp.full((1, 1, 1), 0.25 / 0.75)), jnp.array([[[0.5, 0.2, 0.3]]]), jnp.array([[1, 0, 1]])
+        )
+    )
+    np.testing.assert_allclose(got, [[[0.25 * 0.1 + 0.75 * 0.2, 0.25 * 0.2 + 0.75 * 0.8, 0.25 * 0.7]]], rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["dropout", "attention_dropout", "activation_dropout"])
 def test_dropout(name):
     model, variables = make(**{name: 0.3})
@@ -130,6 +192,7 @@ def test_sharded_logits_equal_whole_ones(rules):
         ({"positions": "sinusodial"}, "did you mean 'sinusoidal'?"),
         ({"mlp": "maxout"}, "unknown model.mlp 'maxout'"),
         ({"source_vocab_size": 40}, "40 tokens of the source, 31 of the target"),
+        ({"copy": True, "shared": False}, "it wants one vocabulary, model.shared=True"),
         ({"attention_dropout": 1.0}, "model.attention_dropout=1.0"),
     ],
 )
