@@ -54,7 +54,11 @@ def build(cfg: Any) -> Experiment:
     more: dict[str, Any] = {}
     if method != "sft":
         more = {"init_fn": partial(init_with_reference, model), "load_pretrained": _load(cfg, model, data)}
-    losses = {"sft": imitation_loss, "dpo": partial(dpo_loss, settings), "grpo": partial(policy.loss, settings.grpo)}
+    losses: dict[str, Any] = {
+        "sft": imitation_loss,
+        "dpo": partial(dpo_loss, settings),
+        "grpo": partial(policy.loss, settings.grpo),
+    }
     e = supervised(
         cfg, data, model, example=(jnp.zeros((1, 1), jnp.int32),), loss=losses[method], predict=predict,
         eval_predict=partial(outputs, judge, settings), batch_metrics=batch_metrics, rule_sets=gpt.SHARDING, sample=sample,

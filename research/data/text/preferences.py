@@ -16,7 +16,6 @@ import numpy as np
 from research.core.experiment import Baseline, Dataset
 from research.data import tokenizers, top, user_files
 from research.data.pipeline import Batch, EvalBatches, TrainBatches
-from research.data.tokenizers.plain import Char
 from research.util.errors import UserError
 
 ALPHABET = "\n+0123456789="
@@ -151,7 +150,7 @@ def _arithmetic(cfg: Mapping[str, Any], seed: int) -> Preferences:
     order = np.random.default_rng(0).permutation(count**2)
     numbers = np.stack(np.divmod(order, count), 1)
     prompt, answer = 2 * digits + 2, digits + 2
-    rows = Rows(Char(ALPHABET), ALPHABET.index("\n"), (prompt, answer, prompt + answer))
+    rows = Rows(tokenizers.make("char", ALPHABET), ALPHABET.index("\n"), (prompt, answer, prompt + answer))
     valid, train = Sums(rows, numbers[:size], 0.0, 0), Sums(rows, numbers[size:], noise, seed)
     report = [
         f"source   sums of two numbers of up to {digits} digits: {len(train):,} to train, {size:,} to validate",
@@ -188,7 +187,8 @@ def _files(cfg: Mapping[str, Any], seed: int) -> Preferences:
     rows = Rows(tokenizer, end, (sizes[0], sizes[1] + 1, length))
     report = [f"source   {path}: {len(fitting[0]):,} pairs to train, {len(fitting[1]):,} to validate, by prompt"]
     report += [f"left out {left:,} pairs of {length} tokens or more"] if left else []
-    return Preferences(rows, *(Pairs(rows, part) for part in fitting), cfg, seed, report)
+    train, valid = (Pairs(rows, part) for part in fitting)
+    return Preferences(rows, train, valid, cfg, seed, report)
 
 
 def read_pairs(path: Path) -> list[Example]:
