@@ -1,7 +1,8 @@
 """A reward model of sums: which of two is the right one?
 
 Cost        2 minutes on one CPU core; 0.6 M parameters
-Run         almanac train preference/sums_reward
+Run         almanac train preference/sums_reward --init-from runs/preference/sums_sft --config.pretrained.into=gpt \\
+                --config.pretrained.fresh=^head/
 """
 
 from experiments.preference.configs.base import base
