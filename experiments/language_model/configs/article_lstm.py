@@ -1,7 +1,7 @@
 """The fifth source article's language model: the word after 100 others by two LSTMs of 64, on Python's language reference.
 
 Beside      source articles, 5, part 5: validation loss 2.1840 after one epoch and 1.8896 after ten, accuracy 0.3917 and 0.4298
-Cost        5 minutes a seed on one CPU core; 0.08 M parameters
+Cost        15 minutes a seed on one CPU core; 0.08 M parameters
 Run         almanac train language_model/article_lstm
 
 As printed: windows of 100, embeddings of 64, dropout and recurrent dropout of 0.2, a softmax over the next token alone, Adam at
