@@ -17,8 +17,9 @@ def token_log_probs(
 ) -> Float32[Array, "B T"]:
     """log p(token t | those before it), 0 where the mask is; `logits` at t - 1 are of token t, so the first has none.
 
-    >>> token_log_probs(jnp.zeros((1, 3, 4)), jnp.array([[1, 2, 3]]), jnp.array([[1.0, 1.0, 0.0]])).round(4).tolist()
-    [[0.0, -1.3863000392913818, 0.0]]
+    >>> rows = token_log_probs(jnp.zeros((1, 3, 4)), jnp.array([[1, 2, 3]]), jnp.array([[0.0, 1.0, 1.0]]))
+    >>> [round(float(x), 4) for x in rows[0]]  # of four tokens that are all as likely
+    [0.0, -1.3863, -1.3863]
     """
     of_next = -negative_log_likelihood(logits[:, :-1], tokens[:, 1:])
     return jnp.pad(of_next, ((0, 0), (1, 0))) * mask.astype(jnp.float32)
