@@ -1,7 +1,6 @@
 """Kim's CNN on 500 sentences of SST-2, each changed a little in every epoch.
 
-Gain        README.md has it, over five seeds and for each operation
-Cost        20 seconds a seed on one CPU core
+Cost        1 minute a seed on one CPU core
 Run         almanac train text_classification/sst2_small
 Without     almanac train text_classification/sst2_small --config.data.augment=None
 
