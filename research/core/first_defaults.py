@@ -76,6 +76,9 @@ MODELS: dict[str, dict[str | None, dict[str, Any]]] = {
         "gru": RECURRENT,
         "lstm": RECURRENT | dict(forget_bias=0.0),
     },
+    "preference": {
+        None: GPT | dict(num_layers=3),
+    },
     "question_answering": {
         "bidaf": dict(
             char_width=8, dropout=0.2, end_sees_all=False, filters=100, match=False, null=False, width=100, words=100
