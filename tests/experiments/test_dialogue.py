@@ -129,21 +129,21 @@ def test_replies_are_compared_by_kind():
         tokenizer=BYTE,
         template=chat.ROLES,
     )
-    result = Replies(Follows(SAYS_OK), data)(STATE, "valid", None)
+    result = Replies(Follows(SAYS_OK), data)(STATE, "valid", None, lambda: None)
     assert result.values == {"exact_x": 1.0, "exact_y": 0.5, "exact": 2 / 3, "exact_alone": 2 / 3}
-    assert Replies(Follows({}), data)(STATE, "valid", None).values["exact"] == 0.0
+    assert Replies(Follows({}), data)(STATE, "valid", None, lambda: None).values["exact"] == 0.0
     data.parts["valid"] = [talk("a", "ok", kind="x")]
-    assert set(Replies(Follows(SAYS_OK), data)(STATE, "valid", None).values) == {"exact_x", "exact"}  # no history
+    assert set(Replies(Follows(SAYS_OK), data)(STATE, "valid", None, lambda: None).values) == {"exact_x", "exact"}  # no history
     data.parts["valid"] = [talk("a", "ok")]
-    assert Replies(Follows(SAYS_OK), data)(STATE, "valid", None).values == {}
+    assert Replies(Follows(SAYS_OK), data)(STATE, "valid", None, lambda: None).values == {}
 
 
 def test_alone_the_history_is_not_read(monkeypatch):
     talks = [talk("a", "b", "c", "d", kind="x")]
     data = SimpleNamespace(parts={"valid": talks}, tokenizer=BYTE, template=chat.ROLES)
     read, replies = [], Replies(Follows(SAYS_OK), data)
-    monkeypatch.setattr(replies, "generate", lambda state, talks, asked: read.append(asked) or ["d"])
-    assert replies(STATE, "valid", None).values["exact_alone"] == 1.0
+    monkeypatch.setattr(replies, "generate", lambda state, talks, asked, after_batch: read.append(asked) or ["d"])
+    assert replies(STATE, "valid", None, lambda: None).values["exact_alone"] == 1.0
     assert [[m["content"] for m in messages] for (messages,) in read] == [["a", "b", "c"], ["c"]]
 
 

@@ -90,7 +90,7 @@ def test_a_run_that_broke_off_goes_on_to_the_bit(small, tmp_path, monkeypatch):
     """It breaks off in the evaluation after step 6, so it goes on from the checkpoint of step 3, with that step's state."""
     evaluate = family.split_metrics
 
-    def broken(values, *, of_words):
+    def broken(values, *, perplexity):
         raise RuntimeError("the power is gone")
 
     small += ["mesh.data=1", "sample.length=2"]
