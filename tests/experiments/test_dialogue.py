@@ -133,7 +133,10 @@ def test_replies_are_compared_by_kind():
     assert result.values == {"exact_x": 1.0, "exact_y": 0.5, "exact": 2 / 3, "exact_alone": 2 / 3}
     assert Replies(Follows({}), data)(STATE, "valid", None, lambda: None).values["exact"] == 0.0
     data.parts["valid"] = [talk("a", "ok", kind="x")]
-    assert set(Replies(Follows(SAYS_OK), data)(STATE, "valid", None, lambda: None).values) == {"exact_x", "exact"}  # no history
+    assert set(Replies(Follows(SAYS_OK), data)(STATE, "valid", None, lambda: None).values) == {
+        "exact_x",
+        "exact",
+    }  # no history
     data.parts["valid"] = [talk("a", "ok")]
     assert Replies(Follows(SAYS_OK), data)(STATE, "valid", None, lambda: None).values == {}
 

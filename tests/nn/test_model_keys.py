@@ -59,5 +59,6 @@ def test_a_group_is_that_of_the_model_that_is_named():
 def test_configs_and_the_train_loop_know_the_same_models(family):
     base = importlib.import_module(f"experiments.{family}.configs.base")
     train = reopen.family(family)
-    known = getattr(train, "MODELS", None) or getattr(train, "NETWORKS", {})
+    own = getattr(train, "models", None)  # the family's model.py
+    known = getattr(train, "MODELS", None) or getattr(train, "NETWORKS", None) or getattr(own, "MODELS", {})
     assert set(known) == set(getattr(base, "MODELS", {}))
