@@ -4,24 +4,9 @@ Cost        about 8 minutes on 2 CPU cores that others use, too; 1.4 M parameter
 Run         almanac train token_labelling/pos_bert
 """
 
-from experiments.token_labelling.configs.base import base
+from experiments.token_labelling.configs.pos_bilstm_crf import WORDS
+from experiments.token_labelling.configs.segmentation_bilstm_crf import BERT, recipe
 
 
 def get_config():
-    return base(
-        data=dict(
-            source="peoples_daily_pos",
-            tokenizer="bpe",
-            vocab_size=8_000,
-            length=64,
-            batch_size=64,
-            eval_batch_size=256,
-        ),
-        model=dict(num_layers=2, num_heads=2, width=128),
-        optim=dict(peak_lr=1e-3, schedule="linear", warmup="50 steps", clip_norm=1.0),
-        num_steps="1 epoch",
-        log_every=50,
-        eval_every="1 epoch",
-        save_every="1 epoch",
-        best=dict(metric="valid/accuracy"),
-    )
+    return recipe(WORDS, dict(num_layers=2, num_heads=2, width=128), BERT, "valid/accuracy")

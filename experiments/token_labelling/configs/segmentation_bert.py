@@ -4,25 +4,8 @@ Cost        about 4 minutes on 2 CPU cores that others use, too; 0.92 M paramete
 Run         almanac train token_labelling/segmentation_bert
 """
 
-from experiments.token_labelling.configs.base import base
+from experiments.token_labelling.configs.segmentation_bilstm_crf import BERT, CHARACTERS, recipe
 
 
 def get_config():
-    return base(
-        data=dict(
-            source="peoples_daily_segmentation",
-            tokenizer="word",
-            vocab_size=None,
-            min_count=2,
-            length=64,
-            batch_size=64,
-            eval_batch_size=256,
-        ),
-        model=dict(num_layers=2, num_heads=2, width=128),
-        optim=dict(peak_lr=1e-3, schedule="linear", warmup="50 steps", clip_norm=1.0),
-        num_steps="1 epoch",
-        log_every=50,
-        eval_every="1 epoch",
-        save_every="1 epoch",
-        best=dict(metric="valid/word_f1"),
-    )
+    return recipe(CHARACTERS, dict(num_layers=2, num_heads=2, width=128), BERT, "valid/word_f1")

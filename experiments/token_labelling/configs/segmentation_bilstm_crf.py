@@ -8,23 +8,23 @@ Run         almanac train token_labelling/segmentation_bilstm_crf
 
 from experiments.token_labelling.configs.base import base
 
+CHARACTERS = dict(source="peoples_daily_segmentation", tokenizer="word", vocab_size=None, min_count=2)
+BILSTM, BERT = 5e-3, 1e-3  # rates
 
-def get_config():
+
+def recipe(data, model, rate, metric):
+    """An epoch of the People's Daily: what its four configs share."""
     return base(
-        data=dict(
-            source="peoples_daily_segmentation",
-            tokenizer="word",
-            vocab_size=None,
-            min_count=2,
-            length=64,
-            batch_size=64,
-            eval_batch_size=256,
-        ),
-        model=dict(name="bilstm", width=64, crf=True),
-        optim=dict(peak_lr=5e-3, schedule="linear", warmup="50 steps", clip_norm=1.0),
+        data=dict(data, length=64, batch_size=64, eval_batch_size=256),
+        model=model,
+        optim=dict(peak_lr=rate, schedule="linear", warmup="50 steps", clip_norm=1.0),
         num_steps="1 epoch",
         log_every=50,
         eval_every="1 epoch",
         save_every="1 epoch",
-        best=dict(metric="valid/word_f1"),
+        best=dict(metric=metric),
     )
+
+
+def get_config():
+    return recipe(CHARACTERS, dict(name="bilstm", width=64, crf=True), BILSTM, "valid/word_f1")
