@@ -1,5 +1,6 @@
 """Learning from preferences: demonstrations, a reward model, DPO on pairs, GRPO on rewards."""
 
+import dataclasses
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,7 +68,7 @@ def build(cfg: Any) -> Experiment:
     if method != "grpo":
         return e
     step = policy.make_train_step(model, e.tx, e.cfg, settings.grpo, data.end)
-    return Experiment(**{**e.built, "train_step": step, "built": None})
+    return dataclasses.replace(e, train_step=step, built=None)
 
 
 def check(cfg: Any) -> Settings:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from research.core.experiment import Baseline, Dataset
+from research.core.experiment import Dataset
 from research.data import tokenizers, top, user_files
 from research.data.pipeline import Batch, EvalBatches, TrainBatches
 from research.util.errors import UserError
@@ -105,9 +105,6 @@ class Preferences(Dataset):
         self.tokenizers = (rows.tokenizer,)
         self.inputs = {"tokens": (("b", "t"), "int32"), "length": (("b",), "int32")}
         self.constraints = (f"t <= {self.length}",)
-
-    def baselines(self) -> Mapping[str, Baseline]:
-        return {}
 
     def encode(self, value: str) -> dict[str, np.ndarray]:
         """A text -> {"tokens": i32[1, t], "length": i32[1]}. Raises UserError if it is empty or too long."""
