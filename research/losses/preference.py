@@ -10,6 +10,7 @@ from jaxtyping import Float, Float32, Int
 
 from research.core.arrays import Array
 from research.losses.classification import negative_log_likelihood
+from research.losses.reinforcement import clipped_surrogate
 
 
 def token_log_probs(
@@ -75,12 +76,11 @@ def grpo(
     clip        ratios of probabilities beyond 1 - clip and 1 + clip have no gradient that would take them further
     beta        of the KL, estimated without bias by p_ref / p - log(p_ref / p) - 1 (Schulman 2020)
     """
-    ratio = jnp.exp(log_probs - old)
-    bounded = jnp.clip(ratio, 1 - clip, 1 + clip)
-    gain = jnp.minimum(ratio * advantages[:, None], bounded * advantages[:, None])
+    advantage = jnp.broadcast_to(advantages[:, None], log_probs.shape)
+    policy = clipped_surrogate(log_probs, old, advantage, clip)
     difference = reference - log_probs
     kl = jnp.exp(difference) - difference - 1
-    clipped = (gain < ratio * advantages[:, None]).astype(jnp.float32)
+    clipped = (policy > -jnp.exp(log_probs - old) * advantage).astype(jnp.float32)
     count = jnp.maximum(mask.sum(1), 1)
-    loss, kl, clipped = ((x * mask).sum(1) / count for x in (beta * kl - gain, kl, clipped))
+    loss, kl, clipped = ((x * mask).sum(1) / count for x in (policy + beta * kl, kl, clipped))
     return loss, kl, clipped

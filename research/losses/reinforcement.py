@@ -48,8 +48,8 @@ def entropy(logits: Float[Array, "B N"]) -> Float32[Array, " B"]:
 
 
 def clipped_surrogate(
-    log_prob: Float[Array, " B"], old: Float[Array, " B"], advantage: Float[Array, " B"], clip: float
-) -> Float32[Array, " B"]:
+    log_prob: Float[Array, "*batch"], old: Float[Array, "*batch"], advantage: Float[Array, "*batch"], clip: float
+) -> Float32[Array, "*batch"]:
     """-min(r A, clip(r, 1 - clip, 1 + clip) A) with r = p / p_old (Schulman et al. 2017, 1707.06347, eq. 7, negated)."""
     ratio = jnp.exp(log_prob - old)
     return -jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - clip, 1 + clip) * advantage)
