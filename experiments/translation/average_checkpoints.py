@@ -11,7 +11,6 @@ from research.core.config import TrackedConfig
 from research.core.mesh import path_name
 from research.interop import weights
 from research.run import checkpoint_files
-from research.util import run_files
 from research.util.errors import UserError
 
 
@@ -53,11 +52,3 @@ def averaged(folder: Path, state: Any, done: int, cfg: TrackedConfig) -> tuple[A
 def _as_tree(params: Any, arrays: dict) -> Any:
     """The parameters of a checkpoint, {path: array}, as a tree like `params`."""
     return jax.tree_util.tree_map_with_path(lambda path, _: arrays[f"params/{path_name(path)}"], params)
-
-
-def missing(folder: Path, done: int, splits: Iterable[str]) -> list[str]:
-    """The splits whose final scores are not logged yet, because the run was killed between its last step and its last line."""
-    log = folder / "metrics.jsonl"
-    rows = run_files.read_rows(log, run_files.METRICS) if log.exists() else []
-    logged = {row["split"] for row in rows if row["step"] == done}
-    return [split for split in splits if split not in logged]

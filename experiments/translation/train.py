@@ -57,9 +57,8 @@ def train(cfg: Any, workdir: str | Path, **options: Any) -> Any:
             for split, values in run.evaluate(state):
                 run.log(split, values)
             state = run.save(state)
-        # A run that was killed here, and resumed, has logged some of them.
-        for split in average_checkpoints.missing(run.dir, run.done, e.at_end):
-            run.log(split, run.measure(state, split))
+        for split, values in run.evaluate_at_end(state):
+            run.log(split, values)
         return run.finish(state)
 
 

@@ -201,6 +201,15 @@ class Run:
                 self._leave_evaluation(state, due[i:])
             yield split, values
 
+    def evaluate_at_end(self, state: Any) -> Iterator[tuple[str, Mapping[str, float]]]:
+        """(split, its metrics) of each of `Experiment.at_end`, but for those that an attempt which was killed here has logged."""
+        log = self.dir / "metrics.jsonl"
+        rows = run_files.read_rows(log, run_files.METRICS) if log.exists() else []
+        logged = {row["split"] for row in rows if row["step"] == self.done}
+        for split in self._experiment.at_end:
+            if split not in logged:
+                yield split, self.measure(state, split)
+
     def save(self, state: Any) -> Any:
         """Saves when due, at the end, when early stopping ends the run and when preempted (then leaves with status 75).
 

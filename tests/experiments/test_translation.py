@@ -1,6 +1,7 @@
 """Translation: what a run ends with, and its translations."""
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import jax
@@ -13,12 +14,13 @@ from research.run import checkpoint_files, reopen
 from research.util.errors import UserError
 from tools import cli
 
+CHANGES = [f"--config.{c}" for c in ("num_steps=9", "eval_every=0", "data.buckets=1")]
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained") / "run"
-    changes = [f"--config.{c}" for c in ("num_steps=9", "eval_every=0", "data.buckets=1")]
-    assert cli.main(["train", "translation/tiny", f"--workdir={folder}", *changes]) == 0
+    assert cli.main(["train", "translation/tiny", f"--workdir={folder}", *CHANGES]) == 0
     return folder
 
 
@@ -45,8 +47,16 @@ def test_the_end_is_scored_once_on_the_mean_of_the_last_checkpoints(trained):
     assert rows[-1]["values"] == pytest.approx(scores)
     lines = (trained / "samples" / "step_00000009_test.hypotheses").read_text().split("\n")
     assert len(lines) == 501 and "tok:none" in (trained / "samples" / "step_00000009_test.txt").read_text()
-    assert average_checkpoints.missing(trained, 9, ["final_valid", "test"]) == []
-    assert average_checkpoints.missing(trained, 12, ["test"]) == ["test"]
+
+
+def test_what_is_scored_at_the_end_is_scored_again_only_if_it_is_not_logged(trained, tmp_path):
+    shutil.copytree(trained, run := tmp_path / "run")
+    log = run / "metrics.jsonl"
+    whole = log.read_text()
+    command = ["train", "translation/tiny", f"--workdir={run}", *CHANGES]
+    assert cli.main(command) == 0 and log.read_text() == whole
+    log.write_text("".join(whole.splitlines(keepends=True)[:-1]))  # as if killed before its last line
+    assert cli.main(command) == 0 and log.read_text() == whole
 
 
 def _flat(params):
