@@ -53,9 +53,9 @@ def _reversed(cfg: Mapping[str, Any], forward: Corpus, pair: str) -> Corpus:
         return Corpus(parts, [])
     try:
         return parallel_corpora.load(ChainMap({"pair": pair}, cfg))  # type: ignore[arg-type]
-    except UserError:
+    except UserError as cause:
         raise UserError(
-            f"data.both_ways = True: {cfg['source']} has no pairs {pair}; leave data.both_ways None"
+            f"data.both_ways = True: {cfg['source']} has no pairs {pair} ({cause}); leave data.both_ways None"
         ) from None
 
 

@@ -1,6 +1,6 @@
 """Steps of CartPole a second: the whole training step here, beside Gymnasium's environments played by the same policy.
 
-    python -m experiments.reinforcement.beside_gymnasium
+    python -m tools.dev.bench.bench_gymnasium
 
 Gymnasium's column plays alone (SyncVectorEnv, and the policy jitted), and learns nothing. Rounds alternate; printed are medians.
 """
