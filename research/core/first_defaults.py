@@ -138,4 +138,10 @@ MODELS: dict[str, dict[str | None, dict[str, Any]]] = {
             width=128,
         ),
     },
+    "vae": {
+        None: dict(activation="tanh", conditional=False, hidden=(200, 200), latent=50),
+    },
+    "verification": {
+        None: dict(channels=64, embedding=64, num_blocks=4),
+    },
 }

@@ -1,0 +1,102 @@
+"""Pictures for autoencoders: image_classification's data sets, with the number by which an example draws its noise."""
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from research.core.experiment import Baseline
+from research.data.images import labelled
+from research.data.images.classification import ImageClassification
+from research.data.pipeline import EvalBatches, Source, TrainBatches
+from research.util.errors import UserError, nearest
+
+MEAN_OF = 10_000  # training pictures whose mean is taken for that of all
+BINARISE = ("resample", "once", "none")
+
+
+class Drawn:
+    """A source with "draw" i32[n, 2], an example's epoch and index: what it draws (its code, its pixels) is a function of them.
+
+    So noise is neither the batch's nor the device's, and microbatches draw what the whole batch does.
+    """
+
+    def __init__(self, source: Source):
+        self.source = source
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def gather(self, indices: np.ndarray, epoch: int) -> dict[str, np.ndarray]:
+        draw = np.stack([np.full(len(indices), epoch), indices], axis=1).astype(np.int32)
+        return {**self.source.gather(indices, epoch), "draw": draw}
+
+
+class Pictures(ImageClassification):
+    """Batches {"image": f32[B, Y, X, C] in 0..1, "label": i32[B], "draw": i32[B, 2]}.
+
+    conditional  inputs have the class, too, and a value is (picture, class)
+    """
+
+    def __init__(self, images: labelled.Images, batch_size: int, eval_batch_size: int, seed: int, conditional: bool):
+        super().__init__(images, batch_size, eval_batch_size, seed)
+        self._pictures = images.train
+        self.train = TrainBatches(Drawn(images.train), batch_size, seed)
+        self.evals = {name: EvalBatches(Drawn(part.source), eval_batch_size) for name, part in self.evals.items()}
+        self.conditional = conditional
+        if conditional:
+            self.inputs = {**self.inputs, "label": (("b",), "int32")}
+
+    @functools.cached_property
+    def pixel_means(self) -> np.ndarray:
+        """The mean of each pixel over (the first MEAN_OF of) the training pictures, f64[Y, X, C] in 0.001 to 0.999."""
+        source = self._pictures
+        images = source.gather(np.arange(min(len(source), MEAN_OF)), 0)["image"]
+        return images.mean(0, dtype=np.float64).clip(0.001, 0.999)
+
+    def baselines(self) -> dict[str, Baseline]:
+        """Of independent pixels, each with its mean over the training pictures. Binarising changes no expectation."""
+        split, batches = next(iter(self.evals.items()))
+        pictures = batches.source.gather(np.arange(min(len(batches.source), MEAN_OF)), 0)["image"]
+        on, p = pictures.mean(0, dtype=np.float64), self.pixel_means
+        nats = -(on * np.log(p) + (1 - on) * np.log(1 - p)).sum()
+        return {f"{split}/loss": Baseline({"independent pixels": float(nats)}, "nats a picture")}
+
+    def eval_batches(self, cfg: Mapping[str, Any]) -> EvalBatches:
+        batches = super().eval_batches(cfg)
+        return EvalBatches(Drawn(batches.source), batches.batch_size)
+
+    def encode(self, value: Any) -> dict[str, np.ndarray]:
+        """A picture, or (picture, name of its class) if the model is conditional -> one row of inputs."""
+        if not self.conditional:
+            return super().encode(value)
+        if not (isinstance(value, tuple) and len(value) == 2):
+            raise UserError("a conditional model takes (picture, name of its class)")
+        picture, name = value
+        if name not in self.classes:
+            raise UserError(f"no class {str(name)!r}{nearest(str(name), self.classes)}")
+        label = np.array([self.classes.index(name)], np.int32)
+        return {**super().encode(picture), "label": label}
+
+    def decode(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
+        """-> the code, its standard deviations, and the mean squared error of what is decoded from it."""
+        code, std = (np.asarray(outputs[key])[0] for key in ("mean", "std"))
+        return {
+            "code": np.round(code, 4).tolist(),
+            "std": np.round(std, 4).tolist(),
+            "error": float(outputs["error"][0]),
+        }
+
+    def read(self, file: Path) -> Any:
+        """A picture; if the model is conditional its class is the name of the file's folder."""
+        picture = super().read(file)
+        return (picture, file.resolve().parent.name) if self.conditional else picture
+
+
+def load(cfg: Mapping[str, Any], seed: int, conditional: bool) -> Pictures:
+    """The data set of a config's `data` group. Raises UserError for an unknown `binarise`."""
+    if cfg["binarise"] not in BINARISE:
+        raise UserError(f"data.binarise = {cfg['binarise']!r}{nearest(str(cfg['binarise']), BINARISE)}")
+    return Pictures(labelled.load(cfg), cfg["batch_size"], cfg["eval_batch_size"], seed, conditional)
