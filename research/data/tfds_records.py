@@ -39,6 +39,7 @@ BUILDERS = {
     "multi30k": "Multi30k",
     "multi30k_bpe": "Multi30kBpe",
     "gsm8k": "Gsm8k",
+    "omniglot_small": "OmniglotSmall",
 }
 _CHUNK = 1024  # examples decoded at once: bounds memory; TFDS is five times as fast in bulk
 
