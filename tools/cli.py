@@ -20,7 +20,7 @@ VERBS = {
     "evaluate": "evaluate a run on its data",
     "sample": "generate from a run",
     "predict": "apply a run to files",
-    "explain": "a text classifier's attribution to each token",
+    "explain": "what a classifier chose a class for, by token or pixel",
     "chat": "a conversation with a language model",
     "ask": "answer questions from a folder of documents",
     "export": "a run as one portable file, or as a folder for transformers",

@@ -69,6 +69,26 @@ def bars(words: Sequence[str], scores: np.ndarray, title: str) -> bytes:
     return figures.png(figure, dpi=100)
 
 
+def overlay(picture: np.ndarray, pixels: np.ndarray, title: str) -> bytes:
+    """A picture f[Y, X, C] in 0..1, a map f[Y, X] and both together, as PNG. A map with two signs is red for, blue against."""
+    top = np.abs(pixels).max() or 1.0
+    colours = dict(cmap="RdBu_r", vmin=-top, vmax=top) if pixels.min() < 0 else dict(cmap="inferno", vmin=0, vmax=top)
+    shown = picture.squeeze(-1) if picture.shape[-1] == 1 else picture
+    grey = picture.mean(-1)
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(1, 3)
+    grid[0].imshow(shown, cmap="gray", vmin=0, vmax=1)
+    drawn = grid[1].imshow(pixels, **colours)
+    grid[2].imshow(grey, cmap="gray", vmin=0, vmax=1)
+    grid[2].imshow(pixels, alpha=np.sqrt(np.abs(pixels) / top) * 0.8, **colours)
+    for axes in grid:
+        axes.set_axis_off()
+    figure.colorbar(drawn, ax=grid[1], shrink=0.8)
+    figure.suptitle(figures.label(title), fontsize=9)
+    return figures.png(figure, dpi=100)
+
+
 def heads(words: Sequence[str], maps: Mapping[str, np.ndarray]) -> bytes:
     """Maps {layer: f[H, T, S]} as a PNG grid, one row per layer and one column per head; darker is a larger weight."""
     columns = max(len(layer) for layer in maps.values())

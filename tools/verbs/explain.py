@@ -1,4 +1,4 @@
-"""`almanac explain RUN --text TEXT [--method ...]` or `--agreement`: a text classifier's attribution to each token."""
+"""`almanac explain RUN --text TEXT`, `--image FILE` or `--agreement`: what a class was chosen for, by token or by pixel."""
 
 import argparse
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from research.data.images.classification import ImageClassification
 from research.data.text.classification import TextClassification
 from research.interpret import attention, attributions, pages
 from research.run import reopen
@@ -15,7 +16,7 @@ from research.util import run_files
 from research.util.errors import UserError, nearest
 from research.util.escape import visible
 from research.util.files import write_bytes, write_text
-from tools.verbs import arguments
+from tools.verbs import arguments, explain_picture
 
 METHODS = ("attention", "gradient_x_input", "integrated_gradients")
 
@@ -32,31 +33,46 @@ class Explanation(NamedTuple):
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="almanac explain",
-        description="Explains a text classifier's prediction by a score for each token: a page and an image.",
+        description="Explains a classifier's prediction by a score for each token or pixel: a page and an image.",
     )
     arguments.add_run(parser)
     parser.add_argument("--text", help="the text to explain")
-    parser.add_argument("--method", default="integrated_gradients", metavar="|".join(METHODS))
+    parser.add_argument("--image", type=Path, metavar="FILE", help="the picture to explain")
+    parser.add_argument(
+        "--method", default="integrated_gradients",
+        help=f"of a text {', '.join(METHODS)}; of a picture {', '.join(explain_picture.METHODS)} (default: integrated_gradients)",
+    )  # fmt: skip
     parser.add_argument("--class", dest="class_name", metavar="NAME", help="explain this class (default: the top-1)")
     parser.add_argument("--steps", type=int, default=64, help="integrated gradients: number of points (default: 64)")
+    parser.add_argument(
+        "--size", type=int, help="occlusion: pixels of a square (default: a quarter of the shorter side)"
+    )
+    parser.add_argument("--sanity", action="store_true", help="of a picture: compare with the map of random weights")
     parser.add_argument("--out", type=Path, metavar="FILE", help="FILE.html and FILE.png (default: RUN/samples/METHOD)")
     parser.add_argument(
         "--agreement", action="store_true", help="print instead Kendall's tau of attention and gradients over --split"
     )
     parser.add_argument("--split", default="test", help="for --agreement (default: test)")
     args = parser.parse_args(argv)
-    if args.agreement == (args.text is not None):
-        raise UserError("want either --text=TEXT or --agreement")
-    if args.method not in METHODS:
-        raise UserError(f"--method={args.method}{nearest(args.method, METHODS)}")
+    if [args.agreement, args.text is not None, args.image is not None].count(True) != 1:
+        raise UserError("want one of --text=TEXT, --image=FILE and --agreement")
+    known = METHODS if args.image is None else explain_picture.METHODS
+    if args.method not in known:
+        raise UserError(f"--method={args.method}{nearest(args.method, known)}")
     e, state, step = reopen.load(args.run, args.checkpoint)
-    if not isinstance(e.data, TextClassification):
-        raise UserError(f"{e.cfg.name} is no text classifier: only these can be explained")
+    kind, words = (TextClassification, "text") if args.image is None else (ImageClassification, "picture")
+    if not isinstance(e.data, kind):
+        raise UserError(
+            f"{e.cfg.name} is no {words} classifier: --{'image' if args.image else 'text'} explains only these"
+        )
     if args.agreement:
         return _agreement(e, state, args.split)
-    result = explain(e, state, args.text, args.method, args.class_name, args.steps)
     out = args.out or run_files.inside(Path(args.run), "samples") / args.method
     title = f"{e.cfg.name}, step {step:,}: {args.method.replace('_', ' ')}"
+    if args.image is not None:
+        result = _of_picture(e, state, args)
+    else:
+        result = explain(e, state, args.text, args.method, args.class_name, args.steps)
     out.parent.mkdir(parents=True, exist_ok=True)
     (name, image), *_ = result.images.items()
     write_bytes(out.with_suffix(".png"), image)
@@ -66,6 +82,12 @@ def main(argv: list[str]) -> int:
         print(f"  {score:>9.4f}  {visible(word)}")
     print(f"{visible(out.with_suffix('.html'))}\n{visible(out.with_suffix('.png'))} ({name})")
     return 0
+
+
+def _of_picture(e: Any, state: Any, args: argparse.Namespace) -> Explanation:
+    options = (args.method, args.class_name, args.steps, args.size, args.sanity)
+    _, facts, image = explain_picture.explain(e, state, e.predictor.read(args.image), *options)
+    return Explanation([], np.zeros(0), facts, {"pixels": image})
 
 
 def explain(e: Any, state: Any, text: str, method: str, class_name: str | None = None, steps: int = 64) -> Explanation:

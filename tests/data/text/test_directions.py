@@ -81,7 +81,9 @@ def test_what_has_one_way_alone(tmp_path):
         both(tmp_path, joint=False)
     with pytest.raises(UserError, match="data.both_ways = 'yes': True, or None"):
         both(tmp_path, both_ways="yes")
-    with pytest.raises(UserError, match="ag_news_titles has no pairs title-description \\(.*\\); leave data.both_ways None"):
+    with pytest.raises(
+        UserError, match="ag_news_titles has no pairs title-description \\(.*\\); leave data.both_ways None"
+    ):
         from research.data.text import directions
         from research.data.text.parallel_corpora import Corpus
 

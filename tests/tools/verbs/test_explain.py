@@ -2,6 +2,7 @@
 
 import re
 import zipfile
+from html import escape
 from pathlib import Path
 
 import pytest
@@ -62,8 +63,8 @@ def test_agreement_over_a_split(run, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "want either --text=TEXT or --agreement"),
-        (["--text=a", "--agreement"], "want either --text=TEXT or --agreement"),
+        ([], "want one of --text=TEXT, --image=FILE and --agreement"),
+        (["--text=a", "--agreement"], "want one of --text=TEXT, --image=FILE and --agreement"),
         (["--text= "], "--text is empty"),
         (["--text=a", "--method=atention"], "--method=atention; did you mean 'attention'?"),
         (["--text=a", "--class=debuger"], "--class=debuger; did you mean 'debugger'?"),
@@ -87,3 +88,47 @@ def test_a_run_that_labels_words_is_refused(tmp_path, capsys):
         archive.extractall(tmp_path / "run")
     assert cli.main(["explain", str(tmp_path / "run"), f"--text={TEXT}"]) == 2
     assert "token_labelling/tiny is no text classifier" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    changes = [f"--config.{c}" for c in ("num_steps=2", "optim.warmup=0", "eval_every=0")]
+    assert cli.main(["train", "image_classification/tiny", *changes, f"--workdir={folder / 'run'}"]) == 0
+    Image.new("L", (8, 8), 90).save(folder / "a.png")
+    return folder
+
+
+@pytest.mark.parametrize("method", ["integrated_gradients", "saliency", "occlusion", "grad_cam"])
+def test_a_picture_is_explained_by_its_pixels(pictures, tmp_path, capsys, method):
+    out = tmp_path / "map"
+    words = [str(pictures / "run"), f"--image={pictures / 'a.png'}", f"--method={method}", "--steps=4", "--sanity"]
+    assert cli.main(["explain", *words, "--class=3", f"--out={out}"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("3: probability 0.") and said[2].startswith("rank correlation with the map of random weights")
+    page = out.with_suffix(".html").read_text()
+    assert all(escape(line) in page for line in said[:3]) and "data:image/png" in page
+    with Image.open(out.with_suffix(".png")) as image:
+        assert image.format == "PNG"
+
+
+@pytest.mark.parametrize(
+    "words, error",
+    [
+        (["--method=attention"], "--method=attention"),
+        (["--class=ten"], "--class=ten"),
+        (["--method=occlusion", "--size=9"], "a square of 9 pixels does not fit into 8 x 8"),
+        (["--steps=0"], "steps = 0: at least 1"),
+        (["--text=a"], "want one of --text=TEXT, --image=FILE and --agreement"),
+    ],
+)
+def test_what_a_picture_cannot_be_asked(pictures, capsys, words, error):
+    assert cli.main(["explain", str(pictures / "run"), f"--image={pictures / 'a.png'}", *words]) == 2
+    assert error in capsys.readouterr().err
+
+
+def test_a_text_classifier_reads_no_picture(run, pictures, capsys):
+    assert cli.main(["explain", str(run), f"--image={pictures / 'a.png'}"]) == 2
+    assert "text_classification/tiny is no picture classifier" in capsys.readouterr().err
+    assert cli.main(["explain", str(pictures / "run"), "--text=a"]) == 2
+    assert "image_classification/tiny is no text classifier" in capsys.readouterr().err

@@ -1,0 +1,155 @@
+"""Attributions of a model's score to the pixels of a picture: saliency, integrated gradients, occlusion and Grad-CAM.
+
+A score is a pure function f[B, Y, X, C] -> f[B] whose rows are independent: the logit of a class, say. A map is f32[B, Y, X].
+
+Sources: saliency, Simonyan et al. 2014 (1312.6034), section 3.1; integrated gradients, Sundararajan et al. 2017 (1703.01365);
+occlusion, Zeiler & Fergus 2014 (1311.2901), section 4.2; Grad-CAM, Selvaraju et al. 2017 (1610.02391), eq. 1 and 2; randomised
+weights, Adebayo et al. 2018 (1810.03292).
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.stats import spearmanr
+
+from research.util.errors import UserError
+
+Score = Callable[[jax.Array], jax.Array]
+
+
+class Map(NamedTuple):
+    """A map f32[B, Y, X], the score f32[B] of the picture and, with a baseline, of the baseline.
+
+    By completeness the map of integrated gradients sums to score - baseline; `gap` f32[B] is the difference.
+    """
+
+    pixels: jax.Array
+    score: jax.Array
+    baseline: jax.Array | None = None
+    gap: jax.Array | None = None
+
+
+def saliency(score: Score, image: jax.Array) -> Map:
+    """The largest magnitude, over channels, of the score's gradient: what changes the score fastest."""
+    gradient, value = _gradient(score, image)
+    return Map(jnp.abs(gradient).max(-1), value)
+
+
+def integrated_gradients(score: Score, image: jax.Array, baseline: float = 0.0, steps: int = 64) -> Map:
+    """The mean gradient on the straight line from a plain picture to this one, times their difference, summed over channels.
+
+    The mean is approximated by the midpoint rule with `steps` points. Raises UserError if `steps` is below 1.
+    """
+    if steps < 1:
+        raise UserError(f"steps = {steps}: at least 1")
+    image = jnp.asarray(image)
+    start = jnp.full_like(image, baseline)
+    at = jax.jit(lambda part: _gradient(score, start + part * (image - start))[0])
+    total = sum(at((i + 0.5) / steps) for i in range(steps))
+    pixels = (total / steps * (image - start)).astype(jnp.float32).sum(-1)
+    last, first = (jax.jit(score)(x).astype(jnp.float32) for x in (image, start))
+    return Map(pixels, last, first, pixels.sum((1, 2)) - (last - first))
+
+
+def occlusion(score: Score, image: jax.Array, size: int, baseline: float = 0.0, stride: int | None = None) -> Map:
+    """By how much the score falls when a square of `size` pixels has one value: the mean over the squares that cover a pixel.
+
+    Squares are `stride` pixels apart, by default half of `size`, and the last of a row or column ends at the border. Raises
+    UserError for a square that is larger than the picture.
+    """
+    image = jnp.asarray(image)
+    rows, columns = image.shape[1:3]
+    if not 1 <= size <= min(rows, columns):
+        raise UserError(f"a square of {size} pixels does not fit into {rows} x {columns}")
+    stride = max(1, size // 2) if stride is None else stride
+    run = jax.jit(score)
+
+    @jax.jit
+    def without(top: jax.Array, left: jax.Array) -> jax.Array:
+        inside = (jnp.arange(rows)[:, None] - top) // size == 0
+        inside &= (jnp.arange(columns) - left) // size == 0
+        return score(jnp.where(inside[..., None], baseline, image))
+
+    value = run(image).astype(jnp.float32)
+    total, count = np.zeros(image.shape[:3], np.float32), np.zeros((rows, columns), np.float32)
+    for top in _starts(rows, size, stride):
+        for left in _starts(columns, size, stride):
+            place = (slice(top, top + size), slice(left, left + size))
+            total[(slice(None), *place)] += np.asarray(value - without(top, left))[:, None, None]
+            count[place] += 1
+    return Map(jnp.asarray(total / count), value)
+
+
+def grad_cam(score: Score, image: jax.Array) -> Map:
+    """The last feature maps, weighted by their mean gradients, where their sum is positive; enlarged to the picture.
+
+    The maps are the last output f[B, y, x, K] of a Linen layer that has more than one position, before an activation that no
+    layer has. Raises UserError if the model has none.
+    """
+    image = jnp.asarray(image)
+    shapes = jax.eval_shape(lambda: _tapped(score, image)[1])
+    if not shapes:
+        raise UserError(
+            "the model has no layer whose output is a map of features: Grad-CAM needs a convolutional network"
+        )
+
+    def total(shift):
+        value, maps = _tapped(score, image, len(shapes) - 1, shift)
+        return value.sum(), (value, maps[-1])
+
+    shift = jnp.zeros(shapes[-1].shape, shapes[-1].dtype)
+    gradient, (value, maps) = jax.jit(jax.grad(total, has_aux=True))(shift)
+    weights = gradient.astype(jnp.float32).mean((1, 2), keepdims=True)
+    small = jax.nn.relu((weights * maps.astype(jnp.float32)).sum(-1))
+    return Map(jax.image.resize(small, image.shape[:3], "linear"), value)
+
+
+def randomised(variables: Any, key: jax.Array) -> Any:
+    """Variables whose parameters are normal, each array with the mean and the deviation that it had.
+
+    A map that does not change with them tells of the picture alone, and not of the model.
+    """
+    leaves, structure = jax.tree.flatten(variables["params"])
+    keys = jax.random.split(key, len(leaves))
+    drawn = [x.mean() + x.std() * jax.random.normal(k, x.shape, x.dtype) for x, k in zip(leaves, keys, strict=True)]
+    return {**variables, "params": jax.tree.unflatten(structure, drawn)}
+
+
+def similarity(a: jax.Array, b: jax.Array) -> float:
+    """Spearman's rank correlation of two maps' magnitudes; 0 if one of them is constant."""
+    a, b = np.abs(np.ravel(a)), np.abs(np.ravel(b))
+    return 0.0 if np.ptp(a) == 0 or np.ptp(b) == 0 else float(spearmanr(a, b).statistic)
+
+
+def _gradient(score: Score, image: Any) -> tuple[jax.Array, jax.Array]:
+    def total(x):
+        value = score(x)
+        return value.sum(), value
+
+    gradient, value = jax.grad(total, has_aux=True)(jnp.asarray(image))
+    return gradient.astype(jnp.float32), value.astype(jnp.float32)
+
+
+def _tapped(
+    score: Score, image: jax.Array, place: int = -1, shift: jax.Array | None = None
+) -> tuple[jax.Array, list[jax.Array]]:
+    """-> the score with `shift` added to the maps number `place`, and all maps of features without it, as the layers come."""
+    maps: list[jax.Array] = []
+
+    def intercept(call, args, kwargs, context):
+        out = call(*args, **kwargs)
+        if not isinstance(out, jax.Array) or out.ndim != 4 or min(out.shape[1:3]) < 2:
+            return out
+        maps.append(out)
+        return out + shift if len(maps) - 1 == place else out
+
+    with nn.intercept_methods(intercept):
+        return score(image), maps
+
+
+def _starts(length: int, size: int, stride: int) -> list[int]:
+    return sorted({*range(0, length - size, stride), length - size})
