@@ -120,8 +120,11 @@ def randomised(variables: Any, key: jax.Array) -> Any:
 
 
 def similarity(a: jax.Array, b: jax.Array) -> float:
-    """Spearman's rank correlation of two maps' magnitudes; 0 if one of them is constant."""
-    a, b = np.abs(np.ravel(a)), np.abs(np.ravel(b))
+    """Spearman's rank correlation of two maps, with their signs; 0 if one of them is constant.
+
+    Of magnitudes it would be high for any two maps that are a product with the picture, whose background is 0 in both.
+    """
+    a, b = np.ravel(a), np.ravel(b)
     return 0.0 if np.ptp(a) == 0 or np.ptp(b) == 0 else float(spearmanr(a, b).statistic)
 
 

@@ -131,5 +131,6 @@ def test_randomised_weights_keep_their_size():
 
 def test_the_similarity_is_spearmans():
     a = np.array([[1.0, -2.0], [3.0, 4.0]])
-    assert pictures.similarity(a, a**2) == pytest.approx(1) and pictures.similarity(a, 5 - abs(a)) == pytest.approx(-1)
+    assert pictures.similarity(a, a**3) == pytest.approx(1) and pictures.similarity(a, 5 - a) == pytest.approx(-1)
+    assert pictures.similarity(a, abs(a)) == pytest.approx(0.8)  # ranks 2 1 3 4 and 1 2 3 4: 1 - 6 * 2 / 60
     assert pictures.similarity(a, np.ones((2, 2))) == 0
