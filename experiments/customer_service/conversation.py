@@ -88,7 +88,7 @@ def parse(text: str) -> dict[str, str] | None:
         return None
     tool = call.get("tool") if isinstance(call, dict) else None
     keys = {"tool", "order"} if tool == "order_status" else {"tool"}
-    whole = tool in TOOLS and call.keys() == keys and all(isinstance(value, str) for value in call.values())
+    whole = tool in TOOLS and call.keys() == keys and all(isinstance(value, str) and value for value in call.values())
     return call if whole else None
 
 

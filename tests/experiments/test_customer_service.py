@@ -106,7 +106,7 @@ def test_a_summary_for_the_person():
 
 def test_calls_and_numbers():
     assert parse(STATUS % "A-1") == {"tool": "order_status", "order": "A-1"}
-    assert parse('{"tool":"order_status","order":7}') is None
+    assert parse('{"tool":"order_status","order":7}') is None is parse(STATUS % "")
     assert stands_in("A.1", "Is A.1, then?") and not stands_in("A.1", "Is AX1 there?")
 
 

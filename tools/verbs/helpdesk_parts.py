@@ -1,6 +1,5 @@
 """What a run does in a service's conversation: a language model writes calls, a text classifier finds who is unhappy."""
 
-import functools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -44,27 +43,30 @@ class Caller:
                 f"{run} reads {e.model.max_length} tokens: want more than the {service_messages.MOST} of a call"
             )
 
-    @functools.cached_property
-    def _constraint(self) -> Any:
-        schema = constraints.schema_regex(service_messages.SCHEMA)
-        return constraints.from_regex(schema, token_bytes.of(self._tokenizer))
-
     def __call__(self, text: str) -> tuple[str, float]:
-        """A message -> the call that the schema allows, and the model's probability of it, its end included."""
-        (call,) = self.calls([text])
+        """A message -> the call, and the model's probability of it, its end included."""
+        call = self.of_own_numbers(text)
         said = tokenizers.encode_with_added(self._tokenizer, call + self._end)
-        log_p = scoring.log_likelihoods(
-            self._model, self._variables, [self._prompt(text).tolist()], [said.tolist()], room=self._model.max_length
-        )
+        pair = [self._prompt(text).tolist()], [said.tolist()]
+        log_p = scoring.log_likelihoods(self._model, self._variables, *pair, room=self._model.max_length)
         return call, math.exp(float(log_p[0]))
 
-    def calls(self, texts: Sequence[str], constrained: bool = True) -> list[str]:
-        """The most likely reply to each message, token by token, within the schema or free.
+    def of_own_numbers(self, text: str) -> str:
+        """A message's call within the schema whose order is one of the numbers in the message."""
+        return self.calls([text], self.constraint(service_messages.numbers(text)))[0]
+
+    def constraint(self, orders: Sequence[str] | None = None) -> constraints.Constraint:
+        """The schema of a call, of any order or of one of these, over the model's tokens."""
+        pattern = constraints.schema_regex(service_messages.schema(orders))
+        return constraints.from_regex(pattern, token_bytes.of(self._tokenizer))
+
+    def calls(self, texts: Sequence[str], constraint: constraints.Constraint | None = None) -> list[str]:
+        """The reply to each message, token by token the most likely one; free without a constraint.
 
         Raises UserError if a message leaves no room for a call.
         """
         stop = stop_sequences(self._tokenizer, [self._end])
-        options = {"constraint": self._constraint} if constrained else {"stop": stop}
+        options = {"stop": stop} if constraint is None else {"constraint": constraint}
         prompts, calls, rows = [self._prompt(text) for text in texts], list[str](), min(BATCH, len(texts))
         for start in range(0, len(prompts), rows):
             batch = prompts[start : start + rows]
@@ -143,9 +145,14 @@ def measured(caller: Caller, mood: Mood) -> Iterator[str]:
     yield from (f"  {split}: {errors}" for split, errors in mood.errors().items())
     split, talks = list(caller.data.parts.items())[-1]
     texts = [talk.messages[-2]["content"] for talk in talks]
-    for constrained in (True, False):
-        yield f"calls, {split}, {'within the schema' if constrained else 'free'}"
-        calls = [conversation.parse(text) for text in caller.calls(texts, constrained)]
+    written = {
+        "free": caller.calls(texts),
+        "within the schema": caller.calls(texts, caller.constraint()),
+        "within the schema, of the message's own numbers": [caller.of_own_numbers(text) for text in texts],
+    }
+    for name, replies in written.items():
+        yield f"calls, {split}, {name}"
+        calls = [conversation.parse(text) for text in replies]
         for kind in dict.fromkeys(talk.kind for talk in talks):
             rows = [i for i, talk in enumerate(talks) if talk.kind == kind]
             right = sum(calls[i] == conversation.parse(talks[i].reply) for i in rows)

@@ -10,8 +10,9 @@ The language is small: a score on it shows that the parts work together, not how
 
 import itertools
 import json
+import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,28 +24,6 @@ SIZES = {"train": 24_000, "valid": 600, "test": 1_200}
 CLASSES = ("calm", "unhappy")
 TOOLS = ("order_status", "which_order", "documents")
 TAUGHT = ("order_status", "which_order", "order_status", "documents")  # in training: to copy a number is the hard part
-SCHEMA = {  # of a call
-    "anyOf": [
-        {
-            "type": "object",
-            "properties": {
-                "tool": {"const": "order_status"},
-                "order": {"type": "string", "minLength": 1, "maxLength": 12},
-            },
-            "required": ["tool", "order"],
-            "additionalProperties": False,
-        },
-        *(
-            {
-                "type": "object",
-                "properties": {"tool": {"const": tool}},
-                "required": ["tool"],
-                "additionalProperties": False,
-            }
-            for tool in TOOLS[1:]
-        ),
-    ]
-}
 MOST = 46  # characters of a call, at most, and so tokens
 
 # Requests and other sentences of the parts, one a line.
@@ -208,6 +187,26 @@ def draw(part: str, seed: int = 0) -> list[Message]:
     tools = itertools.cycle(TAUGHT if part == "train" else TOOLS)
     known = itertools.cycle([True] if part == "train" else [False, True])
     return [_message(rng, part, next(tools), next(known)) for _ in range(SIZES[part])]
+
+
+def schema(orders: Sequence[str] | None = None) -> dict[str, Any]:
+    """The JSON schema of a call: of any order, or of one of `orders`."""
+    order = {"type": "string", "minLength": 1, "maxLength": 12} if orders is None else {"enum": list(orders)}
+    calls: list[dict[str, Any]] = [{"tool": {"const": tool}} for tool in TOOLS]
+    calls[0]["order"] = order
+    if orders is not None and not orders:
+        calls = calls[1:]
+    forms = [{"type": "object", "properties": c, "required": list(c), "additionalProperties": False} for c in calls]
+    return {"anyOf": forms}
+
+
+def numbers(text: str) -> list[str]:
+    """What in a text may be the number of an order: each word of letters, digits and hyphens that has a digit, once.
+
+    >>> numbers("A-1042, or A-1042? On the 3rd.")
+    ['A-1042', '3rd']
+    """
+    return list(dict.fromkeys(re.findall(r"[A-Za-z0-9-]*[0-9][A-Za-z0-9-]*", text)))
 
 
 def as_text(call: Mapping[str, str]) -> str:

@@ -19,13 +19,24 @@ def numbers(text):
 
 
 def test_a_call_follows_from_its_text(parts):
-    pattern = re.compile(constraints.schema_regex(service_messages.SCHEMA))
+    pattern = re.compile(constraints.schema_regex(service_messages.schema()))
     for rows in parts.values():
         for row in rows:
             assert numbers(row.text) == [value for key, value in row.call.items() if key == "order"]
             assert ("order" in row.call) == (row.call["tool"] == "order_status")
             written = service_messages.as_text(row.call)
+            assert set(service_messages.numbers(row.text)) == set(numbers(row.text))
             assert pattern.fullmatch(written) and len(written) < service_messages.MOST
+
+
+def test_a_schema_of_given_orders():
+    for orders, allowed in ((None, "A-1 B-22"), (["A-1"], "A-1"), ([], "")):
+        pattern = re.compile(constraints.schema_regex(service_messages.schema(orders)))
+        calls = [service_messages.as_text({"tool": "order_status", "order": order}) for order in ("A-1", "B-22")]
+        assert [
+            order for order, call in zip(("A-1", "B-22"), calls, strict=True) if pattern.fullmatch(call)
+        ] == allowed.split()
+        assert pattern.fullmatch('{"tool":"which_order"}') and not pattern.fullmatch('{"tool":"order_status"}')
 
 
 def test_each_part_has_numbers_of_its_own(parts):

@@ -17,7 +17,6 @@ RUNS = {
         "data.batch_size": 8,
     },
     "text_classification/service_mood": {},
-    "language_model/tiny": {},
 }
 SIZES = {"train": 96, "valid": 24, "test": 48}
 
@@ -76,17 +75,16 @@ def test_a_hand_over_ends_it_and_is_summarised(words, tmp_path, capsys, monkeypa
 def test_measured(words, capsys):
     assert cli.main(words(measure=None)[:-1] + ["--measure"]) == 0
     out = capsys.readouterr().out
-    assert out.count("of the unhappy missed") == 2 and "calls, test, within the schema" in out
-    assert out.count("  order_status_new: ") == 2 and "(0 of 8, 0.000 to 0.324) right" in out
+    assert out.count("of the unhappy missed") == 2 and "calls, test, within the schema\n" in out
+    assert out.count("  order_status_new: ") == 3 and "(0 of 8, 0.000 to 0.324) right" in out
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"caller": "{runs}/language_model.tiny"}, "is a run of language_model/tiny; want a gpt of conversations"),
         ({"caller": "{runs}/question_answering.tiny"}, "want one of language_model"),
-        ({"mood": "{runs}/language_model.tiny"}, "want one of text_classification"),
-        ({"reader": "{runs}/language_model.tiny"}, "want one of question_answering"),
+        ({"mood": "{runs}/language_model.service_calls"}, "want one of text_classification"),
+        ({"reader": "{runs}/language_model.service_calls"}, "want one of question_answering"),
         ({"mood": "nowhere"}, "nowhere is no run directory"),
         ({"unhappy": "unhapy"}, "--unhappy=unhapy: "),
         ({"false_alarms": "1"}, "--false-alarms=1.0: a share"),

@@ -12,6 +12,7 @@ from experiments.language_model import train
 from research.core import config
 from research.data.text import chat, service_messages
 from research.data.text.conversations import message
+from research.util.errors import UserError
 from tools.verbs import ask
 from tools.verbs.helpdesk_parts import Caller, Errors, Mood
 
@@ -31,13 +32,22 @@ def caller():
 
 
 def test_within_the_schema_every_reply_is_a_call(caller):
-    calls = caller[0].calls(TEXTS)
+    calls = caller[0].calls(TEXTS, caller[0].constraint())
     assert len(calls) == 3 and all(conversation.parse(call) for call in calls)
-    assert not any(conversation.parse(call) for call in caller[0].calls(TEXTS, constrained=False))
+    assert not any(conversation.parse(call) for call in caller[0].calls(TEXTS))
+
+
+def test_an_order_is_one_of_the_message(caller):
+    """Even of a model that has learnt nothing; under the schema alone its order is another."""
+    orders = [conversation.parse(caller[0].of_own_numbers(text)).get("order") for text in TEXTS]
+    assert orders == ["A-1042", None, "Q-0001"]
+    (call,) = caller[0].calls(TEXTS[:1], caller[0].constraint())
+    assert conversation.parse(call)["order"] not in TEXTS[0].split()
 
 
 def test_a_call_does_not_depend_on_its_batch(caller):
-    assert [caller[0].calls([text])[0] for text in TEXTS] == caller[0].calls(TEXTS)
+    constraint = caller[0].constraint()
+    assert [caller[0].calls([text], constraint)[0] for text in TEXTS] == caller[0].calls(TEXTS, constraint)
 
 
 def test_the_probability_is_of_the_call_and_its_end(caller):
@@ -48,6 +58,13 @@ def test_the_probability_is_of_the_call_and_its_end(caller):
     logits = e.model.apply(state.variables, jnp.asarray(tokens)[None])[0]
     log_p = np.asarray(jax.nn.log_softmax(logits))[np.arange(len(tokens) - 1), tokens[1:]]
     assert np.log(probability) == pytest.approx(log_p[mask[1:] > 0].sum(), rel=1e-4)
+
+
+def test_a_caller_learnt_replies(monkeypatch):
+    e = SimpleNamespace(data=None, cfg=SimpleNamespace(name="language_model/tiny"))
+    monkeypatch.setattr(ask, "load", lambda run, checkpoint, family: (e, None, 1))
+    with pytest.raises(UserError, match="run is a run of language_model/tiny; want a gpt of conversations"):
+        Caller("run")
 
 
 def test_errors_by_hand():
