@@ -1,6 +1,6 @@
 """A small GPT that turns a message to a shop's service into a call, a JSON text: for `almanac helpdesk`.
 
-Cost        about 4 minutes on 2 CPU cores (estimate); 0.2 M parameters
+Cost        21 minutes beside other work on 2 CPU cores; 0.2 M parameters
 Run         almanac train language_model/service_calls
 """
 

@@ -1,6 +1,6 @@
 """Calm or unhappy: generated messages to a shop's service, by words and bigrams. For `almanac helpdesk`.
 
-Cost        seconds on 2 CPU cores; 0.1 M parameters
+Cost        seconds on 2 CPU cores; 0.3 M parameters
 Run         almanac train text_classification/service_mood
 """
 
