@@ -125,6 +125,31 @@ def best_threshold(positive: Bool[np.ndarray, " n"], scores: Float[np.ndarray, "
     return float(middles[best[np.argmin(np.abs(middles[best] - 0.5))]])
 
 
+def threshold_at_false_alarms(positive: Bool[np.ndarray, " n"], scores: Float[np.ndarray, " n"], rate: float) -> float:
+    """The lowest of the scores from which on at most this share of the negatives is predicted positive, so that the fewest
+    positives are missed; 2 if even the highest is reached by more. Choose on validation data.
+
+    >>> threshold_at_false_alarms(np.array([True, False, True, False]), np.array([0.9, 0.7, 0.6, 0.2]), rate=0.5)
+    0.6
+    """
+    false, _, thresholds = roc_curve(positive, scores)
+    return float(min(thresholds[np.flatnonzero(np.nan_to_num(false) <= rate)[-1]], 2.0))
+
+
+def wilson(count: int, total: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's score interval (1927) of a share, of 95 % by default; (0, 1) of none.
+
+    >>> tuple(round(bound, 4) for bound in wilson(5, 10))
+    (0.2366, 0.7634)
+    """
+    if not total:
+        return 0.0, 1.0
+    share, scale = count / total, 1 + z**2 / total
+    half = z * np.sqrt(share * (1 - share) / total + z**2 / (4 * total**2)) / scale
+    middle = (share + z**2 / (2 * total)) / scale
+    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
+
+
 def _ratio(
     a: Real[np.ndarray, "*shape"] | np.integer, b: Real[np.ndarray, "*shape"] | np.integer
 ) -> Float64[np.ndarray, "*shape"]:

@@ -12,12 +12,17 @@ from research.util.errors import UserError
 
 
 def log_likelihoods(
-    model: Any, variables: dict, contexts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]
+    model: Any,
+    variables: dict,
+    contexts: Sequence[Sequence[int]],
+    continuations: Sequence[Sequence[int]],
+    room: int = 0,
 ) -> jax.Array:
     """log p(continuation | context) in nats, f32[R], of R pairs of lists of token ids.
 
     Summed over the continuation's tokens; divide by their number to compare continuations of different lengths. A context
-    too long for `max_length` loses its beginning. Raises UserError if a context or continuation is empty, or a
+    too long for `max_length` loses its beginning. Rows are padded to `room` tokens if all are shorter, so that other lengths do
+    not recompile. Raises UserError if a context or continuation is empty, or a
     continuation does not fit.
     """
     rows, begins = [], []
@@ -34,7 +39,8 @@ def log_likelihoods(
         rows.append([*context, *continuation])
         begins.append(len(context))
     ends = np.array([len(row) for row in rows], np.int32)
-    tokens = np.stack([np.pad(np.asarray(row, np.int32), (0, ends.max() - len(row))) for row in rows])
+    width = max(ends.max(), room)
+    tokens = np.stack([np.pad(np.asarray(row, np.int32), (0, width - len(row))) for row in rows])
     if tokens.min() < 0 or tokens.max() >= model.vocab_size:
         raise UserError(f"a token is outside the vocabulary, 0..{model.vocab_size - 1}")
     return _between(model, variables, tokens, np.array(begins, np.int32), ends)

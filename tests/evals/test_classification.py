@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn import metrics as sklearn
 from sklearn.calibration import calibration_curve
 
@@ -159,3 +160,20 @@ def test_a_threshold_between_two_neighbours_parts_them(metric, dtype, low):
         assert dtype(threshold) == threshold
         assert (scores >= threshold).tolist() == [bool(p) for p in positive]
         assert classification.at_threshold(np.array(positive, bool), scores, threshold)[metric] == 1
+
+
+def test_a_threshold_for_false_alarms():
+    positive = np.array([1, 1, 0, 1, 0, 0], bool)
+    scores = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
+    for rate, threshold in ((0.0, 0.8), (0.3, 0.8), (0.34, 0.6), (0.7, 0.5), (1.0, 0.4)):
+        assert classification.threshold_at_false_alarms(positive, scores, rate) == threshold
+    assert classification.threshold_at_false_alarms(~positive, scores, 0.0) == 2  # a negative has the highest score
+    assert classification.threshold_at_false_alarms(positive, np.full(6, 0.5), 0.5) == 2  # all or none
+    assert classification.threshold_at_false_alarms(np.ones(2, bool), np.array([0.2, 0.3]), 0.0) == 0.2
+
+
+def test_wilsons_interval_equals_scipys():
+    for count, total in ((0, 10), (10, 10), (1, 20), (37, 500)):
+        want = stats.binomtest(count, total).proportion_ci(method="wilson")
+        assert classification.wilson(count, total) == pytest.approx((want.low, want.high), abs=1e-5)
+    assert classification.wilson(0, 0) == (0, 1)

@@ -23,6 +23,8 @@ def test_by_hand():
     continuations = [[1], [2, 0, 0], [2, 2]]
     want = np.log([0.25, 0.7 * 0.4 * 0.5, 0.7 * 0.2])
     np.testing.assert_allclose(log_likelihoods(Chain(), {}, contexts, continuations), want, rtol=1e-6)
+    roomy = log_likelihoods(Chain(), {}, contexts, continuations, room=9)
+    np.testing.assert_allclose(roomy, want, rtol=1e-6)
     every = log_likelihoods(Chain(), {}, [[0]] * 9, [[a, b] for a in range(3) for b in range(3)])
     assert np.exp(every).sum() == pytest.approx(1)
 

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -48,18 +48,53 @@ def main(argv: list[str]) -> int:
         raise UserError("the question is empty; ask it in words")
     if args.question is None and not sys.stdin.isatty():
         raise UserError("no question: give one, or run in a terminal")
-    passages, skipped = documents.load(args.documents)
-    e, state, step = _load(args.run, args.checkpoint, "question_answering")
-    search, name = _search(args.retriever)
-    reader = e.ask
-    setting = {"step": step, "retriever": name, "passages": count, "accuracy": reader.accuracy}
-    calibration = _calibration(Path(args.run), setting, e, state.variables, search)
-    for line in skipped:
-        print(f"left out {visible(line)}", file=sys.stderr)
-    answerer = open_domain_qa.Answerer(reader, state.variables, [p.text for p in passages], search, count)
+    answers_from = Documents(args.run, args.checkpoint, args.documents, args.retriever, count)
     for question in [args.question] if args.question is not None else _questions():
-        print(visible(_answer(answerer, passages, calibration, reader.no_answer, question), keep=TEXT))
+        print(visible(_text(answers_from.find(question)), keep=TEXT))
     return 0
+
+
+class Found(NamedTuple):
+    """The best span of a question, characters start..stop-1 of a document: no answer if `confidence` is below `threshold`."""
+
+    text: str
+    confidence: float
+    threshold: float
+    document: str
+    start: int
+    stop: int
+    snippet: str  # the span in brackets, with what stands around it
+
+
+class Documents:
+    """Finds answers in a folder of documents, with a run of question_answering and a threshold fitted on its validation part.
+
+    Prints what it leaves out of the folder. Raises UserError if a run is of another family, or no document has a word.
+    """
+
+    def __init__(self, run: str, checkpoint: str, folder: str, retriever: str, count: int):
+        self._passages, skipped = documents.load(folder)
+        e, state, step = load(run, checkpoint, "question_answering")
+        search, name = _search(retriever)
+        setting = {"step": step, "retriever": name, "passages": count, "accuracy": e.ask.accuracy}
+        self._calibration = _calibration(Path(run), setting, e, state.variables, search)
+        for line in skipped:
+            print(f"left out {visible(line)}", file=sys.stderr)
+        texts = [passage.text for passage in self._passages]
+        self._no_answer = e.ask.no_answer
+        self._answerer = open_domain_qa.Answerer(e.ask, state.variables, texts, search, count)
+
+    def find(self, question: str) -> Found:
+        """The best span. Raises UserError if the question has no letter or digit."""
+        (candidates,) = self._answerer.candidates([question])
+        best, source = candidates[0], self._passages[candidates[0].passage]
+        scores = np.array([candidate.score for candidate in candidates])
+        confidence = answers.confidence(scores, self._calibration["temperature"], self._no_answer)[0]
+        text, start = self._answerer.text(best), source.start + best.start
+        before, after = source.text[max(0, best.start - CONTEXT) : best.start], source.text[best.stop :][:CONTEXT]
+        snippet = " ".join(f"{before}[{text}]{after}".split())
+        threshold, stop = self._calibration["threshold"], source.start + best.stop
+        return Found(text, float(confidence), threshold, source.source, start, stop, snippet)
 
 
 def _positionals_first(argv: list[str]) -> list[str]:
@@ -77,7 +112,7 @@ def _positionals_first(argv: list[str]) -> list[str]:
     return [*positionals, *options]
 
 
-def _load(run: str, checkpoint: str, family: str) -> tuple:
+def load(run: str, checkpoint: str, family: str) -> tuple:
     """-> experiment, state and step of a run. Raises UserError if it is of another family."""
     name = reopen.load_config(Path(run)).name
     if not name.startswith(f"{family}/"):
@@ -89,7 +124,7 @@ def _search(retriever: str) -> tuple[open_domain_qa.Search, str]:
     """-> the search function of a retriever, and the retriever's name."""
     if retriever == "bm25":
         return lambda passages: BM25(passages).scores, "bm25"
-    e, state, step = _load(retriever, "best", "retrieval")
+    e, state, step = load(retriever, "best", "retrieval")
 
     def search(passages: Sequence[str]):
         vectors = e.ask.embed(state.variables, "passages", list(passages))
@@ -148,17 +183,9 @@ def _questions():
         yield question
 
 
-def _answer(answerer: Any, passages: list, calibration: dict[str, Any], no_answer: bool, question: str) -> str:
-    """Answers a question -> the text to print."""
-    (candidates,) = answerer.candidates([question])
-    best, source = candidates[0], passages[candidates[0].passage]
-    scores = np.array([candidate.score for candidate in candidates])
-    confidence = float(answers.confidence(scores, calibration["temperature"], no_answer)[0])
-    text, start = answerer.text(best), source.start + best.start
-    position = f"{source.source}, characters {start:,} to {source.start + best.stop:,}"
-    before = source.text[max(0, best.start - CONTEXT) : best.start]
-    snippet = " ".join(f"{before}[{text}]{source.text[best.stop : best.stop + CONTEXT]}".split())
-    if confidence < calibration["threshold"]:
-        reason = f"the best guess has a confidence of {confidence:.3f}, below {calibration['threshold']:.3f}"
-        return f"no answer ({reason})\n  {position}: {snippet}"
-    return f"{text}  (confidence {confidence:.3f})\n  {position}: {snippet}"
+def _text(found: Found) -> str:
+    place = f"  {found.document}, characters {found.start:,} to {found.stop:,}: {found.snippet}"
+    if found.confidence < found.threshold:
+        reason = f"the best guess has a confidence of {found.confidence:.3f}, below {found.threshold:.3f}"
+        return f"no answer ({reason})\n{place}"
+    return f"{found.text}  (confidence {found.confidence:.3f})\n{place}"

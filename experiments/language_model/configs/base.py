@@ -18,7 +18,8 @@ def base(**changes: Any) -> ConfigDict:
     return config.merge(
         config.family_defaults(
             data=dict(
-                source="pydoc",  # pydoc, tiny_shakespeare, wikitext2, files, pydoc_dialogues, gsm8k, conversations
+                # pydoc, tiny_shakespeare, wikitext2, files, pydoc_dialogues, service_messages, gsm8k, conversations
+                source="pydoc",
                 path=None,  # files: a UTF-8 file, or a folder of .txt, .md, .jsonl; conversations: a .jsonl
                 valid_fraction=None,  # files, conversations: default 0.1
                 text_key=None,  # files: the key of a .jsonl's text, default "text"

@@ -13,7 +13,15 @@ import numpy as np
 from research.core.experiment import Baseline
 from research.data import further_sets, tokenizers, user_files
 from research.data.pipeline import Batch, EvalBatches, TrainBatches
-from research.data.text import chat, conversations, corpora, gsm8k, language_modelling, pydoc_dialogues
+from research.data.text import (
+    chat,
+    conversations,
+    corpora,
+    gsm8k,
+    language_modelling,
+    pydoc_dialogues,
+    service_messages,
+)
 from research.data.text.conversations import Conversation, Message, Parts
 from research.data.text.packed import Packed
 from research.data.tokenizers.roles import Roles
@@ -23,6 +31,7 @@ SOURCES: dict[str, Callable[[Mapping[str, Any]], Parts]] = {
     "conversations": conversations.files,
     "gsm8k": gsm8k.load,
     "pydoc_dialogues": pydoc_dialogues.load,
+    "service_messages": service_messages.dialogues,
 }
 
 

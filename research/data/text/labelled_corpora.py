@@ -18,6 +18,7 @@ from research.data.builders import sst_trees as treebank
 from research.data.builders import trec as trec_builder
 from research.data.builders import tweeteval_emotion as tweeteval_emotion_builder
 from research.data.text import labelled_files
+from research.data.text import service_messages as messages
 from research.util.errors import UserError, nearest
 
 
@@ -187,6 +188,16 @@ def chinese_titles(cfg: Mapping[str, Any]) -> Corpus:
     texts, labels = [text for text, _ in TITLES], np.array([label for _, label in TITLES])
     parts = {"train": Part(texts[:3], labels[:3]), "valid": Part(texts[3:], labels[3:])}
     return Corpus(parts, ("sports", "finance"), ["source   chinese_titles: four titles"])
+
+
+@_source
+def service_messages(cfg: Mapping[str, Any]) -> Corpus:
+    """Generated messages to a shop's service, calm or unhappy, 24,000 / 600 / 1,200."""
+    parts = {}
+    for part in messages.SIZES:
+        rows = messages.draw(part)
+        parts[part] = Part([row.text for row in rows], np.array([int(row.unhappy) for row in rows]))
+    return Corpus(parts, messages.CLASSES, ["source   service_messages: generated"])
 
 
 @_source

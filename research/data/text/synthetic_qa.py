@@ -27,7 +27,7 @@ class Fact(NamedTuple):
 
     statements: tuple[str, ...]
     questions: tuple[str, ...]
-    value: Callable[["_Dice"], str]
+    value: Callable[["Dice"], str]
 
 
 class Question(NamedTuple):
@@ -38,7 +38,7 @@ class Question(NamedTuple):
     start: int
 
 
-class _Dice:
+class Dice:
     """Random choices for one part of the data: `name` never returns a name of another part."""
 
     def __init__(self, seed: int, part: str):
@@ -60,6 +60,9 @@ class _Dice:
             name = self.of(_ONSETS) + self.of(_VOWELS) + self.of(_MIDDLES) + self.of(_ENDS)
             if zlib.crc32(name.encode()) % len(PARTS) == PARTS.index(self._part):
                 return name
+
+    def product(self) -> str:
+        return f"{self.name()} {self.of(_THINGS)}"
 
 
 FACTS = {
@@ -126,10 +129,10 @@ def passages(part: str, count: int, seed: int = 0) -> list[tuple[str, str, list[
     >>> all(passage[q.start :].startswith(q.answer) for q in questions)
     True
     """
-    dice, sheets = _Dice(seed, part), list[tuple[str, str, list[Question]]]()
+    dice, sheets = Dice(seed, part), list[tuple[str, str, list[Question]]]()
     while len(sheets) < count:
         maker = f"{dice.name()} {dice.of(('Works', 'Brothers', 'and Sons', 'Limited'))}"
-        products = [f"{dice.name()} {dice.of(_THINGS)}" for _ in range(5)]
+        products = [dice.product() for _ in range(5)]
         kinds = [dice.some(list(FACTS), 5, 7) for _ in products]
         for i, product in enumerate(products):
             facts = [(product, kind) for kind in kinds[i]]
@@ -141,7 +144,7 @@ def passages(part: str, count: int, seed: int = 0) -> list[tuple[str, str, list[
     return sheets[:count]
 
 
-def _passage(dice: _Dice, text: str, product: str, facts: list[tuple[str, str]]) -> tuple[str, list[Question]]:
+def _passage(dice: Dice, text: str, product: str, facts: list[tuple[str, str]]) -> tuple[str, list[Question]]:
     questions = []
     for about, kind in facts:
         fact = FACTS[kind]
