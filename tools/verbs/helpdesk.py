@@ -69,13 +69,14 @@ def main(argv: list[str]) -> int:
 
 def _talk(talk: Conversation, messages: Sequence[str] | None) -> Conversation:
     """Replies to each message until there is none, or the conversation is handed over. In a terminal a mistake ends nothing."""
-    for message in _typed() if messages is None else filter(str.strip, messages):
+    is_terminal = messages is None and sys.stdin.isatty()
+    for message in _typed(is_terminal) if messages is None else filter(str.strip, messages):
         if messages is not None:
             print(f"> {visible(message)}")
         try:
             talk = talk.then(message.strip())
         except UserError as error:
-            if messages is not None:
+            if not is_terminal:
                 raise
             print(f"almanac: {visible(str(error))}", file=sys.stderr)
             continue
@@ -86,13 +87,14 @@ def _talk(talk: Conversation, messages: Sequence[str] | None) -> Conversation:
     return talk
 
 
-def _typed() -> Iterator[str]:
-    """Messages from the terminal until the end of the input or Ctrl-C."""
+def _typed(is_terminal: bool) -> Iterator[str]:
+    """Messages from the terminal, or the lines of a pipe, until the end of the input or Ctrl-C."""
     while True:
         try:
-            message = input("> ")
+            message = input("> " if is_terminal else "")
         except (EOFError, KeyboardInterrupt):
-            print()
+            if is_terminal:
+                print()
             return
         if message.strip():
             yield message

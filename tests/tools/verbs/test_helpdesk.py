@@ -1,6 +1,7 @@
 """`almanac helpdesk` on tiny runs that have hardly begun to learn: what it prints and writes, and every mistake."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -70,6 +71,24 @@ def test_a_hand_over_ends_it_and_is_summarised(words, tmp_path, capsys, monkeypa
         assert "handing you over" in out and "Where is" not in out
     assert json.loads((tmp_path / "summary.json").read_text())["unanswered"] == ["I am angry."]
     assert '"handed_over": true' in out
+
+
+@pytest.mark.parametrize(("terminal", "status"), [(True, 0), (False, 2)])
+def test_a_mistake_ends_a_pipe_and_not_a_terminal(words, capsys, monkeypatch, terminal, status):
+    lines = iter(["?!", " ", "When does the shop open?"])
+
+    def typed(prompt):
+        assert prompt == ("> " if terminal else "")
+        try:
+            return next(lines)
+        except StopIteration:
+            raise EOFError from None
+
+    monkeypatch.setattr("builtins.input", typed)
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: terminal))
+    assert cli.main(words(false_alarms=0)) == status
+    out, err = capsys.readouterr()
+    assert "almanac: the message is empty; write it in words\n" in err and (", by " in out) == terminal
 
 
 def test_measured(words, capsys):
