@@ -54,6 +54,7 @@ def base(**changes: Any) -> ConfigDict:
             best=dict(metric="valid/accuracy", mode="max", patience=None),  # patience: a duration
             class_weights=None,  # balanced: texts of rarer classes weigh more in the loss, each class as much as another
             macro_f1=None,  # True: F1 of each class and their mean are measured, too
+            quadratic_kappa=None,  # True, of classes that are whole numbers: agreement, and the mean distance of scores
             threshold="accuracy",  # two classes: what the threshold of the report maximises on validation; or f1
         ),
         **changes,
