@@ -146,7 +146,7 @@ def _only_size(font: re.Match[str]) -> str:
 def _style(size: float) -> dict:
     return {
         "font.size": size,
-        "font.family": "sans-serif",
+        "font.family": figures.FAMILIES,
         "text.color": INK,
         "axes.edgecolor": RULE,
         "axes.linewidth": 0.8,
