@@ -20,6 +20,7 @@ VERBS = {
     "evaluate": "evaluate a run on its data",
     "sample": "generate from a run",
     "predict": "apply a run to files",
+    "paraphrase": "training texts, translated there and back",
     "explain": "a text classifier's attribution to each token",
     "chat": "a conversation with a language model",
     "ask": "answer questions from a folder of documents",

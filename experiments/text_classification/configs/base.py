@@ -32,7 +32,8 @@ def base(**changes: Any) -> ConfigDict:
                 valid_fraction=None,  # of train, where the source has no validation part; default 0.1
                 test_fraction=None,  # pydoc, files: likewise
                 train_size=None,  # train on so many texts, of every class its share
-                augment=None,  # change training texts each epoch: some of synonyms, insert, swap, delete
+                augment=None,  # change training texts each epoch: some of synonyms, insert, swap, delete, paraphrase
+                paraphrases=None,  # the file of `almanac paraphrase` that the last of these reads
                 augment_share=None,  # of a text's words, default 0.1
                 folds=0,  # cross-validation: the training texts in so many folds
                 fold=0,  # of which this one is the test part
