@@ -27,8 +27,8 @@ def cohen(first: Int[np.ndarray, " n"], second: Int[np.ndarray, " n"], weights: 
     "none": any two different scores disagree by 1. By chance is what the two gradings' own frequencies give when they
     are independent. NaN if that is 0: both give one and the same score throughout.
 
-    >>> cohen(np.array([0, 1, 2, 2]), np.array([0, 2, 2, 2]), "quadratic")
-    0.8
+    >>> round(cohen(np.array([0, 1, 2, 2]), np.array([0, 2, 2, 2]), "quadratic"), 4)  # 1 - 0.25 / 1.5
+    0.8333
     """
     if weights not in POWERS:
         raise UserError(f"weights = {weights!r}: one of {', '.join(POWERS)}")
