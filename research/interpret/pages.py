@@ -42,22 +42,16 @@ def page(
         colour = _rgba(FOR if score > 0 else AGAINST, abs(score) / top)
         spans.append(tag("span", word, style=f"background:{colour}", title=f"{score:.4g}"))
     order = np.argsort(-np.abs(scores), kind="stable")[:20]
-    numbers = not _drawable(words)
-    rows = [
-        tag(
-            "tr",
-            *[tag("td", str(i + 1), class_="n")] * numbers,
-            tag("td", words[i]),
-            tag("td", f"{scores[i]:.4g}", class_="n"),
-        )
-        for i in order
-    ]
+    numbers, rows = not _drawable(words), []
+    for i in order:
+        number = [tag("td", str(i + 1), class_="n")] if numbers else []
+        rows.append(tag("tr", *number, tag("td", words[i]), tag("td", f"{scores[i]:.4g}", class_="n")))
     sections = [markup.join(tag("h2", name), markup.image(png, name)) for name, png in (images or {}).items()]
     return markup.page(
         title,
         _CSS,
         tag("h1", title),
-        *(tag("p", fact, class_="facts") for fact in [*facts, *[NO_FONT] * bool(numbers and images)]),
+        *(tag("p", fact, class_="facts") for fact in [*facts, *([NO_FONT] if numbers and images else [])]),
         tag("p", markup.join(*spans, by=apart), class_="text"),
         tag("table", *rows),
         *sections,
