@@ -1,9 +1,9 @@
 """Short answers graded 0 to 3 by a rubric that is read with them: a small transformer on generated ones. Nothing to download.
 
-The measure is quadratic kappa, on answers to the questions of training (test) and to others (unseen).
+The measure is quadratic kappa. The source has a part `unseen`, answers to questions that training lacks.
 
-Cost        1 minute a seed on one CPU core
-Run         almanac train text_classification/short_answers
+Cost        1.3 minutes a seed on one CPU core; 0.09 M parameters
+Run         almanac train text_classification/short_answers --config.evals.unseen.part=unseen
 """
 
 from experiments.text_classification.configs.base import base
@@ -19,7 +19,6 @@ def get_config():
         optim=dict(peak_lr=1e-3, warmup="1 epoch", clip_norm=1.0),
         num_steps="12 epochs",
         log_every="1 epoch",
-        evals=dict(unseen=dict(part="unseen")),
         quadratic_kappa=True,
         best=dict(metric="valid/quadratic_kappa", mode="max"),
     )  # fmt: skip

@@ -116,6 +116,19 @@ def by_overlap(train: Sequence[Answer], others: Sequence[Answer]) -> np.ndarray:
     return np.abs(np.array([overlap(a) for a in others])[:, None] - means).argmin(1)
 
 
+_STATES = {
+    f"it {form.format(v=wording)}": i
+    for i, thing in enumerate(THINGS) for form in thing.says for value in thing.values for wording in value
+}  # fmt: skip
+
+
+def value_blind(rows: Sequence[Answer]) -> np.ndarray:
+    """Of how many points each answer states a value, right or not, i[n]: the score of a grader who does not compare values."""
+    asked = [{_STATES[f"it {point}"] for point in row.rubric} for row in rows]
+    stated = [{_STATES.get(sentence) for sentence in row.answer.split(" . ")} for row in rows]
+    return np.array([len(a & b) for a, b in zip(asked, stated, strict=True)])
+
+
 def _of_question(rng: np.random.Generator, points: Sequence[tuple[int, int]], count: int) -> list[Answer]:
     """`count` answers to one question, no two alike."""
     others = [thing for i, thing in enumerate(THINGS) if i not in dict(points)]

@@ -72,6 +72,16 @@ def test_overlap_by_hand():
     assert short_answers.by_overlap(train, [answer("it eats"), answer("lives alone at night eats")]).tolist() == [1, 3]
 
 
+def test_the_grader_who_compares_no_values():
+    def answer(*sentences):
+        return short_answers.Answer(("eats fish", "lives alone", "is awake at night"), " . ".join(sentences), 0, 0)
+
+    rows = [answer("it feeds on grass", "it eats fish"), answer("it never eats fish", "it is found in caves"),
+            answer("it is seen by itself", "it comes out late", "it lives on ripe berries")]  # fmt: skip
+    assert short_answers.value_blind(rows).tolist() == [1, 0, 3]
+    assert all(short_answers.value_blind(PARTS["test"]) >= [answer.score for answer in PARTS["test"]])
+
+
 def test_both_kinds_of_held_out_answers_can_be_evaluated():
     data = classification.load({**KEYS, "source": "short_answers", "length": 96}, seed=0)
     assert data.classes == ("0", "1", "2", "3") and {k: len(v.source) for k, v in data.evals.items()} == {
