@@ -42,7 +42,7 @@ def paraphrases(
     fits = [i for i, text in enumerate(texts) if there.fits(text)]
     rows: list[list[str]] = [[] for _ in texts]
     for draw in range(count):
-        keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(np.array(fits) * count + draw)
+        keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(np.array(fits, np.int32) * count + draw)
         foreign = there([texts[i] for i in fits], keys, temperature)
         for i, new in zip(fits, again(foreign), strict=True):
             if new and new != texts[i] and new not in rows[i]:

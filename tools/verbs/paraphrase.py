@@ -38,8 +38,8 @@ def main(argv: list[str]) -> int:
     from research.run import reopen
 
     texts = classification.training_texts(cfg.data, cfg.seed)
-    runs = [reopen.load(run)[:2] for run in (args.run, args.back) if run]
-    made = paraphrases(runs[0], (*runs, None)[1], texts, count=count, temperature=args.temperature, seed=seed)
+    out, back = reopen.load(args.run)[:2], reopen.load(args.back)[:2] if args.back else None
+    made = paraphrases(out, back, texts, count=count, temperature=args.temperature, seed=seed)
     lines = [{"text": text, "paraphrases": others} for text, others in zip(texts, made.rows, strict=True)]
     write_text(args.out, "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines))
     print(
