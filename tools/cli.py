@@ -20,6 +20,7 @@ VERBS = {
     "evaluate": "evaluate a run on its data",
     "sample": "generate from a run",
     "predict": "apply a run to files",
+    "paraphrase": "training texts, translated there and back",
     "explain": "what a classifier chose a class for, by token or pixel",
     "chat": "a conversation with a language model",
     "ask": "answer questions from a folder of documents",

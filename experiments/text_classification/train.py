@@ -16,7 +16,7 @@ from research.core.experiment import Experiment
 from research.core.metrics import MetricSums
 from research.core.step import make_rngs
 from research.data.text import classification
-from research.evals import classifier_report, f1
+from research.evals import classifier_report, f1, kappa
 from research.losses.classification import balanced_weights, cross_entropy
 from research.models.text import bert, gpt, text_cnn, text_conv, text_ngrams, text_recurrent, text_transformer
 from research.nn.from_config import choose, from_config
@@ -51,6 +51,7 @@ def build(cfg: Any) -> Experiment:
     data = classification.load(cfg.data, cfg.seed)
     weights = balanced_weights(data.train.source.labels, len(data.classes)) if cfg.get("class_weights") else None
     classes = data.classes if cfg.get("macro_f1") else ()
+    scores = kappa.scores_of(data.classes) if cfg.get("quadratic_kappa") else None
     (tokenizer,), length = data.tokenizers, cfg.data.length
     if cfg.model.name == "bert" and "cls" not in tokenizer.special:
         raise UserError(
@@ -60,8 +61,8 @@ def build(cfg: Any) -> Experiment:
         cfg, data,
         make_model(cfg.model, vocab_size=tokenizer.size, num_classes=len(data.classes), max_length=length),
         example=(jnp.ones((1, length), jnp.int32), jnp.ones(1, jnp.int32)), loss=partial(loss, class_weights=weights),
-        predict=predict, batch_metrics=partial(batch_metrics, classes=classes), rule_sets=rule_sets,
-        split_metrics=f1.add_macro if classes else dict,
+        predict=predict, batch_metrics=partial(batch_metrics, classes=classes, scores=scores), rule_sets=rule_sets,
+        split_metrics=partial(split_metrics, macro_f1=bool(classes), quadratic_kappa=scores is not None),
     )  # fmt: skip
 
 
@@ -121,10 +122,20 @@ def predict(model: Any, variables: Any, inputs: Any) -> dict:
     return {"logits": logits, "probabilities": jax.nn.softmax(logits)}
 
 
-def batch_metrics(outputs: Any, batch: Any, *, classes: Sequence[str] = ()) -> MetricSums:
-    """-> loss (nats) and accuracy, by text, and F1 of each of `classes`."""
-    metrics = cross_entropy(outputs["logits"], batch["label"], batch["mask"])[1]
-    return {**metrics, **f1.by_class(outputs["logits"].argmax(-1), batch["label"], batch["mask"], classes)}
+def batch_metrics(
+    outputs: Any, batch: Any, *, classes: Sequence[str] = (), scores: np.ndarray | None = None
+) -> MetricSums:
+    """-> loss (nats) and accuracy, by text; F1 of each of `classes`; of classes that are `scores`, what kappa needs."""
+    counted = outputs["logits"].argmax(-1), batch["label"], batch["mask"]
+    metrics = cross_entropy(outputs["logits"], *counted[1:])[1]
+    agreement = {} if scores is None else kappa.sums(*counted, scores)
+    return {**metrics, **f1.by_class(*counted, classes), **agreement}
+
+
+def split_metrics(means: dict[str, float], *, macro_f1: bool, quadratic_kappa: bool) -> dict[str, float]:
+    """A split's means, with what derives from the sums of `batch_metrics`."""
+    means = f1.add_macro(means) if macro_f1 else means
+    return kappa.add_quadratic(means) if quadratic_kappa else means
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Translation and summaries: a transformer reads a line and writes another."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -86,20 +86,25 @@ def predict(
 
     `width` is the beam's; `options` are further arguments of `beam.search`. `tagged` adds "asked", i32[B], each source's tag.
     """
-    variables = {**variables, "params": cast(variables["params"], dtype)}
-    memory = model.apply(variables, inputs["source"], inputs["source_mask"], method="encode")
-    memory, B = beam.repeat(memory, width), inputs["source"].shape[0]
-
-    def step(tokens, cache):
-        logits, cache = model.apply(variables, tokens[:, None], memory, cache, method="decode")
-        return logits[:, 0], cache
-
-    cache, first = model.init_cache(B, length, jnp.dtype(dtype)), jnp.full(B, bos, jnp.int32)
-    beams = beam.search(step, cache, first, length=length, beam=width, **options)
+    B = inputs["source"].shape[0]
+    step, cache = decoder(model, variables, inputs, width, length, dtype)
+    beams = beam.search(step, cache, jnp.full(B, bos, jnp.int32), length=length, beam=width, **options)
     blank = inputs["source_mask"].sum(-1) < 2  # the end alone: a blank line stays one
     tokens = jnp.where(blank[:, None], options["eos"], beams.tokens[:, 0])
     outputs = {"tokens": tokens, "score": beams.scores[:, 0]}
     return {**outputs, "asked": inputs["source"][:, 0]} if tagged else outputs
+
+
+def decoder(model: Any, variables: Any, inputs: Any, width: int, length: int, dtype: str) -> tuple[Callable, Any]:
+    """-> step (tokens i32[B * width], cache) -> (logits f32[B * width, V], cache), and the cache of B rows before a token."""
+    variables = {**variables, "params": cast(variables["params"], dtype)}
+    memory = beam.repeat(model.apply(variables, inputs["source"], inputs["source_mask"], method="encode"), width)
+
+    def step(tokens: jax.Array, cache: Any) -> tuple[jax.Array, Any]:
+        logits, cache = model.apply(variables, tokens[:, None], memory, cache, method="decode")
+        return logits[:, 0], cache
+
+    return step, model.init_cache(inputs["source"].shape[0], length, jnp.dtype(dtype))
 
 
 def next_token_logits(model: Any, variables: Any, batch: Any) -> dict:

@@ -7,10 +7,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from research.util import figures, markup
+from research.util.escape import visible
 from research.util.markup import tag
 
 FOR, AGAINST = "#c8553d", "#2a6f97"  # raises the score, lowers it
 MOST_LABELS = 40  # tokens named along an axis
+NO_FONT = (
+    "the pictures number the words, some of which no font of this machine has: install one, such as fonts-noto-cjk"
+)
 _CSS = (
     "body{font:16px/1.7 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}"
     "h1{font-size:1.2rem}p.facts{color:#666;font-size:.9rem}.text span{padding:.1em .15em;border-radius:.2em}"
@@ -38,13 +42,16 @@ def page(
         colour = _rgba(FOR if score > 0 else AGAINST, abs(score) / top)
         spans.append(tag("span", word, style=f"background:{colour}", title=f"{score:.4g}"))
     order = np.argsort(-np.abs(scores), kind="stable")[:20]
-    rows = [tag("tr", tag("td", words[i]), tag("td", f"{scores[i]:.4g}", class_="n")) for i in order]
+    numbers, rows = not _drawable(words), []
+    for i in order:
+        number = [tag("td", str(i + 1), class_="n")] if numbers else []
+        rows.append(tag("tr", *number, tag("td", words[i]), tag("td", f"{scores[i]:.4g}", class_="n")))
     sections = [markup.join(tag("h2", name), markup.image(png, name)) for name, png in (images or {}).items()]
     return markup.page(
         title,
         _CSS,
         tag("h1", title),
-        *(tag("p", fact, class_="facts") for fact in facts),
+        *(tag("p", fact, class_="facts") for fact in [*facts, *([NO_FONT] if numbers and images else [])]),
         tag("p", markup.join(*spans, by=apart), class_="text"),
         tag("table", *rows),
         *sections,
@@ -112,5 +119,12 @@ def heads(words: Sequence[str], maps: Mapping[str, np.ndarray]) -> bytes:
 
 
 def _name(set_ticks, words: Sequence[str], **options) -> None:
+    """Names the places of an axis by their words, or by their numbers from 1 if a word has a character that no font draws."""
+    if not _drawable(words):
+        words, options = [str(i + 1) for i in range(len(words))], {}
     at = range(0, len(words), -(-len(words) // MOST_LABELS))
     set_ticks(at, [figures.label(words[i], 16) for i in at], fontsize=7, **options)
+
+
+def _drawable(words: Sequence[str]) -> bool:
+    return figures.drawable(visible("".join(words)))

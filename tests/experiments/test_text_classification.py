@@ -1,10 +1,12 @@
 """The family's own options: class weights in the loss, and macro F1."""
 
 import json
+import warnings
 
 import jax
 import numpy as np
 import pytest
+from sklearn.metrics import cohen_kappa_score
 
 from experiments.text_classification import train as family
 from research.core import config
@@ -36,6 +38,22 @@ def test_macro_f1_is_measured_where_it_is_asked_for(texts, tmp_path):
     assert scores["valid"]["macro_f1"] == pytest.approx(max(values["macro_f1"] for values in valid), abs=1e-6)
     assert np.sum(scores["valid"]["confusion"]) == scores["valid"]["examples"]
     assert list(tmp_path.glob("samples/*confusion_valid.png"))
+
+
+def test_quadratic_kappa_is_measured_where_it_is_asked_for(tmp_path):
+    """A user's file of scores; the log's is scikit-learn's of the confusion matrix at the best step."""
+    rows = [json.dumps({"text": f"answer {i} {'right ' * (i % 4)}", "label": i % 4}) for i in range(160)]
+    (tmp_path / "answers.jsonl").write_text("\n".join(rows))
+    keys = [f"data.path={tmp_path / 'answers.jsonl'}", "data.source=files", "quadratic_kappa=True"]
+    family.train(small([*keys, "best.metric=valid/quadratic_kappa"]), tmp_path / "run")
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    valid = [row["values"] for row in rows if row["split"] == "valid"]
+    assert {*valid[-1]} == {"loss", "accuracy", "absolute_error", "quadratic_kappa"}
+    (file,) = tmp_path.glob("run/samples/*scores.json")
+    confusion = np.array(json.loads(file.read_text())["valid"]["confusion"])
+    labels, predictions = np.indices((4, 4)).reshape(2, 16).repeat(confusion.ravel(), 1)
+    want = cohen_kappa_score(labels, predictions, weights="quadratic")
+    assert max(values["quadratic_kappa"] for values in valid) == pytest.approx(want, abs=1e-6)
 
 
 def test_class_weights_change_the_objective_alone(texts):
@@ -79,3 +97,11 @@ def test_a_chinese_text_is_predicted(tokenizer, tmp_path, capsys):
     assert cli.main(["predict", str(tmp_path / "run"), str(tmp_path / "review.txt")]) == 0
     said = capsys.readouterr().out
     assert "好" in said or "差" in said
+    out = tmp_path / "why"
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Glyph")  # a box in a picture
+        assert (
+            cli.main(["explain", str(tmp_path / "run"), "--text=这部手机质量很好。", f"--out={out}", "--steps=2"]) == 0
+        )
+    word = {"jieba": "质量", "char": "质"}.get(tokenizer, "")
+    assert f"{word}</span>" in out.with_suffix(".html").read_text(encoding="utf-8")

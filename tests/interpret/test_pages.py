@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from research.interpret import pages
-from research.util import markup
+from research.util import figures, markup
 from research.util.escape import visible
 
 
@@ -55,6 +55,18 @@ class Read(HTMLParser):
 
     def handle_data(self, data):
         self.text += data
+
+
+@pytest.mark.parametrize("font", [True, False])
+def test_chinese_words_stand_in_the_page_and_are_numbered_where_no_font_has_them(font, monkeypatch):
+    words, scores = ["手机", "质量", "好"], np.array([0.1, -0.2, 0.3])
+    monkeypatch.setattr(figures, "drawable", lambda text: font or text.isascii())
+    named = []
+    monkeypatch.setattr(figures, "label", lambda name, most=80: named.append(name) or "x")
+    html = pages.page("t", [], words, scores, {"bars": pages.bars(words, scores, "a class"), "heads": b""})
+    assert all(f">{word}</span>" in html and f"<td>{word}</td>" in html for word in words)
+    assert named == ["a class", *(words if font else ["1", "2", "3"])]
+    assert (pages.NO_FONT in html) == (not font) and ('<td class="n">3</td><td>好</td>' in html) == (not font)
 
 
 def test_no_score_at_all_is_a_page_too():

@@ -1,6 +1,7 @@
 """Names in pictures are shown as they are."""
 
 import io
+import warnings
 import xml.etree.ElementTree as ElementTree
 
 import matplotlib as mpl
@@ -32,6 +33,23 @@ def test_a_formula_would_have_been_made():
 def test_control_characters_are_shown_and_long_names_cut():
     assert figures.label("a\x1b\nb") == r"a\x1b\nb"
     assert figures.label("x" * 200) == "x" * 77 + "..." and figures.label("x" * 80) == "x" * 80
+
+
+def test_what_no_font_has_is_written_as_code_points(monkeypatch):
+    """Whole characters are cut; an SVG whose text stays text is drawn by the browser's fonts."""
+    monkeypatch.setattr(figures, "_code_points", lambda: frozenset(range(127)))
+    assert figures.label("好 a") == r"\u597d a" and figures.drawable("a") and not figures.drawable("a好")
+    assert figures.label("好" * 9, 16) == r"\u597d\u597d..."
+    with mpl.rc_context({"svg.fonttype": "none"}):
+        assert figures.label("好 a") == "好 a"
+
+
+def test_no_box_is_drawn_whatever_fonts_there_are():
+    figure = Figure((2, 1))
+    figure.text(0, 0, figures.label("好 \U0001f600 ü"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib warns of a glyph that is missing
+        figures.png(figure)
 
 
 def test_a_legend_has_a_name_with_an_underscore():

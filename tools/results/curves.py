@@ -3,6 +3,7 @@
 import io
 import math
 import re
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -108,7 +109,9 @@ def svg(runs: Sequence[RunDir], name: str, wide: bool) -> Markup:
         axes = _axes(figure, 0.5, 0.4, width - 0.6, height - (0.9 if wide else 0.7))
         _panel(axes, runs, name, wide)
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph")  # the browser has fonts of its own
+            figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", buffer.getvalue(), flags=re.S)
     content = text[text.index(">", text.index("<svg")) + 1 : text.rindex("</svg>")]
     # Only inside tags: the text between them has names, which matplotlib has escaped.
@@ -146,7 +149,7 @@ def _only_size(font: re.Match[str]) -> str:
 def _style(size: float) -> dict:
     return {
         "font.size": size,
-        "font.family": "sans-serif",
+        "font.family": figures.FAMILIES,
         "text.color": INK,
         "axes.edgecolor": RULE,
         "axes.linewidth": 0.8,

@@ -33,7 +33,8 @@ def base(**changes: Any) -> ConfigDict:
                 valid_fraction=None,  # of train, where the source has no validation part; default 0.1
                 test_fraction=None,  # pydoc, files: likewise
                 train_size=None,  # train on so many texts, of every class its share
-                augment=None,  # change training texts each epoch: some of synonyms, insert, swap, delete
+                augment=None,  # change training texts each epoch: some of synonyms, insert, swap, delete, paraphrase
+                paraphrases=None,  # the file of `almanac paraphrase` that the last of these reads
                 augment_share=None,  # of a text's words, default 0.1
                 folds=0,  # cross-validation: the training texts in so many folds
                 fold=0,  # of which this one is the test part
@@ -55,6 +56,7 @@ def base(**changes: Any) -> ConfigDict:
             best=dict(metric="valid/accuracy", mode="max", patience=None),  # patience: a duration
             class_weights=None,  # balanced: texts of rarer classes weigh more in the loss, each class as much as another
             macro_f1=None,  # True: F1 of each class and their mean are measured, too
+            quadratic_kappa=None,  # True, of classes that are whole numbers: agreement, and the mean distance of scores
             threshold="accuracy",  # two classes: what the threshold of the report maximises on validation; or f1
         ),
         **changes,

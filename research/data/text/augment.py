@@ -5,6 +5,10 @@ insert    a neighbour of some word is put somewhere, some times
 swap      two words change places, some times
 delete    each word is left out with a small probability
 
+and, besides EDA,
+
+paraphrase  the text becomes one of its paraphrases in a file (research/data/text/paraphrases.py); one without any stays
+
 "Some" is a share of the text's words, and one at least. What a text becomes is a pure function of (seed, epoch, its index).
 """
 
@@ -56,13 +60,14 @@ OPERATIONS: dict[str, Callable[[list[str], float, Neighbours, np.random.Generato
     function.__name__: function for function in (synonyms, insert, swap, delete)
 }
 NEED_NEIGHBOURS = ("synonyms", "insert")
+PARAPHRASE = "paraphrase"  # of a whole text
 
 
 def check(names: Sequence[str], share: float) -> None:
     """Raises UserError for an unknown operation, and for a share of words that is not above 0 and below 1."""
     for name in names:
-        if name not in OPERATIONS:
-            raise UserError(f"data.augment: no operation {name!r}{nearest(name, OPERATIONS)}")
+        if name not in (known := [*OPERATIONS, PARAPHRASE]):
+            raise UserError(f"data.augment: no operation {name!r}{nearest(name, known)}")
     if not 0 < share < 1:
         raise UserError(f"data.augment_share = {share}: above 0 and below 1")
 
@@ -70,14 +75,18 @@ def check(names: Sequence[str], share: float) -> None:
 class Augment:
     """Text -> a text for (epoch, index): changed by one of the operations, or, one time in len(names) + 1, as it is."""
 
-    def __init__(self, names: Sequence[str], share: float, near: Neighbours, seed: int):
+    def __init__(
+        self, names: Sequence[str], share: float, near: Neighbours, seed: int, others: Mapping[str, Sequence[str]] = {}
+    ):
+        """`others` are the paraphrases of each text."""
         check(names, share)
-        self._operations = [OPERATIONS[name] for name in names]
-        self._share, self._near, self._seed = share, near, seed
+        self._names, self._share, self._near, self._seed, self._others = tuple(names), share, near, seed, others
 
     def __call__(self, text: str, epoch: int, index: int) -> str:
         rng = np.random.default_rng((self._seed, epoch, index, _TAG))
-        choice = int(rng.integers(len(self._operations) + 1))
-        if choice == len(self._operations) or not (words := text.split()):
+        choice = int(rng.integers(len(self._names) + 1))
+        if choice == len(self._names) or not (words := text.split()):
             return text
-        return " ".join(self._operations[choice](words, self._share, self._near, rng))
+        if (name := self._names[choice]) == PARAPHRASE:
+            return str(rng.choice(self._others.get(text) or [text]))
+        return " ".join(OPERATIONS[name](words, self._share, self._near, rng))

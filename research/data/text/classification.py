@@ -3,8 +3,8 @@
 Config: source (`labelled_corpora.SOURCES`), normalise (`normalise.NORMALISERS`), tokenizer and its options (vocab_size,
 min_count, special), length (at most so many tokens of a text, T), keep (the head or tail of a longer one) and pad (front: <pad>
 tokens before a shorter one, which models read); fold and folds for cross-validation; valid_fraction and test_fraction (0.1) of
-train for a part that the source lacks; train_size (train on so many texts), augment and augment_share (`augment.OPERATIONS`);
-buckets (the number of length buckets, 0: none), batch_size and eval_batch_size.
+train for a part that the source lacks; train_size (train on so many texts), augment and augment_share (`augment.OPERATIONS`),
+paraphrases (a file, see paraphrases.py); buckets (the number of length buckets, 0: none), batch_size and eval_batch_size.
 """
 
 import hashlib
@@ -19,10 +19,11 @@ from research.data import further_sets, tokenizers, top, user_files
 from research.data.buckets import Bucketed, bounds
 from research.data.images import labelled
 from research.data.pipeline import Batch, EvalBatches, TrainBatches
-from research.data.text import augment, labelled_corpora, normalise
+from research.data.text import augment, labelled_corpora, normalise, paraphrases
 from research.data.text.labelled_corpora import Corpus, Part
 from research.data.text.neighbours import neighbours
 from research.data.tokenizers.plain import Word
+from research.util import home
 from research.util.errors import UserError
 
 ENDS = ("head", "tail")
@@ -192,11 +193,12 @@ def load(cfg: Mapping[str, Any], seed: int) -> TextClassification:
     if not isinstance(cfg["length"], int) or not 1 <= cfg["length"] <= MOST_TOKENS:
         raise UserError(f"data.length = {cfg['length']!r}: from 1 to {MOST_TOKENS:,} tokens")
     clean = normalise.make(cfg["normalise"])
-    corpus = labelled_corpora.load(cfg)
-    corpus = _cleaned(_folded(corpus, cfg) if cfg["folds"] else _held_out(corpus, cfg), clean)
+    corpus = _corpus(cfg, clean)
     near = _neighbours(corpus, cfg)
     corpus = _few(corpus, cfg, seed)
-    encoder = Encoder(_tokenizer(corpus, cfg, near), clean, cfg["length"], cfg["keep"], pad == "front")
+    others, lines = _paraphrases(corpus, cfg, clean)
+    corpus = corpus._replace(report=[*corpus.report, *lines])
+    encoder = Encoder(_tokenizer(corpus, cfg, near, others), clean, cfg["length"], cfg["keep"], pad == "front")
     ids = {name: [encoder.tokenizer.encode(text) for text in part.texts] for name, part in corpus.parts.items()}
     parts = {
         name: Texts([encoder.fit(text) for text in ids[name]], part.labels, encoder.length)
@@ -206,9 +208,33 @@ def load(cfg: Mapping[str, Any], seed: int) -> TextClassification:
     sizes = {key: cfg[key] for key in ("buckets", "batch_size", "eval_batch_size")}
     augmented = None
     if names := _operations(cfg):
-        change = augment.Augment(names, user_files.option(cfg, "augment_share", 0.1), near, seed)
+        change = augment.Augment(names, user_files.option(cfg, "augment_share", 0.1), near, seed, others)
         augmented = Augmented(corpus.parts["train"], encoder, change)
     return TextClassification(parts, corpus.classes, encoder, report, **sizes, seed=seed, augmented=augmented)
+
+
+def training_texts(cfg: Mapping[str, Any], seed: int) -> list[str]:
+    """The distinct texts that `load` would train on, cleaned and not augmented."""
+    return list(dict.fromkeys(_few(_corpus(cfg, normalise.make(cfg["normalise"])), cfg, seed).parts["train"].texts))
+
+
+def _corpus(cfg: Mapping[str, Any], clean: Callable[[str], str]) -> Corpus:
+    corpus = labelled_corpora.load(cfg)
+    return _cleaned(_folded(corpus, cfg) if cfg["folds"] else _held_out(corpus, cfg), clean)
+
+
+def _paraphrases(
+    corpus: Corpus, cfg: Mapping[str, Any], clean: Callable[[str], str]
+) -> tuple[dict[str, list[str]], list[str]]:
+    """The paraphrases of the training texts, if they are an operation, and lines for the report."""
+    path, wanted = user_files.option(cfg, "paraphrases", None), augment.PARAPHRASE in _operations(cfg)
+    if wanted and path is None:
+        raise UserError("data.augment = 'paraphrase': set data.paraphrases to a file that `almanac paraphrase` wrote")
+    if path is not None and not wanted:
+        raise UserError(f"data.paraphrases = {path}: not read; add 'paraphrase' to data.augment, or leave it None")
+    if path is None:
+        return {}, []
+    return paraphrases.of_texts(home.expanded(path, "data.paraphrases"), corpus.parts["train"].texts, clean)
 
 
 def _operations(cfg: Mapping[str, Any]) -> tuple[str, ...]:
@@ -249,10 +275,13 @@ def _few(corpus: Corpus, cfg: Mapping[str, Any], seed: int) -> Corpus:
     return corpus._replace(parts={**corpus.parts, **_cut(corpus.parts["train"], {"train": kept})}, report=report)
 
 
-def _tokenizer(corpus: Corpus, cfg: Mapping[str, Any], near: augment.Neighbours) -> tokenizers.Tokenizer:
+def _tokenizer(
+    corpus: Corpus, cfg: Mapping[str, Any], near: augment.Neighbours, others: Mapping[str, Sequence[str]]
+) -> tokenizers.Tokenizer:
     options = {key: cfg[key] for key in ("vocab_size", "min_count", "special") if cfg[key] is not None}
     texts = corpus.parts["train"].texts
     new = sorted({other for text in texts for word in text.split() for other in near.get(word, ())})
+    new += [other for text in dict.fromkeys(texts) for other in others.get(text, ())]
     train = "\n".join([*texts, *new])  # words that augmentation brings in are no unknown ones
     # Only the character tokenizer uses the other parts: it has no token for unknown characters.
     held_out = "\n".join(text for name, part in corpus.parts.items() if name != "train" for text in part.texts)

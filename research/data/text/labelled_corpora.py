@@ -19,6 +19,7 @@ from research.data.builders import trec as trec_builder
 from research.data.builders import tweeteval_emotion as tweeteval_emotion_builder
 from research.data.text import labelled_files
 from research.data.text import service_messages as messages
+from research.data.text import short_answers as graded
 from research.util.errors import UserError, nearest
 
 
@@ -30,7 +31,7 @@ class Part(NamedTuple):
 
 
 class Corpus(NamedTuple):
-    """Parts by name (train and, optionally, valid and test), class names by number, lines of a report."""
+    """Parts by name (train; optionally valid, test, and others for `evals.NAME.part`), class names by number, a report."""
 
     parts: dict[str, Part]
     classes: tuple[str, ...]
@@ -87,6 +88,16 @@ def pydoc(cfg: Mapping[str, Any]) -> Corpus:
     texts, labels = map(list, zip(*clear, strict=True))
     report = [f"source   pydoc: {len(texts):,} paragraphs of the reference of Python {platform.python_version()}"]
     return Corpus({"train": Part(texts, np.array(labels))}, tuple(CHAPTERS), report)
+
+
+@_source
+def short_answers(cfg: Mapping[str, Any]) -> Corpus:
+    """Generated answers with their question and rubric, by score 0 to 3: 4,000 / 400 / 400, and 420 to questions unseen."""
+    parts = {
+        name: Part([answer.text for answer in rows], np.array([answer.score for answer in rows]))
+        for name, rows in graded.answers().items()
+    }
+    return Corpus(parts, tuple(map(str, range(graded.POINTS + 1))), ["source   short_answers: generated, see its file"])
 
 
 @_source
