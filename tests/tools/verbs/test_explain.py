@@ -105,7 +105,9 @@ def test_a_picture_is_explained_by_its_pixels(pictures, tmp_path, capsys, method
     words = [str(pictures / "run"), f"--image={pictures / 'a.png'}", f"--method={method}", "--steps=4", "--sanity"]
     assert cli.main(["explain", *words, "--class=3", f"--out={out}"]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[0].startswith("3: probability 0.") and said[2].startswith("rank correlation with the map of random weights")
+    assert said[0].startswith("3: probability 0.") and said[2].startswith(
+        "rank correlation with the map of random weights"
+    )
     page = out.with_suffix(".html").read_text()
     assert all(escape(line) in page for line in said[:3]) and "data:image/png" in page
     with Image.open(out.with_suffix(".png")) as image:
