@@ -32,7 +32,7 @@ MODELS: dict[str, tuple[Any, Mapping[str, Any]]] = {
     "resnet": (resnet.ResNet, resnet.SHARDING),
     "vit": (vit.ViT, vit.SHARDING),
 }
-BATCH_STATISTICS = {"efficientnet": "an", "googlenet": "a", "resnet": "a"}  # model.name -> its article
+BATCH_STATISTICS = ("efficientnet", "googlenet", "resnet")  # names of models that have them
 
 
 def build(cfg: Any) -> Experiment:
@@ -44,13 +44,13 @@ def build(cfg: Any) -> Experiment:
     shape = augment.padded(changes, data.shape)
     sizes = {"num_classes": classes, "image_shape": shape}
     model = from_config(module, cfg.model, **{key: sizes[key] for key in sizes if key in module.__dataclass_fields__})
-    article = BATCH_STATISTICS.get(cfg.model.name)
+    normalises = cfg.model.name in BATCH_STATISTICS
     return supervised(
         cfg, data, model, example=(jnp.zeros((1, *shape)),),
         loss=partial(loss, augment=augment.make(changes, classes)),
         predict=partial(predict, views=augment.make_views(changes, classes)),
         batch_metrics=batch_metrics, rule_sets=rule_sets,
-        whole_batch=f"{article} {cfg.model.name}'s batch statistics are of the whole batch" if article else "",
+        whole_batch=f"the batch statistics of a {cfg.model.name} are of the whole batch" if normalises else "",
     )  # fmt: skip
 
 

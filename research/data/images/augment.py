@@ -60,14 +60,7 @@ def make(cfg: Mapping, num_classes: int, train: bool = True) -> Callable[[jax.Ar
                 batch = erase(keys[2], batch, c["erase"], c["erase_area"], c["erase_aspect"], c["erase_fill"])
             if c["mixup"] or c["cutmix"] or c["smoothing"]:
                 batch = soften(batch, num_classes)
-            mixed = {}
-            if c["mixup"]:
-                mixed = batch = mixup(keys[3], unmixed := batch, c["mixup"])
-            if c["cutmix"]:
-                batch = cutmix(named["cutmix"], unmixed if mixed else batch, c["cutmix"])
-            if mixed and c["cutmix"]:
-                heads = jax.random.bernoulli(named["either"])
-                batch |= {key: jnp.where(heads, mixed[key], batch[key]) for key in ("image", "label")}
+            batch = mix(keys[3], named["cutmix"], named["either"], batch, c["mixup"], c["cutmix"])
             if c["smoothing"]:
                 batch = smooth(batch, c["smoothing"])
         return normalise(batch, c["mean"], c["std"])
@@ -230,6 +223,19 @@ def mixup(key: jax.Array, batch: Batch, alpha: float) -> Batch:
         return (weight * x + (1 - weight) * jnp.roll(x, 1, 0)).astype(x.dtype)
 
     return {**batch, "image": mix(batch["image"]), "label": mix(batch["label"])}
+
+
+def mix(
+    mixup_key: jax.Array, cutmix_key: jax.Array, coin: jax.Array, batch: Batch, mixup_alpha: float, cutmix_alpha: float
+) -> Batch:
+    """Mixup, CutMix or, where neither alpha is 0, one of them by a coin for the whole batch."""
+    if not cutmix_alpha:
+        return mixup(mixup_key, batch, mixup_alpha) if mixup_alpha else batch
+    cut = cutmix(cutmix_key, batch, cutmix_alpha)
+    if not mixup_alpha:
+        return cut
+    mixed, heads = mixup(mixup_key, batch, mixup_alpha), jax.random.bernoulli(coin)
+    return {**batch, **{key: jnp.where(heads, mixed[key], cut[key]) for key in ("image", "label")}}
 
 
 def cutmix(key: jax.Array, batch: Batch, alpha: float) -> Batch:

@@ -6,6 +6,7 @@ A magnitude is in 0..10; every operation grows stronger with it.
 """
 
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +15,8 @@ from research.util.errors import UserError, nearest
 
 LARGEST = 10.0
 OUTSIDE = 128 / 255
-Image = jax.Array  # f32[Y, X, C]
-Number = jax.Array | float  # of one image
+Image: TypeAlias = jax.Array  # f32[Y, X, C]
+Number: TypeAlias = jax.Array | float  # of one image
 
 
 def randaugment(

@@ -8,6 +8,7 @@ from research.util.errors import UserError
 
 KEY = jax.random.key(0)
 EVERYTHING = {"crop": 2, "flip": 0.5, "erase": 0.5, "mixup": 0.4, "smoothing": 0.1, "std": 0.5}
+EVERYTHING |= {"cutmix": 1.0, "resized_crop": 0.5, "rand_layers": 2, "rand_noise": 0.5, "jitter": 0.3}
 
 
 def batch_of(size=200, rows=12, columns=16, channels=1):
