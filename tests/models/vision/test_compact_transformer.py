@@ -3,8 +3,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import traverse_util
+from jax.sharding import AbstractMesh
 
+from research.core.mesh import shardings
 from research.interop.hf import mapping
+from research.models.vision import compact_transformer
 from research.models.vision.compact_transformer import CompactTransformer
 from research.util.errors import UserError
 
@@ -133,3 +136,16 @@ def test_positions_may_be_fixed_or_absent():
 def test_bad_values_are_named(changes, words):
     with pytest.raises(UserError, match=words):
         CompactTransformer(10, SHAPE, **changes)
+
+
+@pytest.mark.parametrize("rules", compact_transformer.SHARDING)
+def test_sharding_rules_match_and_split_most(rules):
+    tree = jax.eval_shape(CompactTransformer(10, SHAPE, **SEVEN).init, jax.random.key(0), jnp.zeros((1, *SHAPE)))[
+        "params"
+    ]
+    found = shardings(
+        tree, compact_transformer.SHARDING[rules], AbstractMesh((2, 4), ("data", "model"))
+    )  # a dead rule raises
+    sizes = jax.tree.map(lambda leaf: leaf.size, tree)
+    split = jax.tree.map(lambda leaf, size: size * any(leaf.spec), found, sizes)
+    assert sum(jax.tree.leaves(split)) > 0.9 * sum(jax.tree.leaves(sizes))

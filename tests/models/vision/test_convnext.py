@@ -2,7 +2,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AbstractMesh
 
+from research.core.mesh import shardings
+from research.models.vision import convnext
 from research.models.vision.convnext import ConvNeXt
 from research.util.errors import UserError
 
@@ -52,3 +55,12 @@ def test_the_scale_may_be_left_out():
 def test_bad_values_are_named(changes, words):
     with pytest.raises(UserError, match=words):
         ConvNeXt(5, **{**SMALL, **changes})
+
+
+@pytest.mark.parametrize("rules", convnext.SHARDING)
+def test_sharding_rules_match_and_split_most(rules):
+    tree = abstract(ConvNeXt(1000, (224, 224, 3)))
+    found = shardings(tree, convnext.SHARDING[rules], AbstractMesh((2, 4), ("data", "model")))  # a dead rule raises
+    sizes = jax.tree.map(lambda leaf: leaf.size, tree)
+    split = jax.tree.map(lambda leaf, size: size * any(leaf.spec), found, sizes)
+    assert sum(jax.tree.leaves(split)) > 0.9 * sum(jax.tree.leaves(sizes))

@@ -2,7 +2,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AbstractMesh
 
+from research.core.mesh import shardings
 from research.models.vision import efficientnet
 from research.models.vision.efficientnet import EfficientNetLite
 from research.util.errors import UserError
@@ -90,3 +92,12 @@ def test_blocks_of_the_paper():
 def test_bad_values_are_named():
     with pytest.raises(UserError, match="model.variant = 'lite9'"):
         efficientnet.specs("lite9")
+
+
+@pytest.mark.parametrize("rules", efficientnet.SHARDING)
+def test_sharding_rules_match_and_split_most(rules):
+    tree = jax.eval_shape(EfficientNetLite(1000).init, jax.random.key(0), jnp.zeros((1, 224, 224, 3)))["params"]
+    found = shardings(tree, efficientnet.SHARDING[rules], AbstractMesh((2, 4), ("data", "model")))  # a dead rule raises
+    sizes = jax.tree.map(lambda leaf: leaf.size, tree)
+    split = jax.tree.map(lambda leaf, size: size * any(leaf.spec), found, sizes)
+    assert sum(jax.tree.leaves(split)) > 0.9 * sum(jax.tree.leaves(sizes))

@@ -2,7 +2,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AbstractMesh
 
+from research.core.mesh import shardings
 from research.models.vision import googlenet
 from research.models.vision.googlenet import MODULES, GoogLeNet
 from research.util.errors import UserError
@@ -140,3 +142,12 @@ def test_pooling_keeps_a_last_window_that_reaches_over_the_edge():
 def test_bad_values_are_named(changes, words):
     with pytest.raises(UserError, match=words):
         count(GoogLeNet(10, **changes))
+
+
+@pytest.mark.parametrize("rules", googlenet.SHARDING)
+def test_sharding_rules_match_and_split_most(rules):
+    tree = jax.eval_shape(GoogLeNet(1000).init, jax.random.key(0), jnp.zeros((1, 224, 224, 3)))["params"]
+    found = shardings(tree, googlenet.SHARDING[rules], AbstractMesh((2, 4), ("data", "model")))  # a dead rule raises
+    sizes = jax.tree.map(lambda leaf: leaf.size, tree)
+    split = jax.tree.map(lambda leaf, size: size * any(leaf.spec), found, sizes)
+    assert sum(jax.tree.leaves(split)) > 0.9 * sum(jax.tree.leaves(sizes))

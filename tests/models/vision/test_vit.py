@@ -2,7 +2,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AbstractMesh
 
+from research.core.mesh import shardings
 from research.models.vision import vit
 from research.models.vision.vit import ViT
 from research.util.errors import UserError
@@ -89,3 +91,12 @@ def test_patches_by_hand():
     vit.patches((8, 12, 1), 4)
     with pytest.raises(UserError, match="pad the pictures by augment.pad"):
         vit.patches((28, 28, 1), 16)
+
+
+@pytest.mark.parametrize("rules", vit.SHARDING)
+def test_sharding_rules_match_and_split_most(rules):
+    tree = abstract(ViT(1000, IMAGENET))
+    found = shardings(tree, vit.SHARDING[rules], AbstractMesh((2, 4), ("data", "model")))  # a dead rule raises
+    sizes = jax.tree.map(lambda leaf: leaf.size, tree)
+    split = jax.tree.map(lambda leaf, size: size * any(leaf.spec), found, sizes)
+    assert sum(jax.tree.leaves(split)) > 0.9 * sum(jax.tree.leaves(sizes))
