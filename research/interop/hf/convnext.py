@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from research.interop.hf import images
-from research.interop.hf.mapping import CONVOLUTION, TRANSPOSED, Architecture, Row, size
+from research.interop.hf.mapping import CONVOLUTION, Architecture, Row, linear, norm, size
 from research.models.vision import convnext
 from research.util.errors import UserError
 from research.util.run_files import shown
@@ -51,26 +51,16 @@ def _written(a: Mapping[str, Any]) -> dict[str, Any]:
     return {**sizes, **images.labels(a["num_classes"])}
 
 
-def _linear(ours: str, theirs: str, shape: str, form: Any = TRANSPOSED) -> tuple[Row, Row]:
-    return Row(f"{ours}/kernel", f"{theirs}.weight", shape, form), Row(
-        f"{ours}/bias", f"{theirs}.bias", shape.split()[0]
-    )
-
-
-def _norm(ours: str, theirs: str, width: str) -> tuple[Row, Row]:
-    return Row(f"{ours}/scale", f"{theirs}.weight", width), Row(f"{ours}/bias", f"{theirs}.bias", width)
-
-
 def _stage(i: int) -> Iterator[Row]:
     D, block, theirs = f"D{i}", f"stage{i}_block*", f"convnext.encoder.stages.{i}"
     if i:
-        yield from _norm(f"down{i}_norm", f"{theirs}.downsampling_layer.0", f"D{i - 1}")
-        yield from _linear(f"down{i}", f"{theirs}.downsampling_layer.1", f"{D} D{i - 1} 2 2", CONVOLUTION)
+        yield from norm(f"down{i}_norm", f"{theirs}.downsampling_layer.0", f"D{i - 1}")
+        yield from linear(f"down{i}", f"{theirs}.downsampling_layer.1", f"{D} D{i - 1} 2 2", CONVOLUTION)
     layer = f"{theirs}.layers.*"
-    yield from _linear(f"{block}/depthwise", f"{layer}.dwconv", f"{D} 1 7 7", CONVOLUTION)
-    yield from _norm(f"{block}/norm", f"{layer}.layernorm", D)
-    yield from _linear(f"{block}/feed_forward/up", f"{layer}.pwconv1", f"F{i} {D}")
-    yield from _linear(f"{block}/feed_forward/down", f"{layer}.pwconv2", f"{D} F{i}")
+    yield from linear(f"{block}/depthwise", f"{layer}.dwconv", f"{D} 1 7 7", CONVOLUTION)
+    yield from norm(f"{block}/norm", f"{layer}.layernorm", D)
+    yield from linear(f"{block}/feed_forward/up", f"{layer}.pwconv1", f"F{i} {D}")
+    yield from linear(f"{block}/feed_forward/down", f"{layer}.pwconv2", f"{D} F{i}")
     yield Row(f"{block}/scale", f"{layer}.layer_scale_parameter", D, only="layer_scale")
 
 
@@ -81,11 +71,11 @@ CONVNEXT = Architecture(
     classes=[("ConvNextForImageClassification", ("head",)), ("ConvNextModel", ())],
     prefix="convnext.",
     table=(
-        *_linear("stem", "convnext.embeddings.patch_embeddings", "D0 C P P", CONVOLUTION),
-        *_norm("stem_norm", "convnext.embeddings.layernorm", "D0"),
+        *linear("stem", "convnext.embeddings.patch_embeddings", "D0 C P P", CONVOLUTION),
+        *norm("stem_norm", "convnext.embeddings.layernorm", "D0"),
         *(row for i in range(STAGES) for row in _stage(i)),
-        *_norm("final_norm", "convnext.layernorm", f"D{STAGES - 1}"),
-        *_linear("head", "classifier", f"classes D{STAGES - 1}"),
+        *norm("final_norm", "convnext.layernorm", f"D{STAGES - 1}"),
+        *linear("head", "classifier", f"classes D{STAGES - 1}"),
     ),
     keys={
         "patch": ("patch_size", 4),

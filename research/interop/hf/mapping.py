@@ -97,6 +97,17 @@ class Row(NamedTuple):
     zeros: bool = False
 
 
+def linear(ours: str, theirs: str, shape: str, form: Form = TRANSPOSED) -> tuple[Row, Row]:
+    """The rows of a linear layer or, with CONVOLUTION, of a convolution, of this shape there, and of its bias."""
+    kernel = Row(f"{ours}/kernel", f"{theirs}.weight", shape, form)
+    return kernel, Row(f"{ours}/bias", f"{theirs}.bias", shape.split()[0])
+
+
+def norm(ours: str, theirs: str, width: str = "D") -> tuple[Row, Row]:
+    """The rows of a norm's scale and bias."""
+    return Row(f"{ours}/scale", f"{theirs}.weight", width), Row(f"{ours}/bias", f"{theirs}.bias", width)
+
+
 class Tensor(NamedTuple):
     """A row for one layer of one model. `zeros`: not here, and zeros there."""
 

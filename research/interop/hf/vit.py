@@ -9,9 +9,10 @@ from research.interop.hf.mapping import (
     ONE_ROW,
     PACKED,
     PACKED_TRANSPOSED,
-    TRANSPOSED,
     Architecture,
     Row,
+    linear,
+    norm,
     size,
 )
 from research.models.vision import vit
@@ -42,15 +43,6 @@ def _written(a: Mapping[str, Any]) -> dict[str, Any]:
     return {**shape, **images.labels(a["num_classes"]), "attention_probs_dropout_prob": 0.0}
 
 
-def _linear(ours: str, theirs: str, shape: str) -> tuple[Row, Row]:
-    kernel = Row(f"{ours}/kernel", f"{theirs}.weight", shape, TRANSPOSED)
-    return kernel, Row(f"{ours}/bias", f"{theirs}.bias", shape.split()[0])
-
-
-def _norm(ours: str, theirs: str) -> tuple[Row, Row]:
-    return Row(f"{ours}/scale", f"{theirs}.weight", "D"), Row(f"{ours}/bias", f"{theirs}.bias", "D")
-
-
 _LAYER = "vit.encoder.layer.*"
 _QKV = tuple(f"{_LAYER}.attention.attention.{x}" for x in ("query", "key", "value"))
 
@@ -65,15 +57,15 @@ VIT = Architecture(
         Row("position", "vit.embeddings.position_embeddings", "1 T D", ONE_ROW),
         Row("patch/kernel", "vit.embeddings.patch_embeddings.projection.weight", "D C P P", CONVOLUTION),
         Row("patch/bias", "vit.embeddings.patch_embeddings.projection.bias", "D"),
-        *_norm("h_*/attention_norm", f"{_LAYER}.layernorm_before"),
+        *norm("h_*/attention_norm", f"{_LAYER}.layernorm_before"),
         Row("h_*/attention/qkv/kernel", " ".join(f"{x}.weight" for x in _QKV), "D D, D D, D D", PACKED_TRANSPOSED),
         Row("h_*/attention/qkv/bias", " ".join(f"{x}.bias" for x in _QKV), "D, D, D", PACKED),
-        *_linear("h_*/attention/out", f"{_LAYER}.attention.output.dense", "D D"),
-        *_norm("h_*/feed_forward_norm", f"{_LAYER}.layernorm_after"),
-        *_linear("h_*/feed_forward/up", f"{_LAYER}.intermediate.dense", "F D"),
-        *_linear("h_*/feed_forward/down", f"{_LAYER}.output.dense", "D F"),
-        *_norm("final_norm", "vit.layernorm"),
-        *_linear("head", "classifier", "classes D"),
+        *linear("h_*/attention/out", f"{_LAYER}.attention.output.dense", "D D"),
+        *norm("h_*/feed_forward_norm", f"{_LAYER}.layernorm_after"),
+        *linear("h_*/feed_forward/up", f"{_LAYER}.intermediate.dense", "F D"),
+        *linear("h_*/feed_forward/down", f"{_LAYER}.output.dense", "D F"),
+        *norm("final_norm", "vit.layernorm"),
+        *linear("head", "classifier", "classes D"),
     ),
     keys={
         "patch": ("patch_size", 16),
