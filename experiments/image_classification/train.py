@@ -1,5 +1,6 @@
 """Image classification: a picture, one label out of N."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,23 @@ from research.core.metrics import MetricSums
 from research.core.step import make_rngs
 from research.data.images import augment, classification
 from research.losses.classification import cross_entropy
-from research.models.vision import convnet, lenet, resnet
+from research.models.vision import compact_transformer, convnet, convnext, efficientnet, googlenet, lenet, resnet, vit
 from research.nn.from_config import choose, from_config
 from research.run.run import Run
 
 # name -> (module, sharding rules)
-MODELS = {
+MODELS: dict[str, tuple[Any, Mapping[str, Any]]] = {
+    "compact_transformer": (compact_transformer.CompactTransformer, compact_transformer.SHARDING),
     "convnet": (convnet.ConvNet, convnet.SHARDING),
+    "convnext": (convnext.ConvNeXt, convnext.SHARDING),
+    "efficientnet": (efficientnet.EfficientNetLite, efficientnet.SHARDING),
+    "googlenet": (googlenet.GoogLeNet, googlenet.SHARDING),
     "lenet5": (lenet.LeNet5, {}),
     "mlp": (lenet.MLP, {}),
     "resnet": (resnet.ResNet, resnet.SHARDING),
+    "vit": (vit.ViT, vit.SHARDING),
 }
+BATCH_STATISTICS = ("efficientnet", "googlenet", "resnet")  # names of models that have them
 
 
 def build(cfg: Any) -> Experiment:
@@ -33,14 +40,17 @@ def build(cfg: Any) -> Experiment:
     cfg = track_reads(cfg)
     module, rule_sets = choose(MODELS, cfg.model.name)
     data = classification.load(cfg.data, cfg.seed)
-    model = from_config(module, cfg.model, num_classes=len(data.classes))
-    changes = dict(cfg.augment)
+    changes, classes = dict(cfg.augment), len(data.classes)
+    shape = augment.padded(changes, data.shape)
+    sizes = {"num_classes": classes, "image_shape": shape}
+    model = from_config(module, cfg.model, **{key: sizes[key] for key in sizes if key in module.__dataclass_fields__})
+    normalises = cfg.model.name in BATCH_STATISTICS
     return supervised(
-        cfg, data, model, example=(jnp.zeros((1, *data.shape)),),
-        loss=partial(loss, augment=augment.make(changes, len(data.classes))),
-        predict=partial(predict, normalise=augment.make(changes, len(data.classes), train=False)),
+        cfg, data, model, example=(jnp.zeros((1, *shape)),),
+        loss=partial(loss, augment=augment.make(changes, classes)),
+        predict=partial(predict, views=augment.make_views(changes, classes)),
         batch_metrics=batch_metrics, rule_sets=rule_sets,
-        whole_batch="a resnet's batch statistics are of the whole batch" if cfg.model.name == "resnet" else "",
+        whole_batch=f"the batch statistics of a {cfg.model.name} are of the whole batch" if normalises else "",
     )  # fmt: skip
 
 
@@ -64,15 +74,24 @@ def loss(model: Any, params: Any, model_state: Any, batch: Any, key: jax.Array, 
     batch = augment(rngs["augment"], batch)
     variables, mutable = {"params": params, **model_state}, list(model_state)
     logits, model_state = model.apply(variables, batch["image"], train=True, mutable=mutable, rngs=rngs)
+    logits, auxiliary = logits if isinstance(logits, tuple) else (logits, [])
     terms, metrics = cross_entropy(logits, batch["label"])
+    for i, head in enumerate(auxiliary, 1):  # whose losses are not the metric's
+        value, weight, _ = cross_entropy(head, batch["label"])[0]["loss"]
+        terms = {**terms, f"auxiliary{i}": (value, weight, model.auxiliary)}
     return terms, (metrics, model_state)
 
 
-def predict(model: Any, variables: Any, inputs: Any, *, normalise: Any) -> dict:
-    """{"image": f32[B, Y, X, C] in 0..1} -> {"logits", "probabilities": f32[B, N]}."""
-    image = normalise(None, {"image": inputs["image"]})["image"]
-    logits = model.apply(variables, image).astype(jnp.float32)
-    return {"logits": logits, "probabilities": jax.nn.softmax(logits)}
+def predict(model: Any, variables: Any, inputs: Any, *, views: Any) -> dict:
+    """{"image": f32[B, Y, X, C] in 0..1} -> {"logits", "probabilities": f32[B, N]}.
+
+    With several views the probabilities are their mean, and the logits its logarithm.
+    """
+    logits = [model.apply(variables, image).astype(jnp.float32) for image in views(inputs["image"])]
+    if len(logits) == 1:
+        return {"logits": logits[0], "probabilities": jax.nn.softmax(logits[0])}
+    probabilities = sum(map(jax.nn.softmax, logits)) / len(logits)
+    return {"logits": jnp.log(jnp.maximum(probabilities, jnp.finfo(jnp.float32).tiny)), "probabilities": probabilities}
 
 
 def batch_metrics(outputs: Any, batch: Any) -> MetricSums:

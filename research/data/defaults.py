@@ -8,7 +8,16 @@ AUGMENT = {  # augment.py
     "erase_aspect": 0.3,  # height / width lies between this and its inverse
     "erase_fill": None,  # grey level in 0..1; None is uniform noise
     "mixup": 0.0,  # alpha of Beta(alpha, alpha)
+    "cutmix": None,  # the same, by default 0; with mixup, a coin decides for each batch
     "smoothing": 0.0,  # label smoothing
+    "resized_crop": None,  # least fraction of the area that a random resized crop shows; None is no such crop
+    "rand_layers": None,  # RandAugment: operations on each image
+    "rand_magnitude": None,  # 0 to 10, by default 9
+    "rand_noise": None,  # standard deviation of the magnitude, by default 0
+    "rand_operations": None,  # names, of randaugment.OPERATIONS; None is all
+    "jitter": None,  # brightness, contrast and saturation are each multiplied by 1 - jitter to 1 + jitter
+    "pad": None,  # black pixels put round every image, in evaluation too
+    "views": None,  # test-time augmentation: "flip", or "crops" (corners and centre as `crop` cuts them, each flipped, too)
     "mean": 0.0,  # one number, or one per channel
     "std": 1.0,
 }

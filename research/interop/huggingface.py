@@ -1,4 +1,4 @@
-"""Hugging Face weights in and out, by safetensors: GPT-2, Llama, BERT and Marian.
+"""Hugging Face weights in and out, by safetensors: GPT-2, Llama, BERT, Marian, ViT and ConvNeXt.
 
 `read` takes a folder that transformers' `save_pretrained` wrote, `write` makes one that its `from_pretrained` reads; neither
 needs transformers or PyTorch. What lies where is in the tables of research/interop/hf, by the names on disk. Parameters are
@@ -15,14 +15,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from research.data import tokenizers
-from research.interop.hf import bert, files, gpt, marian, paths
+from research.interop.hf import bert, convnext, files, gpt, marian, paths, vit
 from research.interop.hf import tokenizer as tokenizer_files
 from research.interop.hf.mapping import Architecture, Tensor
 from research.interop.hf.paths import Arrays
 from research.util.errors import UserError, nearest
 from research.util.files import write_errors
 
-ARCHITECTURES: dict[str, Architecture] = {one.name: one for one in (bert.BERT, gpt.GPT2, gpt.LLAMA, marian.MARIAN)}
+ARCHITECTURES: dict[str, Architecture] = {
+    one.name: one for one in (bert.BERT, gpt.GPT2, gpt.LLAMA, marian.MARIAN, vit.VIT, convnext.CONVNEXT)
+}
 
 
 class Source(NamedTuple):

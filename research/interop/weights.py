@@ -2,7 +2,8 @@
 
 A config's `pretrained` group says which:
 
-    weights   RUN[@best|@last|@STEP] or a folder with safetensors; None: the family's own initial values
+    weights   RUN[@best|@last|@STEP], a folder with safetensors, or a name in interop/published.py; None: the family's own
+              initial values
     into      the path that the arrays go under: "encoder" makes tokens/embedding encoder/tokens/embedding
     fresh     a regular expression of paths here that keep their initial values, a new head's, say
     resize    of paths whose first axis may differ (an embedding's rows): the rows that both have are loaded
@@ -28,7 +29,7 @@ from research.core import upgrade
 from research.core.mesh import path_name
 from research.core.state import TrainState
 from research.data.tokenizers import Tokenizer
-from research.interop import huggingface
+from research.interop import huggingface, published
 from research.interop.hf import files, paths
 from research.interop.hf.paths import Arrays
 from research.run import checkpoint_files, checksum
@@ -196,6 +197,8 @@ class Fitted:
 def read(weights: str, model: Any, into: str = "") -> Source:
     """A run's parameters, checksums verified, or those in a folder of Hugging Face's, for a model, under the path `into`."""
     path = Path(weights)
+    if weights in published.WEIGHTS and not path.exists():
+        return Source(f"{weights} (published)", placed(published.read(weights, model), into))
     if files.is_folder(path):
         return of_huggingface(path, model, into)
     if path.is_file():

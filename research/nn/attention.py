@@ -89,6 +89,7 @@ class Attention(nn.Module):
     dropout: float = 0.0
     kernel_init: nn.initializers.Initializer = nn.initializers.normal(0.02)
     out_init: nn.initializers.Initializer = nn.initializers.normal(0.02)
+    out_bias: bool | None = None  # of the output; None: as `bias`
 
     @nn.compact
     def __call__(
@@ -117,7 +118,8 @@ class Attention(nn.Module):
             k, v = cache["k"], cache["v"]
         drop = nn.Dropout(self.dropout, deterministic=False) if self.dropout and train else None
         y = _attend(self, q, k, v, mask, drop).reshape(B, T, D)
-        return dense(D, kernel_init=self.out_init, name="out")(y), cache
+        out_bias = self.bias if self.out_bias is None else self.out_bias
+        return dense(D, use_bias=out_bias, kernel_init=self.out_init, name="out")(y), cache
 
 
 class CrossAttention(nn.Module):

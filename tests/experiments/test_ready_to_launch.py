@@ -180,3 +180,45 @@ def test_article4_bert(tmp_path):
     assert parameters(name, data) == 109_482_240 - (30_522 - vocab_size(name, data)) * 768 + 2 * 769
     losses = two_steps(name, tmp_path / "run", [*data, *SMALL])
     assert losses[0] == pytest.approx(math.log(2), rel=0.1)
+
+
+def pictures(folder, shape, classes=4):
+    """Random pictures as arrays."""
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (64, *shape), dtype=np.uint8), rng.permutation(np.arange(64) % classes)
+    np.savez(folder / "data.npz", images=images, labels=labels)
+    return ["data.source=arrays", f"data.path={folder / 'data.npz'}", "data.size=None", "data.eval_batch_size=8"]
+
+
+def test_vit_s16_imagenet(tmp_path):
+    """Random pictures for ImageNet's; bfloat16, FSDP, RandAugment, crops and mixup as they stand in the config."""
+    data = [*pictures(tmp_path, (32, 48, 3)), "data.batch_size=16"]
+    # DeiT-S, 22,050,664 with 1,000 classes, without the class token and positions, with a square layer before the head.
+    count = 22_050_664 - 384 - 197 * 384 + 384 * 385 - (1_000 - 4) * 385
+    assert parameters("image_classification/vit_s16_imagenet", [*data, "optim.warmup=1"]) == count
+    small = ["model.width=32", "model.num_layers=2", "model.num_heads=2", "model.representation=16"]
+    losses = two_steps("image_classification/vit_s16_imagenet", tmp_path / "run", data + small)
+    assert losses[0] == pytest.approx(math.log(4), rel=0.01)  # its head is zero
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "small"),
+    [
+        # 28 x 28 padded to 32 x 32, of one channel: 2 * 4 * 4 * 256 and 2 * 9 * 64 weights fewer than with three.
+        ("fashion_vit_lite", 3_716_874 - 2 * 16 * 256, ["model.width=32", "model.num_layers=1", "model.mlp_width=32"]),
+        ("fashion_cct", 283_723 - 2 * 9 * 64, ["model.width=32", "model.filters=8", "model.mlp_width=32"]),
+    ],
+)
+def test_compact_transformers_on_fashion_mnist(name, count, small, tmp_path):
+    """Random pictures for Fashion-MNIST's; RandAugment, CutMix or mixup, and smoothing as they stand in the config."""
+    data = [*pictures(tmp_path, (28, 28), 10), "data.batch_size=16", "data.valid_fraction=0.1"]
+    assert parameters(f"image_classification/{name}", data) == count
+    losses = two_steps(f"image_classification/{name}", tmp_path / "run", data + small)
+    assert losses[0] == pytest.approx(math.log(10), rel=0.1)
+
+
+@pytest.mark.slow
+def test_fashion_googlenet(tmp_path):
+    """Random pictures for Fashion-MNIST's; the auxiliary heads as they stand in the config."""
+    data = [*pictures(tmp_path, (28, 28), 10), "data.batch_size=16"]
+    two_steps("image_classification/fashion_googlenet", tmp_path / "run", data)

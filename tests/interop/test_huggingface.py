@@ -17,6 +17,8 @@ from research.models.text.bert import BertForPretraining, Encoder
 from research.models.text.gpt import GPT
 from research.models.text.transformer import Transformer
 from research.models.vision import lenet
+from research.models.vision.convnext import ConvNeXt
+from research.models.vision.vit import ViT
 from research.util.errors import UserError
 
 SIZES = {"vocab_size": 31, "num_layers": 2, "num_heads": 4, "width": 32, "max_length": 16}
@@ -32,12 +34,16 @@ MODELS = {
     "bert, bare": Encoder(**SIZES),
     "marian": Transformer(31, 16, 1, 2, 4, 32, 48, mlp="silu", final_bias=True),
     "marian, two vocabularies": Transformer(31, 16, 1, 2, 4, 32, 48, source_vocab_size=29, shared=False, tied=False),
+    "vit": ViT(7, (8, 12, 3), 4, 32, 2, 4, mlp_width=48, norm_eps=1e-12),
+    "convnext": ConvNeXt(7, (16, 32, 3), (1, 2, 1, 1), (8, 12, 16, 20), 2, norm_eps=1e-12),
 }  # fmt: skip
 TOKENS = np.random.default_rng(0).integers(0, 29, (2, 12))
 
 
 def inputs(model):
-    """What a model of ours is applied to: the second source is padded."""
+    """What a model of ours is applied to: images, tokens, or a source, of which the second is padded, and its target."""
+    if hasattr(model, "image_shape"):
+        return (np.random.default_rng(0).normal(size=(2, *model.image_shape)).astype(np.float32),)
     return (TOKENS, np.arange(12) < [[12], [7]], TOKENS[:, :5]) if isinstance(model, Transformer) else (TOKENS,)
 
 
@@ -242,6 +248,14 @@ def folder(request, tmp_path):
         ("gpt2", "n_layer", 3, "lacks transformer.h.2.ln_1.weight, h_2/attention_norm/scale here (and 11 more)"),
         ("gpt2", "n_layer", 1, "transformer.h.1.attn.c_attn.bias has no place in our GPT"),
         ("gpt2", "tie_word_embeddings", False, ""),
+        ("vit", "qkv_bias", False, "qkv_bias = False is not supported; True is"),
+        ("vit", "image_size", "8", "image_size = '8': wanted one or two whole numbers, at least 1"),
+        ("vit", "patch_size", 5, "model.patch = 5: pictures of 8 x 12 pixels are no whole number of patches"),
+        ("vit", "image_size", 8, "vit.embeddings.position_embeddings is [1, 7, 32], and [1, 5, 32] by config.json"),
+        ("vit", "id2label", {"0": "a"}, "classifier.weight is [7, 32], and [1, 32] by config.json"),
+        ("convnext", "depths", [1, 2], "depths = [1, 2]: wanted 4 whole numbers, each at least 1"),
+        ("convnext", "depths", [1, 2, 10**9, 1], "depths = 1,000,000,000, and the weights are"),
+        ("convnext", "hidden_act", "relu", "hidden_act = 'relu' is not supported; 'gelu' is"),
     ],
     indirect=["folder"],
 )  # fmt: skip
@@ -413,6 +427,8 @@ def network(name):
         marian |= {f"{side}_attention_heads": 4, f"{side}_ffn_dim": 48}
     marian |= {"pad_token_id": 28, "decoder_start_token_id": 28, "eos_token_id": 0, "scale_embedding": True}
     ends = {"bos_token_id": None, "eos_token_id": None}
+    sizes = {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 32, "intermediate_size": 48}
+    stages = {"depths": [1, 2, 1, 1], "hidden_sizes": [8, 12, 16, 20], "patch_size": 2, "image_size": 16}
     apart = {"share_encoder_decoder_embeddings": False, "tie_word_embeddings": False, "activation_function": "relu"}
     theta = {"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}
     made = {
@@ -432,6 +448,10 @@ def network(name):
         "marian, two vocabularies": lambda: hf.MarianMTModel(
             hf.MarianConfig(**marian | apart | {"vocab_size": 29, "decoder_vocab_size": 31})
         ),
+        "vit": lambda: hf.ViTForImageClassification(
+            hf.ViTConfig(**sizes, image_size=[8, 12], patch_size=4, num_labels=7)
+        ),
+        "convnext": lambda: hf.ConvNextForImageClassification(hf.ConvNextConfig(**stages, num_labels=7)),
     }[name]()
     torch.manual_seed(0)
     with torch.no_grad():
@@ -452,7 +472,7 @@ def ours(model, params):
 def theirs(made, model):
     import torch
 
-    source, *rest = (torch.tensor(x) for x in inputs(model))
+    source, *rest = (torch.tensor(x.transpose(0, 3, 1, 2) if x.ndim == 4 else x) for x in inputs(model))
     more = {"attention_mask": rest[0].long(), "decoder_input_ids": rest[1]} if rest else {}
     with torch.no_grad():
         found = made(source, **more)

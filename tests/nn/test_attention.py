@@ -81,3 +81,8 @@ def test_cross_attention_is_self_attention_of_its_own_memory():
     got, seen = across.apply(both, x, memory, mask, mutable="intermediates")
     np.testing.assert_allclose(got, alone.apply({"params": params}, x, mask)[0], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(jax.tree.leaves(seen)[0].sum(-1), 1, rtol=1e-6)
+
+
+def test_the_output_may_have_a_bias_of_its_own():
+    params = jax.eval_shape(Attention(2, out_bias=True).init, jax.random.key(0), jnp.ones((1, 3, 8)))["params"]
+    assert params["out"].keys() == {"kernel", "bias"} and params["qkv"].keys() == {"kernel"}

@@ -36,6 +36,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--out", type=Path, metavar="RUN", help="a new run directory (default: runs/FAMILY/NAME)")
     args, changes = options.overrides(argv, parser)
     source = huggingface.read(args.folder)
+    if "vocab_size" not in source.attributes:
+        raise UserError(
+            f"{args.folder} holds a {source.architecture.name}, whose classes are those of your pictures: start from it with "
+            f"almanac train NAME --config.pretrained.weights={args.folder} --config.pretrained.fresh=^head/"
+        )
     if source.missing:
         raise UserError(
             f"{args.folder} lacks {source.theirs[source.missing[0]]}, {source.missing[0]} here: the model is incomplete; start "

@@ -9,10 +9,15 @@ from research.data.defaults import AUGMENT
 from research.nn import model_keys
 
 MODELS = {  # model.name -> the module whose fields are its keys
+    "compact_transformer": "research.models.vision.compact_transformer.CompactTransformer",
     "convnet": "research.models.vision.convnet.ConvNet",
+    "convnext": "research.models.vision.convnext.ConvNeXt",
+    "efficientnet": "research.models.vision.efficientnet.EfficientNetLite",
+    "googlenet": "research.models.vision.googlenet.GoogLeNet",
     "lenet5": "research.models.vision.lenet.LeNet5",
     "mlp": "research.models.vision.lenet.MLP",
     "resnet": "research.models.vision.resnet.ResNet",
+    "vit": "research.models.vision.vit.ViT",
 }
 
 
@@ -20,7 +25,7 @@ def base(**changes: Any) -> ConfigDict:
     return config.merge(
         config.family_defaults(
             data=dict(
-                source="digits",  # digits, mnist, fashion_mnist, tfds:NAME, files, arrays
+                source="digits",  # digits, usps, mnist, fashion_mnist, tfds:NAME, files, arrays
                 path=None,  # files: a folder a class or a CSV; arrays: a .npz or a folder of .npy
                 size=None,  # files, tfds: pixels, or (Y, X)
                 channels=None,  # files, tfds: 1 or 3

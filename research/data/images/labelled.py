@@ -19,6 +19,7 @@ from PIL import Image
 
 from research.data import tfds_records, user_files
 from research.data.images import image_files
+from research.data.images import usps as usps_digits
 from research.data.images.image_files import Shape
 from research.data.pipeline import Arrays, Source
 from research.data.thread_pool import OrderedMap
@@ -182,6 +183,18 @@ def _idx(name: str, cfg: Mapping[str, Any]) -> Images:
     parts = {"train": train, "valid": valid, "test": test}
     classes = tuple(tfds_records.builder(name).info.features["label"].names)
     return _images(name, source, source.arrays["label"], parts, classes, (28, 28, 1))
+
+
+@_source
+def usps(cfg: Mapping[str, Any]) -> Images:
+    """USPS digits; `valid_fraction` (0.1) of each class of the training part is for validation."""
+    stored = [usps_digits.load(part) for part in ("train", "test")]
+    images, labels = (np.concatenate(arrays) for arrays in zip(*stored, strict=True))
+    end = len(stored[0][1])
+    parts = split([str(i) for i in range(end)], labels[:end], _fractions(cfg)[0], test=0)
+    parts["test"] = np.arange(end, len(labels))
+    source = Arrays({"image": images, "label": labels})
+    return _images("usps", source, labels, parts, tuple("0123456789"), (16, 16, 1), white=1)
 
 
 @_source

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from research.interop.hf.mapping import PACKED, PACKED_TRANSPOSED, TRANSPOSED, Architecture, Row
+from research.interop.hf.mapping import PACKED, PACKED_TRANSPOSED, Architecture, Row, linear, norm
 from research.models.text import bert
 
 
@@ -16,15 +16,6 @@ def _sizes(a: Mapping[str, Any]) -> dict[str, int]:
 def _resolve(encoder: bert.Encoder) -> dict[str, Any]:
     found = {name: getattr(encoder, name) for name in BERT.keys}
     return found | {"mlp_width": encoder.mlp_width or 4 * encoder.width}
-
-
-def _linear(ours: str, theirs: str, shape: str) -> tuple[Row, Row]:
-    kernel = Row(f"{ours}/kernel", f"{theirs}.weight", shape, TRANSPOSED)
-    return kernel, Row(f"{ours}/bias", f"{theirs}.bias", shape.split()[0])
-
-
-def _norm(ours: str, theirs: str) -> tuple[Row, Row]:
-    return Row(f"{ours}/scale", f"{theirs}.weight", "D"), Row(f"{ours}/bias", f"{theirs}.bias", "D")
 
 
 _LAYER, _HERE = "bert.encoder.layer.*", "encoder/h_*"
@@ -41,19 +32,19 @@ BERT = Architecture(
         Row("encoder/tokens/embedding", "bert.embeddings.word_embeddings.weight", "V D"),
         Row("encoder/position/embedding", "bert.embeddings.position_embeddings.weight", "P D"),
         Row("encoder/segment/embedding", "bert.embeddings.token_type_embeddings.weight", "S D"),
-        *_norm("encoder/embedding_norm", "bert.embeddings.LayerNorm"),
+        *norm("encoder/embedding_norm", "bert.embeddings.LayerNorm"),
         Row(f"{_HERE}/attention/qkv/kernel", " ".join(f"{x}.weight" for x in _QKV), "D D, D D, D D", PACKED_TRANSPOSED),
         Row(f"{_HERE}/attention/qkv/bias", " ".join(f"{x}.bias" for x in _QKV), "D, D, D", PACKED),
-        *_linear(f"{_HERE}/attention/out", f"{_LAYER}.attention.output.dense", "D D"),
-        *_norm(f"{_HERE}/attention_norm", f"{_LAYER}.attention.output.LayerNorm"),
-        *_linear(f"{_HERE}/feed_forward/up", f"{_LAYER}.intermediate.dense", "F D"),
-        *_linear(f"{_HERE}/feed_forward/down", f"{_LAYER}.output.dense", "D F"),
-        *_norm(f"{_HERE}/feed_forward_norm", f"{_LAYER}.output.LayerNorm"),
-        *_linear("pooler/dense", "bert.pooler.dense", "D D"),
-        *_linear("mlm/dense", "cls.predictions.transform.dense", "D D"),
-        *_norm("mlm/norm", "cls.predictions.transform.LayerNorm"),
+        *linear(f"{_HERE}/attention/out", f"{_LAYER}.attention.output.dense", "D D"),
+        *norm(f"{_HERE}/attention_norm", f"{_LAYER}.attention.output.LayerNorm"),
+        *linear(f"{_HERE}/feed_forward/up", f"{_LAYER}.intermediate.dense", "F D"),
+        *linear(f"{_HERE}/feed_forward/down", f"{_LAYER}.output.dense", "D F"),
+        *norm(f"{_HERE}/feed_forward_norm", f"{_LAYER}.output.LayerNorm"),
+        *linear("pooler/dense", "bert.pooler.dense", "D D"),
+        *linear("mlm/dense", "cls.predictions.transform.dense", "D D"),
+        *norm("mlm/norm", "cls.predictions.transform.LayerNorm"),
         Row("mlm/bias", "cls.predictions.bias", "V"),
-        *_linear("nsp", "cls.seq_relationship", "2 D"),
+        *linear("nsp", "cls.seq_relationship", "2 D"),
     ),
     keys={
         "vocab_size": ("vocab_size", 30522),

@@ -15,7 +15,7 @@ from research.util.errors import UserError
 from research.util.run_files import shown
 
 # Attributes of a module that say how it is computed or trained, not what it computes; and how experts, if any, are chosen.
-FREE = {"parent", "name", "scan", "remat", "dropout", "attention_dropout", "activation_dropout"}
+FREE = {"parent", "name", "scan", "remat", "dropout", "attention_dropout", "activation_dropout", "drop_path"}
 FREE |= {"experts_per_token", "balance"}
 # Keys of config.json that say how text is generated, or what a call returns: they change nothing of what is computed.
 GENERATION = {
@@ -72,6 +72,9 @@ def _transposed(form: Form) -> Form:
 
 SAME = Form(lambda _, x: x, lambda _, x: [x])
 TRANSPOSED = _transposed(SAME)  # torch's Linear holds [out, in]
+CONVOLUTION = Form(  # torch's Conv2d holds [out, in, rows, columns]
+    lambda _, x: x.transpose(2, 3, 1, 0), lambda _, x: [x.transpose(3, 2, 0, 1)]
+)
 ONE_ROW = Form(lambda _, x: x[0], lambda _, x: [x[None]])
 PACKED = Form(_pack, _unpack)
 PACKED_TRANSPOSED = _transposed(PACKED)
@@ -92,6 +95,17 @@ class Row(NamedTuple):
     form: Form = SAME
     only: str = ""
     zeros: bool = False
+
+
+def linear(ours: str, theirs: str, shape: str, form: Form = TRANSPOSED) -> tuple[Row, Row]:
+    """The rows of a linear layer or, with CONVOLUTION, of a convolution, of this shape there, and of its bias."""
+    kernel = Row(f"{ours}/kernel", f"{theirs}.weight", shape, form)
+    return kernel, Row(f"{ours}/bias", f"{theirs}.bias", shape.split()[0])
+
+
+def norm(ours: str, theirs: str, width: str = "D") -> tuple[Row, Row]:
+    """The rows of a norm's scale and bias."""
+    return Row(f"{ours}/scale", f"{theirs}.weight", width), Row(f"{ours}/bias", f"{theirs}.bias", width)
 
 
 class Tensor(NamedTuple):
@@ -124,6 +138,7 @@ class Architecture:
     skipped   a regular expression of their names that are no parameters
     others    of heads that the module has not: left out, and listed
     root      our path of `module`'s parameters, beside other parts
+    layers    how our paths of layers begin -> the attribute that counts them, a number or, of stages in turn, several
     """
 
     name: str
@@ -174,9 +189,15 @@ class Architecture:
 
     def check_depth(self, attributes: Mapping[str, Any], tensors: int) -> None:
         """Raises UserError for more layers than there are tensors in the file, each of which would be looked for by name."""
-        for name in self.layers.values():
-            if attributes[name] > tensors:
-                raise UserError(f"{self.keys[name][0]} = {attributes[name]:,}, and the weights are {tensors:,} tensors")
+        for part, name in self.layers.items():
+            if (depth := self._depth(attributes, part)) > tensors:
+                key = self.keys[name][0] if name in self.keys else name
+                raise UserError(f"{key} = {depth:,}, and the weights are {tensors:,} tensors")
+
+    def _depth(self, attributes: Mapping[str, Any], part: str) -> int:
+        """How many layers have paths that begin with `part`, a key of `layers`."""
+        value = attributes[self.layers[part]]
+        return value[list(self.layers).index(part)] if isinstance(value, tuple) else value
 
     @property
     def zeroed(self) -> list[str]:
@@ -212,8 +233,8 @@ class Architecture:
             if not counts and not row.zeros:
                 continue
             shapes = tuple(tuple(sizes[s] for s in text.split()) for text in row.shapes.split(", "))
-            depth = next((name for part, name in self.layers.items() if part in row.ours), None)
-            for i in map(str, range(attributes[depth]) if depth else [0]):
+            part = next((part for part in self.layers if part in row.ours), None)
+            for i in map(str, range(self._depth(attributes, part)) if part else [0]):
                 names = tuple(row.theirs.replace("*", i).split())
                 yield Tensor(row.ours.replace("*", i), names, shapes, row.form, not counts)
 

@@ -3,7 +3,18 @@
 from collections.abc import Mapping
 from typing import Any
 
-from research.interop.hf.mapping import ONE_ROW, PACKED, PACKED_TRANSPOSED, SAME, TRANSPOSED, Architecture, Row, size
+from research.interop.hf.mapping import (
+    ONE_ROW,
+    PACKED,
+    PACKED_TRANSPOSED,
+    SAME,
+    TRANSPOSED,
+    Architecture,
+    Row,
+    linear,
+    norm,
+    size,
+)
 from research.models.text import transformer
 from research.util.errors import UserError
 
@@ -52,30 +63,21 @@ def _written(a: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _linear(ours: str, theirs: str, shape: str) -> tuple[Row, Row]:
-    kernel = Row(f"{ours}/kernel", f"{theirs}.weight", shape, TRANSPOSED)
-    return kernel, Row(f"{ours}/bias", f"{theirs}.bias", shape.split()[0])
-
-
 def _packed(ours: str, theirs: str, parts: str) -> tuple[Row, Row]:
     weights, biases = (" ".join(f"{theirs}.{x}_proj.{kind}" for x in parts) for kind in ("weight", "bias"))
     kernel = Row(f"{ours}/kernel", weights, ", ".join(["D D"] * len(parts)), PACKED_TRANSPOSED)
     return kernel, Row(f"{ours}/bias", biases, ", ".join(["D"] * len(parts)), PACKED)
 
 
-def _norm(ours: str, theirs: str) -> tuple[Row, Row]:
-    return Row(f"{ours}/scale", f"{theirs}.weight", "D"), Row(f"{ours}/bias", f"{theirs}.bias", "D")
-
-
 def _layer(side: str) -> tuple[Row, ...]:
     here, there = f"{side}_*", f"model.{side}.layers.*"
     return (
         *_packed(f"{here}/attention/qkv", f"{there}.self_attn", "qkv"),
-        *_linear(f"{here}/attention/out", f"{there}.self_attn.out_proj", "D D"),
-        *_norm(f"{here}/attention_norm", f"{there}.self_attn_layer_norm"),
-        *_linear(f"{here}/feed_forward/up", f"{there}.fc1", "F D"),
-        *_linear(f"{here}/feed_forward/down", f"{there}.fc2", "D F"),
-        *_norm(f"{here}/feed_forward_norm", f"{there}.final_layer_norm"),
+        *linear(f"{here}/attention/out", f"{there}.self_attn.out_proj", "D D"),
+        *norm(f"{here}/attention_norm", f"{there}.self_attn_layer_norm"),
+        *linear(f"{here}/feed_forward/up", f"{there}.fc1", "F D"),
+        *linear(f"{here}/feed_forward/down", f"{there}.fc2", "D F"),
+        *norm(f"{here}/feed_forward_norm", f"{there}.final_layer_norm"),
     )
 
 
@@ -94,10 +96,10 @@ MARIAN = Architecture(
         Row("source_tokens/embedding", "model.encoder.embed_tokens.weight", "W D", SAME, "!shared"),
         *_layer("encoder"),
         *_layer("decoder"),
-        *_linear(f"{_CROSS}/q", f"{_THEIRS}.q_proj", "D D"),
+        *linear(f"{_CROSS}/q", f"{_THEIRS}.q_proj", "D D"),
         *_packed(f"{_CROSS}/kv", _THEIRS, "kv"),
-        *_linear(f"{_CROSS}/out", f"{_THEIRS}.out_proj", "D D"),
-        *_norm("decoder_*/cross_attention_norm", f"{_THEIRS}_layer_norm"),
+        *linear(f"{_CROSS}/out", f"{_THEIRS}.out_proj", "D D"),
+        *norm("decoder_*/cross_attention_norm", f"{_THEIRS}_layer_norm"),
         Row("head/kernel", "lm_head.weight", "V D", TRANSPOSED, "!tied"),
         Row("final_bias", "final_logits_bias", "1 V", ONE_ROW, "final_bias", True),
     ),

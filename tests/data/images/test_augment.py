@@ -8,6 +8,7 @@ from research.util.errors import UserError
 
 KEY = jax.random.key(0)
 EVERYTHING = {"crop": 2, "flip": 0.5, "erase": 0.5, "mixup": 0.4, "smoothing": 0.1, "std": 0.5}
+EVERYTHING |= {"cutmix": 1.0, "resized_crop": 0.5, "rand_layers": 2, "rand_noise": 0.5, "jitter": 0.3}
 
 
 def batch_of(size=200, rows=12, columns=16, channels=1):
@@ -198,3 +199,114 @@ def test_images_keep_their_dtype():
 def test_bad_options_are_named(cfg, words):
     with pytest.raises(UserError, match=words):
         augment.make(cfg, 10)
+
+
+def test_cutmix_weighs_labels_by_the_area_that_was_pasted():
+    batch = {"image": jnp.arange(1.0, 11).reshape(10, 1, 1, 1) * jnp.ones((10, 12, 16, 1)), "label": jnp.eye(10)}
+    mix = jax.jit(lambda key: augment.cutmix(key, batch, 1.0))
+    shares = []
+    for i in range(200):
+        out = mix(jax.random.key(i))
+        image, label = np.asarray(out["image"]), np.asarray(out["label"])
+        pasted = image[1, ..., 0] == 1  # of the row before
+        assert ((image[1, ..., 0] == 2) | pasted).all()
+        assert boxes(pasted[None]).shape == (4, 1) if pasted.any() else True
+        np.testing.assert_allclose(label[1, [0, 1]], [pasted.mean(), 1 - pasted.mean()], atol=1e-6)
+        np.testing.assert_allclose(label.sum(1), 1, atol=1e-6)
+        shares.append(pasted.mean())
+    # A box of share 1 - weight, uniform for alpha = 1, that the border cuts: its sides are (3/4 of theirs) on average.
+    assert 0.2 < np.mean(shares) < 0.45
+
+
+def test_mixup_with_cutmix_takes_one_of_them_for_each_batch():
+    batch = batch_of(10)
+    options = {"mixup": 1.0, "cutmix": 1.0}
+    both, cut, mixed = made(options), made({"cutmix": 1.0}), made({"mixup": 1.0})
+    kinds = []
+    for key in map(jax.random.key, range(40)):
+        out = both(key, batch)
+        same = [np.allclose(out["image"], one(key, batch)["image"], atol=1e-6) for one in (mixed, cut)]
+        assert sum(same) == 1  # as alone, for the same key
+        kinds.append(same[0])
+    assert 8 < sum(kinds) < 32
+
+
+def test_resample_is_pillows():
+    from PIL import Image
+
+    x = np.random.default_rng(0).random((12, 16)).astype(np.float32)
+    ours = augment.resample(jnp.asarray(x)[..., None], jnp.array([2.0, 3.0]), jnp.array([8.0, 5.0]))[..., 0]
+    theirs = Image.fromarray(x).resize((16, 12), Image.Resampling.BILINEAR, box=(3, 2, 8, 10))
+    np.testing.assert_allclose(ours, np.asarray(theirs), atol=2e-3)  # Pillow's weights have a few bits
+
+
+def test_a_resized_crop_shows_a_part_of_the_picture():
+    """A picture whose values are its places: the crop's extent is the range of them."""
+    rows, columns = jnp.mgrid[:40, :60] + 0.5
+    image = jnp.stack([rows / 40, columns / 60], -1)[None].repeat(1000, 0)
+    out = np.asarray(jax.jit(lambda key: augment.resized_crop(key, {"image": image}, 0.3))(KEY)["image"])
+    height = 40 / 39 * (out[..., 0].max((1, 2)) - out[..., 0].min((1, 2))) * 40 + 1e-3
+    width = 60 / 59 * (out[..., 1].max((1, 2)) - out[..., 1].min((1, 2))) * 60 + 1e-3
+    area, ratio = height * width / 2400, width / height
+    whole = area > 0.99
+    assert area[~whole].min() > 0.26 and area.max() <= 1.01 and whole.mean() < 0.3
+    assert ratio[~whole].min() > 0.7 and ratio[~whole].max() < 1.42
+    assert out.min() >= 0 and out.max() <= 1
+
+
+def test_jitter_by_hand():
+    image = jnp.full((2000, 2, 2, 1), 0.4)
+    out = np.asarray(augment.jitter(KEY, {"image": image}, 0.5)["image"])[:, 0, 0, 0]
+    # Of one colour, an image is only brighter or darker, to the nearest level of its own mean.
+    assert 0.195 < out.min() < 0.21 and 0.59 < out.max() < 0.605 and abs(out.mean() - 0.4) < 0.01
+
+
+def test_pad_is_there_in_evaluation_too():
+    batch = batch_of(3)
+    out = augment.make({"pad": 2, "mean": 0.5}, 10, train=False)(KEY, batch)["image"]
+    assert out.shape == (3, 16, 20, 1) and out[0, 0, 0, 0] == -0.5
+    np.testing.assert_allclose(out[:, 2:-2, 2:-2], batch["image"] - 0.5)
+    assert augment.padded({"pad": 2}, (12, 16, 1)) == (16, 20, 1)
+
+
+def test_views_are_the_image_mirrored_and_its_crops():
+    image = batch_of(2)["image"]
+    (alone,) = augment.make_views({"std": 0.5}, 10)(image)
+    np.testing.assert_array_equal(alone, augment.normalise({"image": image}, 0.0, 0.5)["image"])
+    first, second = augment.make_views({"views": "flip"}, 10)(image)
+    np.testing.assert_array_equal(second, first[:, :, ::-1])
+    ten = augment.make_views({"views": "crops", "crop": 2}, 10)(image)
+    assert len(ten) == 10 and all(view.shape == image.shape for view in ten)
+    np.testing.assert_array_equal(ten[0], image)
+    np.testing.assert_array_equal(ten[1][:, 2:, 2:], image[:, :-2, :-2])  # the upper left corner begins with padding
+    np.testing.assert_array_equal(ten[9], ten[4][:, :, ::-1])
+
+
+def test_options_that_an_older_config_lacks_are_off():
+    batch = batch_of(4)
+    out = augment.make(dict.fromkeys(["cutmix", "pad", "rand_magnitude", "views"]), 10)(KEY, batch)
+    np.testing.assert_array_equal(out["image"], batch["image"])
+
+
+@pytest.mark.parametrize(
+    ("cfg", "words"),
+    [
+        ({"mixup": -0.5}, "augment.mixup is -0.5; it must be 0 or more"),
+        ({"cutmix": -1.0}, "augment.cutmix is -1.0"),
+        ({"rand_magnitude": 11}, "augment.rand_magnitude is 11; it must be from 0 to 10"),
+        ({"rand_operations": ("rotat",)}, "did you mean 'rotate'"),
+        ({"resized_crop": 1.5}, "a fraction of the area"),
+        ({"views": "crops"}, "with augment.crop above 0"),
+        ({"views": "ten"}, "augment.views is 'ten'"),
+    ],
+)
+def test_further_bad_options_are_named(cfg, words):
+    with pytest.raises(UserError, match=words):
+        augment.make(cfg, 10)
+
+
+def test_means_of_other_channels_are_refused():
+    with pytest.raises(
+        UserError, match=r"augment.mean = \(0.1, 0.2, 0.3\) has 3 numbers; the pictures have channels: 1"
+    ):
+        augment.padded({"mean": (0.1, 0.2, 0.3)}, (8, 8, 1))
