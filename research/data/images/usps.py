@@ -5,7 +5,7 @@ The usual split, of which the test part is the harder: 1-nearest-neighbour errs 
 
 import numpy as np
 
-from research.data import download, hdf5
+from research.data import download
 from research.data.download import File
 from research.util.errors import UserError
 
@@ -18,9 +18,15 @@ FILE = File(
 
 
 def load(part: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images f32[n, 16, 16, 1] in 0..1 and labels i32[n] of "train" or "test". Raises UserError if the file cannot be had."""
-    path = download.fetch("usps", [FILE])[FILE.name]
-    arrays = hdf5.read(path)
-    if missing := {f"{part}/data", f"{part}/target"} - arrays.keys():
-        raise UserError(f"{path} has no {min(missing)}")
-    return arrays[f"{part}/data"].reshape(-1, 16, 16, 1), arrays[f"{part}/target"]
+    """Images f32[n, 16, 16, 1] in 0..1 and labels i32[n] of "train" or "test".
+
+    Raises UserError if the file cannot be had, or h5py, an extra, is not installed.
+    """
+    try:
+        import h5py
+    except ModuleNotFoundError:
+        raise UserError(
+            "data.source = 'usps' is an HDF5 file, and h5py is not installed: pip install 'almanac[usps]'"
+        ) from None
+    with h5py.File(download.fetch("usps", [FILE])[FILE.name], "r") as file:
+        return file[part]["data"][:].reshape(-1, 16, 16, 1), file[part]["target"][:]
