@@ -182,6 +182,32 @@ def test_article4_bert(tmp_path):
     assert losses[0] == pytest.approx(math.log(2), rel=0.1)
 
 
+def test_article2_resnet50(tmp_path):
+    """Random pictures for Fashion-MNIST's; the other network is a vision transformer."""
+    name, data = "image_classification/article2_resnet50", pictures(tmp_path, (28, 28, 1), classes=10)
+    # Published with 1,000 classes and three channels: 25,557,032.
+    assert parameters(name, data) == 25_557_032 - (1_000 - 10) * (2_048 + 1) - 7 * 7 * 64 * (3 - 1)
+    vit = ["model.name=vit", "model.patch=4"]
+    small = [*vit, "model.width=32", "model.num_layers=2", "model.num_heads=2", "data.batch_size=8"]
+    losses = two_steps(name, tmp_path / "run", [*data, *small])
+    assert losses[0] == pytest.approx(math.log(10), rel=0.1)
+
+
+def test_article4_transformer(tmp_path):
+    for part, count in (("train", 90), ("valid", 9), ("test", 9)):
+        for language in ("en", "de"):
+            (tmp_path / f"{part}.{language}").write_text("".join(f"the number {n}.\n" for n in range(count)))
+    name, data = (
+        "translation/article4_transformer",
+        ["data.source=files", f"data.path={tmp_path}", "data.vocab_size=280"],
+    )
+    cfg = config.load(name)
+    assert (cfg.model.width, cfg.model.num_heads, cfg.optim.name, cfg.optim.peak_lr) == (512, 8, "adam", 1e-3)
+    D, F, V = 512, 2048, reopen.build(name, config.load(name, data)).data.target.size
+    encoder, decoder = (n * D * D + n * D + 2 * D * F + F + D + (n // 2 + 2) * D for n in (4, 8))  # as wmt14_en_de
+    assert parameters(name, data) == 6 * (encoder + decoder) + V * D
+
+
 def pictures(folder, shape, classes=4):
     """Random pictures as arrays."""
     rng = np.random.default_rng(0)
