@@ -4,7 +4,6 @@ EfficientNet-Lite0, trained on ImageNet: those of the registry package efficient
 and values unchanged, as safetensors. Pictures are to be normalised by `augment.mean` 127/255 and `augment.std` 128/255.
 """
 
-import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -27,20 +26,23 @@ class Published(NamedTuple):
     path: Callable[[str], str]
 
 
+# Their names in EfficientNet-Lite -> ours; a block's convolutions and norms have names of their own.
+_TOP = {"_conv_stem": "stem", "_bn0": "stem_norm", "_conv_head": "top", "_bn1": "top_norm", "_fc": "head"}
+_BLOCK = {
+    "_expand_conv": "expand", "_bn0": "expand_norm", "_depthwise_conv": "depthwise", "_bn1": "depthwise_norm",
+    "_project_conv": "out", "_bn2": "out_norm",
+}  # fmt: skip
+
+
 def _efficientnet(name: str) -> str:
     """`_blocks.3._bn0.running_mean` -> `batch_stats/block3/expand_norm/mean`."""
-    *layers, leaf = name.replace("_blocks.", "_block").replace("_bn", "_norm").split(".")
+    *block, layer, leaf = name.split(".")
     if leaf == "num_batches_tracked":
         return ""
-    inner = layers[0].startswith("_block")
-    named = {"_conv_stem": "stem", "_conv_head": "top", "_fc": "head", "_norm0": "stem_norm", "_norm1": "top_norm"}
-    if inner:  # a block that does not expand has no first norm, and no number moves up
-        named = {"_norm0": "expand_norm", "_norm1": "depthwise_norm", "_norm2": "out_norm"}
-        named |= {"_expand_conv": "expand", "_depthwise_conv": "depthwise", "_project_conv": "out"}
-    layer = "/".join([*(part.lstrip("_") for part in layers[:-1]), named[layers[-1]]])
-    norm = re.search(r"_norm\d$", layers[-1])
-    leaf = {"running_mean": "mean", "running_var": "var", "weight": "scale" if norm else "kernel", "bias": "bias"}[leaf]
-    return f"{'batch_stats' if leaf in ('mean', 'var') else 'params'}/{layer}/{leaf}"
+    place = f"block{block[1]}/{_BLOCK[layer]}" if block else _TOP[layer]
+    scale = "scale" if "_bn" in layer else "kernel"
+    leaf = {"running_mean": "mean", "running_var": "var", "weight": scale, "bias": "bias"}[leaf]
+    return f"{'batch_stats' if leaf in ('mean', 'var') else 'params'}/{place}/{leaf}"
 
 
 WEIGHTS = {

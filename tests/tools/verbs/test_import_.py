@@ -13,6 +13,7 @@ from research.data.text import chat
 from research.interop import huggingface
 from research.interop.hf import tokenizer as hf_tokenizer
 from research.models.text import bert, gpt, transformer
+from research.models.vision import vit
 from research.run import reopen
 from research.util.escape import TEXT, visible
 from tools import cli
@@ -137,6 +138,23 @@ def test_a_marian_becomes_a_run_of_translation(here, capsys):
         assert (here / "back" / name).read_bytes() == (here / "marian" / name).read_bytes()
     about = json.loads((here / "back/config.json").read_text())
     assert about["decoder_start_token_id"] == learnt.special["bos"] and about["eos_token_id"] == learnt.special["eos"]
+
+
+def test_a_vit_begins_a_run_of_pictures_and_is_none_of_its_own(here, capsys):
+    model = vit.ViT(3, (8, 8, 1), 4, 16, 1, 2, mlp_width=24)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), np.ones((1, 8, 8, 1), np.float32))["params"]
+    huggingface.write(here / "vit", model, jax.tree.map(lambda a: np.ones(a.shape, np.float32), shapes))
+    assert cli.main(["import", "vit"]) == 2
+    assert "whose classes are those of your pictures: start from it" in capsys.readouterr().err
+    sizes = {"patch": 4, "width": 16, "num_layers": 1, "num_heads": 2, "mlp_width": 24}
+    keys = [f"--config.model.{key}={value}" for key, value in {"name": "vit", **sizes}.items()]
+    begin = ["--config.pretrained.weights=vit", "--config.pretrained.fresh=^head/"]
+    brief = ["--config.num_steps=2", "--config.optim.warmup=1"]
+    assert cli.main(["train", "image_classification/digits", "--workdir=run", *keys, *begin, *brief]) == 0
+    assert "arrays from vit (vit)" in capsys.readouterr().out
+    assert cli.main(["export", "run", "--to=huggingface", "--out=back"]) == 0
+    assert capsys.readouterr().out.startswith("back  ViTForImageClassification, step 2")
+    assert len(json.loads((here / "back/config.json").read_text())["id2label"]) == 10
 
 
 @pytest.mark.data
