@@ -22,8 +22,8 @@ def base(**changes: Any) -> ConfigDict:
     return config.merge(
         config.family_defaults(
             data=dict(
-                # pydoc, service_messages, short_answers, sst2, imdb, trec, tweeteval_emotion, ag_news, ag_news_part, chinese_reviews,
-                # chinese_titles, files
+                # pydoc, service_messages, short_answers, sst2, imdb, trec, tweeteval_emotion, ag_news, ag_news_part,
+                # chinese_reviews, chinese_titles, files
                 source="pydoc",
                 path=None,  # files: a folder a class, or a .csv, .tsv or .jsonl of text and label
                 text_key=None,  # files: the column or key of a text, default "text"
