@@ -1,7 +1,7 @@
 """The fourth source article's Transformer: width 512, 8 heads, Adam at 1e-3. Ready to launch; never trained here.
 
-The article tells neither its data, its layers nor its steps: German from English captions (Multi30k), the six layers of the paper that
-it describes (Vaswani et al. 2017), and 2,000 steps are ours.
+The article tells neither its data, its layers nor its steps: German from English captions (Multi30k), the six layers of the
+paper that it describes (Vaswani et al. 2017), and 2,000 steps are ours.
 
 Cost        hours on a CPU (estimate); 48 M parameters
 Run         almanac train translation/article4_transformer    # Multi30k
