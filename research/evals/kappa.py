@@ -40,7 +40,7 @@ def cohen(first: Int[np.ndarray, " n"], second: Int[np.ndarray, " n"], weights: 
     return float(1 - np.sum(disagreement * observed) / chance) if chance else float("nan")
 
 
-def scores_of(classes: Sequence[str]) -> np.ndarray:
+def scores_of(classes: Sequence[str]) -> Int[np.ndarray, " N"]:
     """Classes that are whole numbers -> those numbers, i64[N]. Raises UserError for one that is none, or that stands twice.
 
     >>> scores_of(("0", "10", "2")).tolist()

@@ -36,8 +36,8 @@ def arcface_logits(
     Deng et al. 2019, 1801.07698, eq. 3. Where the sum would be beyond pi, the logit falls on as in their code:
     cos(angle) - margin sin(margin).
 
-    >>> arcface_logits(jnp.array([[0.0, 0.5]]), jnp.array([0]), margin=np.pi / 2, scale=10.0).round(4).tolist()
-    [[-10.0, 5.0]]
+    >>> arcface_logits(jnp.array([[0.5, 0.5]]), jnp.array([0]), margin=np.pi / 3, scale=10.0).round(3).tolist()  # cos 120°, 60°
+    [[-5.0, 5.0]]
     """
     cosines = cosines.astype(jnp.float32)
     own = jax.nn.one_hot(labels, cosines.shape[-1], dtype=bool)
