@@ -89,7 +89,10 @@ def test_a_gpt2_becomes_a_run_and_the_run_the_same_gpt2(here, capsys):
     config["config"]["model"]["mlp"] = "relu"
     (run / "config.json").write_text(json.dumps(config))
     assert cli.main(["export", str(run), "--to=huggingface", "--out=relu"]) == 2
-    assert "none of bert, gpt2, llama, marian, vit, convnext can hold this model: mlp = 'relu', where" in capsys.readouterr().err
+    assert (
+        "none of bert, gpt2, llama, marian, vit, convnext can hold this model: mlp = 'relu', where"
+        in capsys.readouterr().err
+    )
     assert sorted(p.name for p in here.iterdir()) == ["back", "gpt2", "runs", "text.txt"]
 
 
