@@ -1,5 +1,6 @@
 """Variational autoencoders: a picture's code, and pictures from codes."""
 
+import math
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -38,7 +39,7 @@ def build(cfg: Any) -> Experiment:
     _check(options)
     bound = partial(nats, **options, binarise=cfg.data.binarise)
     evaluation = Evaluation(model, data, cfg.likelihood, partial(pixels, binarise=cfg.data.binarise, seed=EVAL_SEED))
-    example = (jnp.zeros((1, data.pixel_means.size)), jnp.zeros(1, jnp.int32))
+    example = (jnp.zeros((1, math.prod(data.shape))), jnp.zeros(1, jnp.int32))
     own = optim.Own({"iwae_adam": partial(iwae_adam, cfg.data.batch_size)}, {"tripling": tripling(data.train)})
     return supervised(
         cfg, data, model, example=example, init_fn=partial(init, model, data, example),
