@@ -91,7 +91,7 @@ class Evaluation:
         for i in range(len(batches)):
             batch = batches.batch(i)
             total += float(np.sum(np.asarray(self._log_likelihood(variables, batch), np.float64) * batch["mask"]))
-            count += batch["mask"].sum()
+            count += float(batch["mask"].sum())
             after_batch()
         return -total / count
 

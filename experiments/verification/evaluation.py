@@ -35,7 +35,8 @@ class Evaluation:
     def __call__(self, state: Any, split: str, folder: Path, after_batch: Callable[[], Any]) -> Evaluated:
         if split == ONE_SHOT:
             errors = self._data.runs.errors(partial(self._embeddings, state.variables))
-            return Evaluated({"error": float(errors.mean()), "best_run": errors.min(), "worst_run": errors.max()})
+            values = {"error": errors.mean(), "best_run": errors.min(), "worst_run": errors.max()}
+            return Evaluated({name: float(value) for name, value in values.items()})
         scores, same = self._pairs(state.variables, split, after_batch)
         error, _ = verification.equal_error(scores, same)
         false, true, _ = verification.rates(scores, same)
