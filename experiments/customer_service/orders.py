@@ -1,4 +1,4 @@
-"""The shop's orders: a .csv, .tsv or .jsonl with the columns or keys `order`, unique, and what may be told of it."""
+"""The shop's orders: a .csv, .tsv or .jsonl. `order` is the unique number; every other column is shown to the customer."""
 
 from collections.abc import Iterator
 from pathlib import Path

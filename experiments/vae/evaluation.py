@@ -106,8 +106,7 @@ class Evaluation:
             log_p = variational.bernoulli_log_likelihood(
                 self._model.apply(variables, z, batch["label"], method="decode"), x[:, None]
             )
-            log_q = variational.gaussian_log_density(z, mean[:, None], log_std[:, None])
-            log_weights = log_p + variational.gaussian_log_density(z) - log_q
+            log_weights = variational.log_weights(log_p, z, mean[:, None], log_std[:, None])
             return jnp.logaddexp(total, jax.nn.logsumexp(log_weights, axis=-1)), None
 
         total, _ = jax.lax.scan(add, jnp.full(len(mean), -jnp.inf), jnp.arange(self._count // chunk))

@@ -88,10 +88,9 @@ def nats(
     log_likelihood = variational.bernoulli_log_likelihood(model.apply(variables, z, label, method="decode"), x[:, None])
     kl = variational.kl_to_standard_normal(mean, log_std).sum(-1)
     if name == "iwae":
-        log_ratio = variational.gaussian_log_density(z) - variational.gaussian_log_density(
-            z, mean[:, None], log_std[:, None]
+        total = -variational.importance_bound(
+            variational.log_weights(log_likelihood, z, mean[:, None], log_std[:, None])
         )
-        total = -variational.importance_bound(log_likelihood + log_ratio)
     else:
         total = beta * kl - log_likelihood.mean(1)
     return {"loss": total, "reconstruction": -log_likelihood.mean(1), "kl": kl}

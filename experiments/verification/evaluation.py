@@ -16,7 +16,7 @@ from research.evals import verification
 from research.util import figures
 
 ONE_SHOT = "one_shot"
-ACCEPTED = 0.01  # the rate of false acceptances at which the true ones are told
+ACCEPTED = 0.01  # the rate of false acceptances at which true acceptances are reported
 
 
 class Evaluation:

@@ -44,6 +44,18 @@ def kl_to_standard_normal(
     return 0.5 * (jnp.square(mean) + jnp.exp(2 * log_std) - 1) - log_std
 
 
+def log_weights(
+    log_likelihood: Float[Array, "*batch"], z: Float[Array, "*batch Z"], mean: Float[Array, "*rows Z"],
+    log_std: Float[Array, "*rows Z"],
+) -> Float32[Array, "*batch"]:  # fmt: skip
+    """log p(x | z) + log p(z) - log q(z | x), of codes z drawn from q = N(mean, diag(exp(log_std))^2); the prior is N(0, 1).
+
+    >>> float(log_weights(jnp.array(-5.0), jnp.zeros(2), jnp.zeros(2), jnp.zeros(2)))  # q is the prior
+    -5.0
+    """
+    return log_likelihood + (gaussian_log_density(z) - gaussian_log_density(z, mean, log_std))
+
+
 def importance_bound(log_weights: Float[Array, "*batch K"]) -> Float32[Array, "*batch"]:
     """log 1/K sum w_k, a bound of log p(x) from K samples (Burda et al. 2016, 1509.00519, eq. 8).
 

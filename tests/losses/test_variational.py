@@ -20,6 +20,13 @@ def test_densities_equal_scipy():
     np.testing.assert_allclose(variational.bernoulli_log_likelihood(logits, x), want, rtol=1e-5)
 
 
+def test_a_weight_is_the_joint_over_the_proposal():
+    z, mean, log_std = RNG.normal(size=(3, 4, 5)).astype(np.float32)
+    log_p = RNG.normal(size=4).astype(np.float32)
+    want = log_p + stats.norm.logpdf(z).sum(-1) - stats.norm(mean, np.exp(log_std)).logpdf(z).sum(-1)
+    np.testing.assert_allclose(variational.log_weights(log_p, z, mean, log_std), want, rtol=1e-4, atol=1e-4)
+
+
 def test_large_logits_do_not_overflow():
     got = variational.bernoulli_log_likelihood(jnp.array([200.0, -200.0]), jnp.array([1.0, 0.0]))
     assert float(got) == 0.0

@@ -1,6 +1,6 @@
 """An autoencoder of scikit-learn's digits, binarised anew each epoch.
 
-Cost        1 minute on 2 CPU cores; 0.05 M parameters
+Cost        half a minute on 2 CPU cores; 0.05 M parameters
 Run         almanac train vae/digits
 """
 
