@@ -19,7 +19,7 @@ from jaxtyping import Float
 
 from research.core.arrays import Array
 from research.core.mesh import shard_activations
-from research.models.vision.vit import patches
+from research.models.vision import picture_shape
 from research.nn.attention import Attention
 from research.nn.convolution import conv
 from research.nn.feed_forward import FeedForward
@@ -103,8 +103,7 @@ class CompactTransformer(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B Y X C"], train: bool = False) -> Float[Array, "B N"]:
-        if x.shape[1:] != tuple(self.image_shape):
-            raise UserError(f"pictures of {list(x.shape[1:])}; this model takes {list(self.image_shape)}")
+        picture_shape.check(x, self.image_shape)
         x = self._tokens(x)
         B = x.shape[0]
         if self.pool == "token":
@@ -143,7 +142,7 @@ class CompactTransformer(nn.Module):
 
 def _check(model: CompactTransformer) -> None:
     if model.patch:
-        patches(model.image_shape, model.patch)
+        picture_shape.patches(model.image_shape, model.patch)
     elif model.convolutions < 1 or model.kernel < 1 or model.kernel % 2 == 0:
         raise UserError(
             f"model.convolutions = {model.convolutions}, model.kernel = {model.kernel}: at least one, and an odd number"

@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from research.core.arrays import Array
 from research.core.mesh import shard_activations
+from research.models.vision import picture_shape
 from research.nn.convolution import conv
 from research.nn.feed_forward import FeedForward
 from research.nn.stochastic_depth import DropPath, rates
@@ -70,8 +71,7 @@ class ConvNeXt(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B Y X C"], train: bool = False) -> Float[Array, "B N"]:
-        if x.shape[1:] != tuple(self.image_shape):
-            raise UserError(f"pictures of {list(x.shape[1:])}; this model takes {list(self.image_shape)}")
+        picture_shape.check(x, self.image_shape)
         norm, paths = partial(nn.LayerNorm, epsilon=self.norm_eps), iter(rates(self.drop_path, sum(self.depths)))
         down = partial(Conv, padding="VALID")
         for i, (depth, width) in enumerate(zip(self.depths, self.widths, strict=True)):

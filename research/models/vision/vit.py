@@ -18,6 +18,7 @@ from jaxtyping import Float
 
 from research.core.arrays import Array
 from research.core.mesh import shard_activations
+from research.models.vision import picture_shape
 from research.nn.attention import Attention
 from research.nn.convolution import conv
 from research.nn.feed_forward import ACTIVATIONS, FeedForward
@@ -94,8 +95,7 @@ class ViT(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B Y X C"], train: bool = False) -> Float[Array, "B N"]:
-        if x.shape[1:] != tuple(self.image_shape):
-            raise UserError(f"pictures of {list(x.shape[1:])}; this model takes {list(self.image_shape)}")
+        picture_shape.check(x, self.image_shape)
         B, size = x.shape[0], (self.patch, self.patch)
         x = nn.Conv(self.width, size, size, padding="VALID", conv_general_dilated=conv, name="patch")(x)
         rows, columns = x.shape[1:3]
@@ -121,18 +121,8 @@ class ViT(nn.Module):
         return jnp.pad(sinusoids_2d(rows, columns, self.width), ((int(token), 0), (0, 0)))
 
 
-def patches(image_shape: tuple[int, int, int], patch: int) -> None:
-    """Raises UserError unless a picture is a whole number of patches."""
-    rows, columns, _ = image_shape
-    if patch < 1 or min(rows, columns) < patch or rows % patch or columns % patch:
-        raise UserError(
-            f"model.patch = {patch}: pictures of {rows} x {columns} pixels are no whole number of patches; "
-            "change it, or pad the pictures by augment.pad"
-        )
-
-
 def _check(model: ViT) -> None:
-    patches(model.image_shape, model.patch)
+    picture_shape.patches(model.image_shape, model.patch)
     rates(model.drop_path, model.num_layers)
     for key, known in {
         "pool": ("token", "mean"),
