@@ -77,11 +77,19 @@ def _chunk(smoothing, axis, x, targets, weights, matrix, bias):
     """x f[parts, size, D] -> the three sums f32[parts, 3]; logits f32[parts, size, V]; their log-sum-exp."""
     logits = jnp.einsum(f"psd,{_subscripts(axis)}->psv", _spread(len(x))(x), matrix, preferred_element_type=jnp.float32)
     logits = logits if bias is None else logits + bias
-    total = jax.nn.logsumexp(logits, -1)
+    best = logits.argmax(-1)
+    total = _logsumexp(logits, best)
     loss = total - jnp.take_along_axis(logits, targets[..., None], -1)[..., 0]
     objective = (1 - smoothing) * loss + smoothing * (total - logits.mean(-1)) if smoothing else loss
-    sums = jnp.stack([jnp.sum(weights * v, -1) for v in (objective, loss, logits.argmax(-1) == targets)], -1)
+    sums = jnp.stack([jnp.sum(weights * v, -1) for v in (objective, loss, best == targets)], -1)
     return sums, logits, total
+
+
+def _logsumexp(logits: Float[Array, "*batch V"], best: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """`jax.nn.logsumexp(logits, -1)`, with the largest logit looked up: a pass over the vocabulary less."""
+    top = jnp.take_along_axis(logits, best[..., None], -1)
+    centre = jnp.where(jnp.isfinite(top), top, 0.0)
+    return jnp.log(jnp.sum(jnp.exp(logits - centre), -1)) + centre[..., 0]
 
 
 def _forward(smoothing, axis, hidden, targets, weights, matrix, bias):

@@ -1,15 +1,17 @@
 """Measures a case of `almanac benchmark`: checks that the columns agree, then runs rounds of steps, one column at a time."""
 
 import contextlib
+import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
 from research.util.errors import UserError
 from tools.dev.bench import bench_cases, bench_crowd
-from tools.dev.bench.bench_workers import OUR_ALLOCATOR, Worker, worker
+from tools.dev.bench.bench_workers import OUR_ALLOCATOR, TITLES, Worker, worker
 
 FIRST_TOLERANCE, LATER_TOLERANCE = 1e-4, 1e-2  # nats, between the first losses and between those after an update
 ROUND = 1.5  # seconds of our steps in a round, without --steps
@@ -35,26 +37,30 @@ def measure(name: str, plan: Plan, changes: Sequence[str]) -> dict[str, Any]:
     case = bench_cases.find(name)
     with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as processes:
         folder = Path(temporary)
-        bench_cases.prepare(case, folder, changes, plan.threads)
+        with _told(f"{name}: data"):
+            bench_cases.prepare(case, folder, changes, plan.threads)
         about = agree(folder, plan.against, plan.threads)
         kinds = ["ours", *columns(plan.against, about["allocator"])]
         workers: dict[str, Worker] = {}
         frameworks: dict[str, dict] = {}
         for kind in kinds:
-            workers[kind], first_step = _start(kind, folder, plan.threads, processes)
+            with _told(f"first step of {TITLES[kind]}"):
+                workers[kind], first_step = _start(kind, folder, plan.threads, processes)
             frameworks[kind] = {"first_step_s": first_step, "ms": [], "others": []}
         steps = plan.steps or _steps_in(workers["ours"], ROUND, 2)
         frameworks["ours"]["wait_ms"] = []
-        for _ in range(plan.rounds):
-            for kind, process in workers.items():
-                answer, share = _ask_and_sample(process, plan.cores, "steps", steps)
-                frameworks[kind]["ms"].append(median(answer["ms"]))
-                frameworks[kind]["others"].append(share)
-                if kind == "ours":
-                    frameworks[kind]["wait_ms"].append(answer["wait_ms"])
+        with _told(f"{plan.rounds} rounds of {steps} steps"):
+            for _ in range(plan.rounds):
+                for kind, process in workers.items():
+                    answer, share = _ask_and_sample(process, plan.cores, "steps", steps)
+                    frameworks[kind]["ms"].append(median(answer["ms"]))
+                    frameworks[kind]["others"].append(share)
+                    if kind == "ours":
+                        frameworks[kind]["wait_ms"].append(answer["wait_ms"])
         for kind, process in workers.items():
             frameworks[kind] |= process.ask("memory")
-        checkpoint = workers["ours"].ask("save", _steps_in(workers["ours"], CHECKPOINT_SECONDS, 2))
+        with _told("checkpoints"):
+            checkpoint = workers["ours"].ask("save", _steps_in(workers["ours"], CHECKPOINT_SECONDS, 2))
     return {
         "name": name,
         "config": case.config,
@@ -90,13 +96,13 @@ def _start(kind: str, folder: Path, threads: int, stack: contextlib.ExitStack) -
 
 def agree(folder: Path, against: Sequence[str], threads: int) -> dict[str, Any]:
     """The description of the experiment by our process. Raises UserError if PyTorch's model or losses differ from ours."""
-    with worker("ours", folder, threads, "cache_check") as ours:
+    with _told("first losses of Almanac"), worker("ours", folder, threads, "cache_check") as ours:
         about = ours.ask("check")
     if not against:
         return about
     if about["platform"] not in ("cpu", "gpu"):
         raise UserError(f"PyTorch is not measured on a {about['platform']}; use --against none")
-    with worker("eager", folder, threads, "cache_check") as eager:
+    with _told("first losses of PyTorch"), worker("eager", folder, threads, "cache_check") as eager:
         theirs = eager.ask("check")
     if theirs["parameters"] != about["parameters"]:
         raise UserError(
@@ -122,3 +128,12 @@ def _ask_and_sample(process: Worker, cores: Sequence[int], *words: Any) -> tuple
     before = bench_crowd.read(cores, [process.pid])
     answer = process.ask(*words)
     return answer, bench_crowd.others(before, bench_crowd.read(cores, [process.pid]), len(cores))
+
+
+@contextlib.contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Says on stderr what is being done, and then how many seconds it took: a large case takes minutes."""
+    start = time.perf_counter()
+    print(f"{what} ...", end="", file=sys.stderr, flush=True)
+    yield
+    print(f" {time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True)
