@@ -124,15 +124,17 @@ def versions() -> dict[str, str]:
 def commit(root: Path = ROOT) -> str:
     """The project's commit, with + if it does not hold the code: files changed since, or code that git does not track.
 
-    Outside a checkout $ALMANAC_COMMIT, or "-".
+    $ALMANAC_COMMIT where it is set, for copies of which git does not know this; outside a checkout without it "-".
     """
+    if named := os.environ.get("ALMANAC_COMMIT"):
+        return named
     try:
         head = _git(root, "rev-parse", "--short=12", "HEAD")
         changed = _git(root, "status", "--porcelain", "--untracked-files=no")
         untracked = _git(root, "ls-files", "--others", "--exclude-standard", "--", *CODE)
         return head + ("+" if changed or untracked else "")
     except (OSError, subprocess.SubprocessError):
-        return os.environ.get("ALMANAC_COMMIT", "-")
+        return "-"
 
 
 def _git(root: Path, *words: str) -> str:

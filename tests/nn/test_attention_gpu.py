@@ -74,7 +74,10 @@ def test_a_row_of_padding_is_finite():
 
 
 def test_a_layer_uses_it_and_holds_no_square():
-    """A causal layer of 8,192 tokens: its gradient needs less room than one f32 [H, T, T], 3.2 GB."""
+    """A causal layer of 8,192 tokens: its gradient needs less room than an eighth of one f32 [H, T, T], 3.2 GB.
+
+    Without deterministic kernels: cuDNN's deterministic gradient asks for a workspace of 2 H T^2 bytes.
+    """
     H, length = 12, 8192
     layer = Attention(num_heads=H)
     x = jax.ShapeDtypeStruct((1, length, H * K), jnp.bfloat16)
@@ -82,6 +85,6 @@ def test_a_layer_uses_it_and_holds_no_square():
     params = jax.eval_shape(layer.init, jax.random.key(0), x)
     params = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, jnp.bfloat16), params)
     step = jax.jit(jax.grad(lambda p, x: layer.apply(p, x, seen, train=True)[0].astype(jnp.float32).sum()))
-    compiled = step.lower(params, x).compile()
+    compiled = step.lower(params, x).compile({"xla_gpu_deterministic_ops": False})
     assert "__cudnn$fmha" in compiled.as_text()
     assert compiled.memory_analysis().temp_size_in_bytes < 4 * H * length**2 / 8

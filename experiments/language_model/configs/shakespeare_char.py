@@ -1,7 +1,7 @@
 """GPT on Tiny Shakespeare, characters: nanoGPT's GPU recipe. It overfits: the best checkpoint is the result.
 
 Reproduces  karpathy/nanoGPT README: best validation loss 1.4697
-Cost        about 2 minutes a seed on one H200 (estimated); 10.7 M parameters
+Cost        about 3 minutes a seed on one H100 (a third of one was run); 10.7 M parameters
 Run         almanac reproduce language_model/shakespeare_char
 """
 
@@ -19,6 +19,6 @@ def get_config():
         best=dict(metric="valid/loss", mode="min", patience=None),
         reproduces=dict(
             paper="nanoGPT README", table="GPU recipe", metric="valid/loss", select="min:valid/loss",
-            value=1.4697, low=1.455, high=1.485, seeds=3, cost="2 min a seed, one H200 (estimate)",
+            value=1.4697, low=1.455, high=1.485, seeds=3, cost="3 min a seed, one H100 (estimate)",
         ),
     )  # fmt: skip
