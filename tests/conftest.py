@@ -44,12 +44,24 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"data mirror: {MIRROR or 'none (ALMANAC_MIRROR is not set)'}"
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Workers share out files, and of the contract families, whose fixtures and compiled programs then serve all their tests."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return tiers.scope(nodeid)
+
+    config.option.loadscopereorder = False  # short files stand at the end, where workers run out of work
+    return ByFile(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips, under plain `pytest` too, what cannot run here. Workers share out files, and of the contract families."""
+    """Skips, under plain `pytest` too, what cannot run here."""
     quick = tiers.quick()
     for item in items:
         family = getattr(item, "callspec", None) and item.callspec.params.get("family")
-        item.add_marker(pytest.mark.xdist_group(family or item.path.relative_to(item.config.rootpath).as_posix()))
         if item.get_closest_marker("contract") and family in quick:
             item.add_marker(pytest.mark.quick)
         if item.get_closest_marker("data") and not MIRROR:

@@ -3,18 +3,18 @@
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int, Real
+from jaxtyping import Bool, Float, Float64, Int, Integer, Real
 
 
 def confusion_matrix(
-    labels: Int[np.ndarray, " n"], predictions: Int[np.ndarray, " n"], num_classes: int
+    labels: Integer[np.ndarray, " n"], predictions: Integer[np.ndarray, " n"], num_classes: int
 ) -> Int[np.ndarray, "N N"]:
     """The number of examples of class `row` that were predicted as class `column`.
 
     >>> confusion_matrix(np.array([0, 0, 1]), np.array([0, 1, 1]), num_classes=2).tolist()
     [[1, 1], [0, 1]]
     """
-    pairs = np.asarray(labels) * num_classes + np.asarray(predictions)
+    pairs = np.asarray(labels, np.int64) * num_classes + predictions  # 19 * 20 would not fit into the labels' own u8
     return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 

@@ -1,4 +1,4 @@
-"""Attention weights, and their agreement with gradients.
+"""Attention weights, their flow through the layers, and their agreement with gradients.
 
 Maps are the weights of every layer and head that `research.nn.attention.Attention` stores; pooling weights are the output of
 `TanhAttention`. The agreement is that of Jain and Wallace (2019, Attention is not Explanation, 1902.10186, section 4.1):
@@ -6,7 +6,8 @@ Kendall's tau between a text's weights and the magnitudes of its tokens' gradien
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import reduce
 from typing import Any
 
 import flax.linen as nn
@@ -35,6 +36,20 @@ def maps(model: nn.Module, variables: Any, *inputs: jax.Array) -> dict[str, np.n
             B, N, G, T, S = weights.shape
             layers[i] = np.asarray(weights, np.float32).reshape(B, N * G, T, S)
     return {f"layer {i}": layers[i] for i in sorted(layers)}
+
+
+def rollout(layers: Mapping[str, np.ndarray]) -> np.ndarray:
+    """What `maps` returns -> f32[B, T, T]: the share of each first input in each last output, if only attention mixed them.
+
+    A layer's weights are the mean of its heads', and half of each output is its own input, by the residual connection (Abnar
+    and Zuidema 2020, 2005.00928, section 3). Rows sum to 1.
+
+    >>> layer = np.array([[[[1.0, 0.0], [1.0, 0.0]]]])  # one head, of which both tokens attend to the first
+    >>> rollout({"layer 0": layer, "layer 1": layer}).tolist()
+    [[[1.0, 0.0], [0.75, 0.25]]]
+    """
+    mixed = [(w.mean(1) + np.eye(w.shape[-1], dtype=w.dtype)) / 2 for w in layers.values()]
+    return reduce(lambda flow, layer: layer @ flow, mixed)
 
 
 def pooled(run: Callable[[], Any], fixed: bool = False) -> tuple[Any, jax.Array]:

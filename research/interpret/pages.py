@@ -96,6 +96,21 @@ def overlay(picture: np.ndarray, pixels: np.ndarray, title: str) -> bytes:
     return figures.png(figure, dpi=100)
 
 
+def gallery(pictures: np.ndarray, titles: Sequence[str]) -> bytes:
+    """Pictures f[N, Y, X, C] in 0..1 with their titles, five in a row, as PNG."""
+    columns = min(5, len(pictures))
+    rows = -(-len(pictures) // columns)
+    figure = Figure(figsize=(1.9 * columns, 2.1 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in grid:
+        axes.set_axis_off()
+    for axes, picture, title in zip(grid, pictures, titles, strict=False):
+        axes.imshow(picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray", vmin=0, vmax=1)
+        axes.set_title(figures.label(title), fontsize=8)
+    return figures.png(figure, dpi=100)
+
+
 def heads(words: Sequence[str], maps: Mapping[str, np.ndarray]) -> bytes:
     """Maps {layer: f[H, T, S]} as a PNG grid, one row per layer and one column per head; darker is a larger weight."""
     columns = max(len(layer) for layer in maps.values())

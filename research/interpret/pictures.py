@@ -1,10 +1,10 @@
-"""Attributions of a model's score to the pixels of a picture: saliency, integrated gradients, occlusion and Grad-CAM.
+"""Attributions of a model's score to the pixels of a picture: saliency, integrated gradients, occlusion, Grad-CAM, rollout.
 
 A score is a pure function f[B, Y, X, C] -> f[B] whose rows are independent: the logit of a class, say. A map is f32[B, Y, X].
 
 Sources: saliency, Simonyan et al. 2014 (1312.6034), section 3.1; integrated gradients, Sundararajan et al. 2017 (1703.01365);
-occlusion, Zeiler & Fergus 2014 (1311.2901), section 4.2; Grad-CAM, Selvaraju et al. 2017 (1610.02391), eq. 1 and 2; randomised
-weights, Adebayo et al. 2018 (1810.03292).
+occlusion, Zeiler & Fergus 2014 (1311.2901), section 4.2; Grad-CAM, Selvaraju et al. 2017 (1610.02391), eq. 1 and 2; attention
+rollout, Abnar & Zuidema 2020 (2005.00928), section 3; randomised weights, Adebayo et al. 2018 (1810.03292).
 """
 
 from collections.abc import Callable
@@ -16,19 +16,20 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.stats import spearmanr
 
+from research.interpret import attention
 from research.util.errors import UserError
 
 Score = Callable[[jax.Array], jax.Array]
 
 
 class Map(NamedTuple):
-    """A map f32[B, Y, X], the score f32[B] of the picture and, with a baseline, of the baseline.
+    """A map f32[B, Y, X], the score f32[B] of the picture (None: a map of no score) and, with a baseline, of the baseline.
 
     By completeness the map of integrated gradients sums to score - baseline; `gap` f32[B] is the difference.
     """
 
     pixels: jax.Array
-    score: jax.Array
+    score: jax.Array | None
     baseline: jax.Array | None = None
     gap: jax.Array | None = None
 
@@ -108,6 +109,27 @@ def grad_cam(score: Score, image: jax.Array) -> Map:
     return Map(jax.image.resize(small, image.shape[:3], "linear"), value)
 
 
+def attention_rollout(predict: Callable[[jax.Array], Any], model: nn.Module, variables: Any, image: jax.Array) -> Map:
+    """The share of each patch in what the head reads, if only attention mixed the tokens; enlarged to the picture.
+
+    `predict(image)` applies the model, whose own input may be a changed picture. The map is of no class. Raises UserError if
+    the model has no attention.
+    """
+    picture = _network_input(predict, jnp.asarray(image))
+    layers = attention.maps(model, variables, picture)
+    if not layers:
+        raise UserError("the model has no attention: a rollout needs a transformer, such as model.name = 'vit'")
+    flow, pool = attention.rollout(layers), getattr(model, "pool", "mean")
+    if pool == "token":
+        shares = flow[:, 0, 1:]
+    else:
+        weights = np.full(flow.shape[:2], 1 / flow.shape[1]) if pool == "mean" else _pool(model, variables, picture)
+        shares = np.einsum("bt,bts->bs", weights, flow)
+    rows = round((shares.shape[1] * picture.shape[1] / picture.shape[2]) ** 0.5)
+    small = jnp.asarray(shares.reshape(len(shares), rows, -1), jnp.float32)
+    return Map(jax.image.resize(small, image.shape[:3], "linear"), None)
+
+
 def randomised(variables: Any, key: jax.Array) -> Any:
     """Variables whose parameters are normal, each array with the mean and the deviation that it had.
 
@@ -152,6 +174,28 @@ def _tapped(
 
     with nn.intercept_methods(intercept):
         return score(image), maps
+
+
+def _network_input(predict: Callable[[jax.Array], Any], image: jax.Array) -> jax.Array:
+    """The first argument of the outermost module that `predict` applies first."""
+    inputs: list[jax.Array] = []
+
+    def intercept(call, args, kwargs, context):
+        if context.module.path == () and context.method_name == "__call__":
+            inputs.append(args[0])
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(intercept):
+        predict(image)
+    return inputs[0]
+
+
+def _pool(model: nn.Module, variables: Any, picture: jax.Array) -> np.ndarray:
+    """The weights f32[B, T] of a sequence's pooling, whose logits are the output of the layer "pool"."""
+    options = dict(mutable=["intermediates"], capture_intermediates=lambda module, _: module.name == "pool")
+    _, seen = model.apply(variables, picture, **options)
+    logits = seen["intermediates"]["pool"]["__call__"][0][..., 0]
+    return np.asarray(jax.nn.softmax(logits.astype(jnp.float32)))
 
 
 def _starts(length: int, size: int, stride: int) -> list[int]:

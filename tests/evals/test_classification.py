@@ -177,3 +177,8 @@ def test_wilsons_interval_equals_scipys():
         want = stats.binomtest(count, total).proportion_ci(method="wilson")
         assert classification.wilson(count, total) == pytest.approx((want.low, want.high), abs=1e-5)
     assert classification.wilson(0, 0) == (0, 1)
+
+
+def test_small_integers_do_not_overflow():
+    got = classification.confusion_matrix(np.array([19, 0], np.uint8), np.array([18, 1], np.int8), num_classes=20)
+    assert got.sum() == 2 and got[19, 18] == 1 and got[0, 1] == 1

@@ -6,7 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.interpret import pictures
+from research.interpret import attention, pictures
+from research.models.vision.compact_transformer import CompactTransformer
+from research.models.vision.vit import ViT
 from research.util.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -115,6 +117,49 @@ def test_a_planted_shortcut_is_found():
         assert (found.reshape(8, -1).argmax(1) == 1 * 8 + 6).all()
         other = np.asarray(method(random, shown).pixels)
         assert np.mean([pictures.similarity(a, b) for a, b in zip(found, other, strict=True)]) < 0.5
+
+
+@pytest.mark.parametrize("name", ["token", "mean", "sequence"])
+def test_a_rollout_is_the_product_of_its_layers(name):
+    """The shares of what the head reads, from the layers' weights, by hand; `predict` doubles the picture."""
+    shape, image = (6, 4, 1), RNG.random((2, 6, 4, 1)).astype(np.float32)
+    sizes = dict(patch=2, width=8, num_layers=2, num_heads=2)
+    model = CompactTransformer(3, shape, **sizes) if name == "sequence" else ViT(3, shape, pool=name, **sizes)
+    variables = pictures.randomised(model.init(jax.random.key(0), image), jax.random.key(1))
+    variables = {
+        "params": jax.tree.map(lambda x: 3 * x + 0.1, variables["params"])
+    }  # zeros at first would attend evenly
+
+    def predict(x):
+        return model.apply(variables, 2 * x)
+
+    first, second = attention.maps(model, variables, 2 * image).values()
+    tokens = first.shape[-1]
+    assert tokens == 6 + (name == "token")
+    layers = [0.5 * (layer[:, 0] / 2 + layer[:, 1] / 2) + 0.5 * np.eye(tokens) for layer in (first, second)]
+    flow = np.einsum("btu,bus->bts", layers[1], layers[0])
+    if name == "token":
+        shares = flow[:, 0, 1:]
+    elif name == "mean":
+        shares = flow.mean(1)
+    else:
+        _, seen = model.apply(variables, 2 * image, capture_intermediates=True, mutable=["intermediates"])
+        logits = seen["intermediates"]["pool"]["__call__"][0][..., 0]
+        shares = (np.asarray(jax.nn.softmax(logits))[..., None] * flow).sum(1)
+        np.testing.assert_allclose(shares.sum(1), 1, atol=1e-5)
+    got = pictures.attention_rollout(predict, model, variables, image).pixels
+    want = jax.image.resize(shares.reshape(2, 3, 2), (2, 6, 4), "linear")
+    np.testing.assert_allclose(got, want, atol=1e-6)
+    assert np.ptp(got) > 1e-3
+    other = pictures.attention_rollout(lambda x: model.apply(variables, x), model, variables, image).pixels
+    assert not np.allclose(got, other, atol=1e-6)
+
+
+def test_a_network_without_attention_has_no_rollout():
+    model = Pooled()
+    variables = model.init(jax.random.key(0), IMAGE)
+    with pytest.raises(UserError, match="the model has no attention"):
+        pictures.attention_rollout(lambda x: model.apply(variables, x), model, variables, IMAGE)
 
 
 def test_randomised_weights_keep_their_size():

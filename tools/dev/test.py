@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
         [
             f"--config-file={ROOT / 'pyproject.toml'}",
             f"--rootdir={ROOT}",
-            *(f"--numprocesses={workers}", "--dist=loadgroup"),
+            *(f"--numprocesses={workers}", "--dist=loadscope"),
             *("-m", selection(chosen, missing)),
             *(["-k", args.k] if args.k else []),
             *([] if targets else [str(ROOT / "tests")]),

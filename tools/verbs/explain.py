@@ -1,4 +1,4 @@
-"""`almanac explain RUN --text TEXT`, `--image FILE` or `--agreement`: what a class was chosen for, by token or by pixel."""
+"""`almanac explain RUN`: what a class was chosen for, by token or by pixel, and the pictures that a network prefers."""
 
 import argparse
 from collections.abc import Sequence
@@ -43,7 +43,16 @@ def main(argv: list[str]) -> int:
         help=f"of a text {', '.join(METHODS)}; of a picture {', '.join(explain_picture.METHODS)} (default: integrated_gradients)",
     )  # fmt: skip
     parser.add_argument("--class", dest="class_name", metavar="NAME", help="explain this class (default: the top-1)")
-    parser.add_argument("--steps", type=int, default=64, help="integrated gradients: number of points (default: 64)")
+    parser.add_argument(
+        "--visualise",
+        action="store_true",
+        help="of a picture classifier: the picture with the largest logit of each class",
+    )
+    parser.add_argument(
+        "--steps",
+        type=int,
+        help="integrated gradients: number of points (default: 64); --visualise: of steps (default: 256)",
+    )
     parser.add_argument(
         "--size", type=int, help="occlusion: pixels of a square (default: a quarter of the shorter side)"
     )
@@ -54,25 +63,28 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--split", default="test", help="for --agreement (default: test)")
     args = parser.parse_args(argv)
-    if [args.agreement, args.text is not None, args.image is not None].count(True) != 1:
-        raise UserError("want one of --text=TEXT, --image=FILE and --agreement")
+    if [args.agreement, args.visualise, args.text is not None, args.image is not None].count(True) != 1:
+        raise UserError("want one of --text=TEXT, --image=FILE, --visualise and --agreement")
+    if args.steps is not None and args.steps < 1:
+        raise UserError(f"--steps={args.steps}: at least 1")
     known = METHODS if args.image is None else explain_picture.METHODS
     if args.method not in known:
         raise UserError(f"--method={args.method}{nearest(args.method, known)}")
     e, state, step = reopen.load(args.run, args.checkpoint)
-    kind, words = (TextClassification, "text") if args.image is None else (ImageClassification, "picture")
+    of_text = args.image is None and not args.visualise
+    kind, words = (TextClassification, "text") if of_text else (ImageClassification, "picture")
     if not isinstance(e.data, kind):
-        raise UserError(
-            f"{e.cfg.name} is no {words} classifier: --{'image' if args.image else 'text'} explains only these"
-        )
+        option = "image" if args.image else "visualise" if args.visualise else "text"
+        raise UserError(f"{e.cfg.name} is no {words} classifier: --{option} explains only these")
     if args.agreement:
         return _agreement(e, state, args.split)
-    out = args.out or run_files.inside(Path(args.run), "samples") / args.method
-    title = f"{e.cfg.name}, step {step:,}: {args.method.replace('_', ' ')}"
-    if args.image is not None:
-        result = _of_picture(e, state, args)
+    method = "visualise" if args.visualise else args.method
+    out = args.out or run_files.inside(Path(args.run), "samples") / method
+    title = f"{e.cfg.name}, step {step:,}: {method.replace('_', ' ')}"
+    if of_text:
+        result = explain(e, state, args.text, args.method, args.class_name, args.steps or 64)
     else:
-        result = explain(e, state, args.text, args.method, args.class_name, args.steps)
+        result = _of_pictures(e, state, args)
     out.parent.mkdir(parents=True, exist_ok=True)
     (name, image), *_ = result.images.items()
     write_bytes(out.with_suffix(".png"), image)
@@ -84,8 +96,11 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _of_picture(e: Any, state: Any, args: argparse.Namespace) -> Explanation:
-    options = (args.method, args.class_name, args.steps, args.size, args.sanity)
+def _of_pictures(e: Any, state: Any, args: argparse.Namespace) -> Explanation:
+    if args.visualise:
+        _, facts, image = explain_picture.preferred(e, state, args.class_name, args.steps or 256)
+        return Explanation([], np.zeros(0), facts, {"preferred pictures": image})
+    options = (args.method, args.class_name, args.steps or 64, args.size, args.sanity)
     _, facts, image = explain_picture.explain(e, state, e.predictor.read(args.image), *options)
     return Explanation([], np.zeros(0), facts, {"pixels": image})
 

@@ -1,4 +1,4 @@
-"""The contract in real processes: killed, on several hosts, compiled for a TPU. The quick run has three unlike families."""
+"""The contract in real processes: killed, on several hosts, compiled for a TPU. The quick run has two unlike families."""
 
 import os
 import random

@@ -63,8 +63,8 @@ def test_agreement_over_a_split(run, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "want one of --text=TEXT, --image=FILE and --agreement"),
-        (["--text=a", "--agreement"], "want one of --text=TEXT, --image=FILE and --agreement"),
+        ([], "want one of --text=TEXT, --image=FILE, --visualise and --agreement"),
+        (["--text=a", "--agreement"], "want one of --text=TEXT, --image=FILE, --visualise and --agreement"),
         (["--text= "], "--text is empty"),
         (["--text=a", "--method=atention"], "--method=atention; did you mean 'attention'?"),
         (["--text=a", "--class=debuger"], "--class=debuger; did you mean 'debugger'?"),
@@ -120,13 +120,29 @@ def test_a_picture_is_explained_by_its_pixels(pictures, tmp_path, capsys, method
         (["--method=attention"], "--method=attention"),
         (["--class=ten"], "--class=ten"),
         (["--method=occlusion", "--size=9"], "a square of 9 pixels does not fit into 8 x 8"),
-        (["--steps=0"], "steps = 0: at least 1"),
-        (["--text=a"], "want one of --text=TEXT, --image=FILE and --agreement"),
+        (["--steps=0"], "--steps=0: at least 1"),
+        (["--method=attention_rollout"], "the model has no attention"),
+        (["--text=a"], "want one of --text=TEXT, --image=FILE, --visualise and --agreement"),
     ],
 )
 def test_what_a_picture_cannot_be_asked(pictures, capsys, words, error):
     assert cli.main(["explain", str(pictures / "run"), f"--image={pictures / 'a.png'}", *words]) == 2
     assert error in capsys.readouterr().err
+
+
+def test_the_pictures_that_a_network_prefers(pictures, tmp_path, capsys):
+    out = tmp_path / "preferred"
+    words = ["explain", str(pictures / "run"), "--visualise", "--steps=150", f"--out={out}"]
+    assert cli.main(words) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 12  # a line for each digit, and two files
+    for k, line in enumerate(said[:10]):
+        name, found, largest = re.fullmatch(r"(\d): (\S+), the logit .* pictures of valid (\S+)", line).groups()
+        assert int(name) == k and float(found) > float(largest)  # it prefers them to what it was trained on
+    with Image.open(out.with_suffix(".png")) as image:
+        assert image.format == "PNG"
+    assert cli.main([*words, "--class=eleven"]) == 2
+    assert "--class=eleven" in capsys.readouterr().err
 
 
 def test_a_text_classifier_reads_no_picture(run, pictures, capsys):
