@@ -24,13 +24,16 @@ class Visualised(NamedTuple):
 
 
 def visualise(
-    score: Score, shape: tuple[int, int, int, int], key: jax.Array, steps: int = 256, rate: float = 0.05, shift: int = 2
-) -> Visualised:
+    score: Score, shape: tuple[int, int, int, int], key: jax.Array, steps: int = 256, rate: float = 0.05,
+    shift: int | None = None,
+) -> Visualised:  # fmt: skip
     """Pictures [B, Y, X, C], each of which is to make its score as large as it can be, by `steps` of Adam from grey noise.
 
-    `rate` is Adam's learning rate of the coefficients; `shift` the largest number of pixels of a random shift, 0 for none.
+    `rate` is Adam's learning rate of the coefficients; `shift` the largest number of pixels of a random shift, 0 for none and
+    None for a sixteenth of the shorter side.
     """
     B, Y, X, C = shape
+    shift = min(Y, X) // 16 if shift is None else shift
     # As in natural pictures, the amplitude falls with the frequency; the lowest is that of one wave in the longer side.
     frequency = jnp.hypot(jnp.fft.fftfreq(Y)[:, None], jnp.fft.rfftfreq(X))
     scale = jnp.sqrt(Y * X) / jnp.maximum(frequency, 1 / max(Y, X)) / max(Y, X)
