@@ -1,11 +1,11 @@
 """Pictures with two labels each, drawn from those of a data set with one: two side by side, or one somewhere with its box."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from research.core.experiment import Baseline, Dataset
 from research.data import top
@@ -62,11 +62,17 @@ class Scenes:
 
 
 def scaled(picture: np.ndarray, side: int) -> np.ndarray:
-    """f32[S, S, C] -> f32[side, side, C], each pixel the mean of those that it covers."""
-    if side == len(picture):
-        return picture
-    channels = [Image.fromarray(channel) for channel in np.moveaxis(picture, -1, 0)]
-    return np.stack([np.asarray(c.resize((side, side), Image.Resampling.BOX)) for c in channels], -1)
+    """f32[S, S, C] -> f32[side, side, C], each pixel the mean of what it covers."""
+    shares = _shares(len(picture), side)
+    return np.moveaxis(shares @ np.moveaxis(picture, -1, 0) @ shares.T, 0, -1)
+
+
+@functools.cache
+def _shares(size: int, side: int) -> np.ndarray:
+    """The share of each of `size` pixels in each of `side` that cover the same length, f32[side, size]."""
+    ends, pixels = np.arange(side + 1)[:, None] * size / side, np.arange(size)
+    common = np.minimum(ends[1:], pixels + 1) - np.maximum(ends[:-1], pixels)
+    return (np.maximum(common, 0) * side / size).astype(np.float32)
 
 
 def place(canvas: np.ndarray, picture: np.ndarray, y: int, x: int) -> None:

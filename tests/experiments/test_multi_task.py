@@ -66,7 +66,13 @@ def test_a_scene_is_a_function_of_seed_epoch_and_index(scene):
 def test_a_picture_is_scaled_by_the_mean():
     picture = np.arange(16, dtype=np.float32).reshape(4, 4, 1)
     assert data.scaled(picture, 2)[..., 0].tolist() == [[2.5, 4.5], [10.5, 12.5]]
-    assert data.scaled(picture, 4) is picture
+    np.testing.assert_array_equal(data.scaled(picture, 4), picture)
+    assert data.scaled(picture, 8)[::2, 1::2].tolist() == picture.tolist()
+    assert data.scaled(np.float32([[[0], [3]], [[6], [9]]]), 3)[..., 0].tolist() == [
+        [0, 1.5, 3],
+        [3, 4.5, 6],
+        [6, 7.5, 9],
+    ]
 
 
 def test_overlap_of_boxes_by_hand():
