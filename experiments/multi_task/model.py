@@ -22,8 +22,8 @@ class MultiTask(nn.Module):
     weighs: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> dict[str, jax.Array]:
+    def __call__(self, x: jax.Array, train: bool = False) -> dict[str, jax.Array]:
         if self.weighs:
             self.param("log_variance", nn.initializers.zeros, (len(self.heads),))
-        features = self.trunk(x)
+        features = self.trunk(x, train)
         return {task: nn.Dense(size, name=f"head_{task}")(features) for task, size in self.heads.items()}

@@ -16,6 +16,7 @@ from research.algorithms.supervised import supervised
 from research.core.config import track_reads
 from research.core.experiment import Experiment
 from research.core.metrics import MetricSums
+from research.core.step import make_rngs
 from research.losses.classification import negative_log_likelihood, weighted
 from research.losses.multi_task import uncertainty
 from research.models.vision.convnet import ConvNet
@@ -63,8 +64,8 @@ def loss(
     kinds: Mapping[str, str], weights: Mapping[str, float],
 ) -> tuple:  # fmt: skip
     """{"image": f32[B, Y, X, C], each task's label} -> a term a task, with `uncertainty` one more; metrics."""
-    del key
-    metrics = dict(weighted(measures(model, {"params": params}, batch, kinds=kinds))[1])
+    rngs = make_rngs(key, "dropout")
+    metrics = dict(weighted(measures(model, {"params": params}, batch, kinds=kinds, train=True, rngs=rngs))[1])
     terms = {task: (*metrics[f"{task}_loss"], weights[task]) for task in kinds}
     if model.weighs:
         for (task, kind), s in zip(kinds.items(), params["log_variance"].astype(jnp.float32), strict=True):
@@ -75,13 +76,15 @@ def loss(
     return terms, (metrics, model_state)
 
 
-def measures(model: Any, variables: Any, batch: Any, *, kinds: Mapping[str, str]) -> dict[str, jax.Array]:
+def measures(
+    model: Any, variables: Any, batch: Any, *, kinds: Mapping[str, str], **options: Any
+) -> dict[str, jax.Array]:
     """-> by picture, f32 or bool[B]: "TASK_loss"; "TASK_accuracy", or "TASK_iou"; and "loss", the sum of the tasks', unweighted.
 
-    A class's loss is in nats, a box's the mean absolute error of its four numbers.
+    A class's loss is in nats, a box's the mean absolute error of its four numbers. `options` are of `model.apply`.
     """
     out = {}
-    for task, output in model.apply(variables, batch["image"]).items():
+    for task, output in model.apply(variables, batch["image"], **options).items():
         if kinds[task] == "class":
             out[f"{task}_loss"] = negative_log_likelihood(output, batch[task])
             out[f"{task}_accuracy"] = output.argmax(-1) == batch[task]
