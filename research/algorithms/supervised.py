@@ -27,6 +27,7 @@ def supervised(
     rule_sets: Mapping[str, Any],
     eval_predict: Callable | None = None,
     own: optim.Own | None = None,
+    gradient: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> Experiment:
     """The experiment of one network that learns from examples, as `cfg` says.
@@ -40,6 +41,7 @@ def supervised(
     rule_sets      {name: sharding rules} of this model, from which `cfg.rules` chooses
     eval_predict   `predict` for evaluation, if it differs
     own            transformations and schedules of the family's own, by the names that a config gives
+    gradient       another estimator of the gradient: keywords `grad` and `combine` of research/core/step.py's `update`
     more           further fields of the `Experiment`, which also replace those made here
 
     Sets that `cfg.evals` has and the data has not are loaded by `data.eval_batches`.
@@ -59,7 +61,7 @@ def supervised(
         init_fn=lambda key: model.init(key, *given, **named),
         load_pretrained=weights.pretrained(cfg.pretrained, model, *data.tokenizers),
         tx=tx,
-        train_step=make_train_step(partial(loss, model), tx, **options(cfg)),
+        train_step=make_train_step(partial(loss, model), tx, **options(cfg), **(gradient or {})),
         eval_step=make_eval_step(evaluated, batch_metrics, cfg.dtype),
         predictor=Predictor(fn, data.inputs, data.encode, data.decode, data.read, data.constraints),
         rules=mesh.resolve(cfg.rules, rule_sets),

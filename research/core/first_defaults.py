@@ -115,6 +115,9 @@ MODELS: dict[str, dict[str | None, dict[str, Any]]] = {
         "gru": RECURRENT,
         "lstm": RECURRENT | dict(forget_bias=0.0),
     },
+    "multi_task": {
+        None: dict(channels=(32, 64), hidden=256, kernel=3, pool="avg"),
+    },
     "preference": {
         None: GPT | dict(num_layers=3),
     },

@@ -41,7 +41,8 @@ def gradients(
 ) -> tuple[Any, dict, Any]:
     """-> gradients of the objective, metrics, model_state. Other gradient estimators (per-example clipping, say) replace it.
 
-    `weights`: of the terms over a whole batch of which `batch` is a microbatch (see `metrics.objective`).
+    `weights`: of the terms over a whole batch of which `batch` is a microbatch (see `metrics.objective`). What replaces it may
+    return any tree: those of microbatches are summed, and `combine` makes the gradients of the sum.
     """
 
     def scalar(params):
@@ -52,15 +53,23 @@ def gradients(
     return grads, metrics, model_state
 
 
+def no_combination(grads: Any) -> tuple[Any, dict]:
+    """What is summed over the microbatches is the gradients, and has no metrics of its own."""
+    return grads, {}
+
+
 def update(
     state: TrainState, batch: Mapping, loss: Loss, tx: optax.GradientTransformation, *, group: str = "",
-    accumulate: int = 1, clip_norm: float = 0.0, dtype: str = "float32", grad: Callable = gradients, rng_index: int = 0,
+    accumulate: int = 1, clip_norm: float = 0.0, dtype: str = "float32", grad: Callable = gradients,
+    combine: Callable = no_combination, rng_index: int = 0,
 ) -> tuple[TrainState, dict]:  # fmt: skip
     """One optimiser update of `state.params` (or of its `group`); does not count as a step.
 
     Returns the state and the loss's metrics, with `grad_norm`, `learning_rate` and `bad`: the first of n gradients (i), the
     loss (n) and n updated parameters (n + 1 + i) that is not finite, else -1. The norm, and so clipping, is of the gradients
     of the parameters that `tx` trains.
+    `combine` makes of what `grad` returns, summed over the microbatches, (gradients, further metrics): what is not linear in
+    the gradients (a projection of one task's by another's) belongs there, and not in `grad`.
     `rng_index` numbers several updates of one step, so that each has random numbers of its own.
     Raises UserError, while it is traced, for a loss that does not return what `Loss` says.
     """
@@ -72,6 +81,7 @@ def update(
         return _checked(loss(cast(whole, dtype), model_state, cast(batch, dtype), key))
 
     grads, metrics, model_state = _accumulated(of_group, params, state.model_state, batch, key, accumulate, grad)
+    grads, more = combine(grads)
     leaves = checkpoint_name(jax.tree.leaves(grads), f"{group}/gradient")  # a name for `almanac replay`: no operation
     squares = [jnp.sum(jnp.square(g.astype(jnp.float32))) for g in leaves]
     trains = jax.tree.leaves(tx.trains(params)) if hasattr(tx, "trains") else [True] * len(squares)
@@ -82,7 +92,7 @@ def update(
     updates, opt = tx.update(grads, old, params)
     params = optax.apply_updates(params, updates)
     bad = _first_bad(squares, metrics["loss"][0], params)
-    metrics = {**metrics, "grad_norm": (norm, 1.0), "bad": bad}
+    metrics = {**metrics, **more, "grad_norm": (norm, 1.0), "bad": bad}
     if hasattr(tx, "schedule"):
         metrics["learning_rate"] = (tx.schedule(state.step), 1.0)
     if group:
@@ -226,13 +236,13 @@ def options(cfg: Any) -> dict:
 
 def make_train_step(
     loss: Loss, tx: optax.GradientTransformation, *, dtype: str = "float32", accumulate: int = 1, clip_norm: float = 0.0,
-    ema: float = 0.0, grad: Callable = gradients, not_finite: str = "stop",
+    ema: float = 0.0, grad: Callable = gradients, combine: Callable = no_combination, not_finite: str = "stop",
 ) -> Step:  # fmt: skip
-    """A loss and an optimiser -> the step of a family with one network."""
+    """A loss and an optimiser -> the step of a family with one network. `grad` and `combine` are as `update` has them."""
 
     def train_step(state, batch):
         state, metrics = update(
-            state, batch, loss, tx, accumulate=accumulate, clip_norm=clip_norm, dtype=dtype, grad=grad
+            state, batch, loss, tx, accumulate=accumulate, clip_norm=clip_norm, dtype=dtype, grad=grad, combine=combine
         )
         return advance(state, ema), metrics
 

@@ -19,7 +19,7 @@ SHARDING = {
 
 
 class ConvNet(nn.Module):
-    """Images -> logits.
+    """Images -> logits; with `num_classes=0` a trunk: the hidden layer, f32[B, hidden].
 
     The default is the CNN of google/flax's MNIST example (824,458 parameters on 28x28x1);
     `kernel=5, hidden=512, pool="max"` is McMahan et al. 2017, 1602.05629 (1,663,370).
@@ -40,6 +40,6 @@ class ConvNet(nn.Module):
             size = (self.kernel, self.kernel)
             x = nn.relu(nn.Conv(channels, size, conv_general_dilated=conv, name=f"conv{i}")(x))
             x = pools[self.pool](x, (2, 2), strides=(2, 2))
-        x = x.reshape(len(x), -1)
+        x = x.reshape(x.shape[0], -1)
         x = nn.relu(nn.Dense(self.hidden, name="hidden")(x))
-        return nn.Dense(self.num_classes, name="head")(x)
+        return nn.Dense(self.num_classes, name="head")(x) if self.num_classes else x

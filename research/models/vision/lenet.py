@@ -42,7 +42,7 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B ..."], train: bool = False) -> Float[Array, "B N"]:
-        x = nn.Dropout(self.input_dropout, deterministic=not train)(x.reshape(len(x), -1))
+        x = nn.Dropout(self.input_dropout, deterministic=not train)(x.reshape(x.shape[0], -1))
         for i, width in enumerate(self.hidden, 1):
             x = nn.relu(nn.Dense(width, name=f"hidden{i}")(x))
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
