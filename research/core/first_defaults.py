@@ -63,7 +63,16 @@ MODELS: dict[str, dict[str | None, dict[str, Any]]] = {
         ),
     },
     "image_classification": {
-        "convnet": dict(channels=(32, 64), hidden=256, kernel=3, pool="avg"),
+        "convnet": dict(
+            channels=(32, 64),
+            conv_dropout=0.0,
+            dropout=0.0,
+            first_pool=True,
+            hidden=256,
+            kernel=3,
+            padding="SAME",
+            pool="avg",
+        ),
         "lenet5": dict(channels=(6, 16), hidden=(120, 84), pad=2),
         "mlp": dict(dropout=0.0, hidden=(300, 100), input_dropout=0.0),
         "resnet": dict(depth=50, form="imagenet", shortcut="projection", width=0, zero_init=False),

@@ -29,6 +29,7 @@ def base(**changes: Any) -> ConfigDict:
                 path=None,  # files: a folder a class or a CSV; arrays: a .npz or a folder of .npy
                 size=None,  # files, tfds: pixels, or (Y, X)
                 channels=None,  # files, tfds: 1 or 3
+                classes=None,  # names or numbers of the classes to keep, in the order of their labels; None: all
                 data_dir=None,  # tfds: where it was prepared
                 valid_fraction=None,  # default 0.1, or the last 5,000 of MNIST's; 0 trains on all
                 test_fraction=None,  # files, arrays: default 0.1
