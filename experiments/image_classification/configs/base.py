@@ -38,6 +38,8 @@ def base(**changes: Any) -> ConfigDict:
             ),
             model=model_keys.of_model(MODELS, changes, "convnet"),
             augment=AUGMENT,
+            probe=None,  # at the end a linear probe, and prototypes of all and of so many pictures a class: (1, 5), or ()
+            macro_f1=None,  # True: F1 of each class and their mean are measured, too
             best=dict(metric="valid/accuracy", mode="max", patience=None),  # patience: a duration
         ),
         **changes,
