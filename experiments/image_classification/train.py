@@ -72,6 +72,8 @@ def train(cfg: Any, workdir: str | Path, **options: Any) -> Any:
             for split, values in run.evaluate(state):
                 run.log(split, values)
             state = run.save(state)
+        for split, values in run.evaluate_at_end(state):
+            run.log(split, values)
         return run.finish(state)
 
 

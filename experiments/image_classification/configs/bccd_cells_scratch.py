@@ -1,6 +1,8 @@
 """bccd_cells_efficientnet's twin: the same network and steps from random values.
 
-Cost        3 minutes a seed on 2 CPU cores; 3.4 M parameters
+Its norms train, with running statistics that follow so few steps.
+
+Cost        2 minutes a seed on 2 CPU cores beside other work; 3.4 M parameters
 Run         almanac reproduce image_classification/bccd_cells_scratch
 """
 
@@ -8,4 +10,4 @@ from experiments.image_classification.configs.bccd_cells_efficientnet import rec
 
 
 def get_config():
-    return recipe("from random values")
+    return recipe("from random values", momentum=0.9)
