@@ -1,6 +1,6 @@
 """Image classification: a picture, one label out of N."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,14 +9,17 @@ import jax
 import jax.numpy as jnp
 
 from experiments import launch
+from experiments.image_classification import probe
 from research.algorithms.supervised import supervised
 from research.core.config import track_reads
 from research.core.experiment import Experiment
 from research.core.metrics import MetricSums
 from research.core.step import make_rngs
 from research.data.images import augment, classification
+from research.evals import f1
 from research.losses.classification import cross_entropy
 from research.models.vision import compact_transformer, convnet, convnext, efficientnet, googlenet, lenet, resnet, vit
+from research.nn import frozen_norms
 from research.nn.from_config import choose, from_config
 from research.run.run import Run
 
@@ -45,12 +48,16 @@ def build(cfg: Any) -> Experiment:
     sizes = {"num_classes": classes, "image_shape": shape}
     model = from_config(module, cfg.model, **{key: sizes[key] for key in sizes if key in module.__dataclass_fields__})
     normalises = cfg.model.name in BATCH_STATISTICS
+    infer, shots = partial(predict, views=augment.make_views(changes, classes)), cfg.get("probe")
+    probed = None if shots is None else probe.Probe(partial(infer, model), data, shots)
     return supervised(
         cfg, data, model, example=(jnp.zeros((1, *shape)),),
-        loss=partial(loss, augment=augment.make(changes, classes)),
-        predict=partial(predict, views=augment.make_views(changes, classes)),
-        batch_metrics=batch_metrics, rule_sets=rule_sets,
+        loss=partial(loss, augment=augment.make(changes, classes), frozen=cfg.optim.freeze),
+        predict=infer,
+        batch_metrics=partial(batch_metrics, classes=data.classes if cfg.get("macro_f1") else ()),
+        split_metrics=f1.add_macro if cfg.get("macro_f1") else dict, rule_sets=rule_sets,
         whole_batch=f"the batch statistics of a {cfg.model.name} are of the whole batch" if normalises else "",
+        evaluator=probed, at_end=(probe.SPLIT,) if probed else (),
     )  # fmt: skip
 
 
@@ -65,15 +72,23 @@ def train(cfg: Any, workdir: str | Path, **options: Any) -> Any:
             for split, values in run.evaluate(state):
                 run.log(split, values)
             state = run.save(state)
+        for split, values in run.evaluate_at_end(state):
+            run.log(split, values)
         return run.finish(state)
 
 
-def loss(model: Any, params: Any, model_state: Any, batch: Any, key: jax.Array, *, augment: Any) -> tuple:
-    """{"image": f32[B, Y, X, C], "label": i32[B]} -> the term in nats an image, metrics, batch statistics."""
+def loss(
+    model: Any, params: Any, model_state: Any, batch: Any, key: jax.Array, *, augment: Any, frozen: str = ""
+) -> tuple:
+    """{"image": f32[B, Y, X, C], "label": i32[B]} -> the term in nats an image, metrics, batch statistics.
+
+    The statistics of norms whose paths match `frozen` stay as they are, and are used.
+    """
     rngs = make_rngs(key, "augment", "dropout")
     batch = augment(rngs["augment"], batch)
     variables, mutable = {"params": params, **model_state}, list(model_state)
-    logits, model_state = model.apply(variables, batch["image"], train=True, mutable=mutable, rngs=rngs)
+    with frozen_norms.fixed(frozen):
+        logits, model_state = model.apply(variables, batch["image"], train=True, mutable=mutable, rngs=rngs)
     logits, auxiliary = logits if isinstance(logits, tuple) else (logits, [])
     terms, metrics = cross_entropy(logits, batch["label"])
     for i, head in enumerate(auxiliary, 1):  # whose losses are not the metric's
@@ -94,9 +109,11 @@ def predict(model: Any, variables: Any, inputs: Any, *, views: Any) -> dict:
     return {"logits": jnp.log(jnp.maximum(probabilities, jnp.finfo(jnp.float32).tiny)), "probabilities": probabilities}
 
 
-def batch_metrics(outputs: Any, batch: Any) -> MetricSums:
-    """-> loss (nats) and accuracy, by image."""
-    return cross_entropy(outputs["logits"], batch["label"], batch["mask"])[1]
+def batch_metrics(outputs: Any, batch: Any, *, classes: Sequence[str] = ()) -> MetricSums:
+    """-> loss (nats) and accuracy, by image; F1 of each of `classes`."""
+    counted = batch["label"], batch["mask"]
+    metrics = cross_entropy(outputs["logits"], *counted)[1]
+    return {**metrics, **f1.by_class(outputs["logits"].argmax(-1), *counted, classes)}
 
 
 if __name__ == "__main__":

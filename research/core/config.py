@@ -43,6 +43,7 @@ OPTIM = dict(  # the optimiser: research/core/optim.py
     weight_decay=0.0,  # decoupled for adamw, lamb, lion, muon, adafactor; else L2, added to the gradient
     decay=r"(kernel|embedding)$",  # paths that decay
     freeze="",  # paths that do not train; "" trains all
+    unfreeze=None,  # ((paths, a duration: from when they train), ...), the first that matches; the rest trains at once
     clip_norm=0.0,  # global norm; 0 is off
     accumulate=1,  # microbatches a step
     ema=0.0,  # decay of averaged weights; 0 is off
@@ -68,7 +69,7 @@ SHARED = dict(  # the keys of every family, with defaults that a family may repl
     reproduces=None,  # the published number: paper, metric, value, range, seeds
 )
 MODEL_NAME = "model.name"
-_IS_DURATION = re.compile(r"(steps|every|warmup|boundaries|patience)$")  # keys whose values may be durations
+_IS_DURATION = re.compile(r"(steps|every|warmup|boundaries|patience|unfreeze)$")  # keys whose values may be durations
 OPEN = ("evals", "optim.options")  # groups that take any key
 _DURATION = re.compile(r"(\d[\d_]*(?:\.\d+)?) ?(steps?|epochs?|examples?)")
 

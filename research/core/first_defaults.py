@@ -18,6 +18,9 @@ ENCODER = dict(
     scan=False,
     width=128,
 )
+CONVNET = dict(
+    channels=(32, 64), conv_dropout=0.0, dropout=0.0, first_pool=True, hidden=256, kernel=3, padding="SAME", pool="avg",
+)  # fmt: skip
 GPT = dict(
     balance=0.01,
     bias=False,
@@ -63,7 +66,7 @@ MODELS: dict[str, dict[str | None, dict[str, Any]]] = {
         ),
     },
     "image_classification": {
-        "convnet": dict(channels=(32, 64), hidden=256, kernel=3, pool="avg"),
+        "convnet": CONVNET,
         "lenet5": dict(channels=(6, 16), hidden=(120, 84), pad=2),
         "mlp": dict(dropout=0.0, hidden=(300, 100), input_dropout=0.0),
         "resnet": dict(depth=50, form="imagenet", shortcut="projection", width=0, zero_init=False),
@@ -104,7 +107,7 @@ MODELS: dict[str, dict[str | None, dict[str, Any]]] = {
             patch=4,
             widths=(96, 192, 384, 768),
         ),
-        "efficientnet": dict(drop_path=0.2, dropout=0.2, stride=2, variant="lite0"),
+        "efficientnet": dict(drop_path=0.2, dropout=0.2, momentum=0.99, stride=2, variant="lite0"),
         "googlenet": dict(auxiliary=0.3, batch_norm=True, dropout=0.4, large_kernel=5, strides=(2, 2, 2, 2, 2)),
     },
     "in_context": {
@@ -116,7 +119,7 @@ MODELS: dict[str, dict[str | None, dict[str, Any]]] = {
         "lstm": RECURRENT | dict(forget_bias=0.0),
     },
     "multi_task": {
-        None: dict(channels=(32, 64), hidden=256, kernel=3, pool="avg"),
+        None: CONVNET,
     },
     "preference": {
         None: GPT | dict(num_layers=3),

@@ -1,4 +1,7 @@
-"""Config -> Optax chain: the rule by name, its schedule, weight decay and freezing by parameter path."""
+"""Config -> Optax chain: the rule by name, its schedule, weight decay and freezing by parameter path.
+
+Parameters that `optim.freeze` names never train; those of `optim.unfreeze` wait, as research/core/waiting.py has it.
+"""
 
 import math
 import re
@@ -11,6 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from research.core import optax_by_name as by_name
+from research.core import waiting
 from research.core.mesh import path_name
 from research.util.errors import UserError, nearest
 from research.util.nested import plain
@@ -20,13 +24,21 @@ def _all(params: Any) -> Any:
     return jax.tree.map(lambda _: True, params)
 
 
+def _at_once(params: Any) -> Any:
+    return jax.tree.map(lambda _: 0, params)
+
+
 class Optimizer(NamedTuple):
-    """An Optax transformation with its learning-rate schedule, and which parameters it trains: a tree of bools like theirs."""
+    """An Optax transformation with its learning-rate schedule.
+
+    `trains` and `begins` make trees like the parameters: of bools, and of the step from which each trains.
+    """
 
     init: Callable
     update: Callable
     schedule: Callable
     trains: Callable[[Any], Any] = _all
+    begins: Callable[[Any], Any] = _at_once
 
 
 class Rule(NamedTuple):
@@ -118,20 +130,27 @@ def make(cfg: Mapping, num_steps: int, updates: int = 1, own: Own | None = None)
     by_step = schedule(cfg, num_steps, own.schedules)
     rate = by_step if updates == 1 else lambda count: by_step(count // updates)
     frozen, decay = (_pattern(cfg, key) for key in ("freeze", "decay"))
-    tx = _transform(cfg, rate, lambda params: _matching(params, decay), own.transformations)
+    groups = waiting.groups(cfg.get("unfreeze"), num_steps)
+
+    def transform(first: int) -> optax.GradientTransformation:  # whose own first update is that of step `first`
+        here = (lambda count: rate(count + first * updates)) if first else rate
+        return _transform(cfg, here, lambda params: _matching(params, decay), own.transformations)
+
+    tx = waiting.until(groups, transform, updates) if groups else transform(0)
     if frozen:
-        tx = optax.multi_transform({True: optax.set_to_zero(), False: tx}, lambda params: _matching(params, frozen))
+        tx = optax.multi_transform({True: waiting.still(), False: tx}, lambda params: _matching(params, frozen))
 
     def init(params):
         for key, pattern in {"freeze": frozen, "decay": decay if cfg["weight_decay"] else ""}.items():
             if pattern and not any(jax.tree.leaves(_matching(params, pattern))):
                 raise UserError(f"optim.{key} = {pattern!r} matches no parameter; see the paths with `almanac show`")
+        waiting.check(groups, params)
         return tx.init(params)
 
     def trains(params):
         return jax.tree.map(lambda matches: not matches, _matching(params, frozen)) if frozen else _all(params)
 
-    return Optimizer(init, tx.update, by_step, trains)
+    return Optimizer(init, tx.update, by_step, trains, lambda params: waiting.begins(groups, params))
 
 
 def _check_numbers(cfg: Mapping) -> None:

@@ -67,7 +67,7 @@ def update(
 
     Returns the state and the loss's metrics, with `grad_norm`, `learning_rate` and `bad`: the first of n gradients (i), the
     loss (n) and n updated parameters (n + 1 + i) that is not finite, else -1. The norm, and so clipping, is of the gradients
-    of the parameters that `tx` trains.
+    of the parameters that `tx` trains at this step. No gradient is computed for those that it never trains.
     `combine` makes of what `grad` returns, summed over the microbatches, (gradients, further metrics): what is not linear in
     the gradients (a projection of one task's by another's) belongs there, and not in `grad`.
     `rng_index` numbers several updates of one step, so that each has random numbers of its own.
@@ -75,8 +75,10 @@ def update(
     """
     key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), rng_index)
     params = state.params[group] if group else state.params
+    trains = tx.trains(params) if hasattr(tx, "trains") else jax.tree.map(lambda _: True, params)
 
     def of_group(p, model_state, batch, key):
+        p = jax.tree.map(lambda x, counts: x if counts else jax.lax.stop_gradient(x), p, trains)
         whole = {**state.params, group: p} if group else p
         return _checked(loss(cast(whole, dtype), model_state, cast(batch, dtype), key))
 
@@ -84,8 +86,7 @@ def update(
     grads, more = combine(grads)
     leaves = checkpoint_name(jax.tree.leaves(grads), f"{group}/gradient")  # a name for `almanac replay`: no operation
     squares = [jnp.sum(jnp.square(g.astype(jnp.float32))) for g in leaves]
-    trains = jax.tree.leaves(tx.trains(params)) if hasattr(tx, "trains") else [True] * len(squares)
-    norm = jnp.sqrt(sum(square for square, counts in zip(squares, trains, strict=True) if counts))
+    norm = jnp.sqrt(sum(_counting(squares, trains, tx, params, state.step)))
     if clip_norm:
         grads = jax.tree.map(lambda g: g * (clip_norm / jnp.maximum(norm, clip_norm)), grads)
     old = state.opt[group] if group else state.opt
@@ -99,6 +100,13 @@ def update(
         params, opt = {**state.params, group: params}, {**state.opt, group: opt}
         metrics = {f"{group}/{k}": v for k, v in metrics.items()}
     return state.replace(params=params, opt=opt, model_state=model_state), metrics
+
+
+def _counting(squares: list[jax.Array], trains: Any, tx: Any, params: Any, step: jax.Array) -> list[jax.Array]:
+    """The squared norms of the parameters that train at this step."""
+    begins = jax.tree.leaves(tx.begins(params)) if hasattr(tx, "begins") else [0] * len(squares)
+    each = zip(squares, jax.tree.leaves(trains), begins, strict=True)
+    return [jnp.where(step >= first, square, 0) if first else square for square, counts, first in each if counts]
 
 
 def advance(state: TrainState, ema: float = 0.0) -> TrainState:

@@ -40,6 +40,7 @@ BUILDERS = {
     "multi30k_bpe": "Multi30kBpe",
     "gsm8k": "Gsm8k",
     "omniglot_small": "OmniglotSmall",
+    "bccd_cells": "BccdCells",
 }
 _CHUNK = 1024  # examples decoded at once: bounds memory; TFDS is five times as fast in bulk
 

@@ -40,6 +40,32 @@ def test_it_is_a_convolution(on_cpu, size, padding):
     assert "conv_general_dilated" not in str(jax.make_jaxpr(layer.apply)(variables, images)).split("fwd")[0]
 
 
+@pytest.mark.parity
+@pytest.mark.parametrize(("size", "stride", "pad"), [((3, 3), 1, 1), ((5, 5), 2, 2), ((3, 5), (2, 1), (0, 1))])
+def test_a_depthwise_convolution_of_few_pixels(on_cpu, size, stride, pad):
+    torch = pytest.importorskip("torch")
+    images, kernel = (RNG.normal(size=shape).astype(np.float32) for shape in ((2, 9, 8, 6), (*size, 1, 6)))
+    pads = (pad, pad) if isinstance(pad, int) else pad
+    layer = nn.Conv(
+        6, size, stride, [(p, p) for p in pads], feature_group_count=6, use_bias=False, conv_general_dilated=conv
+    )
+    variables = {"params": {"kernel": jnp.asarray(kernel)}}
+    y, pullback = jax.vjp(lambda x, v: layer.apply(v, x), jnp.asarray(images), variables)
+    direction = RNG.normal(size=y.shape).astype(np.float32)
+    dx, dv = pullback(jnp.asarray(direction))
+
+    a = torch.tensor(images.transpose(0, 3, 1, 2), requires_grad=True)
+    k = torch.tensor(kernel.transpose(3, 2, 0, 1), requires_grad=True)
+    out = torch.nn.functional.conv2d(a, k, stride=stride, padding=pad, groups=6)
+    (out * torch.tensor(direction.transpose(0, 3, 1, 2))).sum().backward()
+    np.testing.assert_allclose(y, out.detach().numpy().transpose(0, 2, 3, 1), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(dx, a.grad.numpy().transpose(0, 2, 3, 1), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(dv["params"]["kernel"], k.grad.numpy().transpose(2, 3, 1, 0), rtol=1e-4, atol=1e-4)
+    assert "conv_general_dilated" not in str(jax.make_jaxpr(layer.apply)(variables, images))
+    large = jnp.zeros((1, 17, 16, 6))  # 272 pixels
+    assert "conv_general_dilated" in str(jax.make_jaxpr(layer.apply)(variables, large))
+
+
 @pytest.mark.parametrize("change", [dict(strides=2), dict(kernel_dilation=2), dict(feature_group_count=2), dict()])
 def test_every_other_case_is_jaxs_own(on_cpu, change):
     channels = 2 if change.get("feature_group_count") or not change else 1

@@ -29,6 +29,7 @@ def base(**changes: Any) -> ConfigDict:
                 path=None,  # files: a folder a class or a CSV; arrays: a .npz or a folder of .npy
                 size=None,  # files, tfds: pixels, or (Y, X)
                 channels=None,  # files, tfds: 1 or 3
+                classes=None,  # names or numbers of the classes to keep, in the order of their labels; None: all
                 data_dir=None,  # tfds: where it was prepared
                 valid_fraction=None,  # default 0.1, or the last 5,000 of MNIST's; 0 trains on all
                 test_fraction=None,  # files, arrays: default 0.1
@@ -37,6 +38,8 @@ def base(**changes: Any) -> ConfigDict:
             ),
             model=model_keys.of_model(MODELS, changes, "convnet"),
             augment=AUGMENT,
+            probe=None,  # at the end a linear probe, and prototypes of all and of so many pictures a class: (1, 5), or ()
+            macro_f1=None,  # True: F1 of each class and their mean are measured, too
             best=dict(metric="valid/accuracy", mode="max", patience=None),  # patience: a duration
         ),
         **changes,

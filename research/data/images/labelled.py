@@ -2,7 +2,8 @@
 
 Config: source (`SOURCES`, or `tfds:NAME` for a prepared TFDS data set). For the user's own data
 also path and, optionally, valid_fraction and test_fraction (0.1); for files and tfds also size
-(pixels, or [Y, X]) and channels (1 or 3); for tfds data_dir.
+(pixels, or [Y, X]) and channels (1 or 3); for tfds data_dir. Of any source, classes: names or
+numbers of those to keep (None: all), which are labelled 0, 1, ... in the order given.
 """
 
 import dataclasses
@@ -12,7 +13,7 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -30,6 +31,12 @@ Parts = dict[str, np.ndarray]  # train, valid and perhaps test: row numbers
 PART = 1 << 20  # bytes of pixels that a thread converts to floats at a time
 MOST_CLASSES = 1 << 20  # each has a name and a row of the last layer
 IN_MEMORY = 512 << 20  # bytes of pixels up to which all images are decoded at the start
+
+
+class Labelled(Source, Protocol):
+    """A source of {"image", "label"} that knows its labels without decoding images."""
+
+    def labels(self) -> np.ndarray: ...
 
 
 class ImageSource:
@@ -69,7 +76,7 @@ class ImageSource:
 class Joined:
     """Sources one after another, as one; `numbers[label]` replaces each label."""
 
-    def __init__(self, sources: Sequence[ImageSource], numbers: np.ndarray):
+    def __init__(self, sources: Sequence[Labelled], numbers: np.ndarray):
         self.sources, self.numbers = sources, numbers.astype(np.int32)
         self._ends = np.cumsum([len(source) for source in sources])
 
@@ -95,9 +102,9 @@ class Joined:
 class Images:
     """A data set. `valid` and `test` are None if there is none; `shape` is (Y, X, C)."""
 
-    train: ImageSource
-    valid: ImageSource | None
-    test: ImageSource | None
+    train: Labelled
+    valid: Labelled | None
+    test: Labelled | None
     classes: tuple[str, ...]
     shape: Shape
     report: list[str]
@@ -109,11 +116,44 @@ SOURCES: dict[str, Callable[[Mapping[str, Any]], Images]] = {}
 def load(cfg: Mapping[str, Any]) -> Images:
     """The data set `cfg["source"]`. Raises UserError if there is none."""
     source = cfg["source"]
-    if source.startswith("tfds:"):
-        return _tfds(source.removeprefix("tfds:"), cfg)
-    if source not in SOURCES:
+    if not source.startswith("tfds:") and source not in SOURCES:
         raise UserError(f"no image source {source!r}{nearest(source, [*SOURCES, 'tfds:NAME'])}")
-    return SOURCES[source](cfg)
+    images = _tfds(source.removeprefix("tfds:"), cfg) if source.startswith("tfds:") else SOURCES[source](cfg)
+    classes = user_files.option(cfg, "classes", None)
+    return images if classes is None else of_classes(images, classes)
+
+
+def of_classes(images: Images, chosen: Any) -> Images:
+    """The examples of the classes `chosen`, names or places in `images.classes`; a number that is a name is that class.
+
+    Raises UserError for a class that is not there or named twice, fewer than two, or a training part without examples.
+    """
+    if not isinstance(chosen, tuple | list) or len(chosen) < 2:
+        raise UserError(f"data.classes = {chosen!r}: two or more names or numbers, as in --config.data.classes=0,1")
+    old = np.array([_place(one, images.classes) for one in chosen])
+    if twice := [one for place, one in zip(old, chosen, strict=True) if (old == place).sum() > 1]:
+        raise UserError(f"data.classes = {chosen!r} has {twice[0]!r} twice")
+    numbers = np.zeros(len(images.classes), np.int32)  # those of the others are not used
+    numbers[old] = np.arange(len(old))
+
+    def part(source: Labelled | None) -> Labelled | None:
+        if source is None or not len(kept := np.flatnonzero(np.isin(source.labels(), old))):
+            return None
+        return Joined([ImageSource(source, kept, source.labels, white=1)], numbers)
+
+    parts = {name: part(getattr(images, name)) for name in ("train", "valid", "test")}
+    counts = ", ".join(f"{len(source):,} {name}" for name, source in parts.items() if source is not None)
+    names = tuple(images.classes[i] for i in old)
+    report = [*images.report, f"chosen   {', '.join(names)} of {len(images.classes)} classes: {counts or 'no picture'}"]
+    return _data_set({name: source for name, source in parts.items() if source}, names, images.shape, report)
+
+
+def _place(one: Any, classes: tuple[str, ...]) -> int:
+    if str(one) in classes:
+        return classes.index(str(one))
+    if type(one) is int and 0 <= one < len(classes):
+        return one
+    raise UserError(f"data.classes: there is no class {one!r}{nearest(str(one), classes)}")
 
 
 def split(names: Sequence[str], labels: np.ndarray, valid: float, test: float) -> Parts:
@@ -291,7 +331,7 @@ def _tfds(name: str, cfg: Mapping[str, Any]) -> Images:
             pixels = image_files.fit(Image.fromarray(squeezed), shape)
         return {"image": pixels, "label": np.asarray(example[label])}
 
-    sources: dict[str, ImageSource] = {}
+    sources: dict[str, Labelled] = {}
     for part, tfds_split in splits.items():
         encoded = tfds_records.load(name, tfds_split, data_dir, [image])
         source: Source = tfds_records.TfdsSource(encoded, element)
@@ -332,7 +372,7 @@ def to_image(value: Any, shape: Shape) -> np.ndarray:
     return to_image(Image.fromarray(bytes_.squeeze(-1) if bytes_.shape[-1] == 1 else bytes_), shape)
 
 
-def most_frequent(source: ImageSource) -> float:
+def most_frequent(source: Labelled) -> float:
     """The accuracy of always predicting the most frequent class: a classifier's baseline."""
     labels = source.labels()
     return float(np.bincount(labels).max() / len(labels))
@@ -364,7 +404,7 @@ def _images(
     return _data_set(sources, classes, shape, report)
 
 
-def _data_set(sources: Mapping[str, ImageSource], classes: tuple[str, ...], shape: Shape, report: list[str]) -> Images:
+def _data_set(sources: Mapping[str, Labelled], classes: tuple[str, ...], shape: Shape, report: list[str]) -> Images:
     if "train" not in sources:
         raise UserError(f"no picture to train on ({', '.join(report)})")
     valid, test = sources.get("valid"), sources.get("test")

@@ -425,3 +425,42 @@ def test_most_frequent_class_needs_no_picture(folder, monkeypatch):
     assert labelled.most_frequent(train) == 0.5
     np.testing.assert_array_equal(train.labels(), labels)
     assert train.labels().dtype == np.int32
+
+
+def test_chosen_classes_are_numbered_in_their_order():
+    """By scikit-learn's own labels: nines become 0, threes 1, and each part keeps its share of them."""
+    whole = labelled.load({"source": "digits"})
+    data = labelled.load({"source": "digits", "classes": (9, "3")})
+    assert data.classes == ("9", "3")
+    for name in ("train", "valid", "test"):
+        ours, all_of_them = everything(getattr(data, name)), everything(getattr(whole, name))
+        kept = np.isin(all_of_them["label"], (3, 9))
+        np.testing.assert_array_equal(ours["image"], all_of_them["image"][kept])
+        np.testing.assert_array_equal(ours["label"], np.where(all_of_them["label"][kept] == 9, 0, 1))
+        np.testing.assert_array_equal(getattr(data, name).labels(), ours["label"])
+    theirs = sklearn.datasets.load_digits().target
+    assert sum(map(len, (data.train, data.valid, data.test))) == np.isin(theirs, (3, 9)).sum()
+    counts = ", ".join(f"{len(getattr(data, name))} {name}" for name in ("train", "valid", "test"))
+    assert data.report[-1] == f"chosen   9, 3 of 10 classes: {counts}"
+
+
+def test_a_class_goes_by_its_name_or_else_its_place(folder):
+    assert load(folder, classes=(1, "cat")).classes == ("dog", "cat")
+    (folder / "dog").rename(folder / "0")  # now first in order, and of a name that is a number
+    assert load(folder, classes=(0, 1)).classes == ("0", "cat")
+
+
+@pytest.mark.parametrize(
+    ("classes", "words"),
+    [
+        (("cat", "dgo"), "data.classes: there is no class 'dgo'; did you mean 'dog'?"),
+        ((0, 2), "data.classes: there is no class 2"),
+        ((0, -1), "data.classes: there is no class -1"),
+        (("dog", 1), r"data.classes = \('dog', 1\) has 'dog' twice"),
+        (("dog",), r"data.classes = \('dog',\): two or more names or numbers"),
+        ("dog", "data.classes = 'dog': two or more"),
+    ],
+)
+def test_classes_that_cannot_be_chosen(folder, classes, words):
+    with pytest.raises(UserError, match=words):
+        load(folder, classes=classes)
