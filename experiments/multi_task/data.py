@@ -30,7 +30,7 @@ class Scenes:
     Each is scaled to a drawn side, from the first to the last of `sides`.
     """
 
-    def __init__(self, images: labelled.ImageSource, scene: str, canvas: int, sides: tuple[int, int], seed: int):
+    def __init__(self, images: labelled.Labelled, scene: str, canvas: int, sides: tuple[int, int], seed: int):
         self._images, self._canvas, self._sides, self._seed = images, canvas, sides, seed
         self._draw: Callable = {"pair": self._pairs, "boxed": self._boxed}[scene]
 
@@ -39,12 +39,12 @@ class Scenes:
 
     def gather(self, indices: np.ndarray, epoch: int) -> dict[str, np.ndarray]:
         rngs = [np.random.default_rng((self._seed, epoch, int(i))) for i in indices]
-        first = self._images.gather(indices)
+        first = self._images.gather(indices, 0)
         empty = np.zeros((len(indices), self._canvas, self._canvas, first["image"].shape[-1]), np.float32)
         return self._draw(rngs, first, empty)
 
     def _pairs(self, rngs: list, first: dict, empty: np.ndarray) -> dict[str, np.ndarray]:
-        second = self._images.gather(np.array([rng.integers(len(self)) for rng in rngs]))
+        second = self._images.gather(np.array([rng.integers(len(self)) for rng in rngs]), 0)
         for canvas, rng, left, right in zip(empty, rngs, first["image"], second["image"], strict=True):
             place(canvas, scaled(left, self._side(rng)), 0, 0)
             side = self._side(rng)
