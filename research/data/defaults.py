@@ -1,5 +1,15 @@
 """Defaults of configs' data options; plain values, so that configs need not import JAX."""
 
+IMAGES = {  # images/labelled.py
+    "source": "digits",  # digits, usps, mnist, fashion_mnist, tfds:NAME, files, arrays
+    "path": None,  # files: a folder a class or a CSV; arrays: a .npz or a folder of .npy
+    "size": None,  # files, tfds: pixels, or (Y, X)
+    "channels": None,  # files, tfds: 1 or 3
+    "classes": None,  # names or numbers of the classes to keep, in the order of their labels; None: all
+    "data_dir": None,  # tfds: where it was prepared
+    "valid_fraction": None,  # default 0.1, or the last 5,000 of MNIST's; 0 trains on all
+    "test_fraction": None,  # files, arrays: default 0.1
+}
 AUGMENT = {  # augment.py
     "crop": 0,  # pixels of zero padding on each side before cropping to the original size
     "flip": 0.0,  # probability of a left-right flip

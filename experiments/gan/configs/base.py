@@ -5,6 +5,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from research.core import config
+from research.data.defaults import IMAGES
 from research.nn import model_keys
 from research.nn.from_config import choose
 
@@ -22,13 +23,7 @@ def base(**changes: Any) -> ConfigDict:
     return config.merge(
         config.family_defaults(
             data=dict(
-                source="digits",  # grid, or any source of image_classification
-                path=None,
-                size=None,  # files, tfds: pixels, or (Y, X)
-                channels=None,  # files, tfds: 1 or 3
-                data_dir=None,  # tfds: where it was prepared
-                valid_fraction=None,
-                test_fraction=None,
+                **IMAGES,  # source: grid, too
                 num_examples=None,  # grid: default 100,000
                 batch_size=64,  # rows the discriminator sees in an update, B
             ),

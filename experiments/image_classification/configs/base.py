@@ -5,7 +5,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from research.core import config
-from research.data.defaults import AUGMENT
+from research.data.defaults import AUGMENT, IMAGES
 from research.nn import model_keys
 
 MODELS = {  # model.name -> the module whose fields are its keys
@@ -25,14 +25,7 @@ def base(**changes: Any) -> ConfigDict:
     return config.merge(
         config.family_defaults(
             data=dict(
-                source="digits",  # digits, usps, mnist, fashion_mnist, tfds:NAME, files, arrays
-                path=None,  # files: a folder a class or a CSV; arrays: a .npz or a folder of .npy
-                size=None,  # files, tfds: pixels, or (Y, X)
-                channels=None,  # files, tfds: 1 or 3
-                classes=None,  # names or numbers of the classes to keep, in the order of their labels; None: all
-                data_dir=None,  # tfds: where it was prepared
-                valid_fraction=None,  # default 0.1, or the last 5,000 of MNIST's; 0 trains on all
-                test_fraction=None,  # files, arrays: default 0.1
+                **IMAGES,
                 batch_size=128,  # over all devices, B
                 eval_batch_size=512,
             ),
