@@ -23,11 +23,11 @@ BOXES = (  # name, left, upper, right, lower: the last pixel is inside, and the 
 
 def annotation():
     sides = ("xmin", "ymin", "xmax", "ymax")
-    cells = [
-        f"<object><name>{name}</name><bndbox>{''.join(f'<{s}>{v}</{s}>' for s, v in zip(sides, box, strict=True))}</bndbox></object>"
-        for name, *box in BOXES
-    ]
-    return f"<annotation>{''.join(cells)}</annotation>".encode()
+    cells = ""
+    for name, *box in BOXES:
+        places = "".join(f"<{side}>{value}</{side}>" for side, value in zip(sides, box, strict=True))
+        cells += f"<object><name>{name}</name><bndbox>{places}</bndbox></object>"
+    return f"<annotation>{cells}</annotation>".encode()
 
 
 def test_the_chosen_cells_of_an_annotation():
