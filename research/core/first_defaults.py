@@ -107,7 +107,7 @@ MODELS: dict[str, dict[str | None, dict[str, Any]]] = {
             patch=4,
             widths=(96, 192, 384, 768),
         ),
-        "efficientnet": dict(drop_path=0.2, dropout=0.2, momentum=0.99, stride=2, variant="lite0"),
+        "efficientnet": dict(drop_path=0.2, dropout=0.2, stride=2, variant="lite0"),
         "googlenet": dict(auxiliary=0.3, batch_norm=True, dropout=0.4, large_kernel=5, strides=(2, 2, 2, 2, 2)),
     },
     "in_context": {
