@@ -124,6 +124,23 @@ MODELS: dict[str, dict[str | None, dict[str, Any]]] = {
     "preference": {
         None: GPT | dict(num_layers=3),
     },
+    "pretrain_images": {
+        "simclr": dict(
+            depth=50, form="imagenet", projection=128, shortcut="projection", temperature=0.1, width=0, zero_init=False
+        ),
+        "mae": dict(
+            decoder_heads=16,
+            decoder_layers=8,
+            decoder_width=512,
+            mask=0.75,
+            normalise=True,
+            num_heads=12,
+            num_layers=12,
+            patch=16,
+            pool="token",
+            width=768,
+        ),
+    },
     "question_answering": {
         "bidaf": dict(
             char_width=8, dropout=0.2, end_sees_all=False, filters=100, match=False, null=False, width=100, words=100
