@@ -6,19 +6,13 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from research.data.boxes.truth import Truth
+
 COCO_IOUS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
 MOST = 100  # detections of a class in one picture, by COCO's rule
 EVERY_AREA = (0.0, 1e10)
 AREAS = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}  # square pixels, COCO's
-
-
-class Truth(NamedTuple):
-    """The annotated boxes of one picture. `ignored` ones (COCO's crowds, VOC's difficult) are neither asked for nor a mistake."""
-
-    boxes: Float[np.ndarray, "n 4"]
-    labels: Int[np.ndarray, " n"]
-    ignored: Bool[np.ndarray, " n"]
 
 
 class Detections(NamedTuple):
