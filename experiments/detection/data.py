@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from research.core.experiment import Dataset
-from research.data.boxes import letterbox, sources
+from research.data.boxes import drawing, letterbox, sources
 from research.data.images import image_files
 from research.data.pipeline import EvalBatches, TrainBatches
 from research.util.errors import UserError
@@ -46,6 +46,15 @@ class Boxes(Dataset):
                 for i in np.flatnonzero(scores >= self._least_score)
             ]
         }
+
+    def draw(self, value: Any, decoded: Mapping[str, Any]) -> Image.Image:
+        found = decoded["boxes"]
+        return drawing.boxes(
+            value if isinstance(value, Image.Image) else _image(value),
+            [each["box"] for each in found],
+            [f"{each['label']} {each['score']:.2f}" for each in found],
+            [self.classes.index(each["label"]) for each in found],
+        )
 
     def read(self, file: Path) -> Image.Image:
         try:

@@ -22,8 +22,8 @@ class Evaluation:
     fn  (variables, {"image", "size"}) -> {"boxes": f32[B, K, 4], "labels": i32[B, K], "scores": f32[B, K]}
     """
 
-    def __init__(self, fn: Callable, data: Boxes, least_score: float):
-        self._fn, self._data, self._least_score = jax.jit(fn), data, least_score
+    def __init__(self, fn: Callable, data: Boxes):
+        self._fn, self._data = jax.jit(fn), data
 
     def __call__(self, state: Any, split: str, folder: Path, after_batch: Callable[[], Any]) -> Evaluated:
         batches, found = self._data.held_out[split], []

@@ -13,7 +13,7 @@ from experiments.detection.data import Boxes
 from experiments.detection.evaluation import Evaluation
 from research.algorithms.supervised import supervised
 from research.core.config import track_reads
-from research.core.experiment import Experiment
+from research.core.experiment import Experiment, Predictor
 from research.core.metrics import MetricSums
 from research.data.boxes import augment
 from research.generation import boxes as grid
@@ -29,13 +29,14 @@ def build(cfg: Any) -> Experiment:
     data, found = Boxes(cfg.data, cfg.seed, cfg.found.least_score), dict(cfg.found)
     model = from_config(models.Grid, cfg.model, num_classes=len(data.classes))
     _check(cfg, model, data.shape)
-    evaluation = Evaluation(partial(predict, model, keep=found["keep"], overlap=found["overlap"]), data, found["least_score"])
+    fn = partial(predict, keep=found["keep"], overlap=found["overlap"])
+    evaluation = Evaluation(partial(fn, model), data)
+    predictor = Predictor(partial(fn, model), data.inputs, data.encode, data.decode, data.read, draw=data.draw)
     return supervised(
         cfg, data, model, example=(jnp.zeros((1, *data.shape)),),
         loss=partial(loss, change=augment.make(dict(cfg.augment)), **dict(cfg.loss)),
-        predict=partial(predict, keep=found["keep"], overlap=found["overlap"]),
-        batch_metrics=batch_metrics, rule_sets=models.SHARDING,
-        evaluator=evaluation, measured=list(data.held_out),
+        predict=fn, batch_metrics=batch_metrics, rule_sets=models.SHARDING,
+        predictor=predictor, evaluator=evaluation, measured=list(data.held_out),
         whole_batch="batch statistics are of the whole batch",
     )  # fmt: skip
 

@@ -90,7 +90,7 @@ def voc_ap(
         order = np.argsort(-scores, kind="stable")
         recall, precision = _curve(hit[order], (~hit & ~ignored)[order], wanted)
         if year == 2007:
-            out[label] = np.mean([precision[recall >= t].max(initial=0.0) for t in np.arange(11) / 10])
+            out[label] = np.mean([precision[recall >= t].max(initial=0.0) for t in np.arange(0.0, 1.1, 0.1)])
         else:
             steps = np.diff(recall, prepend=0.0)
             out[label] = (steps * _envelope(precision)).sum()

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from research.data import user_files
-from research.data.boxes import annotated, bccd, digits, voc
+from research.data.boxes import annotated, bccd, coco, digits, voc, yolo
 from research.data.boxes.annotated import BoxData
 from research.data.images.image_files import Shape
 from research.util.errors import UserError, nearest
@@ -33,6 +33,8 @@ def shape(cfg: Mapping[str, Any]) -> Shape:
 READERS: dict[str, tuple[str, Callable]] = {
     "bccd": ("BCCD", lambda cfg: bccd.listing()),
     "voc": ("VOC", lambda cfg: voc.listing(user_files.root(cfg))),
+    "yolo": ("YOLO", lambda cfg: yolo.listing(user_files.root(cfg))),
+    "coco": ("COCO", lambda cfg: coco.listing(user_files.root(cfg))),
 }
 
 
