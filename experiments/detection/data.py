@@ -15,24 +15,27 @@ from research.util.errors import UserError
 
 
 class Boxes(Dataset):
-    """Batches {"image": f32[B, Y, X, C] in 0..1, "boxes": f32[B, M, 4], "labels": i32[B, M], "box_mask": f32[B, M], "size": i32[B, 2]}.
+    """Batches of pictures with boxes, padded to the M of the picture with the most.
 
-    Boxes are (x1, y1, x2, y2) in the canvas's pixels; `size` is the picture's own (Y, X). `held_out`: parts to evaluate on.
+    {"image": f32[B, Y, X, C] in 0..1, "boxes": f32[B, M, 4], "labels": i32[B, M], "box_mask": f32[B, M], "size": i32[B, 2]}: boxes are (x1, y1, x2, y2) in the canvas's pixels; `size` is the picture's own (Y, X). `held_out`: parts to evaluate on.
     """
 
     def __init__(self, cfg: Mapping[str, Any], seed: int, least_score: float):
         loaded = sources.load(cfg, seed)
         self.classes, self.shape, self.report = loaded.classes, loaded.shape, loaded.report
         self.train = TrainBatches(loaded.parts["train"], cfg["batch_size"], seed)
+        self.sources = loaded.parts  # with the truth of each picture
         self.held_out = {
-            part: EvalBatches(source, cfg["eval_batch_size"]) for part, source in loaded.parts.items() if part != "train"
+            part: EvalBatches(source, cfg["eval_batch_size"])
+            for part, source in loaded.parts.items()
+            if part != "train"
         }
         self.evals: dict[str, Any] = {}
         self.inputs = {"image": (("b", *self.shape), "float32"), "size": (("b", 2), "int32")}
         self._least_score = least_score
 
     def encode(self, value: Any) -> dict[str, np.ndarray]:
-        """A PIL image, u8 or f32[Y, X, C] in 0..1, of any size -> the canvas f32[1, Y, X, C], and the picture's (Y, X) i32[1, 2]."""
+        """A PIL image, u8 or f32[Y, X, C] in 0..1, of any size -> its canvas f32[1, Y, X, C], its (Y, X) i32[1, 2]."""
         image = value if isinstance(value, Image.Image) else _image(value)
         canvas = letterbox.picture(image, self.shape).astype(np.float32) / 255
         return {"image": canvas[None], "size": np.array([[image.height, image.width]], np.int32)}
@@ -42,7 +45,11 @@ class Boxes(Dataset):
         boxes, labels, scores = (np.asarray(outputs[name])[0] for name in ("boxes", "labels", "scores"))
         return {
             "boxes": [
-                {"label": self.classes[labels[i]], "score": round(float(scores[i]), 4), "box": boxes[i].round(1).tolist()}
+                {
+                    "label": self.classes[labels[i]],
+                    "score": round(float(scores[i]), 4),
+                    "box": boxes[i].round(1).tolist(),
+                }
                 for i in np.flatnonzero(scores >= self._least_score)
             ]
         }

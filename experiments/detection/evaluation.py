@@ -35,7 +35,8 @@ class Evaluation:
                 parts = (outputs[name][row][real] for name in ("boxes", "labels", "scores"))
                 found.append(detection.Detections(*parts))
             after_batch()
-        truths = [batches.source.truth(i) for i in range(len(batches.source))]
+        source = self._data.sources[split]
+        truths = [source.truth(i) for i in range(len(source))]
         means, by_class = detection.summary(found, truths, self._data.classes)
         if len(self._data.classes) <= SHOWN:
             means |= {f"ap50_{name}": aps["map50"] for name, aps in by_class.items()}
@@ -43,5 +44,7 @@ class Evaluation:
 
 
 def _write(by_class: Mapping[str, Mapping[str, float]], path: Path) -> None:
-    rounded = {name: {k: None if np.isnan(v) else round(v, 6) for k, v in aps.items()} for name, aps in by_class.items()}
+    rounded = {
+        name: {k: None if np.isnan(v) else round(v, 6) for k, v in aps.items()} for name, aps in by_class.items()
+    }
     path.write_text(json.dumps(rounded, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

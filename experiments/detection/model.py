@@ -27,8 +27,8 @@ class Grid(nn.Module):
     """Pictures f[B, Y, X, C] -> logits of the classes f[B, P, N] and of the sides' distances f[B, P, 4, R], R = bins.
 
     The P points are those of `points`. Stride 2 is the stem's, and each stage doubles it; the last `levels` stages have points.
-    The neck is Lin et al. 2017's (1612.03144): a level is added to the one above it at twice the size. Heads as YOLOX's are decoupled
-    (Ge et al. 2021, 2107.08430, section 2.1), and distances are distributions (Li et al. 2020, 2006.04388).
+    The neck is Lin et al. 2017's (1612.03144): a level is added to the one above it at twice the size. The heads are decoupled
+    as YOLOX's (Ge et al. 2021, 2107.08430, section 2.1), and distances are distributions (Li et al. 2020, 2006.04388).
     """
 
     num_classes: int

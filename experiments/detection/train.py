@@ -103,14 +103,26 @@ def batch_metrics(outputs: Any, batch: Any) -> MetricSums:
 
 
 def _check(cfg: Any, model: models.Grid, shape: tuple[int, int, int]) -> None:
+    stages = len(model.widths) - 1
+    if not 1 <= model.levels <= stages:
+        raise UserError(
+            f"model.levels = {model.levels}: from 1 to {stages}, the stages of model.widths = {model.widths}"
+        )
     largest = models.strides(model)[-1]
     if shape[0] % largest or shape[1] % largest:
-        raise UserError(f"data.size = {cfg.data.size}: the grid's largest stride is {largest} pixels; make it a multiple")
+        raise UserError(
+            f"data.size = {cfg.data.size}: the grid's largest stride is {largest} pixels; make it a multiple"
+        )
     if cfg.dtype != "float32":
-        raise UserError(f"dtype = {cfg.dtype!r}: boxes are rounded to whole pixels and more by it; set it to 'float32'")
-    for key, (low, high) in {"keep": (1, 1_000), "overlap": (0, 1), "least_score": (0, 1)}.items():
-        if not low <= cfg.found[key] <= high:
-            raise UserError(f"found.{key} = {cfg.found[key]}: from {low} to {high}")
+        raise UserError(f"dtype = {cfg.dtype!r}: it would round boxes to whole pixels and worse; set it to 'float32'")
+    limits = {
+        "found.keep": (1, 1_000), "found.overlap": (0, 1), "found.least_score": (0, 1), "loss.top": (1, 1_000),
+        "loss.gamma": (0, 10), "loss.box": (0, 100), "loss.distances": (0, 100), "loss.alpha": (0, 10), "loss.beta": (0, 10),
+    }  # fmt: skip
+    for key, (low, high) in limits.items():
+        group, _, name = key.partition(".")
+        if not low <= cfg[group][name] <= high:
+            raise UserError(f"{key} = {cfg[group][name]}: from {low} to {high}")
 
 
 if __name__ == "__main__":

@@ -52,8 +52,8 @@ def coco_ap(
 ) -> Float[np.ndarray, "c t"]:
     """AP of each class at each overlap, as pycocotools computes it: 101 recalls, the MOST best of a picture and class.
 
-    Pictures go in the order given, which decides between equal scores. Boxes whose area is outside `areas` are ignored. A class without
-    a box to find is nan: `np.nanmean` over all is COCO's "AP", and over `[:, 0]` "AP50".
+    Pictures go in the order given, which decides between equal scores. Boxes whose area is outside `areas` are ignored. A class
+    without a box to find is nan: `np.nanmean` over all is COCO's "AP", and over `[:, 0]` "AP50".
     """
     out = np.full((num_classes, len(ious)), np.nan)
     for label in range(num_classes):
@@ -75,10 +75,10 @@ def coco_ap(
 def voc_ap(
     detections: Sequence[Detections], truths: Sequence[Truth], num_classes: int, year: int, least: float = 0.5
 ) -> Float[np.ndarray, " c"]:
-    """AP of each class, as VOC's development kit computes it: a detection goes to the box that it overlaps most, by more than `least`.
+    """AP of each class, as VOC's kit computes it: a detection goes to the box that it overlaps most, by more than `least`.
 
-    year  2007: the mean of the best precision at 11 recalls; 2010: the area under it. A class without a box to find is nan. The kit
-    counts whole pixels from both ends: its box (x1, y1, x2, y2) is (x1 - 1, y1 - 1, x2, y2) here.
+    year  2007: the mean of the best precision at 11 recalls; 2010: the area under it. A class without a box to find is nan. The
+    kit counts whole pixels from both ends: its box (x1, y1, x2, y2) is (x1 - 1, y1 - 1, x2, y2) here.
     """
     out = np.full(num_classes, np.nan)
     for label in range(num_classes):

@@ -4,24 +4,20 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float, Float32, Int, Int32
-
-from research.core.arrays import Array
 
 
 class Found(NamedTuple):
-    """The K best boxes of each picture, best first; what fills up has score 0."""
+    """The K best boxes of each picture, best first; what fills up has score 0. f32[B, K, 4], i32[B, K], f32[B, K]."""
 
-    boxes: Float32[Array, "B K 4"]
-    labels: Int32[Array, "B K"]
-    scores: Float32[Array, "B K"]
+    boxes: jax.Array
+    labels: jax.Array
+    scores: jax.Array
 
 
-def from_distances(
-    sides: Float[Array, "B P 4 R"], points: Float[Array, "P 2"], strides: Float[Array, " P"]
-) -> Float32[Array, "B P 4"]:
-    """Logits of the distances 0..R-1, in strides, from a point to its box's left, upper, right and lower side -> boxes.
+def from_distances(sides: jax.Array, points: jax.Array, strides: jax.Array) -> jax.Array:
+    """Logits f[B, P, 4, R] of the distances 0..R-1, in strides, from a point to its box's left, upper, right and lower side.
 
+    With the points (x, y) f[P, 2] and their strides f[P] -> boxes f32[B, P, 4].
     A distance is the mean of its distribution (Li et al. 2020, 2006.04388, eq. 4).
     """
     bins = jnp.arange(sides.shape[-1], dtype=jnp.float32)
@@ -30,10 +26,11 @@ def from_distances(
 
 
 def non_maximum_suppression(
-    boxes: Float[Array, "B P 4"], scores: Float[Array, "B P N"], most_overlap: float, keep: int, candidates: int
+    boxes: jax.Array, scores: jax.Array, most_overlap: float, keep: int, candidates: int
 ) -> Found:
     """Of each class, a box is dropped that overlaps a better kept one by an IoU above `most_overlap`; the `keep` best stay.
 
+    boxes f[B, P, 4], scores f[B, P, N].
     The `candidates` best of all points and classes take part. A point may be of several classes.
     """
     classes = scores.shape[-1]
@@ -55,11 +52,10 @@ def non_maximum_suppression(
     return Found(*jax.vmap(one)(boxes.astype(jnp.float32), scores.astype(jnp.float32)))
 
 
-def to_picture(
-    boxes: Float[Array, "B K 4"], size: Int[Array, "B 2"], shape: tuple[int, int]
-) -> Float32[Array, "B K 4"]:
-    """Boxes on a letterboxed canvas of `shape` (Y, X) -> in the pixels of the pictures, of `size` (Y, X), cut at their edges.
+def to_picture(boxes: jax.Array, size: jax.Array, shape: tuple[int, int]) -> jax.Array:
+    """Boxes f[B, K, 4] on a letterboxed canvas of `shape` (Y, X) -> in the pixels of the pictures, cut at their edges.
 
+    `size` i32[B, 2] are the pictures' (Y, X).
     The inverse of research/data/boxes/letterbox.py.
     """
     canvas, size = jnp.asarray(shape, jnp.float32), jnp.maximum(size, 1).astype(jnp.float32)

@@ -50,16 +50,14 @@ def ciou(a: Float[Array, "*n 4"], b: Float[Array, "*m 4"]) -> Float[Array, "*k"]
 
 
 def distribution_focal(logits: Float[Array, "*n R"], targets: Float[Array, "*n"]) -> Float32[Array, "*n"]:
-    """Cross-entropy with the two whole numbers beside a target in 0..R-1, each by its nearness (Li et al. 2020, 2006.04388, eq. 6)."""
+    """Cross-entropy with the two whole numbers beside a target in 0..R-1, each by its nearness (Li et al. 2020, 2006.04388)."""
     logits, last = logits.astype(jnp.float32), logits.shape[-1] - 1
     targets = jnp.clip(targets.astype(jnp.float32), 0, last)
     nearness = jnp.maximum(1 - jnp.abs(jnp.arange(last + 1) - targets[..., None]), 0)
     return -(nearness * jax.nn.log_softmax(logits)).sum(-1)
 
 
-def quality_focal(
-    logits: Float[Array, "*n"], targets: Float[Array, "*n"], gamma: float
-) -> Float32[Array, "*n"]:
+def quality_focal(logits: Float[Array, "*n"], targets: Float[Array, "*n"], gamma: float) -> Float32[Array, "*n"]:
     """|target - score|^gamma times the binary cross-entropy with a target in 0..1 (Li et al. 2020, 2006.04388).
 
     With gamma 0 it is the binary cross-entropy alone.

@@ -63,10 +63,10 @@ def assign(predicted, scores, **options):
 
 
 def test_assignment_by_hand():
-    """Predictions: point 0 is box 0 itself; 1 half of it (IoU 1/2), with box 1 1/6 - no: 2..4 of 2..8 is 1/3; 2 is box 1; 3 none of it.
+    """Predictions: point 0's is box 0; 1's is half of it and a third of box 1; 2's is box 1; 3's is away from both.
 
-    Alignment with alpha = beta = 1 and scores of a half: box 0: points 0, 1: .5, .25. Box 1: points 1, 2, 3: 1/6, .5, 0.
-    Scaled to the greatest IoU, 1: box 0: 1, .5; box 1: point 2: 1, and point 3: 0. Point 1 overlaps box 0 more, so it is box 0's.
+    Alignment with alpha = beta = 1 and scores of a half: box 0: points 0 and 1: 1/2, 1/4. Box 1: points 1, 2, 3: 1/6, 1/2, 0.
+    Scaled to the greatest IoU, 1: box 0: 1, 1/2; box 1: point 2: 1, point 3: 0. Point 1 overlaps box 0 more, so it is box 0's.
     """
     predicted = [[0.0, 0, 4, 2], [2, 0, 4, 2], [2, 0, 8, 2], [20, 0, 22, 2]]
     out = assign(predicted, jnp.full((1, 4, 2), 0.5), top=3, alpha=1.0, beta=1.0)
@@ -93,5 +93,7 @@ def test_no_box_and_no_gradient():
     out = boxes.task_aligned(scores, predicted, POINTS, BOXES, LABELS, jnp.zeros((1, 3)))
     assert not out.positive.any()
     assert not out.scores.any()
-    gradient = jax.grad(lambda s: boxes.task_aligned(s, predicted + POINTS.max(), POINTS, BOXES, LABELS, REAL).scores.sum())(scores)
+    gradient = jax.grad(
+        lambda s: boxes.task_aligned(s, predicted + POINTS.max(), POINTS, BOXES, LABELS, REAL).scores.sum()
+    )(scores)
     assert not gradient.any()

@@ -17,8 +17,12 @@ def main(argv: list[str]) -> int:
         description="Applies a run to files and prints one JSON object per file, each on a line.",
     )
     arguments.add_run(parser)
-    parser.add_argument("files", nargs="+", metavar="FILE", help="a file, or a folder: of it every file that can be read")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write pictures with what was found, and predictions.jsonl")
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="a file, or a folder: of it every file that can be read"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="write pictures with what was found, and predictions.jsonl"
+    )
     args = parser.parse_args(argv)
 
     import jax

@@ -3,7 +3,7 @@
 import dataclasses
 import io
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,10 @@ from PIL import Image, ImageOps
 
 from research.data import user_files
 from research.data.boxes import letterbox
+from research.data.boxes.truth import Truth
 from research.data.images import image_files, labelled
 from research.data.images.image_files import Shape
 from research.data.thread_pool import OrderedMap
-from research.data.boxes.truth import Truth
 from research.util.errors import UserError
 
 IN_MEMORY = 512 << 20  # bytes of pixels up to which all pictures are decoded at the start
@@ -60,7 +60,14 @@ class BoxSource:
     pixels.
     """
 
-    def __init__(self, rows: Sequence[Annotated], sizes: Sequence[tuple[int, int]], classes: Sequence[str], shape: Shape, most: int):
+    def __init__(
+        self,
+        rows: Sequence[Annotated],
+        sizes: Sequence[tuple[int, int]],
+        classes: Sequence[str],
+        shape: Shape,
+        most: int,
+    ):
         self.rows, self._sizes, self.shape = rows, np.array(sizes, np.int32).reshape(-1, 2), shape
         number = {name: i for i, name in enumerate(classes)}
         self._labels = [np.array([number[label] for label in row.labels], np.int32) for row in rows]
@@ -72,7 +79,7 @@ class BoxSource:
             self._boxes[i, : len(trained)] = letterbox.boxes(row.boxes[trained], sizes[i], shape)
             self._padded_labels[i, : len(trained)] = self._labels[i][trained]
             self._mask[i, : len(trained)] = 1
-        self._decode = OrderedMap(lambda row: decode(row.picture, shape))
+        self._decode: OrderedMap[Annotated, np.ndarray] = OrderedMap(lambda row: decode(row.picture, shape))
         self._pixels = self._decode(list(rows)) if len(rows) * int(np.prod(shape)) <= IN_MEMORY else None
 
     def __len__(self) -> int:
@@ -112,8 +119,8 @@ def decode(picture: Path | bytes, shape: Shape) -> np.ndarray:
 def load(title: str, listed: Listed, cfg: Mapping[str, Any], shape: Shape) -> BoxData:
     """Checks every picture and box, and divides the pictures where the data does not.
 
-    Left out and named are pictures that cannot be read, boxes outside their picture or of no area (a box that crosses an edge is cut), and
-    boxes of unknown classes. Pictures without boxes stay. Raises UserError if no picture with a box is left to train on.
+    Left out and named are pictures that cannot be read, boxes outside their picture or of no area (one that crosses an edge is
+    cut), and boxes of unknown classes. Pictures without boxes stay. Raises UserError if no picture with a box is left to train on.
     """
     faults = list(listed.faults)
     rows, sizes = [], []

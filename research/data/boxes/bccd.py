@@ -10,9 +10,7 @@ from research.data.boxes import voc
 from research.data.boxes.annotated import Listed, annotated
 
 # The annotations, pictures and lists of that commit, packed again without the repository's scripts: there is no address for it.
-FILE = download.File(
-    "BCCD.tar.gz", "", "6a3bbf443c02651e3c247a0ee4499e104e8c307f7e9fd04e514de4d661a7430a", 7_383_073
-)
+FILE = download.File("BCCD.tar.gz", "", "6a3bbf443c02651e3c247a0ee4499e104e8c307f7e9fd04e514de4d661a7430a", 7_383_073)
 CLASSES = ["Platelets", "RBC", "WBC"]
 PARTS = {"train": "train", "val": "valid", "test": "test"}
 
@@ -25,5 +23,7 @@ def listing() -> Listed:
     for part, name in PARTS.items():
         for stem in members[f"BCCD/ImageSets/Main/{part}.txt"].decode("ascii").split():
             root = voc.parse(members[f"BCCD/Annotations/{stem}.xml"].decode("utf-8"))
-            listed.rows.append(annotated(members[f"BCCD/JPEGImages/{stem}.jpg"], f"{stem}.jpg", voc.objects(root), name))
+            listed.rows.append(
+                annotated(members[f"BCCD/JPEGImages/{stem}.jpg"], f"{stem}.jpg", voc.objects(root), name)
+            )
     return listed

@@ -1,7 +1,7 @@
 """COCO's JSON: pictures, categories and annotations with `bbox` [x, y, width, height] in pixels; crowds are ignored boxes.
 
-A .json, or a folder with one for each part: its name or that of its folder has train, val or test in it. Pictures are looked for
-beside the .json, in a folder images there, in folders of the part's name, and above.
+A .json, or a folder with one for each part: its name or that of its folder has the word train, val or test in it. Pictures are
+looked for beside the .json, in a folder images there, in folders of the .json's name, and above.
 """
 
 import math
@@ -20,7 +20,7 @@ def listing(root: Path) -> Listed:
     files = [root]
     if root.is_dir():
         files = [file for file in user_files.listing(root)[0] if file.suffix.lower() == ".json"]
-        files = [file for file in files if part(file)] or files
+        files = [file for file in files if part(file.relative_to(root))] or files
     if not files:
         raise UserError(f"data.path = {root} holds no .json")
     listed = Listed([])
@@ -35,12 +35,15 @@ def listing(root: Path) -> Listed:
             raise UserError(f"{file}: its categories differ from those of {files[0]}")
         listed.classes = classes
         above = file.parent.parent if file.parent.name == "annotations" else file.parent
-        _read(value, categories, file, root if root.is_dir() else above, listed)
+        if root.is_dir():
+            _read(value, categories, file, root, part(file.relative_to(root)), listed)
+        else:
+            _read(value, categories, file, above, "", listed)
     return listed
 
 
 def part(file: Path) -> str:
-    """train, valid or test, from the words of a file's name and its folder's; empty if there is none.
+    """train, valid or test, from the words of a file's name and its folder's inside the user's; empty if there is none.
 
     >>> part(Path("annotations/instances_val2017.json")), part(Path("train/_annotations.coco.json")), part(Path("all.json"))
     ('valid', 'train', '')
@@ -49,7 +52,7 @@ def part(file: Path) -> str:
     return next((user_files.PARTS[word] for word in words if word in user_files.PARTS), "")
 
 
-def _read(value: Mapping, categories: Mapping[Any, str], file: Path, root: Path, listed: Listed) -> None:
+def _read(value: Mapping, categories: Mapping[Any, str], file: Path, root: Path, of_part: str, listed: Listed) -> None:
     boxes: dict[Any, list] = {image["id"]: [] for image in value["images"]}
     if len(boxes) < len(value["images"]):
         raise UserError(f"{file}: two pictures have one id")
@@ -59,11 +62,13 @@ def _read(value: Mapping, categories: Mapping[Any, str], file: Path, root: Path,
             listed.faults.append(f"{where}: {fault}")
             continue
         x, y, width, height = a["bbox"]
-        boxes[a["image_id"]].append((categories[a["category_id"]], (x, y, x + width, y + height), bool(a.get("iscrowd"))))
+        boxes[a["image_id"]].append(
+            (categories[a["category_id"]], (x, y, x + width, y + height), bool(a.get("iscrowd")))
+        )
     for image in value["images"]:
         picture = _picture(file, root, image["file_name"])
         name = picture.relative_to(root).as_posix() if picture.is_relative_to(root) else image["file_name"]
-        listed.rows.append(annotated(picture, name, boxes[image["id"]], part(file)))
+        listed.rows.append(annotated(picture, name, boxes[image["id"]], of_part))
 
 
 def _fault(a: Any, boxes: Mapping, categories: Mapping[Any, str]) -> str:

@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from research.data.images import labelled
-from research.data.images.image_files import Shape
 from research.data.boxes.truth import Truth
+from research.data.images import labelled
 from research.util.errors import UserError
 
 COUNTS = {"train": 2_000, "valid": 200, "test": 200}
@@ -18,7 +17,9 @@ class DigitCanvas:
 
     def __init__(self, part: str, size: int, seed: int):
         if size < 8 * max(SCALES) + 2:
-            raise UserError(f"data.size = {size}: digits are up to {8 * max(SCALES)} pixels large; at least {8 * max(SCALES) + 2}")
+            raise UserError(
+                f"data.size = {size}: digits are up to {8 * max(SCALES)} pixels large; at least {8 * max(SCALES) + 2}"
+            )
         digits = labelled.load({"source": "digits"})
         source = {"train": digits.train, "valid": digits.valid, "test": digits.test}[part]
         batch = source.gather(np.arange(len(source)))

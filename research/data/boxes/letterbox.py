@@ -1,7 +1,6 @@
 """A picture of any size on a canvas of a fixed one: scaled as a whole, centred, the margins grey."""
 
 import numpy as np
-from jaxtyping import Float, UInt8
 from PIL import Image
 
 from research.data.images import image_files
@@ -10,7 +9,7 @@ from research.data.images.image_files import Shape
 GREY = 128  # of the margins
 
 
-def picture(image: Image.Image, shape: Shape) -> UInt8[np.ndarray, "Y X C"]:
+def picture(image: Image.Image, shape: Shape) -> np.ndarray:
     """An image -> u8[Y, X, C], bilinear. As `image_files.fit`, what is transparent shows white and 16 bits are scaled."""
     rows, columns, channels = shape
     scale = min(rows / image.height, columns / image.width)
@@ -25,8 +24,8 @@ def picture(image: Image.Image, shape: Shape) -> UInt8[np.ndarray, "Y X C"]:
     return canvas
 
 
-def boxes(boxes: Float[np.ndarray, "n 4"], size: tuple[int, int], shape: Shape) -> Float[np.ndarray, "n 4"]:
-    """Boxes in the pixels of a picture of `size` (Y, X) -> on the canvas.
+def boxes(boxes: np.ndarray, size: tuple[int, int], shape: Shape) -> np.ndarray:
+    """Boxes f[n, 4] in the pixels of a picture of `size` (Y, X) -> on the canvas.
 
     >>> boxes(np.array([[0.0, 0, 8, 4]]), (4, 8), (4, 4, 1)).tolist()
     [[0.0, 1.0, 4.0, 3.0]]

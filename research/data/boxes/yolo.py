@@ -1,6 +1,6 @@
 """YOLO's text files: `class x y width height` a line, the centre and sides as shares of the picture's, classes from 0.
 
-A folder with images/ and labels/, each perhaps with folders train, val and test; or those folders with images/ and labels/ in each.
+A folder with images/ and labels/, each perhaps with folders train, val and test; or those, with images/ and labels/ in each.
 The names of the classes are the lines of classes.txt, in the folder itself or in labels/.
 """
 
@@ -66,7 +66,9 @@ def listing(root: Path) -> Listed:
         if file.name != "classes.txt"
     ]
     if empty:
-        listed.report.append(f"note     {empty} pictures have no file of boxes, or an empty one: there is nothing to find in them")
+        listed.report.append(
+            f"note     {empty} pictures have no file of boxes, or an empty one: there is nothing to find in them"
+        )
     return listed
 
 
