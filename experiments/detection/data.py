@@ -15,9 +15,10 @@ from research.util.errors import UserError
 
 
 class Boxes(Dataset):
-    """Batches of pictures with boxes, padded to the M of the picture with the most.
+    """Batches {"image", "boxes", "labels", "box_mask", "size"}, padded to the M boxes of the picture with the most.
 
-    {"image": f32[B, Y, X, C] in 0..1, "boxes": f32[B, M, 4], "labels": i32[B, M], "box_mask": f32[B, M], "size": i32[B, 2]}: boxes are (x1, y1, x2, y2) in the canvas's pixels; `size` is the picture's own (Y, X). `held_out`: parts to evaluate on.
+    image f32[B, Y, X, C] in 0..1, boxes f32[B, M, 4] as (x1, y1, x2, y2) in the canvas's pixels, labels i32[B, M], box_mask
+    f32[B, M], and size i32[B, 2], the picture's own (Y, X). `held_out`: parts to evaluate on.
     """
 
     def __init__(self, cfg: Mapping[str, Any], seed: int, least_score: float):

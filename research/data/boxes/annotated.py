@@ -120,7 +120,7 @@ def load(title: str, listed: Listed, cfg: Mapping[str, Any], shape: Shape) -> Bo
     """Checks every picture and box, and divides the pictures where the data does not.
 
     Left out and named are pictures that cannot be read, boxes outside their picture or of no area (one that crosses an edge is
-    cut), and boxes of unknown classes. Pictures without boxes stay. Raises UserError if no picture with a box is left to train on.
+    cut), and boxes of unknown classes. Pictures without boxes stay. Raises UserError if none with a box is left to train on.
     """
     faults = list(listed.faults)
     rows, sizes = [], []
