@@ -20,7 +20,7 @@ def area(boxes: Float[Array, "*n 4"]) -> Float[Array, "*n"]:
 def iou(a: Float[Array, "*n 4"], b: Float[Array, "*m 4"]) -> Float[Array, "*k"]:
     """Intersection over union; the leading axes are broadcast.
 
-    >>> float(iou(jnp.array([0.0, 0, 2, 2]), jnp.array([1.0, 0, 3, 2])).round(3))
+    >>> round(float(iou(jnp.array([0.0, 0, 2, 2]), jnp.array([1.0, 0, 3, 2]))), 3)
     0.333
     """
     common, union = _common_and_union(a, b)
