@@ -49,7 +49,7 @@ class Boxes(Dataset):
                 {
                     "label": self.classes[labels[i]],
                     "score": round(float(scores[i]), 4),
-                    "box": boxes[i].round(1).tolist(),
+                    "box": boxes[i].astype(float).round(1).tolist(),
                 }
                 for i in np.flatnonzero(scores >= self._least_score)
             ]

@@ -121,3 +121,12 @@ def test_predict_over_a_folder(tmp_path, capsys):
     assert "skipped 1 of 3 files" in err
     assert Image.open(tmp_path / "out" / "more" / "b.jpg.png").size == (10, 90)
     assert (tmp_path / "out" / "predictions.jsonl").read_text().splitlines() == out.splitlines()
+
+
+@pytest.mark.slow
+def test_digits_are_learnt(tmp_path):
+    """A hundred and fifty steps on small canvases reached .37 on the test part; without training it is under .01."""
+    sizes = ["data.size=48", "num_steps=150", "eval_every=150", "log_every=50"]
+    train.train(config.load("detection/digits", sizes), tmp_path / "run")
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["values"]["map50"] > 0.2 for row in rows if row["split"] == "test"] == [True]
