@@ -22,7 +22,7 @@ class DigitCanvas:
             )
         digits = labelled.load({"source": "digits"})
         source = {"train": digits.train, "valid": digits.valid, "test": digits.test}[part]
-        batch = source.gather(np.arange(len(source)))
+        batch = source.gather(np.arange(len(source)), 0)
         self._images, self._labels = batch["image"][..., 0], batch["label"]
         self._seed, self._count, self.shape = (seed, len(part)), COUNTS[part], (size, size, 1)
 
