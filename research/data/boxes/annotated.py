@@ -79,7 +79,7 @@ class BoxSource:
             self._boxes[i, : len(trained)] = letterbox.boxes(row.boxes[trained], sizes[i], shape)
             self._padded_labels[i, : len(trained)] = self._labels[i][trained]
             self._mask[i, : len(trained)] = 1
-        self._decode: OrderedMap[Annotated, np.ndarray] = OrderedMap(lambda row: decode(row.picture, shape))
+        self._decode: OrderedMap[Annotated, np.ndarray] = OrderedMap(lambda row: decode(row, shape))
         self._pixels = self._decode(list(rows)) if len(rows) * int(np.prod(shape)) <= IN_MEMORY else None
 
     def __len__(self) -> int:
@@ -102,7 +102,7 @@ class BoxSource:
 
 @dataclasses.dataclass(frozen=True)
 class BoxData:
-    """A data set: {part: source}, with a train part; `most` is the number of padded boxes."""
+    """A data set: {part: source}, with a train part. A source is as `BoxSource`."""
 
     parts: Mapping[str, Any]
     classes: tuple[str, ...]
@@ -110,10 +110,17 @@ class BoxData:
     report: list[str]
 
 
-def decode(picture: Path | bytes, shape: Shape) -> np.ndarray:
-    """-> u8[Y, X, C], turned upright by its EXIF data and letterboxed."""
-    with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture) as image:
-        return letterbox.picture(ImageOps.exif_transpose(image), shape)
+def decode(row: Annotated, shape: Shape) -> np.ndarray:
+    """-> u8[Y, X, C], turned upright by its EXIF data and letterboxed. Raises UserError if it cannot be read."""
+    try:
+        with _open(row.picture) as image:
+            return letterbox.picture(ImageOps.exif_transpose(image), shape)
+    except image_files.UNREADABLE as error:
+        raise UserError(f"picture {row.name} cannot be read: {error}") from None
+
+
+def _open(picture: Path | bytes) -> Image.Image:
+    return Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture)
 
 
 def load(title: str, listed: Listed, cfg: Mapping[str, Any], shape: Shape) -> BoxData:
@@ -174,9 +181,11 @@ def _counts(rows: Sequence[Annotated], cuts: int) -> Iterator[str]:
 def _size(row: Annotated) -> tuple[tuple[int, int], str]:
     """The picture's (Y, X) upright, and why it cannot be read. It is read to its end: one cut short has a whole beginning."""
     try:
-        with Image.open(io.BytesIO(row.picture) if isinstance(row.picture, bytes) else row.picture) as image:
+        with _open(row.picture) as image:
             upright = ImageOps.exif_transpose(image)
             upright.load()
+            if upright.mode[0] in "IF":  # its numbers are looked at
+                image_files.fit(upright, (upright.height, upright.width, 1))
             return upright.size[::-1], ""
     except FileNotFoundError:
         return (0, 0), "missing"

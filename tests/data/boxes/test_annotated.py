@@ -18,6 +18,12 @@ def png(width=32, height=16, colour="red"):
     return out.getvalue()
 
 
+def tiff(value):
+    out = io.BytesIO()
+    Image.fromarray(np.full((16, 32), value, np.float32)).save(out, "TIFF")
+    return out.getvalue()
+
+
 def row(name, *boxes, part="", picture=None):
     return annotated.annotated(picture or png(), name, boxes, part)
 
@@ -80,11 +86,13 @@ def test_unreadable_pictures_are_named(tmp_path):
         row("good", ("cat", (0, 0, 4, 4), False)),
         row("text", ("cat", (0, 0, 4, 4), False), picture=b"no picture"),
         row("short", ("cat", (0, 0, 4, 4), False), picture=png()[:60]),
+        row("nan", ("cat", (0, 0, 4, 4), False), picture=tiff(np.nan)),
         row("lost", ("cat", (0, 0, 4, 4), False), picture=tmp_path / "lost.png"),
         valid_fraction=0.0, test_fraction=0.0,
     )  # fmt: skip
     text = "\n".join(data.report)
-    assert "left out 3" in text
+    assert "left out 4" in text
+    assert "nan: it has values that are not finite" in text
     assert "lost: missing" in text
     assert len(data.parts["train"]) == 1
 
