@@ -48,7 +48,7 @@ def pcgrad(aa: Scalar, ab: Scalar, bb: Scalar) -> tuple[Scalar, Scalar]:
 def mgda(aa: Scalar, ab: Scalar, bb: Scalar) -> tuple[Scalar, Scalar]:
     """Dot products of gradients a and b -> (w, 1 - w), in 0..1, for which w a + (1 - w) b is the shortest.
 
-    w = (b - a) . b / |a - b|^2, cut to 0..1 (Sener & Koltun 2018, 1810.04650, equation 4). Equal gradients have w = 1/2.
+    w = (b - a) . b / |a - b|^2, cut to 0..1 (Sener & Koltun 2018, 1810.04650, two tasks). Equal gradients have w = 1/2.
 
     >>> [float(x) for x in mgda(jnp.float32(4), jnp.float32(0), jnp.float32(1))]  # a = (2, 0), b = (0, 1)
     [0.20000000298023224, 0.800000011920929]

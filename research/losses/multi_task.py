@@ -17,8 +17,8 @@ def uncertainty(kind: str, log_variance: Float[Array, ""]) -> tuple[Float[Array,
 
     s = log variance is learnt, and the constant is s / 2, the logarithm of the standard deviation. The factor is
 
-    squared        exp(-s) / 2, of (y - f)^2: the Gaussian's -log p without log(2 pi) / 2 (their equation 5)
-    cross_entropy  exp(-s), of a softmax whose logits are divided by the variance, as they approximate it (their equation 10)
+    squared        exp(-s) / 2, of (y - f)^2: the Gaussian's -log p without log(2 pi) / 2 (their section 3.2)
+    cross_entropy  exp(-s), of a softmax whose logits are divided by the variance, as they approximate it there
     absolute       exp(-s / 2), of |y - f|: the Laplace distribution's -log p without log 2, of scale exp(s / 2); not theirs
 
     >>> factor, constant = uncertainty("squared", jnp.log(4.0))  # 1 / (2 * 4), log 2
