@@ -244,6 +244,18 @@ def test_compact_transformers_on_fashion_mnist(name, count, small, tmp_path):
 
 
 @pytest.mark.slow
+def test_imagenet_mae(tmp_path):
+    """Random pictures for ImageNet's; bfloat16, FSDP, crops and normalised targets as they stand in the config."""
+    data = [*pictures(tmp_path, (32, 48, 3)), "data.batch_size=16"]
+    # mae_vit_base_patch16 has 111,907,840 with its fixed positions of 197 tokens.
+    assert parameters("pretrain_images/imagenet_mae", data) == 111_907_840 - 197 * (768 + 512)
+    small = ["model.width=32", "model.num_layers=1", "model.num_heads=2"]
+    small += ["model.decoder_width=16", "model.decoder_layers=1", "model.decoder_heads=2"]
+    losses = two_steps("pretrain_images/imagenet_mae", tmp_path / "run", data + small)
+    assert losses[0] == pytest.approx(1, rel=0.5)  # of targets whose variance is 1
+
+
+@pytest.mark.slow
 def test_fashion_googlenet(tmp_path):
     """Random pictures for Fashion-MNIST's; the auxiliary heads as they stand in the config."""
     data = [*pictures(tmp_path, (28, 28), 10), "data.batch_size=16"]

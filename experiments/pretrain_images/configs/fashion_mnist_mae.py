@@ -1,8 +1,8 @@
-"""A masked autoencoder of Fashion-MNIST: 49 patches of 4 x 4 pixels, of which twelve are seen. Internal: of no paper.
+"""A masked autoencoder of Fashion-MNIST: 49 patches of 4 x 4 pixels, of which twelve are seen. Internal, never run here.
 
 Short, as CPUs go: 400 steps see each picture less than twice, where the paper trains for 800 epochs and more.
 
-Cost        8 minutes a seed on 2 CPU cores beside other work; 0.9 M parameters
+Cost        8 minutes a seed on 2 CPU cores (estimate); 0.9 M parameters
 Run         almanac train pretrain_images/fashion_mnist_mae
 """
 

@@ -1,8 +1,8 @@
-"""SimCLR on Fashion-MNIST with a ResNet-8: crops, flips, brightness and contrast. Internal: of no paper.
+"""SimCLR on Fashion-MNIST with a ResNet-8: crops, flips, brightness and contrast. Internal, never run here.
 
 Short, as CPUs go: 200 steps see each picture once at most, where the paper trains for 100 to 1,000 epochs.
 
-Cost        8 minutes a seed on 2 CPU cores beside other work; 0.09 M parameters
+Cost        8 minutes a seed on 2 CPU cores (estimate); 0.09 M parameters
 Run         almanac train pretrain_images/fashion_mnist_simclr
 """
 
