@@ -1,5 +1,6 @@
-"""Blood cells, from scratch: BCCD's own parts, on canvases of 192 pixels.
+"""Blood cells, from scratch: BCCD's own parts, on canvases of 192 pixels. No published number is known to us.
 
+Cost        17 minutes a seed on 2 shared CPU cores; 0.83 M parameters
 Run         almanac train detection/bccd
 """
 

@@ -1,6 +1,6 @@
 """Digits on a canvas: a smoke test.
 
-Cost        two minutes on 2 CPU cores
+Cost        3 minutes on 2 CPU cores (estimate); 0.13 M parameters
 Run         almanac train detection/digits
 """
 
