@@ -3,8 +3,8 @@
 He et al. 2022, table 8: AdamW at 1.5e-4 * 4,096 / 256 with b2 = 0.95 and a decay of 0.05, 40 epochs of warm-up, crops of 20 %
 and more, flips, normalised targets. Their linear probe reaches 68.0 % after 1,600 epochs (their repository's FINETUNE.md). The
 authors' decay spares the biases and norms, as ours does; pictures are fitted to 224 x 224 before the random crops, where the
-source crops from whole pictures. ImageNet must be prepared by TFDS as array_record (`tfds build imagenet2012 --file_format=array_record`). Nobody has
-run it here.
+source crops from whole pictures. ImageNet must be prepared by TFDS as array_record (`tfds build imagenet2012
+--file_format=array_record`). Nobody has run it here.
 
 Cost        6e19 FLOP, estimated; 111.7 M parameters, of which 85.6 M are the encoder's
 Run         almanac train pretrain_images/imagenet_mae
