@@ -5,9 +5,8 @@ import jax.numpy as jnp
 from jaxtyping import Float, Float32, Int
 
 from research.core.arrays import Array
+from research.data.defaults import VOID
 from research.losses.classification import negative_log_likelihood
-
-VOID = 255  # the label of a pixel of no class, as Pascal VOC and most data sets have it
 
 
 def pixel_cross_entropy(

@@ -9,7 +9,7 @@ from sklearn.metrics import f1_score, jaccard_score
 
 from research.core import metrics
 from research.evals import segmentation
-from research.losses.segmentation import VOID
+from research.data.defaults import VOID
 from research.util.errors import UserError
 
 

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.losses.segmentation import VOID, pixel_cross_entropy, soft_dice
+from research.data.defaults import VOID
+from research.losses.segmentation import pixel_cross_entropy, soft_dice
 
 
 def test_cross_entropy_is_the_weighted_sum_by_hand():

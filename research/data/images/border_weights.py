@@ -3,6 +3,8 @@
 import numpy as np
 from jaxtyping import Float32, Integer
 
+from research.data.defaults import VOID
+
 FAR = 6  # standard deviations beyond which an object adds less than w0 e^-18, and is not looked at
 
 
@@ -15,7 +17,7 @@ def border_weights(
     """
     from scipy import ndimage  # slow to import
 
-    objects, _ = ndimage.label((labels != ground) & (labels != 255))
+    objects, _ = ndimage.label((labels != ground) & (labels != VOID))
     margin = int(np.ceil(FAR * sigma))
     first = np.full(labels.shape, np.inf)
     second = first.copy()
