@@ -36,23 +36,23 @@ class Probe:
         if split != SPLIT:
             return Evaluated({})
         parts = {name: self._embedded(state.variables, part, after_batch) for name, part in self._parts.items()}
-        (x, labels), N = parts.pop("train"), len(self._data.classes)
-        means, linear = probe.prototypes(x, labels, N), probe.linear(x, labels, parts.get("valid"))
+        train, N = parts.pop("train"), len(self._data.classes)
+        means, linear = probe.prototypes(train, N), probe.linear_probe(train, parts.get("valid"))
         values: dict[str, float] = {}
         for name, (rows, true) in parts.items():
-            for kind, predicted in {"linear": linear(rows), "prototypes": probe.nearest(rows, means)}.items():
+            for kind, predicted in {"linear": linear(rows), "prototypes": probe.nearest_prototype(rows, means)}.items():
                 scores = classification.report(classification.confusion_matrix(true, predicted, N))
                 values |= {f"{kind}_{name}_{key}": scores[key] for key in ("accuracy", "macro_f1")}
         for shots in self._shots:
-            drawn = [probe.draw(labels, shots, seed) for seed in range(DRAWS)]
-            few = [probe.prototypes(x[chosen], labels[chosen], N) for chosen in drawn]
+            drawn = [probe.draw(train.labels, shots, seed) for seed in range(DRAWS)]
+            few = [probe.prototypes(probe.Examples(*(x[chosen] for x in train)), N) for chosen in drawn]
             for name, (rows, true) in parts.items():
-                accuracies = [np.mean(probe.nearest(rows, each) == true) for each in few]
+                accuracies = [np.mean(probe.nearest_prototype(rows, each) == true) for each in few]
                 values[f"{shots}_shot_{name}_accuracy"] = float(np.mean(accuracies))
                 values[f"{shots}_shot_{name}_sd"] = float(np.std(accuracies))
         return Evaluated(values)
 
-    def _embedded(self, variables: Any, part: EvalBatches, after_batch: Callable) -> tuple[np.ndarray, np.ndarray]:
+    def _embedded(self, variables: Any, part: EvalBatches, after_batch: Callable) -> probe.Examples:
         rows, labels = [], []
         for i in range(len(part)):
             batch = part.batch(i)
@@ -60,7 +60,7 @@ class Probe:
             rows.append(np.asarray(self._embed(variables, {"image": batch["image"]}), np.float64)[real])
             labels.append(batch["label"][real])
             after_batch()
-        return np.concatenate(rows), np.concatenate(labels)
+        return probe.Examples(np.concatenate(rows), np.concatenate(labels))
 
 
 def embedding(predict: Callable) -> Callable:

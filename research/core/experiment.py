@@ -73,6 +73,7 @@ class Predictor:
     inputs       {name: (shape, dtype)}; strings in a shape are symbolic sizes, "b" the batch
     constraints  on symbolic sizes, as `jax.export.symbolic_shape` takes them: "t <= 64"
     encode       as `Dataset.encode`; decode and read likewise
+    draw         (value, what `decode` returned) -> a PIL image of both; None: the family draws none
     """
 
     fn: Callable[[Mapping, Mapping], Mapping]
@@ -81,6 +82,7 @@ class Predictor:
     decode: Callable[[Mapping], Mapping]
     read: Callable[[Path], Any]
     constraints: Sequence[str] = ()
+    draw: Callable[[Any, Mapping], Any] | None = None
 
 
 class Evaluated(NamedTuple):

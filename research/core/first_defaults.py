@@ -56,6 +56,9 @@ MODELS: dict[str, dict[str | None, dict[str, Any]]] = {
     "bert": {
         None: ENCODER,
     },
+    "detection": {
+        None: dict(bins=16, blocks=1, head_layers=1, levels=3, neck=64, widths=(16, 32, 64, 128, 128)),
+    },
     "gan": {
         "dcgan": dict(discriminator=dict(norm=None, width=64), generator=dict(width=64), latent=64, pack=1),
         "mlp": dict(
@@ -107,7 +110,7 @@ MODELS: dict[str, dict[str | None, dict[str, Any]]] = {
             patch=4,
             widths=(96, 192, 384, 768),
         ),
-        "efficientnet": dict(drop_path=0.2, dropout=0.2, momentum=0.99, stride=2, variant="lite0"),
+        "efficientnet": dict(drop_path=0.2, dropout=0.2, stride=2, variant="lite0"),
         "googlenet": dict(auxiliary=0.3, batch_norm=True, dropout=0.4, large_kernel=5, strides=(2, 2, 2, 2, 2)),
     },
     "in_context": {
@@ -123,6 +126,23 @@ MODELS: dict[str, dict[str | None, dict[str, Any]]] = {
     },
     "preference": {
         None: GPT | dict(num_layers=3),
+    },
+    "pretrain_images": {
+        "simclr": dict(
+            depth=50, form="imagenet", projection=128, shortcut="projection", temperature=0.1, width=0, zero_init=False
+        ),
+        "mae": dict(
+            decoder_heads=16,
+            decoder_layers=8,
+            decoder_width=512,
+            mask=0.75,
+            normalise=True,
+            num_heads=12,
+            num_layers=12,
+            patch=16,
+            pool="token",
+            width=768,
+        ),
     },
     "question_answering": {
         "bidaf": dict(

@@ -14,7 +14,10 @@ from research.util.errors import UserError
 
 
 def confusion(
-    predictions: Int[Array, "B Y X"], labels: Int[Array, "B Y X"], num_classes: int, mask: Float[Array, " B"] | None = None
+    predictions: Int[Array, "B Y X"],
+    labels: Int[Array, "B Y X"],
+    num_classes: int,
+    mask: Float[Array, " B"] | None = None,
 ) -> Float32[Array, "N N"]:
     """The number of pixels of class i that are predicted as j, [i, j]; void pixels and rows of mask 0 are left out.
 

@@ -125,6 +125,29 @@ def test_clipping_is_by_the_norm_of_what_trains():
         assert not moved["w1"].any() and not moved["b"].any()
 
 
+def test_the_norm_is_of_what_trains_at_this_step():
+    cfg = {**OPTIM, "name": "sgd", "peak_lr": 0.0, "schedule": "constant", "unfreeze": (("^(w1|b)$", 1),)}
+    tx, grads = optim.make(cfg, 10), exact_grads()  # at a rate of 0 those of both steps on one batch
+    own, total = (float(np.sqrt(sum(np.sum(np.square(g)) for g in gs))) for gs in ([grads["w2"]], grads.values()))
+    _, seen = run(make_train_step(loss, tx), make_state(tx), [BATCHES[0]] * 2)
+    assert [float(metrics["grad_norm"][0]) for _, metrics in seen] == pytest.approx([own, total], rel=1e-5)
+
+
+def test_no_gradient_is_computed_for_what_is_frozen():
+    """One that would not be finite is therefore no reason to stop."""
+    cfg = {**OPTIM, "name": "sgd", "peak_lr": 1.0, "schedule": "constant", "freeze": "^a$"}
+
+    def root(params, model_state, batch, key):  # at 0 its slope is infinite
+        value = jnp.sqrt(params["a"]) + 2 * params["b"]
+        return {"loss": (value, 1.0, 1.0)}, ({"loss": (value, 1.0)}, model_state)
+
+    for freeze, bad, b in (("^a$", -1, 1 - 2), ("", 0, 1)):
+        tx = optim.make({**cfg, "freeze": freeze}, 10)
+        state = make_state(tx, init=lambda key: {"params": {"a": jnp.float32(0), "b": jnp.float32(1)}})
+        state, metrics = make_train_step(root, tx)(state, {})
+        assert (int(metrics["bad"]), float(state.params["b"])) == (bad, b)
+
+
 def test_what_trains_is_known_through_every_wrapper():
     cfg = {**OPTIM, "name": "sgd", "freeze": "head/bias"}
     params = {"h_0": {"kernel": jnp.ones((2, 2))}, "head": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}}

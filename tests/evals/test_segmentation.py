@@ -20,7 +20,9 @@ def test_sums_over_batches_are_scikit_learns():
     labels[rng.random(labels.shape) < 0.2] = VOID
     mask = np.array([[1, 1, 1], [1, 1, 0]], np.float32)
     sums = [
-        segmentation.by_class(segmentation.confusion(*map(jnp.asarray, row[:2]), 3, jnp.asarray(row[2])), ("a", "b", "c d"))
+        segmentation.by_class(
+            segmentation.confusion(*map(jnp.asarray, row[:2]), 3, jnp.asarray(row[2])), ("a", "b", "c d")
+        )
         for row in zip(predictions, labels, mask, strict=True)
     ]
     got = segmentation.add_means(metrics.reduce(sums))

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,12 @@ def main(argv: list[str]) -> int:
         description="Applies a run to files and prints one JSON object per file, each on a line.",
     )
     arguments.add_run(parser)
-    parser.add_argument("files", nargs="+", metavar="FILE")
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="a file, or a folder: of it every file that can be read"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="write pictures with what was found, and predictions.jsonl"
+    )
     args = parser.parse_args(argv)
 
     import jax
@@ -25,15 +30,51 @@ def main(argv: list[str]) -> int:
     from research.run import reopen
 
     e, state, _ = reopen.load(args.run, args.checkpoint)
-    fn = jax.jit(e.predictor.fn)
-    for file in args.files:
-        outputs = jax.device_get(fn(state.variables, _encode(e.predictor, file)))
-        print(json_line({"file": file, **e.predictor.decode(outputs)}, sys.stdout.encoding))
+    if args.out and e.predictor.draw is None:
+        raise UserError("--out: this run's family draws no pictures; leave it out")
+    fn, lines, skipped = jax.jit(e.predictor.fn), [], 0
+    for file, name in _files(args.files):
+        try:
+            value = e.predictor.read(Path(file))
+            inputs = _encode(e.predictor, value, file)
+        except UserError as error:
+            if not name:
+                raise
+            print(f"skipped {error}", file=sys.stderr)
+            skipped += 1
+            continue
+        decoded = e.predictor.decode(jax.device_get(fn(state.variables, inputs)))
+        lines.append(json_line({"file": file, **decoded}, sys.stdout.encoding))
+        print(lines[-1])
+        if args.out:
+            path = args.out / f"{name or Path(file).name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            e.predictor.draw(value, decoded).save(path)
+    if skipped:
+        print(f"skipped {skipped} of {skipped + len(lines)} files", file=sys.stderr)
+    if args.out and lines:
+        (args.out / "predictions.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return 0
 
 
-def _encode(predictor: Any, file: str) -> Mapping:
-    value = predictor.read(Path(file))
+def _files(arguments: list[str]) -> Iterator[tuple[str, str]]:
+    """(path, its name inside the folder that was given; empty if it was given itself)."""
+    from research.data import user_files
+
+    for argument in arguments:
+        root = Path(argument)
+        if not root.is_dir():
+            yield argument, ""
+            continue
+        files, faults = user_files.listing(root)
+        for fault in faults:
+            print(f"skipped {fault}", file=sys.stderr)
+        if not files:
+            raise UserError(f"{argument} holds no file")
+        yield from ((str(file), file.relative_to(root).as_posix()) for file in files)
+
+
+def _encode(predictor: Any, value: Any, file: str) -> Mapping:
     try:
         return predictor.encode(value)
     except UserError as e:

@@ -6,8 +6,8 @@ Cost        1 minute on 2 CPU cores, most of it compiling
 Run         almanac train image_classification/bccd_cells_probe
 """
 
-from experiments.image_classification.configs.bccd_cells_efficientnet import PUBLISHED, recipe
+from experiments.image_classification.configs.bccd_cells_efficientnet import efficientnet
 
 
 def get_config():
-    return recipe("nothing trained", freeze=".", steps=1, probe=(1, 5, 20), **PUBLISHED)
+    return efficientnet(1, dict(freeze="."), None, probe=(1, 5, 20))

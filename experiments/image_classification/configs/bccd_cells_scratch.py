@@ -1,8 +1,6 @@
-"""bccd_cells_efficientnet's twin: the same network and steps from random values.
+"""The small convolutional network of `digits` on BCCD's cells from random values, ten epochs: beside bccd_cells_efficientnet.
 
-Its norms train, with running statistics that follow so few steps.
-
-Cost        1 minute a seed on 2 CPU cores, after a minute of compiling; 3.4 M parameters
+Cost        half a minute a seed on 2 CPU cores; 1.1 M parameters
 Run         almanac reproduce image_classification/bccd_cells_scratch
 """
 
@@ -10,4 +8,5 @@ from experiments.image_classification.configs.bccd_cells_efficientnet import rec
 
 
 def get_config():
-    return recipe("from random values", momentum=0.9)
+    optim = dict(peak_lr=2e-3, warmup="1 epoch", weight_decay=1e-2)
+    return recipe(dict(name="convnet"), "10 epochs", optim, "a small network from random values")

@@ -27,7 +27,9 @@ ISBI = download.File(
     "isbi2012_membrane_train.tar", "", "c184f93bf6a15698789499634819f71d6cce0adde8117c410c4b63d7e23fab79", 6_543_360
 )
 ISBI_PARTS = {"train": range(24), "valid": range(24, 27), "test": range(27, 30)}  # in the stack's order
-CAMVID = download.File("camvid_480x360.zip", "", "0f0e4fc58ad5dbcda07e9e2ef8f4da25f6f870550065d064230d3d96128cc1c8", 40_831_140)
+CAMVID = download.File(
+    "camvid_480x360.zip", "", "0f0e4fc58ad5dbcda07e9e2ef8f4da25f6f870550065d064230d3d96128cc1c8", 40_831_140
+)
 CAMVID_PARTS = {"train": "train", "valid": "val", "test": "test"}
 CAMVID_CLASSES = (
     "sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist",
@@ -118,7 +120,9 @@ def isbi_em(cfg: Mapping[str, Any], seed: int) -> Segmented:
         label = [_bytes(files[f"membrane/train/label/{i}.png"], "L") > 127 for i in slices]
         parts[part] = _arrays(np.stack(image)[..., None], np.stack(label))
     report = ["split    by slices of the labelled stack; the challenge's own test labels are not public"]
-    return _segmented("ISBI 2012, serial section electron microscopy", parts, ("membrane", "cell"), (512, 512, 1), report)
+    return _segmented(
+        "ISBI 2012, serial section electron microscopy", parts, ("membrane", "cell"), (512, 512, 1), report
+    )
 
 
 @_source
@@ -128,7 +132,11 @@ def camvid(cfg: Mapping[str, Any], seed: int) -> Segmented:
     with zipfile.ZipFile(download.fetch("camvid", [CAMVID])[CAMVID.name]) as archive:
         names = archive.namelist()
         for part, folder in CAMVID_PARTS.items():
-            stems = sorted(PurePosixPath(name).stem for name in names if name.startswith(f"{folder}annot/") and name.endswith(".png"))
+            stems = sorted(
+                PurePosixPath(name).stem
+                for name in names
+                if name.startswith(f"{folder}annot/") and name.endswith(".png")
+            )
             image = [_bytes(archive.read(f"{folder}/{stem}.jpg"), "RGB") for stem in stems]
             label = np.stack([_bytes(archive.read(f"{folder}annot/{stem}.png"), None) for stem in stems])
             parts[part] = _arrays(np.stack(image), np.where(label == len(CAMVID_CLASSES), VOID, label))
@@ -200,9 +208,13 @@ def _pair(image: Path, mask: Path, mode: str, size: Any) -> tuple[np.ndarray, np
     """-> pixels u8[Y, X, C], labels i32[Y, X]. Raises UserError if a file cannot be read, or their sizes differ."""
     picture, labels = open_picture(image), _open(mask)
     if labels.mode not in ("P", "L", "1", "I", "I;16"):
-        raise UserError(f"{mask} is a mask of mode {labels.mode}: wanted an indexed or grey picture, whose numbers are classes")
+        raise UserError(
+            f"{mask} is a mask of mode {labels.mode}: wanted an indexed or grey picture, whose numbers are classes"
+        )
     if picture.size != labels.size:
-        raise UserError(f"{mask} has {labels.height} x {labels.width} pixels, its picture {image} {picture.height} x {picture.width}")
+        raise UserError(
+            f"{mask} has {labels.height} x {labels.width} pixels, its picture {image} {picture.height} x {picture.width}"
+        )
     if size is not None and picture.size != (size[1], size[0]):
         picture = picture.convert(mode).resize((size[1], size[0]), Image.Resampling.BILINEAR)
         labels = labels.resize((size[1], size[0]), Image.Resampling.NEAREST)
@@ -216,7 +228,9 @@ def _classes(cfg: Mapping[str, Any], parts: Any) -> tuple[str, ...]:
     most = max((int(labels[labels != VOID].max(initial=-1)) for _, labels, *_ in parts), default=-1)
     names = tuple(map(str, names)) if names is not None else tuple(str(i) for i in range(min(most, VOID - 1) + 1))
     if not 2 <= len(names) < VOID:
-        raise UserError(f"data.classes: {len(names)} of them; wanted 2 to {VOID - 1}, or masks with as many numbers from 0")
+        raise UserError(
+            f"data.classes: {len(names)} of them; wanted 2 to {VOID - 1}, or masks with as many numbers from 0"
+        )
     for _, labels, _, masks in parts:
         for mask, label in zip(masks, labels, strict=True):
             if len(bad := np.unique(label[(label != VOID) & ((label < 0) | (label >= len(names)))])):

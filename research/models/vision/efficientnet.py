@@ -42,7 +42,7 @@ STAGES = (
 
 # The source draws from N(0, 2 / fan out), a depthwise convolution's fan out being that of one channel.
 init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-Norm = partial(nn.BatchNorm, epsilon=1e-3)
+Norm = partial(nn.BatchNorm, momentum=0.99, epsilon=1e-3)
 Conv = partial(nn.Conv, use_bias=False, kernel_init=init, conv_general_dilated=conv)
 
 
@@ -60,12 +60,10 @@ class Block(nn.Module):
 
     spec: Spec
     drop_path: float
-    momentum: float = 0.99
 
     @nn.compact
     def __call__(self, x: Float[Array, "B Y X I"], train: bool) -> Float[Array, "B _ _ O"]:
-        norm = partial(Norm, use_running_average=not train, momentum=self.momentum)
-        kernel, stride, expansion, channels = self.spec
+        norm, (kernel, stride, expansion, channels) = partial(Norm, use_running_average=not train), self.spec
         width, y = expansion * x.shape[-1], x
         if expansion > 1:
             y = relu6(norm(name="expand_norm")(Conv(width, (1, 1), name="expand")(y)))
@@ -89,16 +87,14 @@ class EfficientNetLite(nn.Module):
     stride: int = 2  # of the stem; 1 for pictures of some 32 pixels
     dropout: float = 0.2  # before the head
     drop_path: float = 0.2  # stochastic depth: the last block's rate, from 0 at the first
-    momentum: float = 0.99  # of the running statistics; less for runs of a few hundred steps
 
     @nn.compact
     def __call__(self, x: Float[Array, "B Y X C"], train: bool = False) -> Float[Array, "B N"]:
-        norm = partial(Norm, use_running_average=not train, momentum=self.momentum)
-        blocks = specs(self.variant)
+        blocks, norm = specs(self.variant), partial(Norm, use_running_average=not train)
         x = Conv(32, (3, 3), self.stride, padding="SAME", name="stem")(x)
         x = relu6(norm(name="stem_norm")(x))
         for i, (spec, rate) in enumerate(zip(blocks, rates(self.drop_path, len(blocks)), strict=True)):
-            x = Block(spec, rate, self.momentum, name=f"block{i}")(x, train)
+            x = Block(spec, rate, name=f"block{i}")(x, train)
         x = relu6(norm(name="top_norm")(Conv(1280, (1, 1), name="top")(x)))
         x = nn.Dropout(self.dropout, deterministic=not train)(x.mean((1, 2)))
         return nn.Dense(self.num_classes, name="head")(x)

@@ -27,7 +27,9 @@ class UNet(nn.Module):
 
     num_classes: int
     widths: tuple[int, ...] = (64, 128, 256, 512, 1024)  # channels of each level, from the picture's to the coarsest
-    norm: str | None = "batch"  # after each convolution; or group, whose statistics are one picture's; None: the paper's
+    norm: str | None = (
+        "batch"  # after each convolution; or group, whose statistics are one picture's; None: the paper's
+    )
     up: str = "convolution"  # to the next finer level: the paper's up-convolution; resize: each pixel repeated, then a convolution
 
     @nn.compact
@@ -42,7 +44,9 @@ class UNet(nn.Module):
         x = Level(coarsest, self.norm, name="bottom")(x, train)
         for i, width in reversed(list(enumerate(finer))):
             if self.up == "convolution":
-                x = nn.ConvTranspose(width, (2, 2), (2, 2), kernel_init=nn.initializers.he_normal(), name=f"finer_{i}")(x)
+                x = nn.ConvTranspose(width, (2, 2), (2, 2), kernel_init=nn.initializers.he_normal(), name=f"finer_{i}")(
+                    x
+                )
             else:
                 x = _conv(width, f"finer_{i}")(x.repeat(2, 1).repeat(2, 2))
             x = Level(width, self.norm, name=f"up_{i}")(jnp.concatenate([skips[i], x], -1), train)

@@ -14,7 +14,7 @@ from math import sqrt
 
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from research.core.arrays import Array
 from research.core.mesh import shard_activations
@@ -63,7 +63,10 @@ class Layer(nn.Module):
 
 
 class ViT(nn.Module):
-    """Images -> logits.
+    """Images -> logits; with `num_classes=0` a backbone: the tokens after the last norm, f[B, T, D], the class token's first.
+
+    Of the patches only those of the numbers `visible` are read, if they are given, in that order (a masked autoencoder's
+    encoder); the class token always is.
 
     Parameters:
 
@@ -94,7 +97,9 @@ class ViT(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B Y X C"], train: bool = False) -> Float[Array, "B N"]:
+    def __call__(
+        self, x: Float[Array, "B Y X C"], train: bool = False, visible: Int[Array, "B M"] | None = None
+    ) -> Float[Array, "B N"] | Float[Array, "B T D"]:
         picture_shape.check(x, self.image_shape)
         B, size = x.shape[0], (self.patch, self.patch)
         x = nn.Conv(self.width, size, size, padding="VALID", conv_general_dilated=conv, name="patch")(x)
@@ -104,10 +109,15 @@ class ViT(nn.Module):
             token = self.param("class_token", nn.initializers.zeros, (1, self.width)).astype(x.dtype)
             x = jnp.concatenate([jnp.broadcast_to(token, (B, 1, self.width)), x], axis=1)
         x = nn.Dropout(self.dropout, deterministic=not train)(x + self._positions(rows, columns).astype(x.dtype))
+        if visible is not None:
+            token, patches = jnp.split(x, [int(self.pool == "token")], axis=1)
+            x = jnp.concatenate([token, jnp.take_along_axis(patches, visible[..., None], 1)], axis=1)
         for i, rate in enumerate(rates(self.drop_path, self.num_layers)):
             layer = partial(Layer, self.num_heads, self.mlp, self.mlp_width or 4 * self.width, self.norm_eps)
             x = layer(self.dropout, rate, name=f"h_{i}")(x, train)
         x = nn.LayerNorm(epsilon=self.norm_eps, name="final_norm")(x)
+        if self.num_classes == 0:
+            return x
         x = x[:, 0] if self.pool == "token" else x.mean(1)
         if self.representation:
             x = nn.tanh(nn.Dense(self.representation, name="representation")(x))

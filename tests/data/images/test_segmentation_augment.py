@@ -31,7 +31,9 @@ def test_a_crop_is_a_part_of_its_own_picture():
     got = np.asarray(augment.crop(jax.random.key(0), before, 3)["label"])
     corners = got[:, 0, 0] - np.arange(50) * 36
     assert set(corners // 6) == set(corners % 6) == {0, 1, 2, 3}
-    np.testing.assert_array_equal(got - got[:, :1, :1], np.broadcast_to(6 * np.arange(3)[:, None] + np.arange(3), (50, 3, 3)))
+    np.testing.assert_array_equal(
+        got - got[:, :1, :1], np.broadcast_to(6 * np.arange(3)[:, None] + np.arange(3), (50, 3, 3))
+    )
 
 
 def test_flips_by_hand():
@@ -43,7 +45,11 @@ def test_flips_by_hand():
 
 def test_a_displacement_by_hand():
     """Half a pixel to the right: the mean of two for pictures, a neighbour for labels; beyond the edge the picture is mirrored."""
-    one = {"image": jnp.array([[[[0.0], [4.0], [8.0]]]]), "label": jnp.array([[[5, 6, 7]]]), "weight": jnp.array([[[0.0, 1.0, 3.0]]])}
+    one = {
+        "image": jnp.array([[[[0.0], [4.0], [8.0]]]]),
+        "label": jnp.array([[[5, 6, 7]]]),
+        "weight": jnp.array([[[0.0, 1.0, 3.0]]]),
+    }
     got = augment.deform(one, jnp.array([0.0, 0.4]) * jnp.ones((1, 1, 3, 1)))
     assert got["image"][0, 0, :, 0].tolist() == pytest.approx([1.6, 5.6, 6.4])
     assert got["weight"][0, 0].tolist() == pytest.approx([0.4, 1.8, 2.2])

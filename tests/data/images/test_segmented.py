@@ -80,7 +80,11 @@ def test_parts_may_be_folders_and_masks_indexed(folder):
     "name, pixels, words",
     [
         ("masks/2.png", np.zeros((4, 5), np.uint8), "2.png has 4 x 5 pixels, its picture .* 4 x 6"),
-        ("masks/2.png", np.full((4, 6), 7, np.uint8), "masks/2.png has the label 7: classes are 0 to 1, and 255 is void"),
+        (
+            "masks/2.png",
+            np.full((4, 6), 7, np.uint8),
+            "masks/2.png has the label 7: classes are 0 to 1, and 255 is void",
+        ),
         ("masks/2.png", np.zeros((4, 6, 3), np.uint8), "a mask of mode RGB"),
         ("masks/extra.png", np.zeros((4, 6), np.uint8), "extra.png has no picture"),
         ("images/extra.png", np.zeros((4, 6), np.uint8), "extra.png has no mask"),

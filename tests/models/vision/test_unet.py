@@ -58,7 +58,10 @@ def test_a_group_norm_is_one_pictures():
     [
         (dict(norm="layer"), "model.norm = 'layer'"),
         (dict(up="bilinear"), "model.up = 'bilinear'"),
-        (dict(widths=(2, 2, 2, 2)), "pictures of 4 x 8: the sides must be multiples of 8, as model.widths has 4 levels"),
+        (
+            dict(widths=(2, 2, 2, 2)),
+            "pictures of 4 x 8: the sides must be multiples of 8, as model.widths has 4 levels",
+        ),
     ],
 )
 def test_what_means_nothing_is_refused(change, words):

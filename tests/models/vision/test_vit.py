@@ -56,6 +56,24 @@ def test_patches_are_seen_row_by_row_and_positions_tell_them_apart():
     np.testing.assert_allclose(apply(variables, x), apply(variables, swapped), atol=1e-5)
 
 
+@pytest.mark.parametrize("pool", ["token", "mean"])
+def test_a_backbone_reads_the_visible_patches_alone(pool):
+    """Its tokens are of the patches asked for, in their order, and no other pixel changes them."""
+    x, visible = jax.random.normal(jax.random.key(1), (2, 8, 12, 1)), jnp.array([[4, 0], [1, 2]])
+    model, first = ViT(0, **SMALL, pool=pool), int(pool == "token")
+    variables = jax.jit(model.init)(jax.random.key(0), x)
+    assert "head" not in variables["params"]
+    apply = jax.jit(model.apply)
+    tokens = apply(variables, x, visible=visible)
+    assert tokens.shape == (2, first + 2, 16)
+    hidden = x.at[0, :4, 4:].set(9.0).at[1, 4:].set(9.0)  # patches 1 and 2 of the first, 3 to 5 of the second
+    np.testing.assert_allclose(apply(variables, hidden, visible=visible), tokens, atol=1e-6)
+    swapped = apply(variables, x, visible=visible[:, ::-1])
+    np.testing.assert_allclose(swapped[:, first:], tokens[:, first:][:, ::-1], atol=1e-5)
+    everything = apply(variables, x, visible=jnp.tile(jnp.arange(6), (2, 1)))
+    np.testing.assert_allclose(everything, apply(variables, x), atol=1e-6)
+
+
 def test_training_drops_paths_and_computes_in_bfloat16():
     model = ViT(5, **SMALL, drop_path=0.5, dropout=0.1)
     low = jax.tree.map(lambda p: p.update(dtype=jnp.bfloat16), abstract(model))

@@ -1,0 +1,27 @@
+"""Blood cells, from scratch: BCCD's own parts, on canvases of 192 pixels.
+
+Run         almanac train detection/bccd
+"""
+
+from experiments.detection.configs.base import base
+
+
+def get_config():
+    return base(
+        data=dict(source="bccd", size=192, batch_size=8, eval_batch_size=32),
+        model=dict(neck=48),
+        augment=dict(flip=0.5, flip_vertical=0.5, scale=0.3, shift=0.1, jitter=0.2),
+        optim=dict(
+            peak_lr=2e-3,
+            end_lr=2e-5,
+            schedule="cosine",
+            warmup="50 steps",
+            weight_decay=1e-4,
+            clip_norm=10.0,
+            ema=0.998,
+        ),
+        num_steps="70 epochs",
+        log_every="5 epochs",
+        eval_every="10 epochs",
+        save_every="10 epochs",
+    )

@@ -1,0 +1,19 @@
+"""The contract's detector: seconds on a CPU.
+
+Run         almanac train detection/tiny
+"""
+
+from experiments.detection.configs.base import base
+
+
+def get_config():
+    return base(
+        data=dict(size=32, batch_size=16, eval_batch_size=100),
+        model=dict(widths=(8, 16), levels=1, neck=16, head_layers=0, bins=8),
+        found=dict(keep=20),
+        optim=dict(peak_lr=1e-2, warmup=2),
+        num_steps=12,
+        log_every=4,
+        eval_every=6,
+        save_every=3,
+    )

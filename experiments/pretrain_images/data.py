@@ -1,0 +1,99 @@
+"""Pictures to pre-train on, without their labels, and labelled ones that probes are fitted and scored on."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from research.core.experiment import Baseline, Dataset
+from research.data.images import labelled
+from research.data.pipeline import EvalBatches, TrainBatches
+from research.evals import probe
+from research.util.errors import UserError
+
+Embed = Callable[[np.ndarray], np.ndarray]  # pictures f32[n, Y, X, C] in 0..1 -> f32[n, D]
+
+
+class Unlabelled:
+    """Pictures of a source, each with "draw" i32[n, 2], its epoch and index: its views and its mask are functions of them."""
+
+    def __init__(self, source: labelled.Labelled):
+        self.source = source
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def gather(self, indices: np.ndarray, epoch: int) -> dict[str, np.ndarray]:
+        draw = np.stack([np.full(len(indices), epoch), indices], axis=1).astype(np.int32)
+        return {"image": self.source.gather(indices, epoch)["image"], "draw": draw}
+
+
+class Pictures(Dataset):
+    """Batches {"image": f32[B, Y, X, C] in 0..1, "draw": i32[B, 2]}.
+
+    encoders  {name: pictures -> features} of the baselines; `build` adds the untrained network
+    """
+
+    def __init__(self, cfg: Mapping[str, Any], probing: Mapping[str, Any], seed: int):
+        images = labelled.load(cfg)
+        if images.valid is None:
+            raise UserError("a probe's penalty is chosen on a validation part; set data.valid_fraction above 0")
+        self.train = TrainBatches(Unlabelled(images.train), cfg["batch_size"], seed)
+        self.parts = {"train": images.train, "valid": images.valid}
+        if images.test is not None:
+            self.parts["test"] = images.test
+        self.evals = {
+            part: EvalBatches(Unlabelled(source), cfg["eval_batch_size"])
+            for part, source in self.parts.items()
+            if part != "train"
+        }
+        self.shape = images.shape
+        self.inputs = {"image": (("b", *self.shape), "float32")}
+        self.encoders: dict[str, Embed] = {"pixels": lambda pictures: pictures.reshape(len(pictures), -1)}
+        self._rows, self._neighbours = cfg["eval_batch_size"], probing["neighbours"]
+        self._fitted = np.random.default_rng(0).permutation(len(images.train))[: probing["examples"]]
+        if not 1 <= self._neighbours <= len(self._fitted):
+            raise UserError(
+                f"probe.neighbours = {self._neighbours}: from 1 to the {len(self._fitted):,} labelled pictures that "
+                "probe.examples leaves"
+            )
+        self.report = [*images.report, f"probe    fitted on {len(self._fitted):,} labelled training pictures"]
+
+    def baselines(self) -> dict[str, Baseline]:
+        """Probes of the pixels and of the untrained network, on validation."""
+        scores = {name: self.measure(embed, "valid")[0] for name, embed in self.encoders.items()}
+        return {f"valid/{key}": Baseline({n: s[key] for n, s in scores.items()}) for key in ("probe", "knn")}
+
+    def measure(
+        self, embed: Embed, part: str, after_batch: Callable[[], Any] = lambda: None
+    ) -> tuple[dict[str, float], probe.Probe]:
+        """-> the accuracy on a part of the linear probe and of the nearest neighbours; the probe.
+
+        The probe is fitted on training pictures, its penalty chosen on validation.
+        """
+        train, valid = (self._embedded(embed, name, after_batch) for name in ("train", "valid"))
+        asked = valid if part == "valid" else self._embedded(embed, part, after_batch)
+        fitted = probe.linear_probe(train, valid)
+        found = probe.nearest_neighbours(train, asked.features, self._neighbours)
+        return {"probe": fitted.accuracy(asked), "knn": float(np.mean(found == asked.labels))}, fitted
+
+    def _embedded(self, embed: Embed, part: str, after_batch: Callable[[], Any]) -> probe.Examples:
+        source, features = self.parts[part], []
+        rows = self._fitted if part == "train" else np.arange(len(source))
+        for start in range(0, len(rows), self._rows):
+            chosen = rows[start : start + self._rows]
+            filled = np.resize(chosen, self._rows)  # batches of one shape
+            features.append(np.asarray(embed(source.gather(filled, 0)["image"]), np.float32)[: len(chosen)])
+            after_batch()
+        return probe.Examples(np.concatenate(features), source.labels()[rows])
+
+    def encode(self, value: Any) -> dict[str, np.ndarray]:
+        """A PIL image, u8 or f32[Y, X, C] in 0..1 -> f32[1, Y, X, C] in 0..1, of the training images' size."""
+        return {"image": labelled.to_image(value, self.shape)[None]}
+
+    def decode(self, outputs: Mapping[str, Any]) -> dict[str, list]:
+        return {"embedding": np.round(np.asarray(outputs["embedding"])[0], 4).tolist()}
+
+    def read(self, file: Path) -> np.ndarray:
+        return labelled.read(file, self.shape)

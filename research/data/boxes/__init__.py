@@ -1,0 +1,1 @@
+"""Pictures with boxes: the readers of their formats, letterboxing, augmentation."""
