@@ -1,4 +1,4 @@
-"""Batches of pictures with a class for each pixel, and the way from a user's picture to inputs and from probabilities to words."""
+"""Batches of pictures with a class for each pixel; from a picture to inputs, from probabilities to a label map."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -58,7 +58,7 @@ def train(cfg: Any, workdir: str | Path, **options: Any) -> Any:
 
 
 def loss(model: Any, params: Any, model_state: Any, batch: Any, key: jax.Array, *, change: Any, dice: float) -> tuple:
-    """A batch as `Segmentation` has it -> the terms of cross-entropy, by pixel, and Dice, by picture; metrics; batch statistics."""
+    """A batch as `Segmentation` has it -> the terms of cross-entropy, by pixel, and Dice, by picture; metrics; model_state."""
     batch = change(key, batch)
     variables, mutable = {"params": params, **model_state}, list(model_state)
     scores, model_state = model.apply(variables, batch["image"], train=True, mutable=mutable)
@@ -110,8 +110,8 @@ def _check(cfg: Any, model: unet.UNet, shape: Any) -> None:
         raise UserError(f"loss.dice = {cfg.loss.dice}: at least 0")
     if tile and model.norm == "group":
         raise UserError(f"tile = {tile}: a group norm's statistics are of the whole picture; set it to 0")
-    if tile and (tile % stride or tile <= 2 * (unet.reach(model) + stride)):
-        least = 2 * (-(-unet.reach(model) // stride) * stride) + stride
+    least = 2 * (-(-unet.reach(model) // stride) * stride) + stride
+    if tile and (tile % stride or tile < least):
         raise UserError(f"tile = {tile}: a multiple of {stride}, at least {least}, so that no seam shows; or 0")
 
 

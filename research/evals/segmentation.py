@@ -9,7 +9,6 @@ from jaxtyping import Float, Float32, Int
 
 from research.core.arrays import Array
 from research.core.metrics import MetricSums
-from research.data.defaults import VOID
 from research.util.errors import UserError
 
 

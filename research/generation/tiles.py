@@ -5,27 +5,25 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 
-from research.core.arrays import Array
 from research.util.errors import UserError
 
 
-def padded(
-    fn: Callable, image: Float[Array, "B Y X C"], stride: int, tile: int = 0, margin: int = 0
-) -> Float[Array, "B Y X N"]:
-    """`fn` of a picture of any size, mirrored at its lower and right edges to multiples of `stride`, whole or `tiled`."""
+def padded(fn: Callable, image: jax.Array, stride: int, tile: int = 0, margin: int = 0) -> jax.Array:
+    """`fn` (f[B, Y, X, C] -> f[B, Y, X, N]) of pictures of any size, whole or `tiled`.
+
+    They are mirrored at their lower and right edges up to multiples of `stride`.
+    """
     rows, columns = image.shape[1:3]
     image = jnp.pad(image, ((0, 0), (0, -rows % stride), (0, -columns % stride), (0, 0)), mode="symmetric")
     out = tiled(fn, image, stride, tile, margin) if tile else fn(image)
     return out[:, :rows, :columns]
 
 
-def tiled(fn: Callable, image: Float[Array, "B Y X C"], stride: int, tile: int, margin: int) -> Float[Array, "B Y X N"]:
-    """`fn(image)`, from tiles of `tile` pixels a side, one at a time: of each, `margin` pixels are left out at the sides that are
-    not the picture's.
+def tiled(fn: Callable, image: jax.Array, stride: int, tile: int, margin: int) -> jax.Array:
+    """`fn(image)`, f[B, Y, X, N], from tiles of `tile` pixels a side, one at a time.
 
-    Equal to `fn(image)` if no pixel's output depends on what lies further than `margin` outside of its block of `stride` pixels,
+    Of each, `margin` pixels are left out at the sides that are not the picture's. Equal to `fn(image)` if no pixel's output depends on what lies further than `margin` outside of its block of `stride` pixels,
     and `fn` shifts with its input by multiples of `stride`. The picture's sides are such multiples. The memory of `fn` is a
     tile's. Raises UserError if the tile is no multiple of `stride`, or has nothing inside of its margins.
     """
@@ -38,7 +36,7 @@ def tiled(fn: Callable, image: Float[Array, "B Y X C"], stride: int, tile: int, 
     corners = jnp.array([(top, left) for top in tops for left in lefts])
     shape = jax.eval_shape(fn, jax.ShapeDtypeStruct((len(image), height, width, image.shape[3]), image.dtype))
 
-    def add(out: Array, corner: Array) -> tuple[Array, None]:
+    def add(out: jax.Array, corner: jax.Array) -> tuple[jax.Array, None]:
         at = (0, corner[0], corner[1], 0)
         new = fn(jax.lax.dynamic_slice(image, at, (len(image), height, width, image.shape[3])))
         old = jax.lax.dynamic_slice(out, at, new.shape)
@@ -57,7 +55,7 @@ def _starts(side: int, tile: int, margin: int) -> list[int]:
     return [*range(0, side - tile, tile - 2 * margin), side - tile]
 
 
-def _inside(start: Array, size: int, side: int, margin: int) -> Array:
+def _inside(start: jax.Array, size: int, side: int, margin: int) -> jax.Array:
     """Which pixels of a tile along a side are kept: those in no margin, or where the picture ends, bool[size]."""
     at = np.arange(size)
     return ((at >= margin) | (start == 0)) & ((at < size - margin) | (start + size == side))

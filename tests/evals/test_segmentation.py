@@ -8,8 +8,8 @@ import pytest
 from sklearn.metrics import f1_score, jaccard_score
 
 from research.core import metrics
-from research.evals import segmentation
 from research.data.defaults import VOID
+from research.evals import segmentation
 from research.util.errors import UserError
 
 

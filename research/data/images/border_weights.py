@@ -1,19 +1,17 @@
 """Weights of pixels between objects that nearly touch (Ronneberger et al. 2015, 1505.04597, equation 2)."""
 
 import numpy as np
-from jaxtyping import Float32, Integer
 
 from research.data.defaults import VOID
 
 FAR = 6  # standard deviations beyond which an object adds less than w0 e^-18, and is not looked at
 
 
-def border_weights(
-    labels: Integer[np.ndarray, "Y X"], w0: float = 10.0, sigma: float = 5.0, ground: int = 0
-) -> Float32[np.ndarray, "Y X"]:
-    """w0 exp(-(d1 + d2)² / (2 sigma²)) of each pixel: d1 and d2 are its distances to the nearest and the second nearest object.
+def border_weights(labels: np.ndarray, w0: float = 10.0, sigma: float = 5.0, ground: int = 0) -> np.ndarray:
+    """Labels i[Y, X] -> w0 exp(-(d1 + d2)² / (2 sigma²)) of each pixel, f32[Y, X].
 
-    Objects are the 4-connected regions of labels that are not `ground` (void is ground, too). Zero where fewer than two are near.
+    d1 and d2 are its distances to the nearest and the second nearest object: a 4-connected region of
+    labels that are not `ground` (void is ground, too). Zero where fewer than two are near.
     """
     from scipy import ndimage  # slow to import
 

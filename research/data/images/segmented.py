@@ -1,7 +1,7 @@
 """Pictures with a class for each pixel, in memory: {"image": f32[n, Y, X, C] in 0..1, "label": i32[n, Y, X]}, 255 for void.
 
-Config: source (`SOURCES`), size (digits: the canvas; files: pixels or [Y, X] that pictures and masks are scaled to, None for their
-own, which is then one size for all) and, for files, path, channels (1 or 3), classes (names; None: "0", "1", ...), valid_fraction
+Config: source (`SOURCES`), size (digits: the canvas; files: pixels or [Y, X] that pictures and masks are scaled to, None for
+their own, which is then one for all) and, for files, path, channels (1 or 3), classes (names; None: "0", "1", ...), valid_fraction
 and test_fraction (0.1).
 """
 
@@ -17,10 +17,10 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from research.data import download, user_files
+from research.data.defaults import VOID
 from research.data.images import image_files, labelled
 from research.data.images.image_files import Shape
 from research.data.pipeline import Arrays, Source
-from research.data.defaults import VOID
 from research.util.errors import UserError, nearest
 
 ISBI = download.File(
@@ -111,7 +111,7 @@ def digits(cfg: Mapping[str, Any], seed: int) -> Segmented:
 
 @_source
 def isbi_em(cfg: Mapping[str, Any], seed: int) -> Segmented:
-    """The 30 labelled slices of the ISBI 2012 challenge (512 x 512): 24 to train on, 3 to validate, 3 to test with, in their order."""
+    """The 30 labelled slices of the ISBI 2012 challenge (512 x 512): 24 to train on, 3 to validate, 3 to test with."""
     with tarfile.open(download.fetch("isbi_em", [ISBI])[ISBI.name]) as archive:
         files = {m.name: archive.extractfile(m).read() for m in archive if m.isfile()}  # type: ignore[union-attr]
     parts = {}
@@ -133,9 +133,7 @@ def camvid(cfg: Mapping[str, Any], seed: int) -> Segmented:
         names = archive.namelist()
         for part, folder in CAMVID_PARTS.items():
             stems = sorted(
-                PurePosixPath(name).stem
-                for name in names
-                if name.startswith(f"{folder}annot/") and name.endswith(".png")
+                PurePosixPath(name).stem for name in names if PurePosixPath(name).match(f"{folder}annot/*.png")
             )
             image = [_bytes(archive.read(f"{folder}/{stem}.jpg"), "RGB") for stem in stems]
             label = np.stack([_bytes(archive.read(f"{folder}annot/{stem}.png"), None) for stem in stems])
@@ -148,8 +146,8 @@ def camvid(cfg: Mapping[str, Any], seed: int) -> Segmented:
 def files(cfg: Mapping[str, Any], seed: int) -> Segmented:
     """The user's own: a folder with folders images and masks, whose files have the same names but for the suffix.
 
-    A mask is an indexed or grey picture, or 16 bits: its numbers are the classes, 255 is void. With folders train, valid and test above those the
-    parts are given, else cut by the hashes of the names.
+    A mask is an indexed or grey picture, or 16 bits: its numbers are the classes, 255 is void. With folders train,
+    valid and test above those the parts are given, else cut by the hashes of the names.
     """
     root, parts = user_files.root(cfg), {}
     size = user_files.option(cfg, "size", None)
@@ -161,10 +159,10 @@ def files(cfg: Mapping[str, Any], seed: int) -> Segmented:
     for part, folder in (given or {"": root}).items():
         pairs = list(_pairs(folder))
         read = [_pair(image, mask, mode, size) for image, mask in pairs]
-        for (image, mask), (pixels, _) in zip(pairs, read, strict=True):
+        for (image, _), (pixels, _) in zip(pairs, read, strict=True):
             if pixels.shape != read[0][0].shape:
                 raise UserError(
-                    f"{image} has {_size(pixels)} pixels, {pairs[0][0]} has {_size(read[0][0])}: set data.size to scale all to one"
+                    f"{image} has {_size(pixels)} pixels, {pairs[0][0]} has {_size(read[0][0])}: set data.size to scale all"
                 )
         images, labels = (np.stack(arrays) for arrays in zip(*read, strict=True))
         parts[part] = (images, labels, [image.stem for image, _ in pairs], [mask for _, mask in pairs])

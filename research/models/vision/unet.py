@@ -1,4 +1,4 @@
-"""U-Net (Ronneberger et al. 2015, 1505.04597): a contracting path, an expanding one, and what each level of one sends the other."""
+"""U-Net (Ronneberger et al. 2015, 1505.04597): a contracting path, an expanding one, and links at each level."""
 
 import math
 
@@ -20,8 +20,8 @@ GROUPS = 8  # of a group norm's channels, or as many as divide them
 class UNet(nn.Module):
     """Pictures -> logits of each pixel; the sides are multiples of `stride(model)`.
 
-    With norm None and one input channel the defaults are the paper's 31.0 M parameters. Convolutions are padded with zeros, so that the
-    logits have the picture's size; the paper's are not, and lose 92 pixels on each side. Kernels are He's, as there.
+    With norm None and one input channel the defaults are the paper's 31.0 M parameters. Convolutions are padded with zeros, so
+    that the logits have the picture's size; the paper's are not, and lose 92 pixels on each side. Kernels are He's, as there.
     Running statistics of a batch norm are in "batch_stats". Raises UserError for an unknown `norm` or `up`.
     """
 
@@ -30,7 +30,7 @@ class UNet(nn.Module):
     norm: str | None = (
         "batch"  # after each convolution; or group, whose statistics are one picture's; None: the paper's
     )
-    up: str = "convolution"  # to the next finer level: the paper's up-convolution; resize: each pixel repeated, then a convolution
+    up: str = "convolution"  # to the next finer level: the paper's; resize: pixels repeated, then a convolution
 
     @nn.compact
     def __call__(self, x: Float[Array, "B Y X C"], train: bool = False) -> Float[Array, "B Y X N"]:

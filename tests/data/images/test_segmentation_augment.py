@@ -44,7 +44,7 @@ def test_flips_by_hand():
 
 
 def test_a_displacement_by_hand():
-    """Half a pixel to the right: the mean of two for pictures, a neighbour for labels; beyond the edge the picture is mirrored."""
+    """To the right: between two pixels for pictures, the nearest for labels; beyond the edge the picture is mirrored."""
     one = {
         "image": jnp.array([[[[0.0], [4.0], [8.0]]]]),
         "label": jnp.array([[[5, 6, 7]]]),
