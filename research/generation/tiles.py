@@ -23,9 +23,10 @@ def padded(fn: Callable, image: jax.Array, stride: int, tile: int = 0, margin: i
 def tiled(fn: Callable, image: jax.Array, stride: int, tile: int, margin: int) -> jax.Array:
     """`fn(image)`, f[B, Y, X, N], from tiles of `tile` pixels a side, one at a time.
 
-    Of each, `margin` pixels are left out at the sides that are not the picture's. Equal to `fn(image)` if no pixel's output depends on what lies further than `margin` outside of its block of `stride` pixels,
-    and `fn` shifts with its input by multiples of `stride`. The picture's sides are such multiples. The memory of `fn` is a
-    tile's. Raises UserError if the tile is no multiple of `stride`, or has nothing inside of its margins.
+    Of each, `margin` pixels are left out at the sides that are not the picture's. Equal to `fn(image)` if no pixel's output
+    depends on what lies further than `margin` outside of its block of `stride` pixels, and `fn` shifts with its input by
+    multiples of `stride`. The picture's sides are such multiples. The memory of `fn` is a tile's.
+    Raises UserError if the tile is no multiple of `stride`, or has nothing inside of its margins.
     """
     margin += -margin % stride
     if tile % stride or tile <= 2 * margin:

@@ -57,7 +57,7 @@ def test_weights_are_the_classes_and_on_top_the_borders():
 
 
 def test_a_picture_of_any_size_becomes_a_map_of_its_size_that_can_be_trained_with():
-    e = build("model.norm=None", "tile=34")  # a reach of 10: margins of 10, and 14 pixels inside
+    e = build("model.norm=none", "tile=34")  # a reach of 10: margins of 10, and 14 pixels inside
     variables = jax.jit(e.init_fn)(jax.random.key(0))
     value = Image.fromarray(np.random.default_rng(0).integers(0, 256, (41, 55), np.uint8).astype(np.uint8))
     inputs = e.predictor.encode(value)
@@ -78,14 +78,14 @@ def test_a_picture_of_any_size_becomes_a_map_of_its_size_that_can_be_trained_wit
         ("augment.crop=7", "augment.crop = 7: the network trains on 7 x 7 pixels"),
         ("loss.dice=-1.0", "loss.dice = -1.0"),
         ("data.border=-1.0", "data.border = -1.0"),
-        ("tile=32", "tile = 32: a group norm's statistics are of the whole picture"),
+        ("model.norm=group tile=32", "tile = 32: a group norm's statistics are of the whole picture"),
     ],
 )
 def test_what_means_nothing_is_refused(change, words):
     with pytest.raises(UserError, match=words):
-        build(change)
+        build(*change.split())
 
 
 def test_a_tile_that_would_show_seams_is_refused():
     with pytest.raises(UserError, match="tile = 16: a multiple of 2, at least 22"):
-        build("model.norm=batch", "tile=16")
+        build("tile=16")

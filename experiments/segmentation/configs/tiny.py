@@ -10,7 +10,7 @@ def get_config():
     return base(
         data=dict(size=16, balance=True, eval_batch_size=56),
         augment=dict(flip=0.5),
-        model=dict(widths=(4, 8), norm="group", up="resize"),
+        model=dict(widths=(4, 8), up="resize"),
         loss=dict(dice=1.0),
         optim=dict(peak_lr=3e-2, warmup=2),
         num_steps=12,

@@ -12,7 +12,7 @@ from research.nn.convolution import conv
 from research.util.errors import UserError, nearest
 
 SHARDING = {"fsdp": ((r"kernel$", "fsdp"),)}
-NORMS = ("batch", "group")
+NORMS = ("batch", "group", "none")
 UPS = ("convolution", "resize")
 GROUPS = 8  # of a group norm's channels, or as many as divide them
 
@@ -20,15 +20,15 @@ GROUPS = 8  # of a group norm's channels, or as many as divide them
 class UNet(nn.Module):
     """Pictures -> logits of each pixel; the sides are multiples of `stride(model)`.
 
-    With norm None and one input channel the defaults are the paper's 31.0 M parameters. Convolutions are padded with zeros, so
-    that the logits have the picture's size; the paper's are not, and lose 92 pixels on each side. Kernels are He's, as there.
+    Without norms and with one input channel the defaults are the paper's 31.0 M parameters. Convolutions are padded with zeros,
+    so that the logits have the picture's size; the paper's are not, and lose 92 pixels on each side. Kernels are He's, as there.
     Running statistics of a batch norm are in "batch_stats". Raises UserError for an unknown `norm` or `up`.
     """
 
     num_classes: int
     widths: tuple[int, ...] = (64, 128, 256, 512, 1024)  # channels of each level, from the picture's to the coarsest
-    norm: str | None = (
-        "batch"  # after each convolution; or group, whose statistics are one picture's; None: the paper's
+    norm: str = (
+        "batch"  # after each convolution; or group, whose statistics are one picture's; or none, as in the paper
     )
     up: str = "convolution"  # to the next finer level: the paper's; resize: pixels repeated, then a convolution
 
@@ -53,8 +53,8 @@ class UNet(nn.Module):
         return nn.Conv(self.num_classes, (1, 1), name="head")(x)
 
     def _check(self, shape: tuple[int, ...]) -> None:
-        if self.norm is not None and self.norm not in NORMS:
-            raise UserError(f"model.norm = {self.norm!r}{nearest(str(self.norm), NORMS)}, or None")
+        if self.norm not in NORMS:
+            raise UserError(f"model.norm = {self.norm!r}{nearest(str(self.norm), NORMS)}")
         if self.up not in UPS:
             raise UserError(f"model.up = {self.up!r}{nearest(str(self.up), UPS)}")
         if any(side % stride(self) for side in shape[1:3]):
@@ -68,12 +68,12 @@ class Level(nn.Module):
     """Two convolutions of 3 x 3, each with its norm and ReLU."""
 
     width: int
-    norm: str | None
+    norm: str
 
     @nn.compact
     def __call__(self, x: Float[Array, "B Y X I"], train: bool) -> Float[Array, "B Y X {self.width}"]:
         for i in (1, 2):
-            x = _conv(self.width, f"conv{i}", bias=self.norm is None)(x)
+            x = _conv(self.width, f"conv{i}", bias=self.norm == "none")(x)
             if self.norm == "batch":
                 x = nn.BatchNorm(use_running_average=not train, momentum=0.9, name=f"norm{i}")(x)
             elif self.norm == "group":

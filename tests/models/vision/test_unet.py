@@ -23,7 +23,7 @@ def test_parameters_are_the_papers():
     down = pair(1, 64) + pair(64, 128) + pair(128, 256) + pair(256, 512) + pair(512, 1024)
     up = sum(4 * 2 * width * width + width + pair(2 * width, width) for width in (512, 256, 128, 64))
     assert down + up + 64 * 2 + 2 == 31_030_658
-    assert count(UNet(2, norm=None)) == 31_030_658
+    assert count(UNet(2, norm="none")) == 31_030_658
     # a scale and a shift in place of the bias of each 3 x 3 convolution
     assert count(UNet(2)) == 31_030_658 + 2 * (64 + 128 + 256 + 512) * 2 + 2 * 1024
 
@@ -31,7 +31,7 @@ def test_parameters_are_the_papers():
 @pytest.mark.parametrize("widths, up", [((2, 2, 2), "convolution"), ((2, 3), "resize")])
 def test_logits_reach_as_far_as_is_said(widths, up):
     """The gradient of a block's logits is zero further than `reach`, and not zero close to it."""
-    model = UNet(2, widths, None, up)
+    model = UNet(2, widths, "none", up)
     block, size = stride(model), 2 * reach(model) + 20
     start = size // 2 // block * block
     x = jax.random.normal(jax.random.key(1), (1, size // block * block, block * 8, 1))
