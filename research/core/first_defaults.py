@@ -203,6 +203,9 @@ MODELS: dict[str, dict[str | None, dict[str, Any]]] = {
             width=128,
         ),
     },
+    "segmentation": {
+        None: dict(norm="batch", up="convolution", widths=(64, 128, 256, 512, 1024)),
+    },
     "vae": {
         None: dict(activation="tanh", conditional=False, hidden=(200, 200), latent=50),
     },

@@ -1,5 +1,6 @@
 """Defaults of configs' data options; plain values, so that configs need not import JAX."""
 
+VOID = 255  # the label of a pixel of no class, as Pascal VOC and most data sets have it
 IMAGES = {  # images/labelled.py
     "source": "digits",  # digits, usps, mnist, fashion_mnist, tfds:NAME, files, arrays
     "path": None,  # files: a folder a class or a CSV; arrays: a .npz or a folder of .npy

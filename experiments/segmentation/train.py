@@ -1,0 +1,119 @@
+"""Semantic segmentation: the class of each pixel."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from experiments import launch
+from experiments.segmentation.data import Segmentation
+from experiments.segmentation.evaluation import Evaluation
+from research.algorithms.supervised import supervised
+from research.core.config import track_reads
+from research.core.experiment import Experiment, Predictor
+from research.core.metrics import MetricSums, mean
+from research.data.images import segmentation_augment
+from research.evals import segmentation as evals
+from research.generation import tiles
+from research.losses import segmentation as losses
+from research.models.vision import unet
+from research.nn.from_config import from_config
+from research.run.run import Run
+from research.util.errors import UserError
+
+
+def build(cfg: Any) -> Experiment:
+    """Config -> data, model, optimiser and steps."""
+    cfg = track_reads(cfg)
+    data = Segmentation(cfg.data, cfg.seed)
+    model = from_config(unet.UNet, cfg.model, num_classes=len(data.classes))
+    change = segmentation_augment.make(cfg.augment, data.shape)
+    _check(cfg, model, cfg.augment.crop or data.shape[:2])
+    fn = partial(predict, tile=cfg.tile)
+    return supervised(
+        cfg, data, model, example=(jnp.zeros((1, *(unet.stride(model),) * 2, data.shape[2])),),
+        loss=partial(loss, change=change, dice=cfg.loss.dice),
+        predict=fn, eval_predict=partial(logits, tile=cfg.tile),
+        batch_metrics=partial(batch_metrics, classes=data.classes), split_metrics=evals.add_means,
+        predictor=Predictor(partial(fn, model), data.inputs, data.encode, data.decode, data.read, draw=data.draw),
+        rule_sets=unet.SHARDING, evaluator=Evaluation(partial(fn, model), data),
+        whole_batch="batch statistics are of the whole batch" if model.norm == "batch" else "",
+    )  # fmt: skip
+
+
+def train(cfg: Any, workdir: str | Path, **options: Any) -> Any:
+    """Trains a config, or an `Experiment`, to `num_steps`; resumes if `workdir` holds the run. Returns the final TrainState."""
+    e = cfg if isinstance(cfg, Experiment) else build(cfg)
+    with Run(e, workdir, **options) as run:
+        state = run.start()
+        for batch in run.batches():
+            state, metrics = e.train_step(state, batch)
+            run.log("train", metrics)
+            for split, values in run.evaluate(state):
+                run.log(split, values)
+            state = run.save(state)
+        return run.finish(state)
+
+
+def loss(model: Any, params: Any, model_state: Any, batch: Any, key: jax.Array, *, change: Any, dice: float) -> tuple:
+    """A batch as `Segmentation` has it -> the terms of cross-entropy, by pixel, and Dice, by picture; metrics; model_state."""
+    batch = change(key, batch)
+    variables, mutable = {"params": params, **model_state}, list(model_state)
+    scores, model_state = model.apply(variables, batch["image"], train=True, mutable=mutable)
+    entropy = losses.pixel_cross_entropy(scores, batch["label"], batch.get("weight"))
+    rows = jnp.float32(len(scores))
+    terms, whole = {"loss": (*entropy, 1.0)}, mean(entropy)
+    metrics = {"accuracy": accuracy(scores, batch["label"])}
+    if dice:
+        overlap = losses.soft_dice(scores, batch["label"]).sum()
+        terms["dice"] = (overlap, rows, dice)
+        metrics["dice"], whole = (overlap, rows), whole + dice * overlap / rows
+    metrics["loss"] = (rows * whole, rows)  # of terms with different weights
+    return terms, (metrics, model_state)
+
+
+def accuracy(scores: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(pixels whose highest score is their class's, pixels that are not void)."""
+    real = labels != losses.VOID
+    return jnp.sum((scores.argmax(-1) == labels) & real, dtype=jnp.float32), jnp.sum(real, dtype=jnp.float32)
+
+
+def logits(model: Any, variables: Any, inputs: Any, tile: int = 0) -> jax.Array:
+    """{"image": f32[B, Y, X, C] in 0..1}, of any size -> f32[B, Y, X, N]; by tiles of `tile` pixels a side, which are equal."""
+    fn = partial(model.apply, variables)
+    return tiles.padded(fn, inputs["image"], unet.stride(model), tile, unet.reach(model)).astype(jnp.float32)
+
+
+def predict(model: Any, variables: Any, inputs: Any, tile: int = 0) -> dict:
+    """As `logits` -> {"probabilities": f32[B, Y, X, N]}."""
+    return {"probabilities": jax.nn.softmax(logits(model, variables, inputs, tile))}
+
+
+def batch_metrics(outputs: jax.Array, batch: Any, classes: tuple[str, ...]) -> MetricSums:
+    """-> the cross-entropy, in which all pixels weigh the same; accuracy; the sums of each class's IoU."""
+    weights = jnp.broadcast_to(batch["mask"][:, None, None], batch["label"].shape)
+    matrix = evals.confusion(outputs.argmax(-1), batch["label"], len(classes), batch["mask"])
+    return {"loss": losses.pixel_cross_entropy(outputs, batch["label"], weights), **evals.by_class(matrix, classes)}
+
+
+def _check(cfg: Any, model: unet.UNet, shape: Any) -> None:
+    stride, tile = unet.stride(model), cfg.tile
+    rows, columns = (shape, shape) if isinstance(shape, int) else shape
+    if rows % stride or columns % stride:
+        raise UserError(
+            f"augment.crop = {cfg.augment.crop}: the network trains on {rows} x {columns} pixels; "
+            f"set it to a multiple of {stride}"
+        )
+    if cfg.loss.dice < 0:
+        raise UserError(f"loss.dice = {cfg.loss.dice}: at least 0")
+    if tile and model.norm == "group":
+        raise UserError(f"tile = {tile}: a group norm's statistics are of the whole picture; set it to 0")
+    least = 2 * (-(-unet.reach(model) // stride) * stride) + stride
+    if tile and (tile % stride or tile < least):
+        raise UserError(f"tile = {tile}: a multiple of {stride}, at least {least}, so that no seam shows; or 0")
+
+
+if __name__ == "__main__":
+    launch.main(train)

@@ -1,0 +1,279 @@
+"""Pictures with a class for each pixel, in memory: {"image": f32[n, Y, X, C] in 0..1, "label": i32[n, Y, X]}, 255 for void.
+
+Config: source (`SOURCES`), size (digits: the canvas; files: pixels or [Y, X] that pictures and masks are scaled to, None for
+their own, which is then one for all). For files also path, channels (1 or 3), classes (names; None: "0", "1", ...),
+valid_fraction and test_fraction (0.1).
+"""
+
+import dataclasses
+import io
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from research.data import download, user_files
+from research.data.defaults import VOID
+from research.data.images import image_files, labelled
+from research.data.images.image_files import Shape
+from research.data.pipeline import Arrays, Source
+from research.util.errors import UserError, nearest
+
+ISBI = download.File(
+    "isbi2012_membrane_train.tar", "", "c184f93bf6a15698789499634819f71d6cce0adde8117c410c4b63d7e23fab79", 6_543_360
+)
+ISBI_PARTS = {"train": range(24), "valid": range(24, 27), "test": range(27, 30)}  # in the stack's order
+CAMVID = download.File(
+    "camvid_480x360.zip", "", "0f0e4fc58ad5dbcda07e9e2ef8f4da25f6f870550065d064230d3d96128cc1c8", 40_831_140
+)
+CAMVID_PARTS = {"train": "train", "valid": "val", "test": "test"}
+CAMVID_CLASSES = (
+    "sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist",
+)  # fmt: skip
+DIGITS = {"train": 1_000, "valid": 100, "test": 100}
+INK = 0.25  # of a digit's darkest: a pixel above it is the digit's
+
+
+@dataclasses.dataclass(frozen=True)
+class Segmented:
+    """A data set: sources of train and perhaps valid and test; `shape` is (Y, X, C)."""
+
+    parts: Mapping[str, Source]
+    classes: tuple[str, ...]
+    shape: Shape
+    report: list[str]
+
+
+SOURCES: dict[str, Callable[[Mapping[str, Any], int], Segmented]] = {}
+
+
+def load(cfg: Mapping[str, Any], seed: int) -> Segmented:
+    """The data set `cfg["source"]`. Raises UserError if there is none."""
+    if cfg["source"] not in SOURCES:
+        raise UserError(f"no source of segmented pictures {cfg['source']!r}{nearest(cfg['source'], SOURCES)}")
+    return SOURCES[cfg["source"]](cfg, seed)
+
+
+def _source(function: Callable) -> Callable:
+    SOURCES[function.__name__] = function
+    return function
+
+
+class DigitCanvas:
+    """One to three of scikit-learn's digits on a noisy canvas; a pixel's class is its digit's, or the ground's, 0.
+
+    A picture is a function of (seed, part, index). The digits of one part are in no other.
+    """
+
+    def __init__(self, part: str, size: int, seed: int):
+        if size < 8:
+            raise UserError(f"data.size = {size}: a digit has 8 pixels a side")
+        digits = getattr(labelled.load({"source": "digits"}), part)
+        batch = digits.gather(np.arange(len(digits)))
+        self._digits, self._labels = batch["image"][..., 0], batch["label"]
+        self._seed, self._count, self._size = (seed, list(DIGITS).index(part)), DIGITS[part], size
+
+    def __len__(self) -> int:
+        return self._count
+
+    def gather(self, indices: np.ndarray, epoch: int = 0) -> dict[str, np.ndarray]:
+        """Epochs are alike."""
+        images, labels = zip(*(self._draw(int(i)) for i in indices), strict=True)
+        return {"image": np.stack(images)[..., None], "label": np.stack(labels)}
+
+    def _draw(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        rng, size = np.random.default_rng((*self._seed, index)), self._size
+        image = rng.uniform(0, INK, (size, size)).astype(np.float32)
+        label = np.zeros((size, size), np.int32)
+        for _ in range(rng.integers(1, 4)):
+            which, scale = rng.integers(len(self._digits)), rng.integers(1, min(2, size // 8) + 1)
+            large = np.kron(self._digits[which], np.ones((scale, scale), np.float32))
+            y, x = rng.integers(0, size - len(large) + 1, 2)
+            here = (slice(y, y + len(large)), slice(x, x + len(large)))
+            image[here] = np.where(large > INK, large, image[here])  # the later lies on top
+            label[here] = np.where(large > INK, self._labels[which] + 1, label[here])
+        return image, label
+
+
+@_source
+def digits(cfg: Mapping[str, Any], seed: int) -> Segmented:
+    """Scikit-learn's digits on a canvas: 11 classes, without a download."""
+    size = user_files.option(cfg, "size", 32)
+    if not isinstance(size, int):
+        raise UserError(f"data.size = {size}: the canvas of digits is square; give one number")
+    parts = {part: DigitCanvas(part, size, seed) for part in DIGITS}
+    return _segmented("digits, drawn by seed and index", parts, ("ground", *"0123456789"), (size, size, 1), [])
+
+
+@_source
+def isbi_em(cfg: Mapping[str, Any], seed: int) -> Segmented:
+    """The 30 labelled slices of the ISBI 2012 challenge (512 x 512): 24 to train on, 3 to validate, 3 to test with."""
+    with tarfile.open(download.fetch("isbi_em", [ISBI])[ISBI.name]) as archive:
+        files = {m.name: archive.extractfile(m).read() for m in archive if m.isfile()}  # type: ignore[union-attr]
+    parts = {}
+    for part, slices in ISBI_PARTS.items():
+        image = [_bytes(files[f"membrane/train/image/{i}.png"], "L") for i in slices]
+        label = [_bytes(files[f"membrane/train/label/{i}.png"], "L") > 127 for i in slices]
+        parts[part] = _arrays(np.stack(image)[..., None], np.stack(label))
+    report = ["split    by slices of the labelled stack; the challenge's own test labels are not public"]
+    return _segmented(
+        "ISBI 2012, serial section electron microscopy", parts, ("membrane", "cell"), (512, 512, 1), report
+    )
+
+
+@_source
+def camvid(cfg: Mapping[str, Any], seed: int) -> Segmented:
+    """CamVid as SegNet's authors divided it, 360 x 480: 11 classes and void."""
+    parts = {}
+    with zipfile.ZipFile(download.fetch("camvid", [CAMVID])[CAMVID.name]) as archive:
+        names = archive.namelist()
+        for part, folder in CAMVID_PARTS.items():
+            stems = sorted(
+                PurePosixPath(name).stem for name in names if PurePosixPath(name).match(f"{folder}annot/*.png")
+            )
+            image = [_bytes(archive.read(f"{folder}/{stem}.jpg"), "RGB") for stem in stems]
+            label = np.stack([_bytes(archive.read(f"{folder}annot/{stem}.png"), None) for stem in stems])
+            parts[part] = _arrays(np.stack(image), np.where(label == len(CAMVID_CLASSES), VOID, label))
+    report = ["frames   JPEG of quality 91, made of the authors' PNGs (38.6 dB); the labels are theirs"]
+    return _segmented("CamVid", parts, CAMVID_CLASSES, (360, 480, 3), report)
+
+
+@_source
+def files(cfg: Mapping[str, Any], seed: int) -> Segmented:
+    """The user's own: a folder with folders images and masks, whose files have the same names but for the suffix.
+
+    A mask is an indexed or grey picture, or 16 bits: its numbers are the classes, 255 is void. With folders train,
+    valid and test above those the parts are given, else cut by the hashes of the names.
+    """
+    root, parts = user_files.root(cfg), {}
+    size = user_files.option(cfg, "size", None)
+    size = (size, size) if isinstance(size, int) else size
+    mode = {1: "L", 3: "RGB"}.get(channels := user_files.option(cfg, "channels", 3))
+    if mode is None:
+        raise UserError(f"data.channels = {channels}: 1 or 3")
+    given = {name: root / name for name in ("train", "valid", "test") if (root / name).is_dir()}
+    for part, folder in (given or {"": root}).items():
+        pairs = list(_pairs(folder))
+        read = [_pair(image, mask, mode, size) for image, mask in pairs]
+        for (image, _), (pixels, _) in zip(pairs, read, strict=True):
+            if pixels.shape != read[0][0].shape:
+                raise UserError(
+                    f"{image} has {_size(pixels)} pixels, {pairs[0][0]} has {_size(read[0][0])}: set data.size to scale all"
+                )
+        images, labels = (np.stack(arrays) for arrays in zip(*read, strict=True))
+        parts[part] = (images, labels, [image.stem for image, _ in pairs], [mask for _, mask in pairs])
+    classes = _classes(cfg, parts.values())
+    if not given:
+        images, labels, stems, _ = parts.pop("")
+        fractions = (user_files.option(cfg, f"{part}_fraction", 0.1) for part in ("valid", "test"))
+        rows = labelled.split(stems, np.zeros(len(stems)), *fractions)
+        parts = {part: (images[chosen], labels[chosen]) for part, chosen in rows.items() if len(chosen)}
+    shapes = {part: images[0].shape for part, (images, *_) in parts.items()}
+    if "train" not in parts or len(set(shapes.values())) > 1:
+        raise UserError(f"{root}: parts {shapes}; wanted train among them, and one size, which data.size sets")
+    sources = {part: _arrays(images, labels) for part, (images, labels, *_) in parts.items()}
+    return _segmented(str(root), sources, classes, shapes["train"], [])
+
+
+def _pairs(folder: Path) -> Iterator[tuple[Path, Path]]:
+    """Each picture with its mask, in the order of their names. Raises UserError for one without the other."""
+    by_stem = []
+    for name in ("images", "masks"):
+        if not (folder / name).is_dir():
+            raise UserError(f"{folder} has no folder {name}: wanted images and masks, with files of the same names")
+        paths = sorted(p for p in (folder / name).iterdir() if p.suffix.lower() in image_files.SUFFIXES)
+        stems = {path.stem: path for path in paths}
+        if len(stems) < len(paths):
+            twice = next(path for path in paths if stems[path.stem] != path)
+            raise UserError(f"{twice} and {stems[twice.stem]} have one name: remove one")
+        by_stem.append(stems)
+    images, masks = by_stem
+    for stem in sorted({*images, *masks}):
+        if stem not in masks:
+            raise UserError(f"{images[stem]} has no mask: wanted {folder / 'masks' / stem}.png")
+        if stem not in images:
+            raise UserError(f"{masks[stem]} has no picture: wanted {folder / 'images' / stem}.png or another suffix")
+        yield images[stem], masks[stem]
+    if not images:
+        raise UserError(f"{folder / 'images'} holds no picture")
+
+
+def _pair(image: Path, mask: Path, mode: str, size: Any) -> tuple[np.ndarray, np.ndarray]:
+    """-> pixels u8[Y, X, C], labels i32[Y, X]. Raises UserError if a file cannot be read, or their sizes differ."""
+    picture, labels = open_picture(image), _open(mask)
+    if labels.mode not in ("P", "L", "1", "I", "I;16"):
+        raise UserError(
+            f"{mask} is a mask of mode {labels.mode}: wanted an indexed or grey picture, whose numbers are classes"
+        )
+    if picture.size != labels.size:
+        raise UserError(
+            f"{mask} has {labels.height} x {labels.width} pixels, its picture {image} {picture.height} x {picture.width}"
+        )
+    if size is not None and picture.size != (size[1], size[0]):
+        picture = picture.convert(mode).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        labels = labels.resize((size[1], size[0]), Image.Resampling.NEAREST)
+    pixels = image_files.fit(picture, (picture.height, picture.width, 1 if mode == "L" else 3))
+    return pixels, np.asarray(labels).astype(np.int32)
+
+
+def _classes(cfg: Mapping[str, Any], parts: Any) -> tuple[str, ...]:
+    """The names of the classes. Raises UserError for a mask with a number that is none of them."""
+    names = user_files.option(cfg, "classes", None)
+    most = max((int(labels[labels != VOID].max(initial=-1)) for _, labels, *_ in parts), default=-1)
+    names = tuple(map(str, names)) if names is not None else tuple(str(i) for i in range(min(most, VOID - 1) + 1))
+    if not 2 <= len(names) < VOID:
+        raise UserError(
+            f"data.classes: {len(names)} of them; wanted 2 to {VOID - 1}, or masks with as many numbers from 0"
+        )
+    for _, labels, _, masks in parts:
+        for mask, label in zip(masks, labels, strict=True):
+            if len(bad := np.unique(label[(label != VOID) & ((label < 0) | (label >= len(names)))])):
+                raise UserError(f"{mask} has the label {bad[0]}: classes are 0 to {len(names) - 1}, and {VOID} is void")
+    return names
+
+
+def open_picture(path: Path) -> Image.Image:
+    """A file's picture, upright. Raises UserError if it cannot be read."""
+    return ImageOps.exif_transpose(_open(path))
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image
+    except image_files.UNREADABLE as error:
+        raise UserError(f"picture {path} cannot be read: {' '.join(str(error).split())}") from None
+
+
+def _bytes(data: bytes, mode: str | None) -> np.ndarray:
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert(mode) if mode else image)
+
+
+class _Scaled(Arrays):
+    """Pictures kept in bytes, given in 0..1."""
+
+    def gather(self, indices: np.ndarray, epoch: int = 0) -> dict[str, np.ndarray]:
+        batch = super().gather(indices, epoch)
+        return {"image": batch["image"].astype(np.float32) / 255, "label": batch["label"].astype(np.int32)}
+
+
+def _arrays(images: np.ndarray, labels: np.ndarray) -> Source:
+    return _Scaled({"image": images, "label": labels.astype(np.uint8)})
+
+
+def _size(pixels: np.ndarray) -> str:
+    return " x ".join(map(str, pixels.shape[:2]))
+
+
+def _segmented(
+    title: str, parts: Mapping[str, Source], classes: tuple[str, ...], shape: Shape, report: list[str]
+) -> Segmented:
+    counts = ", ".join(f"{len(source):,} {part}" for part, source in parts.items())
+    lines = [f"source   {title}: {' x '.join(map(str, shape))}, {len(classes)} classes", f"pictures {counts}"]
+    return Segmented(parts, classes, shape, [*lines, *report])

@@ -1,0 +1,138 @@
+"""Segmented pictures: drawn digits, a user's folder, what cannot be used is named; the real ones."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from research.data.images import segmented
+from research.util.errors import UserError
+
+
+def rows(source):
+    return source.gather(np.arange(len(source)), 0)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Five pictures of 4 x 6 whose left half is class 0 and right half class 1, one pixel void."""
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    label = np.repeat([[0, 0, 0, 1, 1, 1]], 4, 0).astype(np.uint8)
+    label[0, 0] = 255
+    for i in range(5):
+        Image.fromarray(np.stack([100 * (label == 1)] * 3, -1).astype(np.uint8)).save(tmp_path / "images" / f"{i}.png")
+        Image.fromarray(label).save(tmp_path / "masks" / f"{i}.png")
+    return tmp_path
+
+
+def load(folder, **more):
+    return segmented.load({"source": "files", "path": str(folder), **more}, 0)
+
+
+def test_digits_are_a_function_of_seed_and_index():
+    data = segmented.load({"source": "digits", "size": 20}, 3)
+    batch = data.parts["train"].gather(np.array([5, 2, 5]), 0)
+    again = segmented.load({"source": "digits", "size": 20}, 3).parts["train"].gather(np.array([2, 5]), 1)
+    np.testing.assert_array_equal(batch["image"][:2], again["image"][::-1])
+    np.testing.assert_array_equal(batch["label"][[0, 1]], again["label"][[1, 0]])
+    assert data.shape == (20, 20, 1) and batch["image"].shape == (3, 20, 20, 1)
+    other = segmented.load({"source": "digits", "size": 20}, 4).parts["train"].gather(np.array([5]), 0)
+    assert (other["image"] != batch["image"][:1]).any()
+
+
+def test_ink_is_what_is_labelled():
+    """A pixel of a digit is darker than any of the ground's noise, so the two tell each other."""
+    batch = rows(segmented.load({"source": "digits", "size": 16}, 0).parts["valid"])
+    np.testing.assert_array_equal(batch["label"] > 0, batch["image"][..., 0] > segmented.INK)
+    assert set(np.unique(batch["label"])) == set(range(11))
+
+
+def test_a_folder(folder):
+    data = load(folder, valid_fraction=0.2, test_fraction=0.2)
+    assert {part: len(source) for part, source in data.parts.items()} == {"train": 3, "valid": 1, "test": 1}
+    batch = rows(data.parts["train"])
+    assert data.classes == ("0", "1") and data.shape == (4, 6, 3) and batch["label"][0, 0, 0] == 255
+    np.testing.assert_allclose(batch["image"][..., 0], 100 / 255 * (batch["label"] == 1))
+
+
+def test_scaled_masks_have_no_new_labels(folder):
+    batch = rows(load(folder, size=(8, 12), channels=1, classes=("left", "right")).parts["train"])
+    assert batch["image"].shape[1:] == (8, 12, 1) and set(np.unique(batch["label"])) == {0, 1, 255}
+
+
+def test_parts_may_be_folders_and_masks_indexed(folder):
+    for part in ("train", "test"):
+        (folder / part).mkdir()
+        for name in ("images", "masks"):
+            (folder / part / name).mkdir()
+            image = Image.open(folder / name / "0.png")
+            if name == "masks":
+                image = image.convert("P")
+                image.putpalette([9, 9, 9, 200, 0, 0] + [0] * 762)  # its colours do not matter
+                image.putdata(np.asarray(Image.open(folder / name / "0.png")).ravel().tolist())
+            image.save(folder / part / name / "a.png")
+    data = load(folder)
+    assert {part: len(source) for part, source in data.parts.items()} == {"train": 1, "test": 1}
+    np.testing.assert_array_equal(rows(data.parts["train"])["label"][0, 1], [0, 0, 0, 1, 1, 1])
+
+
+@pytest.mark.parametrize(
+    "name, pixels, words",
+    [
+        ("masks/2.png", np.zeros((4, 5), np.uint8), "2.png has 4 x 5 pixels, its picture .* 4 x 6"),
+        (
+            "masks/2.png",
+            np.full((4, 6), 7, np.uint8),
+            "masks/2.png has the label 7: classes are 0 to 1, and 255 is void",
+        ),
+        ("masks/2.png", np.zeros((4, 6, 3), np.uint8), "a mask of mode RGB"),
+        ("masks/extra.png", np.zeros((4, 6), np.uint8), "extra.png has no picture"),
+        ("images/extra.png", np.zeros((4, 6), np.uint8), "extra.png has no mask"),
+        ("images/2.jpg", np.zeros((4, 6), np.uint8), "have one name"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_named(folder, name, pixels, words):
+    Image.fromarray(pixels).save(folder / name)
+    with pytest.raises(UserError, match=words):
+        load(folder, classes=("a", "b"))
+
+
+def test_sizes_that_differ_are_named(folder):
+    for name in ("images", "masks"):
+        Image.new("L", (9, 9)).save(folder / name / "5.png")
+    with pytest.raises(UserError, match="5.png has 9 x 9 pixels, .*0.png has 4 x 6: set data.size"):
+        load(folder)
+    assert load(folder, size=8).shape == (8, 8, 3)
+
+
+def test_other_mistakes(folder):
+    for key, value, words in [
+        ("channels", 4, "data.channels = 4"),
+        ("classes", ("a",), "data.classes: 1 of them"),
+        ("path", str(folder / "images"), "has no folder images"),
+    ]:
+        with pytest.raises(UserError, match=words):
+            load(**{"folder": folder, key: value} if key != "path" else {"folder": value})
+    (folder / "images" / "0.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match="0.png cannot be read"):
+        load(folder)
+    with pytest.raises(UserError, match="no source of segmented pictures 'digit'; did you mean 'digits'"):
+        segmented.load({"source": "digit"}, 0)
+
+
+@pytest.mark.data
+def test_isbis_slices():
+    """Cells are about four fifths of each slice; three slices are held out twice, and none is in two parts."""
+    data = segmented.load({"source": "isbi_em"}, 0)
+    assert {part: len(source) for part, source in data.parts.items()} == {"train": 24, "valid": 3, "test": 3}
+    for source in data.parts.values():
+        batch = rows(source)
+        assert batch["image"].shape[1:] == (512, 512, 1) and 0.7 < batch["label"].mean() < 0.85
+
+
+@pytest.mark.data
+def test_camvids_pictures():
+    data = segmented.load({"source": "camvid"}, 0)
+    assert {part: len(source) for part, source in data.parts.items()} == {"train": 367, "valid": 101, "test": 233}
+    batch = data.parts["valid"].gather(np.arange(20), 0)
+    assert set(np.unique(batch["label"])) <= {*range(11), 255} and batch["image"].shape[1:] == (360, 480, 3)
