@@ -17,6 +17,7 @@ from research.core.config import track_reads
 from research.core.experiment import Experiment
 from research.core.metrics import MetricSums
 from research.core.step import make_rngs
+from research.losses import boxes
 from research.losses.classification import negative_log_likelihood, weighted
 from research.losses.multi_task import uncertainty
 from research.models.vision.convnet import ConvNet
@@ -91,7 +92,7 @@ def measures(
         else:
             box, target = to_box(output), batch[task].astype(jnp.float32)
             out[f"{task}_loss"] = jnp.abs(box - target).mean(-1)
-            out[f"{task}_iou"] = iou(box, target)
+            out[f"{task}_iou"] = boxes.iou(corners(box), corners(target))
     return out | {"loss": sum(out[f"{task}_loss"] for task in kinds)}
 
 
@@ -112,17 +113,14 @@ def to_box(output: jax.Array) -> jax.Array:
     return jax.nn.sigmoid(output.astype(jnp.float32))
 
 
-def iou(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Boxes f32[B, 4] (centre y, centre x, height, width) -> the area of their intersection over that of their union, f32[B].
+def corners(box: jax.Array) -> jax.Array:
+    """Boxes f32[B, 4] (centre y, centre x, height, width) -> their corners, f32[B, 4].
 
-    >>> overlap = iou(jnp.array([[0.5, 0.5, 0.4, 0.4]]), jnp.array([[0.5, 0.7, 0.4, 0.4]]))  # 0.08 of 0.24
-    >>> round(float(overlap[0]), 4)
-    0.3333
+    >>> corners(jnp.array([[0.5, 0.5, 0.5, 1.0]])).tolist()
+    [[0.25, 0.0, 0.75, 1.0]]
     """
-    low = jnp.maximum(a[:, :2] - a[:, 2:] / 2, b[:, :2] - b[:, 2:] / 2)
-    high = jnp.minimum(a[:, :2] + a[:, 2:] / 2, b[:, :2] + b[:, 2:] / 2)
-    both = jnp.maximum(high - low, 0).prod(-1)
-    return both / (a[:, 2:].prod(-1) + b[:, 2:].prod(-1) - both)
+    centre, half = box[:, :2], box[:, 2:] / 2
+    return jnp.concatenate([centre - half, centre + half], -1)
 
 
 def _numbers(weights: Mapping[str, Any], tasks: list[str]) -> dict[str, float]:

@@ -9,6 +9,7 @@ from experiments.multi_task import data, train
 from experiments.multi_task.configs import tiny
 from research.core import config
 from research.data.pipeline import Arrays
+from research.losses import boxes
 from research.util.errors import UserError
 
 
@@ -78,7 +79,7 @@ def test_a_picture_is_scaled_by_the_mean():
 def test_overlap_of_boxes_by_hand():
     a = jnp.array([[0.5, 0.5, 0.2, 0.2]] * 3)
     b = jnp.array([[0.5, 0.5, 0.2, 0.2], [0.6, 0.5, 0.2, 0.2], [0.9, 0.5, 0.2, 0.2]])
-    assert np.asarray(train.iou(a, b)) == pytest.approx([1, 1 / 3, 0], abs=1e-5)
+    assert np.asarray(boxes.iou(train.corners(a), train.corners(b))) == pytest.approx([1, 1 / 3, 0], abs=1e-5)
 
 
 def terms_of(e, params=None):
