@@ -22,7 +22,7 @@ def confusion(
 
     Matrices of batches and devices add up. Exact up to 2^24 pixels of a cell.
 
-    >>> confusion(jnp.array([[[0, 1, 1]]]), jnp.array([[[0, 0, VOID]]]), 2).tolist()
+    >>> confusion(jnp.array([[[0, 1, 1]]]), jnp.array([[[0, 0, 255]]]), 2).tolist()  # 255 is void
     [[1.0, 1.0], [0.0, 0.0]]
     """
     rows = jnp.ones(len(labels)) if mask is None else mask

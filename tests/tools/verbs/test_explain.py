@@ -68,7 +68,7 @@ def test_agreement_over_a_split(run, capsys):
         (["--text= "], "--text is empty"),
         (["--text=a", "--method=atention"], "--method=atention; did you mean 'attention'?"),
         (["--text=a", "--class=debuger"], "--class=debuger; did you mean 'debugger'?"),
-        (["--text=a", "--steps=0"], "steps = 0: at least 1"),
+        (["--text=a", "--steps=0"], "--steps=0: at least 1"),
         (["--agreement", "--split=tset"], "--split=tset: this experiment has no such split; did you mean 'test'?"),
         (["--text=a", "--checkpoint=7"], "holds no checkpoint of step 7"),
     ],
