@@ -20,7 +20,7 @@ from research.util.errors import UserError
 from tools.root import ROOT
 
 KINDS = {
-    "contract": "the contract in real processes, for all families; without the flag for three",
+    "contract": "the contract in real processes, for all families; without the flag for two",
     "slow": "tests of over thirty seconds",
     "gpu": "tests that need a GPU",
     "docs": "the commands and the code in the documents and notebooks",
