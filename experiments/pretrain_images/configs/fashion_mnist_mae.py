@@ -17,7 +17,7 @@ def get_config():
             decoder_width=64, decoder_layers=1, decoder_heads=4, normalise=False,
         ),
         augment=dict(resized_crop=0.5, flip=0.5),
-        probe=dict(examples=5_000),
+        probe=dict(examples=2_000),
         optim=dict(peak_lr=2e-3, warmup="40 steps", weight_decay=0.05, b2=0.95),
         num_steps=400,
         log_every=50,

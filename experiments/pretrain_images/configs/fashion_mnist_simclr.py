@@ -14,7 +14,7 @@ def get_config():
         data=dict(source="fashion_mnist", batch_size=256, eval_batch_size=500),
         model=dict(name="simclr", depth=8, form="cifar", projection=64, temperature=0.2),
         augment=dict(resized_crop=0.3, flip=0.5, jitter=0.4),
-        probe=dict(examples=5_000),
+        probe=dict(examples=2_000),
         optim=dict(peak_lr=3e-3, warmup="20 steps", weight_decay=1e-4),
         num_steps=200,
         log_every=25,
