@@ -121,6 +121,9 @@ def test_predict_over_a_folder(tmp_path, capsys):
     assert "skipped 1 of 3 files" in err
     assert Image.open(tmp_path / "out" / "more" / "b.jpg.png").size == (10, 90)
     assert (tmp_path / "out" / "predictions.jsonl").read_text().splitlines() == out.splitlines()
+    with pytest.raises(UserError, match="--out: 2 files would be written to a.png.png"):
+        predict.main([str(run), str(folder), str(folder / "a.png"), "--out", str(tmp_path / "twice")])
+    assert not (tmp_path / "twice").exists()
 
 
 @pytest.mark.slow

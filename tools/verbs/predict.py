@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,10 @@ def main(argv: list[str]) -> int:
     if args.out and e.predictor.draw is None:
         raise UserError("--out: this run's family draws no pictures; leave it out")
     fn, lines, skipped = jax.jit(e.predictor.fn), [], 0
-    for file, name in _files(args.files):
+    files = list(_files(args.files))
+    if args.out:
+        _check_names([name or Path(file).name for file, name in files])
+    for file, name in files:
         try:
             value = e.predictor.read(Path(file))
             inputs = _encode(e.predictor, value, file)
@@ -55,6 +59,13 @@ def main(argv: list[str]) -> int:
     if args.out and lines:
         (args.out / "predictions.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return 0
+
+
+def _check_names(names: list[str]) -> None:
+    """Raises UserError if the pictures of two files would have one name."""
+    name, count = Counter(names).most_common(1)[0]
+    if count > 1:
+        raise UserError(f"--out: {count} files would be written to {name}.png; predict them into folders of their own")
 
 
 def _files(arguments: list[str]) -> Iterator[tuple[str, str]]:
