@@ -75,3 +75,10 @@ def test_a_commit_that_does_not_hold_the_code_is_marked(tmp_path):
     (family / "train.py").unlink()
     (tmp_path / "README.md").write_text("two")
     assert device.commit(tmp_path) == f"{head}+"
+
+
+def test_a_commit_may_be_named_by_who_made_the_copy(monkeypatch, tmp_path):
+    monkeypatch.setenv("ALMANAC_COMMIT", "abc")
+    assert device.commit() == device.commit(tmp_path) == "abc"  # in a checkout and outside of one
+    monkeypatch.delenv("ALMANAC_COMMIT")
+    assert device.commit(tmp_path) == "-"

@@ -22,11 +22,7 @@ def quick() -> set[str]:
 
 
 def scope(nodeid: str) -> str:
-    """The tests that one worker runs: those of a file or, of the contract, of a family.
-
-    >>> scope("tests/contract/in_process/test_contract.py::test_it_resumes[gan-2]"), scope("tests/test_gpu.py::test_a[gan]")
-    ('gan', 'tests/test_gpu.py')
-    """
+    """The tests that one worker runs: those of a file or, of the contract, of a family."""
     path, _, test = nodeid.partition("::")
-    family = re.search(r"[\[-](\w+)[\]-]", test) if path.startswith("tests/contract/") else None
-    return family[1] if family and (ROOT / "experiments" / family[1]).is_dir() else path
+    words = re.split(r"[\[\]-]", test)[1:] if path.startswith("tests/contract/") else []
+    return next((word for word in words if word and (ROOT / "experiments" / word).is_dir()), path)

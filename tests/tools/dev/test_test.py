@@ -1,11 +1,18 @@
 """Which tests `almanac test` chooses, and what they may reach."""
 
+import re
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from research.util.errors import UserError
+from tests.contract import tiers
 from tools.dev import test as tool
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_selection():
@@ -67,3 +74,32 @@ def test_loopback_and_local_sockets_are_in_reach(tmp_path, monkeypatch):
         server.bind("s")
         server.listen()
         client.connect("s")
+
+
+def test_what_one_worker_runs():
+    assert tiers.scope("tests/contract/in_process/test_contract.py::test_it_resumes[gan-2]") == "gan"
+    assert tiers.scope("tests/contract/processes/test_processes.py::test_two[2-language_model]") == "language_model"
+    assert (
+        tiers.scope("tests/contract/test_determinism.py::test_other_meshes[plan-0]")
+        == "tests/contract/test_determinism.py"
+    )
+    assert tiers.scope("tests/test_gpu.py::test_a[gan]") == "tests/test_gpu.py"
+
+
+def test_a_file_is_one_workers():
+    """Real workers: pytest-xdist's own grouping once ceased in silence, and fixtures were made twice."""
+    words = [
+        "-m",
+        "pytest",
+        "tests/util/test_escape.py",
+        "tests/util/test_markup.py",
+        "-n",
+        "2",
+        "-v",
+        "-p",
+        "no:cacheprovider",
+    ]
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout
+    ran = set(re.findall(r"^\[(gw\d)\].* (tests/\S+\.py)::", done.stdout, re.M))
+    assert len(ran) == 2 and {file for _, file in ran} == {"tests/util/test_escape.py", "tests/util/test_markup.py"}
