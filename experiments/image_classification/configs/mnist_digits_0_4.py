@@ -5,7 +5,7 @@ Cost        8 minutes a seed on 2 CPU cores beside other work; 0.60 M parameters
 Run         almanac reproduce image_classification/mnist_digits_0_4
 
 The source trains on all 30,596 pictures of these digits and reports the last epoch's test accuracy; so does this. Its initial
-values are Glorot's uniform ones, ours LeCun's normal. mnist_digits_5_9 goes on from here.
+values are Glorot's uniform ones, ours LeCun's normal. mnist_digits_5_9 starts with the weights of this run.
 """
 
 from experiments.image_classification.configs.base import base

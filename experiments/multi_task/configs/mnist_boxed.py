@@ -1,7 +1,7 @@
 """One of MNIST's digits somewhere on a picture, in a drawn size: which it is, and its box.
 
 Internal    the pictures are drawn anew each epoch by the run's seed; no published number is claimed
-Cost        half a minute on 2 CPU cores; 0.06 M parameters
+Cost        half a minute on 2 CPU cores (estimate); 0.06 M parameters
 Run         almanac train multi_task/mnist_boxed
 """
 

@@ -1,7 +1,7 @@
 """Two of MNIST's digits on one picture, overlapping: read the left one, and the right one. After Sener & Koltun 2018.
 
 Internal    their pictures are not ours: pairs are drawn anew each epoch by the run's seed; no published number is claimed
-Cost        half a minute on 2 CPU cores; 0.03 M parameters
+Cost        half a minute on 2 CPU cores (estimate); 0.03 M parameters
 Run         almanac train multi_task/mnist_pair
 """
 

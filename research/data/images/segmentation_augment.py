@@ -78,8 +78,8 @@ def crop(key: jax.Array, batch: Batch, size: int) -> Batch:
 
 
 def elastic(key: jax.Array, batch: Batch, std: float) -> Batch:
-    """Moves the pixels smoothly: by normal displacements of `std` pixels at a grid of 3 x 3, bicubic between (Ronneberger et al.
-    2015, section 3.1). What comes from outside of the picture is mirrored."""
+    """Moves the pixels smoothly (Ronneberger et al. 2015, section 3.1): displacements are normal, of `std` pixels, on a grid of
+    3 x 3 points, with bicubic interpolation. What comes from outside of the picture is mirrored."""
     shape = batch["label"].shape
     moves = std * jax.random.normal(key, (shape[0], GRID, GRID, 2))
     return deform(batch, jax.image.resize(moves, (*shape, 2), "cubic"))
