@@ -3,12 +3,12 @@
 import io
 import tarfile
 from collections.abc import Iterator
-from xml.etree import ElementTree
 
 import tensorflow_datasets as tfds
 from PIL import Image
 
 from research.data import download
+from research.data.boxes import bccd, voc
 
 SPLITS = {"train": "train", "validation": "val", "test": "test"}  # ours -> the file of ImageSets/Main
 CLASSES = ("RBC", "WBC", "Platelets")
@@ -23,9 +23,7 @@ class BccdCells(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     VERSION = tfds.core.Version("1.0.0")
     FOLDER = "bccd"
-    FILES = (
-        download.File("BCCD.tar.gz", "", "6a3bbf443c02651e3c247a0ee4499e104e8c307f7e9fd04e514de4d661a7430a", 7383073),
-    )
+    FILES = (bccd.FILE,)
 
     def _info(self) -> tfds.core.DatasetInfo:
         features = {
@@ -57,9 +55,8 @@ def chosen(annotation: bytes) -> Iterator[tuple[str, tuple[int, int, int, int]]]
     VOC counts pixels from 1, and the last is inside the box: 1 to 640 is the whole width.
     """
     red = 0
-    for cell in ElementTree.fromstring(annotation).iter("object"):
-        label = cell.findtext("name")
-        left, upper, right, lower = (int(cell.findtext(f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax"))
+    for label, sides, _ in voc.objects(voc.parse(annotation.decode("utf-8"))):
+        left, upper, right, lower = map(int, sides)
         red += label == "RBC"
         if (label != "RBC" or red <= RED) and left < right and upper < lower:
             yield label, (left - 1, upper - 1, right, lower)
