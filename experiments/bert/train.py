@@ -99,7 +99,7 @@ def write_filled(e: Experiment, state: Any, file: Path, rows: int = 4) -> None:
     """Writes the first validation rows as the model reads them, and for each masked token the truth and the top five."""
     source, tokenizer = e.evals["valid"].source, e.tokenizer
     batch = source.gather(np.arange(min(rows, len(source))))
-    outputs = jax.device_get(jax.jit(e.predictor.fn)(state.variables, {k: batch[k] for k in e.predictor.inputs}))
+    outputs = jax.device_get(jax.jit(e.predictor.fn)(state.variables, {k: batch[k] for k in e.predictor.codec.inputs}))
     lines = []
     for row, count in enumerate(batch["target_mask"].sum(-1).astype(int)):
         lines.append(tokenizer.decode(batch["tokens"][row][batch["token_mask"][row] > 0]))

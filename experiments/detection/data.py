@@ -1,5 +1,6 @@
 """Batches of pictures with boxes, and the way from a user's picture to a canvas and from boxes to words."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from research.core.experiment import Dataset
+from research.core.experiment import Codec, Dataset
+from research.data import codecs
 from research.data.boxes import drawing, letterbox, sources
 from research.data.images import image_files
 from research.data.pipeline import EvalBatches, TrainBatches
@@ -32,8 +34,21 @@ class Boxes(Dataset):
             if part != "train"
         }
         self.evals: dict[str, Any] = {}
-        self.inputs = {"image": (("b", *self.shape), "float32"), "size": (("b", 2), "int32")}
-        self._least_score = least_score
+        self.codec = FoundBoxes(self.shape, tuple(self.classes), least_score)
+
+
+@codecs.register("found_boxes")
+@dataclasses.dataclass(frozen=True)
+class FoundBoxes(Codec):
+    """A picture of any size, shown to the model on a canvas of `shape` <-> the boxes whose score is at least `least_score`."""
+
+    shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+    least_score: float
+
+    @property
+    def inputs(self) -> dict[str, tuple]:
+        return {"image": (("b", *self.shape), "float32"), "size": (("b", 2), "int32")}
 
     def encode(self, value: Any) -> dict[str, np.ndarray]:
         """A PIL image, u8 or f32[Y, X, C] in 0..1, of any size -> its canvas f32[1, Y, X, C], its (Y, X) i32[1, 2]."""
@@ -51,7 +66,7 @@ class Boxes(Dataset):
                     "score": round(float(scores[i]), 4),
                     "box": boxes[i].astype(float).round(1).tolist(),
                 }
-                for i in np.flatnonzero(scores >= self._least_score)
+                for i in np.flatnonzero(scores >= self.least_score)
             ]
         }
 

@@ -29,7 +29,7 @@ class Evaluation:
         batches, found = self._data.held_out[split], []
         for i in range(len(batches)):
             batch = batches.batch(i)
-            outputs = jax.device_get(self._fn(state.variables, {name: batch[name] for name in self._data.inputs}))
+            outputs = jax.device_get(self._fn(state.variables, {name: batch[name] for name in self._data.codec.inputs}))
             for row in np.flatnonzero(batch["mask"]):
                 real = outputs["scores"][row] > 0
                 parts = (outputs[name][row][real] for name in ("boxes", "labels", "scores"))

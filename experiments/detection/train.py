@@ -31,7 +31,7 @@ def build(cfg: Any) -> Experiment:
     _check(cfg, model, data.shape)
     fn = partial(predict, keep=found["keep"], overlap=found["overlap"])
     evaluation = Evaluation(partial(fn, model), data)
-    predictor = Predictor(partial(fn, model), data.inputs, data.encode, data.decode, data.read, draw=data.draw)
+    predictor = Predictor(partial(fn, model), data.codec)
     return supervised(
         cfg, data, model, example=(jnp.zeros((1, *data.shape)),),
         loss=partial(loss, change=augment.make(dict(cfg.augment)), **dict(cfg.loss)),

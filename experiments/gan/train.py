@@ -71,7 +71,7 @@ def build(cfg: Any) -> Experiment:
         eval_step=None,
         evaluator=sample_metrics.make(fn, data, cfg.seed),
         measured=("quality",),
-        predictor=Predictor(fn, data.inputs, data.encode, data.decode, data.read),
+        predictor=Predictor(fn, data.codec),
         rules=mesh.resolve(cfg.rules, RULES),
         sharding=RULES,
         ema=cfg.optim.ema,

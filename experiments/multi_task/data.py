@@ -1,15 +1,16 @@
 """Pictures with two labels each, drawn from those of a data set with one: two side by side, or one somewhere with its box."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from research.core.experiment import Baseline, Dataset
-from research.data import top
+from research.data import codecs, top
 from research.data.images import labelled
+from research.data.images.picture_codecs import Picture
 from research.data.pipeline import EvalBatches, TrainBatches
 from research.util.errors import UserError, nearest
 
@@ -122,7 +123,7 @@ class MultiTask(Dataset):
         if "valid" not in self.evals:
             raise UserError("the data has no validation part; set data.valid_fraction above 0")
         self.report = [*images.report, f"scenes   {scene}, {canvas} x {canvas}, sides {sides[0]} to {sides[1]}"]
-        self.inputs = {"image": (("b", *self.shape), "float32")}
+        self.codec = PictureTasks(self.shape, tuple(self.kinds.items()), tuple(self.classes))
 
     def baselines(self) -> dict[str, Baseline]:
         """The most frequent class, and the mean box's mean absolute error, over the training pictures."""
@@ -138,20 +139,22 @@ class MultiTask(Dataset):
                 values[f"valid/{task}_loss"] = Baseline({"mean box": float(value)}, "share of the canvas")
         return values
 
-    def encode(self, value: Any) -> dict[str, np.ndarray]:
-        """A PIL image, u8 or f32[Y, X, C] in 0..1 -> f32[1, Y, X, C] in 0..1, of the canvas's size."""
-        return {"image": labelled.to_image(value, self.shape)[None]}
+
+@codecs.register("picture_tasks")
+@dataclasses.dataclass(frozen=True)
+class PictureTasks(Picture):
+    """A picture <-> what each task finds in it. `kinds` are (task, "class" or "box"), `classes` the classes' names."""
+
+    kinds: tuple[tuple[str, str], ...]
+    classes: tuple[str, ...]
 
     def decode(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
         """-> by task its top-1 class and the top five with their probabilities, or the box."""
-        rows = {task: np.asarray(outputs[task])[0] for task in self.kinds}
+        rows = {task: np.asarray(outputs[task])[0] for task, _ in self.kinds}
         return {
             task: top.classes(self.classes, rows[task]) if kind == "class" else np.round(rows[task], 4).tolist()
-            for task, kind in self.kinds.items()
+            for task, kind in self.kinds
         }
-
-    def read(self, file: Path) -> np.ndarray:
-        return labelled.read(file, self.shape)
 
 
 def _kinds(scene: str, tasks: Sequence[str] | None) -> dict[str, str]:

@@ -1,13 +1,13 @@
 """Pictures to pre-train on, without their labels, and labelled ones that probes are fitted and scored on."""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from research.core.experiment import Baseline, Dataset
 from research.data.images import labelled
+from research.data.images.picture_codecs import PictureEmbedding
 from research.data.pipeline import EvalBatches, TrainBatches
 from research.evals import probe
 from research.util.errors import UserError
@@ -49,7 +49,7 @@ class Pictures(Dataset):
             if part != "train"
         }
         self.shape = images.shape
-        self.inputs = {"image": (("b", *self.shape), "float32")}
+        self.codec = PictureEmbedding(self.shape)
         self.encoders: dict[str, Embed] = {"pixels": lambda pictures: pictures.reshape(len(pictures), -1)}
         self._rows, self._neighbours = cfg["eval_batch_size"], probing["neighbours"]
         self._fitted = np.random.default_rng(0).permutation(len(images.train))[: probing["examples"]]
@@ -87,13 +87,3 @@ class Pictures(Dataset):
             features.append(np.asarray(embed(source.gather(filled, 0)["image"]), np.float32)[: len(chosen)])
             after_batch()
         return probe.Examples(np.concatenate(features), source.labels()[rows])
-
-    def encode(self, value: Any) -> dict[str, np.ndarray]:
-        """A PIL image, u8 or f32[Y, X, C] in 0..1 -> f32[1, Y, X, C] in 0..1, of the training images' size."""
-        return {"image": labelled.to_image(value, self.shape)[None]}
-
-    def decode(self, outputs: Mapping[str, Any]) -> dict[str, list]:
-        return {"embedding": np.round(np.asarray(outputs["embedding"])[0], 4).tolist()}
-
-    def read(self, file: Path) -> np.ndarray:
-        return labelled.read(file, self.shape)

@@ -55,7 +55,7 @@ class Reader:
         scores_of: list[dict[tuple[int, int], float]] = [{} for _ in range(len(windows.data))]
         for number in range(len(batches)):
             batch = batches.batch(number)
-            inputs = {name: batch[name] for name in self._data.inputs}
+            inputs = {name: batch[name] for name in self._data.codec.inputs}
             scores, first, last = jax.device_get(self._spans(variables, inputs))
             for i in range(min(self._batch_size, len(windows) - number * self._batch_size)):
                 row = number * self._batch_size + i

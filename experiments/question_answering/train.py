@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments import launch
+from experiments.question_answering.codec import AnswerSpan
 from experiments.question_answering.reader import Reader
 from research.algorithms.supervised import supervised
 from research.core.config import track_reads
@@ -18,7 +19,6 @@ from research.core.step import make_rngs
 from research.data.text import question_answering, questions
 from research.data.text.question_answering import QuestionAnswering
 from research.data.text.spans import Apart, Joined
-from research.evals.spans import best_spans
 from research.losses.spans import span_cross_entropy
 from research.models.text import bert, bidaf
 from research.models.text.bert_reader import BertReader
@@ -52,12 +52,12 @@ def build(cfg: Any) -> Experiment:
     corpus = questions.load(cfg.data)
     layout = make_layout(cfg.data, corpus.train)
     model, no_answer = make_model(cfg.model, layout)
-    best_span = partial(best_spans, max_length=cfg.answer.max_length)
-    data = QuestionAnswering(corpus, layout, cfg.data, cfg.seed, no_answer=no_answer, best_span=best_span)
+    codec = AnswerSpan(layout, cfg.answer.max_length)
+    data = QuestionAnswering(corpus, layout, cfg.data, cfg.seed, no_answer=no_answer, codec=codec)
     reader = Reader(partial(predict, model), data, cfg.data.eval_batch_size, no_answer, cfg.answer)
     return supervised(
         cfg, data, model,
-        example={name: jnp.zeros((1, *shape[1:]), dtype) for name, (shape, dtype) in data.inputs.items()}, loss=loss,
+        example={name: jnp.zeros((1, *shape[1:]), dtype) for name, (shape, dtype) in data.codec.inputs.items()}, loss=loss,
         predict=predict, batch_metrics=partial(batch_metrics, no_answer=no_answer), rule_sets=rule_sets,
         evaluator=partial(evaluate, reader, data), ask=reader,
     )  # fmt: skip

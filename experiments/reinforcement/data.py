@@ -1,5 +1,7 @@
 """An environment as a `Dataset`: a batch is the numbers of the environments, and the same in every step."""
 
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,8 @@ import jax
 import numpy as np
 
 from experiments.reinforcement.environment import Environment
-from research.core.experiment import Baseline, Dataset
+from research.core.experiment import Baseline, Codec, Dataset
+from research.data import codecs
 from research.data.pipeline import Arrays, EvalBatches, TrainBatches
 from research.util.errors import UserError
 
@@ -41,7 +44,7 @@ class Episodes(Dataset):
         self.train = Iterations(cfg.batch_size, env_steps, seed)
         episodes = Arrays({"episode": np.arange(cfg.eval_episodes, dtype=np.int32)})
         self.evals = {"valid": EvalBatches(episodes, cfg.eval_batch_size)}
-        self.inputs = {"observation": (("b", *environment.shape), "float32")}
+        self.codec = Observation(tuple(environment.shape))
         self.report = [
             f"{environment.name}: observations {list(environment.shape)}, {environment.num_actions} actions, episodes of at "
             f"most {environment.limit} steps",
@@ -58,17 +61,29 @@ class Episodes(Dataset):
         returns, _ = jax.jit(lambda rows: self.environment.episodes(uniform, jax.random.key(EVAL_KEY), rows))(rows)
         return {"valid/return": Baseline({"random policy": float(returns.mean())}, "return")}
 
+
+@codecs.register("observation")
+@dataclasses.dataclass(frozen=True)
+class Observation(Codec):
+    """An observation of `shape` <-> what the agent makes of it."""
+
+    shape: tuple[int, ...]
+
+    @property
+    def inputs(self) -> dict[str, tuple]:
+        return {"observation": (("b", *self.shape), "float32")}
+
     def encode(self, value: Any) -> dict[str, np.ndarray]:
         """An observation, or its numbers in one row -> f32[1, ...]. Raises UserError if it has another size, or none."""
         try:
             observation = np.asarray(value, np.float32)
         except (TypeError, ValueError):
-            raise UserError(f"no observation: want numbers of shape {list(self.environment.shape)}") from None
-        if observation.size != np.prod(self.environment.shape, dtype=int):
-            raise UserError(f"{observation.size} numbers; an observation has shape {list(self.environment.shape)}")
-        return {"observation": observation.reshape(1, *self.environment.shape)}
+            raise UserError(f"no observation: want numbers of shape {list(self.shape)}") from None
+        if observation.size != np.prod(self.shape, dtype=int):
+            raise UserError(f"{observation.size} numbers; an observation has shape {list(self.shape)}")
+        return {"observation": observation.reshape(1, *self.shape)}
 
-    def decode(self, outputs: Any) -> dict[str, Any]:
+    def decode(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
         return {name: np.round(np.asarray(value)[0], 4).tolist() for name, value in outputs.items()}
 
     def read(self, file: Path) -> np.ndarray:

@@ -56,7 +56,7 @@ def build(cfg: Any) -> Experiment:
         tx=tx,
         train_step=Step(step, not_finite),
         eval_step=make_eval_step(algorithm, cfg.data.greedy, seeds),
-        predictor=Predictor(predict, data.inputs, data.encode, data.decode, data.read),
+        predictor=Predictor(predict, data.codec),
         rules=mesh.resolve(cfg.rules, models.SHARDING),
         sharding=models.SHARDING,
         ema=cfg.optim.ema,

@@ -53,7 +53,7 @@ def build(cfg: Any) -> Experiment:
     retriever = Retriever(model, data, cfg.data.eval_batch_size)
     return supervised(
         cfg, data, model,
-        example={name: jnp.zeros((1, *shape[1:]), dtype) for name, (shape, dtype) in data.inputs.items()}, loss=loss,
+        example={name: jnp.zeros((1, *shape[1:]), dtype) for name, (shape, dtype) in data.codec.inputs.items()}, loss=loss,
         predict=predict, batch_metrics=batch_metrics, rule_sets=rule_sets,
         evaluator=partial(evaluate, retriever, data),
         whole_batch="a question's negatives are the passages of the whole batch", ask=retriever,

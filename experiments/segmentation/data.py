@@ -1,5 +1,6 @@
 """Batches of pictures with a class for each pixel; from a picture to inputs, from probabilities to a label map."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from research.core.experiment import Baseline, Dataset
+from research.core.experiment import Baseline, Codec, Dataset
+from research.data import codecs
 from research.data.defaults import VOID
 from research.data.images import label_maps, labelled, segmented
 from research.data.images.border_weights import border_weights
@@ -61,7 +63,7 @@ class Segmentation(Dataset):
         if not held_out:
             raise UserError("the data has neither a validation nor a test part; set data.valid_fraction above 0")
         self.evals = {part: EvalBatches(source, cfg["eval_batch_size"]) for part, source in held_out.items()}
-        self.inputs = {"image": (("b", *self.shape), "float32")}
+        self.codec = LabelMap(self.shape, tuple(self.classes))
 
     def baselines(self) -> dict[str, Baseline]:
         """Of the most frequent class at each pixel: its share of them; its IoU is that, and the others' are 0."""
@@ -70,6 +72,19 @@ class Segmentation(Dataset):
         share = float(counts.max() / counts.sum())
         values = {"accuracy": share, "mean_iou": share / np.count_nonzero(counts)}
         return {f"{split}/{name}": Baseline({"most frequent class": value}) for name, value in values.items()}
+
+
+@codecs.register("label_map")
+@dataclasses.dataclass(frozen=True)
+class LabelMap(Codec):
+    """A picture of any size <-> the class of each pixel; `shape` (Y, X, C) is that of pictures to train with."""
+
+    shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+
+    @property
+    def inputs(self) -> dict[str, tuple]:
+        return {"image": (("b", *self.shape), "float32")}
 
     def encode(self, value: Any) -> dict[str, np.ndarray]:
         """A PIL image, or an array u8 or f32 in 0..1 of [Y, X, C] or [Y, X], of any size -> f32[1, Y, X, C], of that size."""

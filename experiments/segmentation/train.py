@@ -37,7 +37,7 @@ def build(cfg: Any) -> Experiment:
         loss=partial(loss, change=change, dice=cfg.loss.dice),
         predict=fn, eval_predict=partial(logits, tile=cfg.tile),
         batch_metrics=partial(batch_metrics, classes=data.classes), split_metrics=evals.add_means,
-        predictor=Predictor(partial(fn, model), data.inputs, data.encode, data.decode, data.read, draw=data.draw),
+        predictor=Predictor(partial(fn, model), data.codec),
         rule_sets=unet.SHARDING, evaluator=Evaluation(partial(fn, model), data),
         whole_batch="batch statistics are of the whole batch" if model.norm == "batch" else "",
     )  # fmt: skip

@@ -96,7 +96,7 @@ def probabilities_and_labels(e: Experiment, state: Any, batches: Any) -> tuple[n
     for i in range(len(batches)):
         batch = batches.batch(i)
         real = batch["mask"] > 0
-        outputs = fn(state.variables, {name: batch[name] for name in e.predictor.inputs})
+        outputs = fn(state.variables, {name: batch[name] for name in e.predictor.codec.inputs})
         rows.append((np.asarray(outputs["probabilities"], np.float64)[real], batch["label"][real]))
     probabilities, labels = map(np.concatenate, zip(*rows, strict=True))
     return probabilities, labels

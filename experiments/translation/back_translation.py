@@ -74,10 +74,10 @@ class _Translator:
         e, state = model
         self._data, self._variables, self._tag = e.data, state.variables, tag
         self._more, self._ratio = e.cfg.translate.more, e.cfg.translate.ratio
-        self._draw = jax.jit(partial(_draw, e.model, bos=e.data.bos, eos=e.data.eos), static_argnames=("length",))
+        self._draw = jax.jit(partial(_draw, e.model, bos=e.data.bos, eos=e.data.codec.eos), static_argnames=("length",))
 
     def _line(self, text: str) -> str:
-        return self._data.corpus.prepare(f"{self._tag}{text}") if text.strip() else ""
+        return self._data.corpus.form.prepare(f"{self._tag}{text}") if text.strip() else ""
 
     def fits(self, text: str) -> bool:
         """Whether the model reads all tokens of a text, and there is one."""
@@ -90,12 +90,12 @@ class _Translator:
         out = [""] * len(lines)
         for start in range(0, len(order), ROWS):
             rows = order[start : start + ROWS]
-            inputs = _padded(self._data.encode_lines([lines[i] for i in rows]), self._data.max_length)
+            inputs = _padded(self._data.codec.encode_lines([lines[i] for i in rows]), self._data.max_length)
             length = min(int(self._ratio * inputs["source"].shape[1]) + self._more, self._data.max_length)
             chosen = None if keys is None else keys[np.resize(rows, ROWS)]
             tokens = self._draw(self._variables, inputs, chosen, temperature, length=length)
             outputs = {"tokens": np.asarray(tokens), "asked": inputs["source"][:, 0]}
-            for i, line in zip(rows, self._data.decode(outputs)["lines"], strict=False):
+            for i, line in zip(rows, self._data.codec.decode(outputs)["lines"], strict=False):
                 out[i] = " ".join(line.split()) if lines[i] else ""
         return out
 

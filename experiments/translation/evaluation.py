@@ -64,7 +64,7 @@ class Translations:
         self._tokenize = "none" if cfg.data.tokenizer == "word" else "13a"
         shortest = min(batches.shapes[0]["source"].shape[1] for batches in data.evals.values())
         penalty, min_length = cfg.translate.penalty, cfg.translate.min_length
-        beam.check(self._length(shortest), self._width, data.eos, penalty, min_length)
+        beam.check(self._length(shortest), self._width, data.codec.eos, penalty, min_length)
         self._search = jax.jit(search, static_argnames=("width", "length"))
 
     def __call__(self, state: Any, split: str, folder: Path, after_batch: Callable[[], Any]) -> Evaluated:
@@ -83,7 +83,7 @@ class Translations:
         self, state: Any, part: str, width: int | None = None, after_batch: Callable[[], Any] = lambda: None
     ) -> Translated:
         """Translates all lines of a part, in order. `width` is that of the beam; None: the config's."""
-        batches, lines, words = self._data.evals[part], self._data.corpus.parts[part], self._data.corpus.words
+        batches, lines, words = self._data.evals[part], self._data.corpus.parts[part], self._data.corpus.form.words
         tokens: dict[int, np.ndarray] = {}  # by line
         for number in range(len(batches)):
             batch = batches.batch(number)
@@ -93,9 +93,11 @@ class Translations:
             tokens |= dict(zip(batches.numbers(number)[0].tolist(), np.asarray(outputs["tokens"]), strict=False))
             after_batch()
         sources, references = ([words(line) for line in side] for side in (lines.source, lines.target))
-        hypotheses = [self._data.text(tokens[i]) for i in range(len(tokens))]
+        hypotheses = [self._data.codec.text(tokens[i]) for i in range(len(tokens))]
         way = self._data.corpus.directions.get(part.partition("_")[2], self._data.corpus)
-        return Translated(sources, references, hypotheses, *self._score(hypotheses, references, lines.raw, way.restore))
+        return Translated(
+            sources, references, hypotheses, *self._score(hypotheses, references, lines.raw, way.form.restore)
+        )
 
     def _length(self, source: int) -> int:
         """The most tokens of a translation, for a number of source tokens."""
@@ -125,4 +127,4 @@ def search_options(cfg: Mapping[str, Any], data: Translation) -> dict[str, Any]:
     options = {key: cfg[key] for key in ("penalty", "alpha", "early", "min_length")}
     special = data.target.special
     said = {special[name] for name in ("eos", "unk") if name in special}
-    return {**options, "eos": data.eos, "banned": sorted({*special.values(), data.bos} - said)}
+    return {**options, "eos": data.codec.eos, "banned": sorted({*special.values(), data.bos} - said)}

@@ -134,9 +134,11 @@ def sample(
     """The translation of each line of `prompt`, by beam search; without one, of the validation part's first line."""
     del key, out  # nothing is drawn
     data = e.data
-    inputs = data.encode_lines(data.corpus.parts["valid"].source[:1]) if prompt is None else data.encode(prompt)
+    inputs = (
+        data.codec.encode_lines(data.corpus.parts["valid"].source[:1]) if prompt is None else data.codec.encode(prompt)
+    )
     outputs = jax.device_get(jax.jit(e.predictor.fn)(state.variables, inputs))
-    yield "\n".join(data.decode(outputs)["lines"])
+    yield "\n".join(data.codec.decode(outputs)["lines"])
 
 
 if __name__ == "__main__":

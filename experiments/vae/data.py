@@ -1,5 +1,6 @@
 """Pictures for autoencoders: image_classification's data sets, with the number by which an example draws its noise."""
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from research.core.experiment import Baseline
+from research.data import codecs
 from research.data.images import labelled
 from research.data.images.classification import ImageClassification
+from research.data.images.picture_codecs import Picture
 from research.data.pipeline import EvalBatches, Source, TrainBatches
 from research.util.errors import UserError, nearest
 
@@ -45,9 +48,7 @@ class Pictures(ImageClassification):
         self._pictures = images.train
         self.train = TrainBatches(Drawn(images.train), batch_size, seed)
         self.evals = {name: EvalBatches(Drawn(part.source), eval_batch_size) for name, part in self.evals.items()}
-        self.conditional = conditional
-        if conditional:
-            self.inputs = {**self.inputs, "label": (("b",), "int32")}
+        self.codec = PictureCode(self.shape, tuple(self.classes) if conditional else None)
 
     @functools.cached_property
     def pixel_means(self) -> np.ndarray:
@@ -68,9 +69,21 @@ class Pictures(ImageClassification):
         batches = super().eval_batches(cfg)
         return EvalBatches(Drawn(batches.source), batches.batch_size)
 
+
+@codecs.register("picture_code")
+@dataclasses.dataclass(frozen=True)
+class PictureCode(Picture):
+    """A picture <-> its code. With `classes` the model is conditional: a value is (picture, name of its class)."""
+
+    classes: tuple[str, ...] | None
+
+    @property
+    def inputs(self) -> dict[str, tuple]:
+        return super().inputs | ({} if self.classes is None else {"label": (("b",), "int32")})
+
     def encode(self, value: Any) -> dict[str, np.ndarray]:
         """A picture, or (picture, name of its class) if the model is conditional -> one row of inputs."""
-        if not self.conditional:
+        if self.classes is None:
             return super().encode(value)
         if not (isinstance(value, tuple) and len(value) == 2):
             raise UserError("a conditional model takes (picture, name of its class)")
@@ -92,7 +105,7 @@ class Pictures(ImageClassification):
     def read(self, file: Path) -> Any:
         """A picture; if the model is conditional its class is the name of the file's folder."""
         picture = super().read(file)
-        return (picture, file.resolve().parent.name) if self.conditional else picture
+        return (picture, file.resolve().parent.name) if self.classes is not None else picture
 
 
 def load(cfg: Mapping[str, Any], seed: int, conditional: bool) -> Pictures:

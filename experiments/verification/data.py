@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -11,6 +10,7 @@ from PIL import Image
 from research.core.experiment import Baseline, Dataset
 from research.data import tfds_records
 from research.data.images import labelled
+from research.data.images.picture_codecs import PictureEmbedding
 from research.data.pipeline import Arrays, EvalBatches, Source, TrainBatches
 from research.evals import verification
 from research.util.errors import UserError
@@ -111,7 +111,7 @@ class Verification(Dataset):
         self.held_out = {part: _held_out(OfClasses(source, c), cfg["eval_batch_size"]) for part, c in chosen.items()}
         self.evals: dict[str, Any] = {}
         self.shape = self.train.spec["image"].shape[1:]
-        self.inputs = {"image": (("b", *self.shape), "float32")}
+        self.codec = PictureEmbedding(tuple(self.shape))
         words = [f"{self.num_classes} to train on", *(f"{len(c)} to {part}" for part, c in chosen.items())]
         self.report.append(f"classes  {', '.join(words)}")
         if few := len(names) - len(several):
@@ -127,16 +127,6 @@ class Verification(Dataset):
         if self.runs:
             values["one_shot/error"] = float(self.runs.errors(_pixels).mean())
         return {name: Baseline({"cosine of the pixels": value}) for name, value in values.items()}
-
-    def encode(self, value: Any) -> dict[str, np.ndarray]:
-        """A PIL image, u8 or f32[Y, X, C] in 0..1 -> f32[1, Y, X, C] in 0..1, of the training images' size."""
-        return {"image": labelled.to_image(value, self.shape)[None]}
-
-    def decode(self, outputs: Mapping[str, Any]) -> dict[str, list]:
-        return {"embedding": np.round(np.asarray(outputs["embedding"])[0], 4).tolist()}
-
-    def read(self, file: Path) -> np.ndarray:
-        return labelled.read(file, self.shape)
 
 
 def pairs(embeddings: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

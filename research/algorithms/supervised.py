@@ -63,7 +63,7 @@ def supervised(
         tx=tx,
         train_step=make_train_step(partial(loss, model), tx, **options(cfg), **(gradient or {})),
         eval_step=make_eval_step(evaluated, batch_metrics, cfg.dtype),
-        predictor=Predictor(fn, data.inputs, data.encode, data.decode, data.read, data.constraints),
+        predictor=Predictor(fn, data.codec),
         rules=mesh.resolve(cfg.rules, rule_sets),
         sharding=rule_sets,
         ema=cfg.optim.ema,

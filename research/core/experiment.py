@@ -10,14 +10,43 @@ from research.core.state import TrainState
 from research.util.errors import UserError
 
 
+class Codec(Protocol):
+    """The way between a raw value and arrays: all that prediction needs of a data set. research/data/codecs.py stores it.
+
+    inputs       what inference reads, {name: (shape, dtype)}; strings in a shape are symbolic sizes, "b" the batch
+    constraints  on symbolic sizes, as `jax.export.symbolic_shape` takes them: "t <= 64"
+    draw         (value, what `decode` returned) -> a PIL image of both; None: there is nothing to draw
+    """
+
+    @property
+    def inputs(self) -> Mapping[str, tuple[tuple, str]]: ...
+
+    @property
+    def constraints(self) -> Sequence[str]:
+        return ()
+
+    draw: Callable[[Any, Mapping], Any] | None = None
+
+    def encode(self, value: Any) -> Mapping[str, Any]:
+        """A value (a text, an image, an array) -> inputs of one row, {name: numpy [1, ...]}. Raises UserError if it is none."""
+        raise NotImplementedError
+
+    def decode(self, outputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Outputs of one row -> what a person reads, {name: value}."""
+        raise NotImplementedError
+
+    def read(self, file: Path) -> Any:
+        """A file -> a value that `encode` takes: for the command line alone."""
+        raise NotImplementedError
+
+
 class Dataset(Protocol):
-    """Data to train and evaluate on, and the way between raw values and arrays: what a loader in research/data returns.
+    """Data to train and evaluate on: what a loader in research/data returns.
 
     train       numbered batches without end: research/data/pipeline.py
     evals       {split: batches}, one ordered pass each
     report      lines for the log and the report: sources, sizes, what was left out
-    inputs      what inference reads, {name: (shape, dtype)}; strings in a shape are symbolic sizes, "b" the batch
-    constraints on symbolic sizes, as `jax.export.symbolic_shape` takes them: "t <= 64"
+    codec       the way between raw values and arrays
     tokenizers  of the token ids in its batches
     bos         the token that a decoder's target begins with; None: there is no decoder
     """
@@ -25,8 +54,7 @@ class Dataset(Protocol):
     train: Any
     evals: Mapping[str, Any]
     report: Sequence[str]
-    inputs: Mapping[str, tuple[tuple, str]]
-    constraints: Sequence[str] = ()
+    codec: Codec
     tokenizers: tuple = ()
     bos: int | None = None
 
@@ -45,18 +73,6 @@ class Dataset(Protocol):
             "this family has no further sets to evaluate on: leave out evals.NAME.source and evals.NAME.path"
         )
 
-    def encode(self, value: Any) -> Mapping[str, Any]:
-        """A value (a text, an image, an array) -> inputs of one row, {name: numpy [1, ...]}. Raises UserError if it is none."""
-        raise NotImplementedError
-
-    def decode(self, outputs: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Outputs of one row -> what a person reads, {name: value}."""
-        raise NotImplementedError
-
-    def read(self, file: Path) -> Any:
-        """A file -> a value that `encode` takes: for the command line alone."""
-        raise NotImplementedError
-
 
 class Baseline(NamedTuple):
     """What simple predictors reach in one metric."""
@@ -67,22 +83,14 @@ class Baseline(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Predictor:
-    """A family's one inference function, and the way between raw values and arrays.
+    """A family's one inference function, and the way to it from raw values.
 
-    fn           pure: (variables, {name: array}) -> {name: array}
-    inputs       {name: (shape, dtype)}; strings in a shape are symbolic sizes, "b" the batch
-    constraints  on symbolic sizes, as `jax.export.symbolic_shape` takes them: "t <= 64"
-    encode       as `Dataset.encode`; decode and read likewise
-    draw         (value, what `decode` returned) -> a PIL image of both; None: the family draws none
+    fn     pure: (variables, {name: array}) -> {name: array}
+    codec  its inputs' shapes, and the way between raw values and arrays
     """
 
     fn: Callable[[Mapping, Mapping], Mapping]
-    inputs: Mapping[str, tuple[tuple, str]]
-    encode: Callable[[Any], Mapping]
-    decode: Callable[[Mapping], Mapping]
-    read: Callable[[Path], Any]
-    constraints: Sequence[str] = ()
-    draw: Callable[[Any, Mapping], Any] | None = None
+    codec: Codec
 
 
 class Evaluated(NamedTuple):

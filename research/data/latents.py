@@ -3,6 +3,7 @@
 Config: source, "grid" (points of `synthetic/mixtures.GRID_CENTRES`, with num_examples) or any of `images/labelled.SOURCES`.
 """
 
+import dataclasses
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from research.core.experiment import Dataset
+from research.core.experiment import Codec, Dataset
+from research.data import codecs
 from research.data.images import labelled
 from research.data.pipeline import Arrays, Source, TrainBatches
 from research.data.synthetic import mixtures
@@ -36,13 +38,25 @@ class Latents(Dataset):
         self.images, self.latent, self.report = images, latent, report
         self.train = TrainBatches(source, batch_size, seed)
         self.evals: dict[str, Any] = {}
-        self.inputs = {"z": (("b", latent), "float32")}
+        self.codec = Latent(latent)
+
+
+@codecs.register("latent")
+@dataclasses.dataclass(frozen=True)
+class Latent(Codec):
+    """A vector of `size` numbers <-> a sample."""
+
+    size: int
+
+    @property
+    def inputs(self) -> dict[str, tuple]:
+        return {"z": (("b", self.size), "float32")}
 
     def encode(self, value: Any) -> dict[str, np.ndarray]:
         """A latent vector f32[Z] -> f32[1, Z]. Raises UserError if it has another size."""
         z = np.asarray(value, np.float32).reshape(-1)
-        if z.size != self.latent:
-            raise UserError(f"{z.size} numbers; the generator takes {self.latent}")
+        if z.size != self.size:
+            raise UserError(f"{z.size} numbers; the generator takes {self.size}")
         return {"z": z[None]}
 
     def decode(self, outputs: Mapping[str, Any]) -> dict[str, list]:

@@ -63,8 +63,8 @@ class OpenRun:
         """What the model makes of one value, as `almanac predict` prints it: a text, (question, passage), a PIL image or array, a
         latent vector, a table. The family's README says which. Raises UserError if the value is none.
         """
-        predictor = self.experiment.predictor
-        return predictor.decode(jax.device_get(self._fn(self.variables, predictor.encode(value))))
+        codec = self.experiment.predictor.codec
+        return codec.decode(jax.device_get(self._fn(self.variables, codec.encode(value))))
 
     def evaluate(self, split: str = "valid") -> Mapping[str, float]:
         """{metric: value} of a split, as the log and `almanac evaluate` have it. Raises UserError if there is none."""

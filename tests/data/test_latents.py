@@ -30,14 +30,14 @@ def test_pictures():
 
 def test_a_latent_vector_and_its_sample(tmp_path):
     data = load()
-    assert data.inputs == {"z": (("b", 2), "float32")}
+    assert data.codec.inputs == {"z": (("b", 2), "float32")}
     np.save(tmp_path / "z.npy", np.array([0.5, -1.0]))
-    z = data.encode(data.read(tmp_path / "z.npy"))["z"]
+    z = data.codec.encode(data.codec.read(tmp_path / "z.npy"))["z"]
     np.testing.assert_array_equal(z, np.array([[0.5, -1.0]], np.float32))
-    assert data.decode({"x": np.array([[1.23456, 2.0], [9.0, 9.0]])}) == {"x": [1.2346, 2.0]}
+    assert data.codec.decode({"x": np.array([[1.23456, 2.0], [9.0, 9.0]])}) == {"x": [1.2346, 2.0]}
     with pytest.raises(UserError, match="3 numbers; the generator takes 2"):
-        data.encode([1, 2, 3])
+        data.codec.encode([1, 2, 3])
     (tmp_path / "text.npy").write_text("no array")
     for name in ("text.npy", "absent.npy"):
         with pytest.raises(UserError, match=f"cannot read .*{name} as a .npy latent vector"):
-            data.read(tmp_path / name)
+            data.codec.read(tmp_path / name)

@@ -70,9 +70,9 @@ def test_the_way_back_is_the_most_probable_translation(both, monkeypatch):
     back_translation.paraphrases((e, state), None, TEXTS, count=1, temperature=1.0, seed=0)
     (_, foreign), (given, back) = said
     assert foreign == given
-    inputs = e.data.encode("\n".join(f"<2en> {line}" for line in foreign if line))
+    inputs = e.data.codec.encode("\n".join(f"<2en> {line}" for line in foreign if line))
     search = e.evaluator._search(state.variables, inputs, width=1, length=e.data.max_length)
-    greedy = e.data.decode({"tokens": search["tokens"], "asked": inputs["source"][:, 0]})["lines"]
+    greedy = e.data.codec.decode({"tokens": search["tokens"], "asked": inputs["source"][:, 0]})["lines"]
     assert [line for line in back if line] == [line for line in greedy if line]
 
 

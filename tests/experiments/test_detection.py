@@ -66,7 +66,7 @@ def test_a_perfect_detector_has_a_precision_of_one_and_a_blind_one_of_zero():
 
 def test_encode_and_decode_are_of_the_pictures_own_pixels():
     data = build().data
-    inputs = data.encode(Image.new("L", (64, 48), 255))
+    inputs = data.codec.encode(Image.new("L", (64, 48), 255))
     assert inputs["image"].shape == (1, 32, 32, 1)
     assert inputs["size"].tolist() == [[48, 64]]
     outputs = {
@@ -74,13 +74,13 @@ def test_encode_and_decode_are_of_the_pictures_own_pixels():
         "labels": np.array([[3, 0]]),
         "scores": np.array([[0.9, 0.1]]),
     }
-    decoded = data.decode(outputs)
+    decoded = data.codec.decode(outputs)
     assert decoded == {"boxes": [{"label": "3", "score": 0.9, "box": [1.0, 2.0, 3.0, 4.0]}]}
     assert data.draw(Image.new("L", (64, 48)), decoded).size == (64, 48)
-    np.testing.assert_array_equal(data.encode(np.ones((48, 64), np.float32))["image"], inputs["image"])
+    np.testing.assert_array_equal(data.codec.encode(np.ones((48, 64), np.float32))["image"], inputs["image"])
     for bad in (np.zeros((2, 2, 4)), np.zeros((2, 2), int), np.full((4, 4), 2.0), "text"):
         with pytest.raises(UserError, match="a picture"):
-            data.encode(bad)
+            data.codec.encode(bad)
 
 
 @pytest.mark.parametrize(

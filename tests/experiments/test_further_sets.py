@@ -35,7 +35,7 @@ def test_labelled_texts_have_our_tokens_and_our_class_numbers(reviews):
     batch = e.evals["other"].batch(0)
     assert batch["mask"].sum() == 2 and list(e.evals) == ["valid", "test", "other"]
     assert [e.data.classes[i] for i in batch["label"][:2]] == ["statements", "lexis and execution"]
-    ours = e.data.encode("an integer literal is a number")
+    ours = e.data.codec.encode("an integer literal is a number")
     length = int(batch["length"][1])
     np.testing.assert_array_equal(batch["tokens"][1, :length], ours["tokens"][0])
     assert evaluation.intervals(e)["other"] == 6

@@ -56,11 +56,11 @@ def test_the_curves_are_written(tiny, tmp_path):
 def test_a_file_of_examples(tiny, tmp_path):
     file = tmp_path / "examples.csv"
     file.write_text("1,0,0,2\n0,1,0.5,3\n1,1,1,\n")
-    found = tiny.predictor.encode(tiny.predictor.read(file))
+    found = tiny.predictor.codec.encode(tiny.predictor.codec.read(file))
     np.testing.assert_array_equal(found["x"], [[[1, 0, 0], [0, 1, 0.5], [1, 1, 1]]])
     np.testing.assert_array_equal(found["y"], [[2, 3, 0]])
     said = tiny.predictor.fn(jax.jit(tiny.init_fn)(jax.random.key(0)), found)
-    assert tiny.predictor.decode(said) == {"y": pytest.approx(float(said["y"][0, 2]), abs=1e-4)}
+    assert tiny.predictor.codec.decode(said) == {"y": pytest.approx(float(said["y"][0, 2]), abs=1e-4)}
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_bad_files(tiny, tmp_path, text, words):
     file = tmp_path / "examples.csv"
     file.write_text(text)
     with pytest.raises(UserError, match=words) as caught:
-        tiny.predictor.encode(tiny.predictor.read(file))
+        tiny.predictor.codec.encode(tiny.predictor.codec.read(file))
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="cannot read"):
-        tiny.predictor.read(tmp_path / "nowhere.csv")
+        tiny.predictor.codec.read(tmp_path / "nowhere.csv")

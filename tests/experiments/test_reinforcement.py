@@ -198,8 +198,8 @@ def test_inference_takes_what_training_alone_needs_from_no_one():
     e = family.build(tiny("dqn"))
     now = state.create(e.init_fn, e.tx, 0, mesh.make_mesh({"data": 1}, jax.devices()[:1]))
     assert {"playing", "replay", "target"} == now.model_state[TRAINING].keys() and now.variables.keys() == {"params"}
-    outputs = jax.jit(e.predictor.fn)(now.variables, e.predictor.encode([0.1, 0.0, -0.1, 0.0]))
-    decoded = e.predictor.decode(jax.device_get(outputs))
+    outputs = jax.jit(e.predictor.fn)(now.variables, e.predictor.codec.encode([0.1, 0.0, -0.1, 0.0]))
+    decoded = e.predictor.codec.decode(jax.device_get(outputs))
     assert decoded["value"] == max(decoded["q"]) == decoded["q"][decoded["action"]]
 
 
@@ -254,7 +254,7 @@ def test_bad_input_is_one_line(line, name, groups):
 @pytest.mark.parametrize("value", [[1.0, 2.0], "left", [[1.0], [2.0, 3.0]]])
 def test_an_observation_of_another_size_is_refused(value):
     with pytest.raises(UserError, match="shape \\[4\\]"):
-        family.build(tiny()).predictor.encode(value)
+        family.build(tiny()).predictor.codec.encode(value)
 
 
 def test_the_log_counts_steps_of_environments(tmp_path):

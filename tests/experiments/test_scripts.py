@@ -39,5 +39,5 @@ def test_from_a_file_to_a_sample(tmp_path, tokenizer, size):
         assert set(sample) <= set(text) and len(sample) == 32
     rows = [json.loads(row) for row in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert np.isfinite([row["values"]["loss"] for row in rows]).all()
-    asked = e.predictor.encode("聖人")
+    asked = e.predictor.codec.encode("聖人")
     assert data.tokenizer.decode(asked["tokens"][0]) == "聖人"

@@ -60,13 +60,13 @@ def test_a_picture_of_any_size_becomes_a_map_of_its_size_that_can_be_trained_wit
     e = build("model.norm=none", "tile=34")  # a reach of 10: margins of 10, and 14 pixels inside
     variables = jax.jit(e.init_fn)(jax.random.key(0))
     value = Image.fromarray(np.random.default_rng(0).integers(0, 256, (41, 55), np.uint8).astype(np.uint8))
-    inputs = e.predictor.encode(value)
+    inputs = e.predictor.codec.encode(value)
     outputs = jax.jit(e.predictor.fn)(variables, inputs)
     whole = train.predict(e.model, variables, inputs)["probabilities"]
     np.testing.assert_allclose(outputs["probabilities"], whole, atol=1e-5)
-    decoded = e.predictor.decode(outputs)
+    decoded = e.predictor.codec.decode(outputs)
     assert decoded["size"] == [41, 55] and sum(decoded["shares"].values()) == pytest.approx(1, abs=1e-3)
-    drawn = e.predictor.draw(value, decoded)
+    drawn = e.predictor.codec.draw(value, decoded)
     assert drawn.mode == "P"
     np.testing.assert_array_equal(np.asarray(drawn), np.asarray(whole)[0].argmax(-1))
 

@@ -69,10 +69,10 @@ def test_one_line_is_translated_as_in_its_part(trained):
     """The batch, its bucket's length and the room for the answer change nothing of what a line becomes."""
     e, state, _ = reopen.load(trained, "last")
     translated = e.evaluator.translate(state, "valid")
-    alone = jax.jit(e.predictor.fn)(state.variables, e.data.encode_lines(translated.sources[:3]))
+    alone = jax.jit(e.predictor.fn)(state.variables, e.data.codec.encode_lines(translated.sources[:3]))
     shortest = min(len(line.split()) for line in translated.hypotheses[:3])
     for row, line in zip(np.asarray(alone["tokens"]), translated.hypotheses[:3], strict=True):
-        assert e.data.text(row).split()[:shortest] == line.split()[:shortest]
+        assert e.data.codec.text(row).split()[:shortest] == line.split()[:shortest]
 
 
 def test_the_baseline_of_summaries(tmp_path):

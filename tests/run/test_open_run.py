@@ -40,7 +40,7 @@ def test_a_text(topics, tmp_path, capsys):
 def test_its_parts(topics):
     run = research.open_run(topics, "last")
     assert run.step == 12 and run.cfg.name == "text_classification/tiny"
-    inputs = run.experiment.predictor.encode("a text")
+    inputs = run.experiment.predictor.codec.encode("a text")
     logits = run.model.apply(run.variables, inputs["tokens"], inputs["length"])
     probabilities = np.asarray(jax.nn.softmax(logits))[0]
     assert run.predict("a text")["class"] == run.data.classes[probabilities.argmax()]
@@ -62,7 +62,7 @@ def test_pictures_of_several_kinds(digits, tmp_path):
     whole = np.round(255 * array).astype(np.uint8)
     Image.fromarray(whole[..., 0]).save(tmp_path / "digit.png")
     values = [whole, whole[..., 0], whole / np.float32(255), Image.fromarray(whole[..., 0])]
-    values.append(run.experiment.predictor.read(tmp_path / "digit.png"))
+    values.append(run.experiment.predictor.codec.read(tmp_path / "digit.png"))
     first, *others = [run.predict(value) for value in values]
     assert all(other == first for other in others)
     assert (

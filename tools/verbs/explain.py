@@ -101,7 +101,7 @@ def _of_pictures(e: Any, state: Any, args: argparse.Namespace) -> Explanation:
         _, facts, image = explain_picture.preferred(e, state, args.class_name, args.steps or 256)
         return Explanation([], np.zeros(0), facts, {"preferred pictures": image})
     options = (args.method, args.class_name, args.steps or 64, args.size, args.sanity)
-    _, facts, image = explain_picture.explain(e, state, e.predictor.read(args.image), *options)
+    _, facts, image = explain_picture.explain(e, state, e.predictor.codec.read(args.image), *options)
     return Explanation([], np.zeros(0), facts, {"pixels": image})
 
 

@@ -37,7 +37,7 @@ def explain(
 
     Raises UserError if there is no such class, or the model does not support the method.
     """
-    inputs, classes = e.predictor.encode(image), e.data.classes
+    inputs, classes = e.predictor.codec.encode(image), e.data.classes
     shown = np.asarray(inputs["image"])
     p = np.asarray(jax.jit(e.predictor.fn)(state.variables, inputs)["probabilities"])[0]
     if class_name is not None and class_name not in classes:

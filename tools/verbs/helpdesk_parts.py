@@ -122,7 +122,7 @@ class Mood:
         self.threshold = threshold_at_false_alarms(*self._scored["valid"], rate)
 
     def __call__(self, text: str) -> float:
-        outputs = self._fn(self._variables, self._e.predictor.encode(text))
+        outputs = self._fn(self._variables, self._e.predictor.codec.encode(text))
         return float(outputs["probabilities"][0, self._class])
 
     def errors(self) -> dict[str, Errors]:

@@ -1,15 +1,13 @@
-"""Image classification: batches of labelled images, and the conversion from an image to a class."""
+"""Image classification: batches of labelled images."""
 
 from collections import ChainMap
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from research.core.experiment import Baseline, Dataset
-from research.data import further_sets, top
+from research.core.experiment import Baseline, Codec, Dataset
+from research.data import further_sets
 from research.data.images import labelled
+from research.data.images.picture_codecs import PictureClass
 from research.data.pipeline import EvalBatches, TrainBatches
 from research.util.errors import UserError
 
@@ -24,7 +22,7 @@ class ImageClassification(Dataset):
         if not self.evals:
             raise UserError("the data has neither a validation nor a test part; set data.valid_fraction above 0")
         self.classes, self.shape, self.report = images.classes, images.shape, images.report
-        self.inputs = {"image": (("b", *images.shape), "float32")}
+        self.codec: Codec = PictureClass(images.shape, tuple(images.classes))
         self._eval_batch_size = eval_batch_size
 
     def baselines(self) -> Mapping[str, Baseline]:
@@ -43,17 +41,6 @@ class ImageClassification(Dataset):
         present = [name for name, source in sources.items() if source is not None]
         names = further_sets.choose_parts(present, cfg["part"])
         return EvalBatches(labelled.Joined([sources[name] for name in names], numbers), self._eval_batch_size)
-
-    def encode(self, value: Any) -> dict[str, np.ndarray]:
-        """A PIL image, u8 or f32[Y, X, C] in 0..1 -> f32[1, Y, X, C] in 0..1, of the training images' size."""
-        return {"image": labelled.to_image(value, self.shape)[None]}
-
-    def decode(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
-        """-> the top-1 class, and the top five with their probabilities."""
-        return top.classes(self.classes, outputs["probabilities"][0])
-
-    def read(self, file: Path) -> np.ndarray:
-        return labelled.read(file, self.shape)
 
 
 def load(cfg: Mapping[str, Any], seed: int) -> ImageClassification:

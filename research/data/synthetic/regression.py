@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from research.core.experiment import Baseline, Dataset
-from research.data import user_files
+from research.core.experiment import Baseline, Codec, Dataset
+from research.data import codecs, user_files
 from research.data.pipeline import Arrays, EvalBatches, TrainBatches
 from research.data.synthetic import regression_baselines
 from research.util.errors import UserError
@@ -37,8 +37,7 @@ class InContextRegression(Dataset):
         self.train = TrainBatches(prompts, cfg["batch_size"], seed)
         self.evals = {"valid": EvalBatches(Arrays(self.held_out), cfg["eval_batch_size"])}
         self.report: list[str] = []
-        self.inputs = {"x": (("b", "n", self.dims), "float32"), "y": (("b", "n"), "float32")}
-        self.constraints = [f"n <= {self.points}"]
+        self.codec = Table(self.dims, self.points)
 
     @functools.cached_property
     def errors(self) -> dict[str, np.ndarray]:
@@ -60,6 +59,23 @@ class InContextRegression(Dataset):
         """All but least squares, whose expected error is infinite after as many noisy examples as dimensions."""
         means = {name: float(np.mean(errors)) for name, errors in self.errors.items() if name != "least squares"}
         return {"valid/error": Baseline(means)}
+
+
+@codecs.register("regression_table")
+@dataclasses.dataclass(frozen=True)
+class Table(Codec):
+    """A table of up to `points` examples of `dims` numbers and y <-> the y of the last."""
+
+    dims: int
+    points: int
+
+    @property
+    def inputs(self) -> dict[str, tuple]:
+        return {"x": (("b", "n", self.dims), "float32"), "y": (("b", "n"), "float32")}
+
+    @property
+    def constraints(self) -> list[str]:
+        return [f"n <= {self.points}"]
 
     def encode(self, value: Any) -> dict[str, np.ndarray]:
         """Examples f32[n, d + 1], each x and y, the last y NaN -> {"x": f32[1, n, d], "y": f32[1, n]}."""

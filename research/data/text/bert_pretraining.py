@@ -4,14 +4,15 @@ Config: the keys of `corpora`, tokenizer with its options; length (tokens of a p
 predictions and whole_word (`masked`), batch_size, eval_batch_size.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from research.core.experiment import Baseline, Dataset
-from research.data import top, user_files
+from research.core.experiment import Baseline, Codec, Dataset
+from research.data import codecs, top, user_files
 from research.data.pipeline import EvalBatches, TrainBatches
 from research.data.text import corpora, language_modelling, masked
 from research.data.tokenizers import Tokenizer
@@ -37,22 +38,59 @@ class BertPretraining(Dataset):
         self.evals = {"valid": EvalBatches(sources["valid"], cfg["eval_batch_size"])}
         counts = ", ".join(f"{len(source):,} to {part}" for part, source in sources.items())
         self.report = [*report, f"pairs    {counts}; {sources['train'].predictions} masked tokens at most in one"]
-        shape = ("b", "t")
-        self.inputs = {"tokens": (shape, "int32"), "token_type_ids": (shape, "int32"), "token_mask": (shape, "float32")}
-        self.constraints = (f"t <= {self.length}",)
+        self.codec = FilledMasks(tokenizer, self.length)
 
     def baselines(self) -> Mapping[str, Baseline]:
         train, valid = (self._documents[part].tokens for part in ("train", "valid"))
         unigram = language_modelling.baselines(train, valid, self.tokenizer.size)["unigram"]
         return {"valid/mlm_loss": Baseline({"unigram": unigram}, "nats/token")}
 
+
+@codecs.register("filled_masks")
+@dataclasses.dataclass(frozen=True)
+class FilledMasks(Codec):
+    """A text with [MASK]s, or two texts separated by [SEP] <-> what fills the masks, and whether the second text follows."""
+
+    tokenizer: Tokenizer
+    length: int
+
+    @property
+    def inputs(self) -> dict[str, tuple]:
+        shape = ("b", "t")
+        return {"tokens": (shape, "int32"), "token_type_ids": (shape, "int32"), "token_mask": (shape, "float32")}
+
+    @property
+    def constraints(self) -> tuple[str]:
+        return (f"t <= {self.length}",)
+
     def encode(self, value: str) -> dict[str, np.ndarray]:
-        """A text with [MASK]s, or two texts separated by [SEP] -> the inputs of one row, {name: [1, T]}."""
-        return encode(value, self.tokenizer, self.length)
+        """A text -> the inputs of one row, {name: [1, T]}. Raises UserError if it has no mark, or more than `length` tokens."""
+        text = value.strip()
+        if MASK not in text and SEP not in text:
+            raise UserError(f"the text has no {MASK} to fill in, and no {SEP} between two texts")
+        special, tokens, segments = self.tokenizer.special, [self.tokenizer.special["cls"]], [0]
+        for segment, part in enumerate(text.split(SEP, 1)):
+            # In tokenizers that keep spaces, a token that begins a word includes the space before it.
+            pieces = [self.tokenizer.encode(piece.rstrip(" ")).tolist() for piece in part.split(MASK)]
+            ids = pieces[0] + [i for piece in pieces[1:] for i in (special["mask"], *piece)]
+            tokens += [*ids, special["sep"]]
+            segments += [segment] * (len(ids) + 1)
+        if len(tokens) > self.length:
+            raise UserError(
+                f"the text has {len(tokens)} tokens, more than the {self.length} of data.length; shorten it"
+            )
+        row = {"tokens": np.array([tokens], np.int32), "token_type_ids": np.array([segments], np.int32)}
+        return {**row, "token_mask": np.ones(row["tokens"].shape, np.float32)}
 
     def decode(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
-        """-> "masks", the top five tokens of each [MASK]; of two texts "follows", the probability that the second follows."""
-        return decode(outputs, self.tokenizer)
+        """{"mlm": f32[1, T, V], "nsp": f32[1, 2]} and the inputs -> "masks", the top five tokens of each [MASK]; of two texts
+        "follows", the probability that the second follows.
+        """
+        masks = np.flatnonzero(outputs["tokens"][0] == self.tokenizer.special["mask"])
+        result: dict[str, Any] = {"masks": [top_pieces(outputs["mlm"][0, at], self.tokenizer) for at in masks]}
+        if outputs["token_type_ids"][0].any():
+            result["follows"] = top.of_logits(outputs["nsp"][0], str)["0"]
+        return result
 
     def read(self, file: Path) -> str:
         return user_files.read(file)
@@ -66,33 +104,6 @@ def load(cfg: Mapping[str, Any], seed: int) -> BertPretraining:
     sizes = ", ".join(f"{len(d):,} documents of {len(d.tokens):,} tokens in {part}" for part, d in documents.items())
     report = [*corpus.report, f"tokens   {cfg['tokenizer']}, vocabulary {tokenizer.size:,}: {sizes}"]
     return BertPretraining(documents, tokenizer, report, cfg, seed)
-
-
-def encode(value: str, tokenizer: Tokenizer, length: int) -> dict[str, np.ndarray]:
-    """See `BertPretraining.encode`. Raises UserError for a text with neither mark, and one of more than `length` tokens."""
-    text = value.strip()
-    if MASK not in text and SEP not in text:
-        raise UserError(f"the text has no {MASK} to fill in, and no {SEP} between two texts")
-    special, tokens, segments = tokenizer.special, [tokenizer.special["cls"]], [0]
-    for segment, part in enumerate(text.split(SEP, 1)):
-        # In tokenizers that keep spaces, a token that begins a word includes the space before it.
-        pieces = [tokenizer.encode(piece.rstrip(" ")).tolist() for piece in part.split(MASK)]
-        ids = pieces[0] + [i for piece in pieces[1:] for i in (special["mask"], *piece)]
-        tokens += [*ids, special["sep"]]
-        segments += [segment] * (len(ids) + 1)
-    if len(tokens) > length:
-        raise UserError(f"the text has {len(tokens)} tokens, more than the {length} of data.length; shorten it")
-    row = {"tokens": np.array([tokens], np.int32), "token_type_ids": np.array([segments], np.int32)}
-    return {**row, "token_mask": np.ones(row["tokens"].shape, np.float32)}
-
-
-def decode(outputs: Mapping[str, Any], tokenizer: Tokenizer) -> dict[str, Any]:
-    """See `BertPretraining.decode`; `outputs` are {"mlm": f32[1, T, V], "nsp": f32[1, 2]} and the inputs, i32[1, T]."""
-    masks = np.flatnonzero(outputs["tokens"][0] == tokenizer.special["mask"])
-    result: dict[str, Any] = {"masks": [top_pieces(outputs["mlm"][0, at], tokenizer) for at in masks]}
-    if outputs["token_type_ids"][0].any():
-        result["follows"] = top.of_logits(outputs["nsp"][0], str)["0"]
-    return result
 
 
 def top_pieces(logits: np.ndarray, tokenizer: Tokenizer) -> dict[str, float]:

@@ -7,6 +7,7 @@ train for a part that the source lacks; train_size (train on so many texts), aug
 paraphrases (a file, see paraphrases.py); buckets (the number of length buckets, 0: none), batch_size and eval_batch_size.
 """
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from research.core.experiment import Baseline, Dataset
-from research.data import further_sets, tokenizers, top, user_files
+from research.core.experiment import Baseline, Codec, Dataset
+from research.data import codecs, further_sets, tokenizers, top, user_files
 from research.data.buckets import Bucketed, bounds
 from research.data.images import labelled
 from research.data.pipeline import Batch, EvalBatches, TrainBatches
@@ -79,6 +80,7 @@ def batches(texts: Any, buckets: int, batch_size: int, seed: int | None = None) 
     return EvalBatches(texts, batch_size) if seed is None else TrainBatches(texts, batch_size, seed)
 
 
+@codecs.register("text_encoder")
 class Encoder:
     """Text -> at most `length` tokens: cleaned, tokenized, cut, and between `cls` and `sep` if the tokenizer has both.
 
@@ -86,15 +88,15 @@ class Encoder:
     tokens becomes one `unk`, or a 0 if the tokenizer has none. Raises UserError if `length` is too small, or there is no <pad>.
     """
 
-    def __init__(
-        self, tokenizer: tokenizers.Tokenizer, clean: Callable[[str], str], length: int, keep: str, front: bool = False
-    ):
+    def __init__(self, tokenizer: tokenizers.Tokenizer, normaliser: str, length: int, keep: str, front: bool = False):
+        """`normaliser` is a name of `normalise.NORMALISERS`, `keep` one of `ENDS`."""
         special = tokenizer.special
-        self.tokenizer, self.clean, self.length, self.keep = tokenizer, clean, length, keep
+        self.tokenizer, self.normaliser, self.length, self.keep = tokenizer, normaliser, length, keep
+        self.clean = normalise.make(normaliser)
         self._ends = [special["cls"], special["sep"]] if {"cls", "sep"} <= special.keys() else []
         self._empty = special.get("unk", 0)
-        self._front = front
-        if self._front and "pad" not in special:
+        self.front = front
+        if front and "pad" not in special:
             raise UserError(
                 "data.pad = 'front': this tokenizer has no <pad>; choose data.tokenizer = 'word' or 'wordpiece'"
             )
@@ -109,7 +111,7 @@ class Encoder:
         """All token ids of a text, i[n] -> the result of `encode`, i32[t], t in 1..length."""
         ids = self._cut(ids) if len(ids) else np.array([self._empty])
         row = np.array([*self._ends[:1], *ids, *self._ends[1:]], np.int32)
-        before = self.length - len(row) if self._front else 0
+        before = self.length - len(row) if self.front else 0
         return np.pad(row, (before, 0), constant_values=self.tokenizer.special.get("pad", 0))
 
     def _cut(self, tokens: Any) -> Any:
@@ -145,8 +147,7 @@ class TextClassification(Dataset):
             raise UserError("the data has neither a validation nor a test part; set data.valid_fraction above 0")
         self.classes, self.encoder, self.report = tuple(classes), encoder, report
         self._sizes = {"buckets": buckets, "batch_size": eval_batch_size}
-        self.inputs = {"tokens": (("b", "t"), "int32"), "length": (("b",), "int32")}
-        self.constraints, self.tokenizers = (f"t <= {encoder.length}",), (encoder.tokenizer,)
+        self.codec, self.tokenizers = TextClass(encoder, self.classes), (encoder.tokenizer,)
 
     def baselines(self) -> Mapping[str, Baseline]:
         split = next(iter(self.evals))
@@ -167,6 +168,23 @@ class TextClassification(Dataset):
         rows = [self.encoder.encode(text) for part in parts for text in part.texts]
         labels = numbers[np.concatenate([part.labels for part in parts])]
         return batches(Texts(rows, labels, self.encoder.length), **self._sizes)
+
+
+@codecs.register("text_class")
+@dataclasses.dataclass(frozen=True)
+class TextClass(Codec):
+    """A text <-> its class, one of the names `classes`."""
+
+    encoder: Encoder
+    classes: tuple[str, ...]
+
+    @property
+    def inputs(self) -> dict[str, tuple]:
+        return {"tokens": (("b", "t"), "int32"), "length": (("b",), "int32")}
+
+    @property
+    def constraints(self) -> tuple[str]:
+        return (f"t <= {self.encoder.length}",)
 
     def encode(self, value: str) -> dict[str, np.ndarray]:
         """A text -> {"tokens": i32[1, t], "length": i32[1]}. Raises UserError if it is empty."""
@@ -198,7 +216,9 @@ def load(cfg: Mapping[str, Any], seed: int) -> TextClassification:
     corpus = _few(corpus, cfg, seed)
     others, lines = _paraphrases(corpus, cfg, clean)
     corpus = corpus._replace(report=[*corpus.report, *lines])
-    encoder = Encoder(_tokenizer(corpus, cfg, near, others), clean, cfg["length"], cfg["keep"], pad == "front")
+    encoder = Encoder(
+        _tokenizer(corpus, cfg, near, others), cfg["normalise"], cfg["length"], cfg["keep"], pad == "front"
+    )
     ids = {name: [encoder.tokenizer.encode(text) for text in part.texts] for name, part in corpus.parts.items()}
     parts = {
         name: Texts([encoder.fit(text) for text in ids[name]], part.labels, encoder.length)

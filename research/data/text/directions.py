@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from research.data.text import parallel_corpora
+from research.data.text.line_forms import BothWays
 from research.data.text.parallel_corpora import Corpus, Lines
 from research.util.errors import UserError
 
@@ -21,24 +22,18 @@ def both(cfg: Mapping[str, Any], forward: Corpus) -> Corpus:
     first, second = cfg["pair"].split("-")
     backward = _reversed(cfg, forward, f"{second}-{first}")
     directions = {f"{first}_{second}": forward, f"{second}_{first}": backward}
-    tags = {f"<{tag}>": corpus for tag, corpus in zip(tags_of(cfg), directions.values(), strict=True)}
+    tags = tags_of(cfg)
     tagged = {
-        name: {part: _tagged(tag, lines) for part, lines in corpus.parts.items()}
+        name: {part: _tagged(f"<{tag}>", lines) for part, lines in corpus.parts.items()}
         for (name, corpus), tag in zip(directions.items(), tags, strict=True)
     }
     parts = {part: _joined([lines[part] for lines in tagged.values()]) for part in ("train", "valid")}
     parts |= {f"{part}_{name}": tagged[name][part] for part in forward.parts if part != "train" for name in tagged}
-
-    def prepare(line: str) -> str:
-        if not line.strip():
-            return line
-        tag, _, rest = line.strip().partition(" ")
-        if tag not in tags:
-            raise UserError(f"the line {line[:40]!r} begins with no language: put {' or '.join(tags)} before it")
-        return f"{tag} {tags[tag].prepare(rest)}" if rest.strip() else ""
-
-    report = [*forward.report, f"ways     both: {cfg['pair']} and back; a source begins with {' or '.join(tags)}"]
-    return Corpus(parts, report, prepare, forward.words, directions=directions)
+    report = [
+        *forward.report,
+        f"ways     both: {cfg['pair']} and back; a source begins with <{tags[0]}> or <{tags[1]}>",
+    ]
+    return Corpus(parts, report, BothWays(tags, forward.form, backward.form), directions)
 
 
 def tags_of(cfg: Mapping[str, Any]) -> tuple[str, str]:

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from research.core.experiment import Baseline, Dataset
-from research.data import further_sets, tokenizers, top, user_files
+from research.core.experiment import Baseline, Codec, Dataset
+from research.data import codecs, further_sets, tokenizers, top, user_files
 from research.data.pipeline import EvalBatches, TrainBatches
 from research.data.text import contiguous, corpora, packed
 from research.util.errors import UserError
@@ -55,8 +55,7 @@ class LanguageModelling(Dataset):
         self._held_out = held_out
         self.text, self.tokenizer, self.tokenizers = text, text.tokenizer, (text.tokenizer,)
         self.train, self.evals, self.report, self.length = train, evals, report, length
-        self.inputs = {"tokens": (("b", "t"), "int32")}
-        self.constraints = (f"t <= {length}",)
+        self.codec = NextToken(text.tokenizer, length)
 
     @property
     def opening(self) -> str:
@@ -75,6 +74,23 @@ class LanguageModelling(Dataset):
         tokens = self.tokenizer.encode(corpus.between.join(documents))
         assert self._held_out is not None
         return EvalBatches(self._held_out(documents, tokens), next(iter(self.evals.values())).batch_size)
+
+
+@codecs.register("next_token")
+@dataclasses.dataclass(frozen=True)
+class NextToken(Codec):
+    """A text, of which the last `length` tokens are read <-> the next token."""
+
+    tokenizer: tokenizers.Tokenizer
+    length: int
+
+    @property
+    def inputs(self) -> dict[str, tuple]:
+        return {"tokens": (("b", "t"), "int32")}
+
+    @property
+    def constraints(self) -> tuple[str]:
+        return (f"t <= {self.length}",)
 
     def encode(self, value: str) -> dict[str, np.ndarray]:
         """A text -> its last tokens, after those that its tokenizer's file puts before it: i32[1, T], at most `length`.

@@ -1,13 +1,14 @@
 """Retrieval: questions and passages as separate rows of tokens, for dual encoders, and all passages of a split."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from research.core.experiment import Baseline, Dataset
-from research.data import tokenizers, user_files
+from research.core.experiment import Baseline, Codec, Dataset
+from research.data import codecs, tokenizers, user_files
 from research.data.pipeline import EvalBatches, TrainBatches
 from research.data.text import questions
 from research.data.text.questions import Corpus, Questions
@@ -16,6 +17,7 @@ from research.data.tokenizers import Tokenizer
 from research.util.errors import UserError
 
 
+@codecs.register("token_rows")
 class TokenRows:
     """Texts -> {"tokens": i32[n, length], "mask": f32[n, length]}; a longer text is cut.
 
@@ -27,11 +29,11 @@ class TokenRows:
         self._ends = [tokenizer.special[name] for name in ("cls", "sep") if name in tokenizer.special]
         if len(self._ends) == 1 or length <= len(self._ends):
             raise UserError(f"{key} = {length} has no room for a token")
-        self._tokenizer, self.length = tokenizer, length
+        self.tokenizer, self.length, self.key = tokenizer, length, key
 
     def __call__(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
-        pad, room = self._tokenizer.special["pad"], self.length - len(self._ends)
-        rows = [self._tokenizer.encode(text)[:room] for text in texts]
+        pad, room = self.tokenizer.special["pad"], self.length - len(self._ends)
+        rows = [self.tokenizer.encode(text)[:room] for text in texts]
         if self._ends:
             rows = [np.concatenate([self._ends[:1], row, self._ends[1:]]) for row in rows]
         mask = filled([np.ones(len(row)) for row in rows], self.length).astype(np.float32)
@@ -82,8 +84,7 @@ class Retrieval(Dataset):
         self.train = TrainBatches(self._pairs(corpus.train), cfg["batch_size"], seed)
         size = cfg["eval_batch_size"]
         self.evals = {split: EvalBatches(self._pairs(part), size) for split, part in corpus.held_out.items()}
-        self.inputs = {name: (("b", rows.length), "int32") for name, rows in self.token_rows.items()}
-        self.inputs |= {f"{name}_mask": (("b", rows.length), "float32") for name, rows in self.token_rows.items()}
+        self.codec = QuestionAndPassage(**self.token_rows)
         self.tokenizers = (tokenizer,)
 
     def _pairs(self, part: Questions) -> QuestionPassagePairs:
@@ -96,14 +97,31 @@ class Retrieval(Dataset):
             for name, value in self._rank(part).items()
         }
 
+
+@codecs.register("question_and_passage")
+@dataclasses.dataclass(frozen=True)
+class QuestionAndPassage(Codec):
+    """(question, passage) <-> a score."""
+
+    question: TokenRows
+    passage: TokenRows
+
+    @property
+    def inputs(self) -> dict[str, tuple]:
+        rows = {"question": self.question, "passage": self.passage}
+        tokens = {name: (("b", each.length), "int32") for name, each in rows.items()}
+        return tokens | {f"{name}_mask": (("b", each.length), "float32") for name, each in rows.items()}
+
     def encode(self, value: tuple[str, str]) -> dict[str, np.ndarray]:
         """(question, passage) -> one row of `inputs`. Raises UserError if either is empty."""
         if not all(text.strip() for text in value):
             raise UserError("want a question in the first line, and after it the passage")
-        row: dict[str, np.ndarray] = {}
-        for (name, token_rows), text in zip(self.token_rows.items(), value, strict=True):
-            row |= {name if key == "tokens" else f"{name}_{key}": array for key, array in token_rows([text]).items()}
-        return row
+        question, passage = value
+        asked, given = self.question([question]), self.passage([passage])
+        return {
+            "question": asked["tokens"], "question_mask": asked["mask"],
+            "passage": given["tokens"], "passage_mask": given["mask"],
+        }  # fmt: skip
 
     def decode(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
         """{"score": f32[1], ...} -> the pair's score, comparable only with other passages' scores for the same question."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from research.data import download, tfds_records, user_files
-from research.data.tokenizers import moses, subwords
+from research.data.text.line_forms import BytePairs, Form, Plain
 from research.util.errors import UserError, nearest
 
 PARTS = ("train", "valid", "test")
@@ -37,17 +37,13 @@ class Lines:
 class Corpus:
     """`parts` by name (`PARTS`), at least train and valid.
 
-    prepare   a raw line -> a line in the form of `source`
-    words     a line in the form of `target` -> words, the form of the references of tokenised BLEU
-    restore   words -> plain text
+    form        of the lines
     directions  {"en_de": a corpus} of each way, where the corpus has several (`directions.both`)
     """
 
     parts: Mapping[str, Lines]
     report: list[str]
-    prepare: Callable[[str], str] = str
-    words: Callable[[str], str] = str
-    restore: Callable[[str], str] = str
+    form: Form = Plain()
     directions: Mapping[str, "Corpus"] = dataclasses.field(default_factory=dict)
 
 
@@ -122,7 +118,6 @@ def multi30k_bpe(cfg: Mapping[str, Any]) -> Corpus:
     from research.data.builders import multi30k_bpe as builder
 
     first, second = _pair(cfg, "en-de", "de-en")
-    merges = subwords.Merges(builder.merges())
     parts = {}
     for part, split in _MULTI30K.items():
         pieces = _read("multi30k_bpe", split)
@@ -131,9 +126,7 @@ def multi30k_bpe(cfg: Mapping[str, Any]) -> Corpus:
     return Corpus(
         parts,
         ["source   multi30k_bpe: tokenised, lower-cased, joint byte pairs; valid, and test of 2016"],
-        prepare=lambda line: merges.split(moses.tokenize(line.lower(), first)),
-        words=subwords.join,
-        restore=lambda line: moses.detokenize(line, second),
+        BytePairs(builder.merges(), first, second),
     )
 
 

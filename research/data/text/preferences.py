@@ -6,6 +6,7 @@ arithmetic   digits (of each number), noise (the share of wrong sums among the d
 files        path (a .jsonl of {"prompt", "chosen", "rejected"}), tokenizer and vocab_size, length, valid_fraction
 """
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from research.core.experiment import Dataset
-from research.data import tokenizers, top, user_files
+from research.core.experiment import Codec, Dataset
+from research.data import codecs, tokenizers, top, user_files
 from research.data.pipeline import Batch, EvalBatches, TrainBatches
 from research.util.errors import UserError
 
@@ -103,8 +104,24 @@ class Preferences(Dataset):
         self.evals = {"valid": EvalBatches(valid, cfg["eval_batch_size"])}
         self.tokenizer, self.end, self.length, self.report = rows.tokenizer, rows.end, rows.sizes[2], report
         self.tokenizers = (rows.tokenizer,)
-        self.inputs = {"tokens": (("b", "t"), "int32"), "length": (("b",), "int32")}
-        self.constraints = (f"t <= {self.length}",)
+        self.codec = TextReward(rows.tokenizer, self.length)
+
+
+@codecs.register("text_reward")
+@dataclasses.dataclass(frozen=True)
+class TextReward(Codec):
+    """A text of at most `length` tokens <-> its reward, or of a policy the next token."""
+
+    tokenizer: tokenizers.Tokenizer
+    length: int
+
+    @property
+    def inputs(self) -> dict[str, tuple]:
+        return {"tokens": (("b", "t"), "int32"), "length": (("b",), "int32")}
+
+    @property
+    def constraints(self) -> tuple[str]:
+        return (f"t <= {self.length}",)
 
     def encode(self, value: str) -> dict[str, np.ndarray]:
         """A text -> {"tokens": i32[1, t], "length": i32[1]}. Raises UserError if it is empty or too long."""

@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from research.data import codecs
 from research.data.text.questions import Questions
 from research.data.tokenizers import Tokenizer
 from research.util.errors import UserError
@@ -77,6 +78,7 @@ class Layout(Protocol):
         ...
 
 
+@codecs.register("apart")
 class Apart:
     """{"question": i32[n, Q], "question_chars": i32[n, Q, W], "passage": i32[n, T], "passage_chars": i32[n, T, W]}.
 
@@ -88,11 +90,12 @@ class Apart:
         for key, value in {"length": length, "question_length": question_length, "word_length": word_length}.items():
             if value < 1:
                 raise UserError(f"data.{key} = {value}: at least 1")
-        self.length, self._question_length, self._word_length = length, question_length, word_length
+        self.length, self.question_length, self.word_length = length, question_length, word_length
         sizes = {"question": question_length, "passage": length}
         self.inputs: dict[str, tuple] = {name: (("b", size), "int32") for name, size in sizes.items()}
         self.inputs |= {f"{name}_chars": (("b", size, word_length), "int32") for name, size in sizes.items()}
-        self.tokenizer, self._alphabet = tokenizer, {c: i for i, c in enumerate(alphabet, 2)}
+        self.tokenizer, self.alphabet = tokenizer, alphabet
+        self._letters = {c: i for i, c in enumerate(alphabet, 2)}
         self.num_chars = len(alphabet) + 2  # with padding and unknown
         self._numbers: dict[str, int] = {}
         self._ids = np.zeros(1 << 10, np.int32)
@@ -110,7 +113,7 @@ class Apart:
             self._ids = np.concatenate([self._ids, np.zeros_like(self._ids)])
             self._chars = np.concatenate([self._chars, np.zeros_like(self._chars)])
         self._ids[number] = self.tokenizer.encode(word)[0]
-        letters = [self._alphabet.get(c, 1) for c in word[: self._word_length]]
+        letters = [self._letters.get(c, 1) for c in word[: self.word_length]]
         self._chars[number, : len(letters)] = letters
         self._numbers[word] = number
         return number
@@ -122,7 +125,7 @@ class Apart:
         return 1
 
     def rows(self, questions: Sequence[np.ndarray], windows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-        question = filled(questions, self._question_length)
+        question = filled(questions, self.question_length)
         passage = filled(windows, self.length)
         return {
             "question": self._ids[question],
@@ -132,6 +135,7 @@ class Apart:
         }
 
 
+@codecs.register("joined")
 class Joined:
     """{"tokens", "token_type_ids": i32[n, T], "token_mask": f32[n, T]}: segment 0 to the first [SEP], 1 to the second."""
 
@@ -142,7 +146,7 @@ class Joined:
             raise UserError(
                 f"data.length = {length} has no room for a passage beside data.question_length = {question_length}"
             )
-        self.length, self._question_length = length, question_length
+        self.length, self.question_length = length, question_length
         types = {"tokens": "int32", "token_type_ids": "int32", "token_mask": "float32"}
         self.inputs = {name: (("b", length), kind) for name, kind in types.items()}
         self.tokenizer, self._cache = tokenizer, dict[str, np.ndarray]()
@@ -160,14 +164,14 @@ class Joined:
         return self._cache[word]
 
     def room(self, question: np.ndarray) -> int:
-        return self.length - 3 - len(question[: self._question_length])
+        return self.length - 3 - len(question[: self.question_length])
 
     def first(self, question: np.ndarray) -> int:
-        return 2 + len(question[: self._question_length])
+        return 2 + len(question[: self.question_length])
 
     def rows(self, questions: Sequence[np.ndarray], windows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         cls, sep = ([self.tokenizer.special[name]] for name in ("cls", "sep"))
-        questions = [question[: self._question_length] for question in questions]
+        questions = [question[: self.question_length] for question in questions]
         tokens = [np.concatenate([cls, q, sep, w, sep]) for q, w in zip(questions, windows, strict=True)]
         segments = [np.arange(len(row)) >= len(q) + 2 for row, q in zip(tokens, questions, strict=True)]
         return {

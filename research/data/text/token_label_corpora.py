@@ -32,7 +32,7 @@ class Corpus:
 
     spans  what spans the labels form, if they do; label_spans.py says how
     ends   words behind which a text that is longer than a row is best cut
-    words  a text -> its words
+    unit   of a text that is to be labelled, of `UNITS`
     rules  the rules that are baselines
     """
 
@@ -40,11 +40,16 @@ class Corpus:
     classes: tuple[str, ...]
     report: list[str]
     spans: Spans | None = None
-    ends: frozenset[str] = frozenset()
-    words: Callable[[str], list[str]] = str.split
+    ends: tuple[str, ...] = ()
+    unit: str = "word"
     rules: Mapping[str, Rule] = dataclasses.field(default_factory=lambda: token_label_rules.RULES)
 
 
+def _characters(text: str) -> list[str]:
+    return [character for character in text if not character.isspace()]
+
+
+UNITS: dict[str, Callable[[str], list[str]]] = {"word": str.split, "character": _characters}
 SOURCES: dict[str, Callable[[Mapping[str, Any]], Corpus]] = {}
 
 
@@ -112,7 +117,7 @@ def leaves(tree: str) -> Words:
     return [treebank.phrases(leaf)[0] for leaf in _LEAF.findall(tree)]
 
 
-_PAUSES = frozenset("，。！？；：")  # noqa: RUF001
+_PAUSES = tuple("，。！？；：")  # noqa: RUF001
 
 
 @_source
@@ -128,11 +133,7 @@ def peoples_daily_segmentation(cfg: Mapping[str, Any]) -> Corpus:
         for name, paragraphs in loaded.items()
     }
     rules = token_label_rules.RULES | {"longest match": partial(token_label_rules.longest_match, classes=classes)}
-    return Corpus(parts, classes, report, Spans("word", ""), _PAUSES, _characters, rules)
-
-
-def _characters(text: str) -> list[str]:
-    return [character for character in text if not character.isspace()]
+    return Corpus(parts, classes, report, Spans("word", ""), _PAUSES, "character", rules)
 
 
 @_source

@@ -7,6 +7,7 @@ The source defines the words. The first token of a word has its label, all other
 does not fit into one row continues in the next, so that every word has a label exactly once.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -15,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from research.core.experiment import Baseline, Dataset
-from research.data import tokenizers, user_files
+from research.core.experiment import Baseline, Codec, Dataset
+from research.data import codecs, tokenizers, user_files
 from research.data.pipeline import Arrays, EvalBatches, TrainBatches
 from research.data.text import label_spans, token_label_corpora, token_label_rules
 from research.data.text.token_label_corpora import Corpus
@@ -27,13 +28,14 @@ NONE = -1
 AROUND = ("cls", "sep")  # the first and the last token of a row
 
 
+@codecs.register("word_rows")
 class Rows:
     """Words -> rows of `length` tokens. Raises UserError if the tokenizer has no cls or sep, or `length` is below 3.
 
     A text that does not fit is cut behind the last of the words `ends` that does, or else where the row is full.
     """
 
-    def __init__(self, tokenizer: tokenizers.Tokenizer, length: int, ends: frozenset[str] = frozenset()):
+    def __init__(self, tokenizer: tokenizers.Tokenizer, length: int, ends: Sequence[str] = ()):
         if missing := [name for name in AROUND if name not in tokenizer.special]:
             raise UserError(f"data.tokenizer has no token {missing[0]!r}: choose wordpiece, word, bpe or unigram")
         if length < 3:
@@ -96,8 +98,8 @@ class TokenLabels(Dataset):
         self.evals = {name: EvalBatches(part, eval_batch_size) for name, part in parts.items() if name != "train"}
         self.classes, self.spans, self.rows, self.report = corpus.classes, corpus.spans, rows, report
         self._corpus, self._span_scores = corpus, span_scores
-        self.inputs = {"tokens": (("b", "t"), "int32"), "length": (("b",), "int32"), "starts": (("b", "t"), "int32")}
-        self.constraints, self.tokenizers = (f"t <= {rows.length}",), (rows.tokenizer,)
+        joint = corpus.spans.joint if corpus.spans else None
+        self.codec, self.tokenizers = WordLabels(rows, corpus.classes, corpus.unit, joint), (rows.tokenizer,)
 
     def baselines(self) -> Mapping[str, Baseline]:
         parts = self._corpus.parts
@@ -112,12 +114,35 @@ class TokenLabels(Dataset):
     def _named_span_scores(self, true: Any, predicted: Any) -> dict[str, float]:
         return {f"{self.spans.name}_{name}": value for name, value in self._span_scores(true, predicted).items()}
 
+
+@codecs.register("word_labels")
+@dataclasses.dataclass(frozen=True)
+class WordLabels(Codec):
+    """A text <-> a label, one of `classes`, for each of its words.
+
+    unit   of the text: "word" or "character" (`token_label_corpora.UNITS`)
+    joint  what stands between the words of a span; None if labels form no spans
+    """
+
+    rows: Rows
+    classes: tuple[str, ...]
+    unit: str
+    joint: str | None
+
+    @property
+    def inputs(self) -> dict[str, tuple]:
+        return {"tokens": (("b", "t"), "int32"), "length": (("b",), "int32"), "starts": (("b", "t"), "int32")}
+
+    @property
+    def constraints(self) -> tuple[str]:
+        return (f"t <= {self.rows.length}",)
+
     def encode(self, value: str) -> dict[str, np.ndarray]:
         """A text -> one row, with as many of its words as fit: {"tokens", "starts": i32[1, t], "length": i32[1]}.
 
         "starts" is 1 at the first token of each word. Raises UserError if the text is empty.
         """
-        if not (words := self._corpus.words(value)):
+        if not (words := token_label_corpora.UNITS[self.unit](value)):
             raise UserError("the text is empty: there is no word to label")
         tokens, labels = self.rows.of_text([(word, 0) for word in words])[0]
         starts = np.array([labels]) != NONE
@@ -136,8 +161,8 @@ class TokenLabels(Dataset):
         names = [self.classes[k] for k in labels[starts]]
         rows = zip(words, names, p[starts, labels[starts]], strict=True)
         out: dict[str, Any] = {"words": [[word, name, round(float(q), 4)] for word, name, q in rows]}
-        if self.spans:
-            spans = [(self.spans.joint.join(words[a : b + 1]), kind) for kind, a, b in label_spans.spans(names)]
+        if self.joint is not None:
+            spans = [(self.joint.join(words[a : b + 1]), kind) for kind, a, b in label_spans.spans(names)]
             out["spans"] = [[text, kind] if kind else text for text, kind in spans]
         return out
 

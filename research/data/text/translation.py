@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from research.core.experiment import Baseline, Dataset
-from research.data import tokenizers, user_files
+from research.core.experiment import Baseline, Codec, Dataset
+from research.data import codecs, tokenizers, user_files
 from research.data.buckets import Bucketed, Ragged, RaggedSource, bounds
 from research.data.text import directions, language_modelling, parallel_corpora
 from research.data.text.denoising import Denoised
+from research.data.text.line_forms import Form
 from research.data.text.parallel_corpora import Corpus, Lines
 from research.data.tokenizers.tagged import Tagged
 from research.util.errors import UserError
@@ -71,12 +72,7 @@ class Translation(Dataset):
         self.report += self.train.report
         self.max_length = lengths[-1]
         self.one_way = [part for part in self.evals if part != "valid" or not corpus.directions]
-        self.inputs = {"source": (("b", "s"), "int32"), "source_mask": (("b", "s"), "float32")}
-        self.constraints = [f"s <= {self.max_length}"]
-
-    @property
-    def eos(self) -> int:
-        return self.target.special["eos"]
+        self.codec = TranslatedLines(source, target, self.length, self.max_length, corpus.form)
 
     def baselines(self) -> Mapping[str, Baseline]:
         """Unigram and bigram counts of the training targets; for summaries, also the source's first words.
@@ -96,12 +92,54 @@ class Translation(Dataset):
                     baselines[f"test/{name}"] = Baseline({predictor: self._lead("test", best)[name]})
         return baselines
 
+    def _targets(self, part: str) -> np.ndarray:
+        """The target tokens of a part, its lines concatenated: i32[n]."""
+        rows = self.parts[part].gather(np.arange(len(self.parts[part])))
+        return rows["targets"][rows["targets_mask"] == 1]
+
+    def _lead(self, part: str, count: int) -> Mapping[str, float]:
+        """The scores of the first `count` words of each source: PREFIX of Rush et al. 2015 (1509.00685), which takes 75 bytes."""
+        assert self._rouge
+        words, lines = self.corpus.form.words, self.corpus.parts[part]
+        hypotheses = [" ".join(words(line).split()[:count]) for line in lines.source]
+        return self._rouge(hypotheses, [words(line) for line in lines.target])
+
+
+@codecs.register("translated_lines")
+@dataclasses.dataclass(frozen=True)
+class TranslatedLines(Codec):
+    """Lines of a text <-> their translations.
+
+    source, target  tokenizers
+    length          tokens of a source at most, `<eos>` included
+    max_length      tokens of the longest array
+    form            of the lines that the tokenizers read and write
+    """
+
+    source: tokenizers.Tokenizer
+    target: tokenizers.Tokenizer
+    length: int
+    max_length: int
+    form: Form
+
+    @property
+    def inputs(self) -> dict[str, tuple]:
+        return {"source": (("b", "s"), "int32"), "source_mask": (("b", "s"), "float32")}
+
+    @property
+    def constraints(self) -> list[str]:
+        return [f"s <= {self.max_length}"]
+
+    @property
+    def eos(self) -> int:
+        return self.target.special["eos"]
+
     def encode(self, value: str) -> dict[str, np.ndarray]:
         """A text -> `encode_lines` of its lines, blank ones included. Raises UserError if all are blank."""
         lines = user_files.lines(value)
         if not any(map(str.strip, lines)):
             raise UserError("the text has no line to translate")
-        return self.encode_lines([self.corpus.prepare(line) for line in lines])
+        return self.encode_lines([self.form.prepare(line) for line in lines])
 
     def encode_lines(self, lines: Sequence[str]) -> dict[str, np.ndarray]:
         """Lines in the form of the corpus's source -> {"source": i32[n, L], "source_mask": f32[n, L]}, cut to `length` tokens."""
@@ -114,31 +152,18 @@ class Translation(Dataset):
 
         Of both ways also {"asked": i32[n]}, the first token of each source: the tag.
         """
-        ways = list(self.corpus.directions.values()) or [self.corpus]
         tags = list(getattr(self.target, "ids", {}).values())
         asked = [tags.index(tag) if tag in tags else 0 for tag in outputs.get("asked", [0] * len(outputs["tokens"]))]
         rows = zip(np.asarray(outputs["tokens"]), asked, strict=True)
-        return {"lines": [ways[way].restore(self.text(row)) for row, way in rows]}
+        return {"lines": [self.form.ways[way].restore(self.text(row)) for row, way in rows]}
 
     def text(self, ids: np.ndarray) -> str:
         """Target tokens i32[T] up to the first `<eos>` -> words."""
         ends = np.flatnonzero(ids == self.eos)
-        return self.corpus.words(self.target.decode(ids[: ends[0]] if len(ends) else ids))
+        return self.form.words(self.target.decode(ids[: ends[0]] if len(ends) else ids))
 
     def read(self, file: Path) -> str:
         return user_files.read(file)
-
-    def _targets(self, part: str) -> np.ndarray:
-        """The target tokens of a part, its lines concatenated: i32[n]."""
-        rows = self.parts[part].gather(np.arange(len(self.parts[part])))
-        return rows["targets"][rows["targets_mask"] == 1]
-
-    def _lead(self, part: str, count: int) -> Mapping[str, float]:
-        """The scores of the first `count` words of each source: PREFIX of Rush et al. 2015 (1509.00685), which takes 75 bytes."""
-        assert self._rouge
-        words, lines = self.corpus.words, self.corpus.parts[part]
-        hypotheses = [" ".join(words(line).split()[:count]) for line in lines.source]
-        return self._rouge(hypotheses, [words(line) for line in lines.target])
 
 
 def load(cfg: Mapping[str, Any], joint: bool, seed: int, rouge: Rouge | None = None) -> Translation:

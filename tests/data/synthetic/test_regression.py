@@ -23,8 +23,8 @@ def test_the_data_set():
     assert {k: s.shape for k, s in data.train.spec.items()} == {"x": (8, 8, 3), "y": (8, 8), "point_mask": (8, 8)}
     assert [int(data.train.batch(step)["point_mask"].sum()) for step in (0, 2, 3)] == [32, 32, 40]
     assert data.evals["valid"].batch(2)["mask"].sum() == 8  # 40 prompts in batches of 16
-    assert (data.inputs["x"], data.constraints) == ((("b", "n", 3), "float32"), ["n <= 8"])
-    assert data.inputs.keys() == {"x", "y"} and not data.report
+    assert (data.codec.inputs["x"], data.codec.constraints) == ((("b", "n", 3), "float32"), ["n <= 8"])
+    assert data.codec.inputs.keys() == {"x", "y"} and not data.report
 
 
 def test_the_errors_of_the_baselines_are_against_y_without_its_noise():
@@ -46,14 +46,14 @@ def test_the_errors_of_the_baselines_are_against_y_without_its_noise():
 def test_a_table_and_a_prediction(tmp_path):
     data = InContextRegression(CONFIG, 0)
     (tmp_path / "examples.csv").write_text("1,0,0,2\n0,1,0.5,\n")
-    inputs = data.encode(data.read(tmp_path / "examples.csv"))
+    inputs = data.codec.encode(data.codec.read(tmp_path / "examples.csv"))
     np.testing.assert_array_equal(inputs["x"], [[[1, 0, 0], [0, 1, 0.5]]])
     np.testing.assert_array_equal(inputs["y"], [[2, 0]])
-    assert data.decode({"y": np.array([[7.0, 1.23456]])}) == {"y": 1.2346}
+    assert data.codec.decode({"y": np.array([[7.0, 1.23456]])}) == {"y": 1.2346}
     with pytest.raises(UserError, match="the table is 1 x 3: want 1 to 8 lines of 3 numbers and y"):
-        data.encode([[1, 2, 3]])
+        data.codec.encode([[1, 2, 3]])
     with pytest.raises(UserError, match="only the last line's y"):
-        data.encode([[1, 2, 3, np.nan], [1, 2, 3, 4]])
+        data.codec.encode([[1, 2, 3, np.nan], [1, 2, 3, 4]])
 
 
 def test_the_curriculum_by_hand():

@@ -33,7 +33,7 @@ def test_the_same_pairs_validate_every_seed():
 def test_a_text_with_masks_is_filled_in(tokenizer, tmp_path):
     special, file = tokenizer.special, tmp_path / "text.txt"
     file.write_text("the cat [MASK] on [MASK] mat\n")
-    row = bert_pretraining.encode(user_files.read(file), tokenizer, 16)
+    row = bert_pretraining.FilledMasks(tokenizer, 16).encode(user_files.read(file))
     cls, sep, mask = ([special[name]] for name in ("cls", "sep", "mask"))
     pieces = [tokenizer.encode(part).tolist() for part in ("the cat", " on", " mat")]
     assert row["tokens"][0].tolist() == cls + pieces[0] + mask + pieces[1] + mask + pieces[2] + sep
@@ -44,7 +44,7 @@ def test_a_text_with_masks_is_filled_in(tokenizer, tmp_path):
     first, second = np.flatnonzero(row["tokens"][0] == special["mask"])
     logits[0, first, [sat, cat]] = 9.0, 8.0
     logits[0, second, cat] = 20.0
-    said = bert_pretraining.decode({**row, "mlm": logits, "nsp": np.zeros((1, 2))}, tokenizer)
+    said = bert_pretraining.FilledMasks(tokenizer, 16).decode({**row, "mlm": logits, "nsp": np.zeros((1, 2))})
     assert set(said) == {"masks"} and list(said["masks"][0])[:2] == [" sat", " cat"]
     rest = tokenizer.size - 2
     assert said["masks"][0][" sat"] == pytest.approx(math.e / (math.e + 1 + rest * math.exp(-8)), abs=1e-4)
@@ -54,12 +54,14 @@ def test_a_text_with_masks_is_filled_in(tokenizer, tmp_path):
 def test_two_texts_are_told_to_follow_or_not(tokenizer, tmp_path):
     file = tmp_path / "text.txt"
     file.write_text("the cat sat [SEP] on the mat")
-    row = bert_pretraining.encode(user_files.read(file), tokenizer, 32)
+    row = bert_pretraining.FilledMasks(tokenizer, 32).encode(user_files.read(file))
     seps = np.flatnonzero(row["tokens"][0] == tokenizer.special["sep"])
     assert len(seps) == 2 and seps[1] == row["tokens"].shape[1] - 1
     assert row["token_type_ids"][0].tolist() == [0] * (seps[0] + 1) + [1] * (seps[1] - seps[0])
     logits = np.zeros((1, row["tokens"].shape[1], tokenizer.size))
-    said = bert_pretraining.decode({**row, "mlm": logits, "nsp": np.array([[math.log(3), 0.0]])}, tokenizer)
+    said = bert_pretraining.FilledMasks(tokenizer, 32).decode(
+        {**row, "mlm": logits, "nsp": np.array([[math.log(3), 0.0]])}
+    )
     assert said == {"masks": [], "follows": 0.75}
 
 
@@ -74,5 +76,5 @@ def test_two_texts_are_told_to_follow_or_not(tokenizer, tmp_path):
 def test_texts_that_cannot_be_filled_in(tokenizer, tmp_path, words, message):
     (tmp_path / "text.txt").write_text(words)
     with pytest.raises(UserError, match=message) as caught:
-        bert_pretraining.encode(user_files.read(tmp_path / "text.txt"), tokenizer, 16)
+        bert_pretraining.FilledMasks(tokenizer, 16).encode(user_files.read(tmp_path / "text.txt"))
     assert "\n" not in str(caught.value)

@@ -223,16 +223,16 @@ def test_a_text_and_a_class(tmp_path):
     data = load(source="files", path=str(write_table(tmp_path / "a.csv")))
     (tokenizer,) = data.tokenizers
     (tmp_path / "text.txt").write_text("the good text\n")
-    inputs = data.encode(data.read(tmp_path / "text.txt"))
+    inputs = data.codec.encode(data.codec.read(tmp_path / "text.txt"))
     assert {name: value.dtype for name, value in inputs.items()} == {
-        name: dtype for name, (_, dtype) in data.inputs.items()
+        name: dtype for name, (_, dtype) in data.codec.inputs.items()
     }
     assert tokenizer.decode(inputs["tokens"][0]) == "the good text" and inputs["length"].tolist() == [3]
-    assert data.constraints == ("t <= 32",)
-    said = data.decode({"probabilities": np.array([[0.25, 0.75]], np.float32)})
+    assert data.codec.constraints == ("t <= 32",)
+    said = data.codec.decode({"probabilities": np.array([[0.25, 0.75]], np.float32)})
     assert said == {"class": "yes", "probabilities": {"yes": 0.75, "no": 0.25}}
     with pytest.raises(UserError, match="the text is empty: there is nothing to classify"):
-        data.encode(" \n")
+        data.codec.encode(" \n")
 
 
 def test_something_is_held_out(tmp_path):
@@ -383,7 +383,7 @@ def test_files_that_will_not_do(tmp_path, name, content, message):
 
 def test_padding_in_front_is_read_as_keras_has_it():
     word = tokenizers.make("word", "a b c", "")
-    encoder = classification.Encoder(word, str, length=4, keep="tail", front=True)
+    encoder = classification.Encoder(word, "none", length=4, keep="tail", front=True)
     assert encoder.encode("b c").tolist() == [0, 0, *word.encode("b c")]  # keras.utils.pad_sequences' default
     assert encoder.encode("a b c a b").tolist() == word.encode("b c a b").tolist()
     assert encoder.encode("").tolist() == [0, 0, 0, word.special["unk"]]
@@ -391,4 +391,4 @@ def test_padding_in_front_is_read_as_keras_has_it():
     texts = classification.Texts([encoder.encode("b c")], np.array([1]), 4)
     assert texts.gather(np.array([0]))["length"].tolist() == [4]
     with pytest.raises(UserError, match="data.pad = 'front': this tokenizer has no <pad>"):
-        classification.Encoder(tokenizers.make("char", "abc", ""), str, length=4, keep="tail", front=True)
+        classification.Encoder(tokenizers.make("char", "abc", ""), "none", length=4, keep="tail", front=True)

@@ -1,9 +1,12 @@
 """Both ways of a pair: the parts, the tags, and the lines that begin with none."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from experiments.translation import average_checkpoints
+from research.data.text.line_forms import Plain
 from research.util.errors import UserError
 from tests.data.text.test_translation import load, write
 
@@ -46,7 +49,7 @@ def test_a_tag_is_one_token_after_the_vocabulary_of_one_way(tmp_path):
     source = data.parts["train"].gather(np.arange(4), length=4)["source"]
     np.testing.assert_array_equal(source, [[8, 6, 4, 3], [8, 4, 3, 0], [9, 5, 3, 0], [9, 7, 5, 3]])
     np.testing.assert_array_equal(
-        data.encode("<2de> b\n\n <2en> \n<2en> x y\n")["source"][:, :2], [[8, 4], [3, 0], [3, 0], [9, 5]]
+        data.codec.encode("<2de> b\n\n <2en> \n<2en> x y\n")["source"][:, :2], [[8, 4], [3, 0], [3, 0], [9, 5]]
     )
 
 
@@ -54,16 +57,24 @@ def test_a_line_says_its_language(tmp_path):
     data = both(tmp_path)
     for line in ("<2fr> a", "a", "<2de>a", "2de a"):
         with pytest.raises(UserError) as caught:
-            data.encode(f"<2de> b\n{line}")
+            data.codec.encode(f"<2de> b\n{line}")
         assert str(caught.value) == f"the line {line!r} begins with no language: put <2de> or <2en> before it"
 
 
 def test_each_way_restores_its_own_words(tmp_path):
     data = both(tmp_path)
-    for name, corpus in data.corpus.directions.items():
-        object.__setattr__(corpus, "restore", lambda line, name=name: f"{name} {line}")
+
+    class Marked(Plain):
+        def __init__(self, name):
+            object.__setattr__(self, "name", name)
+
+        def restore(self, words):
+            return f"{self.name} {words}"
+
+    form = dataclasses.replace(data.codec.form, forward=Marked("en_de"), backward=Marked("de_en"))
+    codec = dataclasses.replace(data.codec, form=form)
     outputs = {"tokens": np.array([[5, 3], [4, 3], [7, 3]]), "asked": np.array([8, 9, 3])}  # the last line was blank
-    assert data.decode(outputs) == {"lines": ["en_de x", "de_en b", "en_de y"]}
+    assert codec.decode(outputs) == {"lines": ["en_de x", "de_en b", "en_de y"]}
 
 
 def test_a_table_and_digits_are_turned_round(tmp_path):

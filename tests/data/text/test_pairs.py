@@ -52,19 +52,21 @@ def test_the_data_set_of_retrieval(tmp_path):
     data = retrieval()
     assert (len(data.train.source), list(data.evals), data.report) == (2, ["valid", "test"], ["source   by hand"])
     batch = data.evals["test"].batch(0)
-    assert {name: (("b", *batch[name].shape[1:]), batch[name].dtype.name) for name in data.inputs} == data.inputs
+    assert {
+        name: (("b", *batch[name].shape[1:]), batch[name].dtype.name) for name in data.codec.inputs
+    } == data.codec.inputs
     (tokenizer,) = data.tokenizers
     assert [tokenizer.words[t] for t in batch["question"][0]] == ["aa", "bb"]  # two tokens of a question are kept
-    row = data.encode(("aa bb cc?", "aa bb cc"))
-    assert row.keys() == data.inputs.keys()
-    for name in data.inputs:
+    row = data.codec.encode(("aa bb cc?", "aa bb cc"))
+    assert row.keys() == data.codec.inputs.keys()
+    for name in data.codec.inputs:
         np.testing.assert_array_equal(row[name], batch[name][:1])
     for value in (("", "bb"), ("aa?", " \n")):
         with pytest.raises(UserError, match="want a question in the first line, and after it the passage"):
-            data.encode(value)
-    assert data.decode({"score": np.float32([1.23456]), "question": np.zeros((1, 4))}) == {"score": 1.2346}
+            data.codec.encode(value)
+    assert data.codec.decode({"score": np.float32([1.23456]), "question": np.zeros((1, 4))}) == {"score": 1.2346}
     (tmp_path / "a.txt").write_text("aa?\nbb\ncc\n")
-    assert data.read(tmp_path / "a.txt") == ("aa?", "bb\ncc")
+    assert data.codec.read(tmp_path / "a.txt") == ("aa?", "bb\ncc")
     with pytest.raises(UserError, match="data.question_length = 0 has no room for a token"):
         retrieval(question_length=0)
 

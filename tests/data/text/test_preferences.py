@@ -120,7 +120,9 @@ def test_sums_that_cannot_be(keys, told):
 
 def test_a_text_in_and_a_reward_out():
     data = load()
-    inputs = data.encode("1+2=")
-    assert inputs["length"].tolist() == [4] and data.decode({"reward": np.array([0.123456])}) == {"reward": 0.1235}
+    inputs = data.codec.encode("1+2=")
+    assert inputs["length"].tolist() == [4] and data.codec.decode({"reward": np.array([0.123456])}) == {
+        "reward": 0.1235
+    }
     with pytest.raises(UserError, match="the text has 0 tokens"):
-        data.encode("")
+        data.codec.encode("")

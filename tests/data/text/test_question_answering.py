@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from experiments.question_answering.codec import AnswerSpan
 from research.data.text import question_answering, questions
-from research.evals.spans import best_spans
 from research.util.errors import UserError
 
 CFG = dict(
@@ -22,13 +22,8 @@ def dataset(no_answer=False, test=None, **changes):
     cfg = {**CFG, **changes}
     corpus = questions.Corpus(questions.collect([LONG, SHORT]), questions.collect([LONG]), test, ["source   by hand"])
     layout = question_answering.apart(cfg, corpus.train)
-
-    def best_span(start, end):
-        return best_spans(start, end, max_length=2)
-
-    return question_answering.QuestionAnswering(
-        corpus, layout, cfg, 0, no_answer=no_answer, best_span=best_span
-    )  # fmt: skip
+    codec = AnswerSpan(layout, max_length=2)
+    return question_answering.QuestionAnswering(corpus, layout, cfg, 0, no_answer=no_answer, codec=codec)
 
 
 def test_windows_without_an_answer_train_only_what_can_say_so():
@@ -47,7 +42,9 @@ def test_fields():
     data = dataset(test=questions.collect([SHORT]))
     assert list(data.evals) == ["valid", "test"] and data.baselines() == {}
     batch = data.train.batch(0)
-    assert {name: (("b", *batch[name].shape[1:]), batch[name].dtype.name) for name in data.inputs} == data.inputs
+    assert {
+        name: (("b", *batch[name].shape[1:]), batch[name].dtype.name) for name in data.codec.inputs
+    } == data.codec.inputs
     (tokenizer,) = data.tokenizers
     words = [tokenizer.words[i] for i in data.evals["test"].batch(0)["passage"][0]]
     assert words == ["aa", "bb", "<pad>"]
@@ -61,25 +58,29 @@ def test_negatives_want_a_model_that_can_say_so():
 
 def test_encode_is_the_row_of_the_batches(tmp_path):
     data = dataset()
-    row, batch = data.encode(("Which two?", "w2 w3 w4")), data.evals["valid"].batch(0)
-    for name in data.inputs:
+    row, batch = data.codec.encode(("Which two?", "w2 w3 w4")), data.evals["valid"].batch(0)
+    for name in data.codec.inputs:
         np.testing.assert_array_equal(row[name], batch[name][1:])
     for value in (("", "w2"), ("Which?", " \n")):
         with pytest.raises(UserError, match="want a question in the first line, and after it the passage"):
-            data.encode(value)
+            data.codec.encode(value)
     with pytest.raises(UserError, match="4 tokens of passage are more than the 3 of a window; try `almanac ask`"):
-        data.encode(("Which?", "w0 w1 w2 w3"))
+        data.codec.encode(("Which?", "w0 w1 w2 w3"))
     (tmp_path / "a.txt").write_text("Which two?\nw2 w3\nw4\n")
-    assert data.read(tmp_path / "a.txt") == ("Which two?", "w2 w3\nw4")
+    assert data.codec.read(tmp_path / "a.txt") == ("Which two?", "w2 w3\nw4")
 
 
 def test_decode_gives_the_best_span_and_its_probability():
     """Softmaxes over places 0..3; 3 to 1 is no span, and 1 to 3 is longer than two places."""
     start = np.log([[0.1, 0.3, 0.2, 0.4]]).astype(np.float32)
     end = np.log([[0.1, 0.2, 0.2, 0.5]]).astype(np.float32)
-    assert dataset().decode({"start": start, "end": end}) == {"first": 3, "last": 3, "probability": 0.2}
+    assert dataset().codec.decode({"start": start, "end": end}) == {"first": 3, "last": 3, "probability": 0.2}
     end = np.log([[0.1, 0.2, 0.6, 0.1]]).astype(np.float32)  # 0.3 * 0.6 is more than 0.2 * 0.6 and 0.4 * 0.1
-    assert dataset().decode({"start": start + 1, "end": end - math.pi}) == {"first": 1, "last": 2, "probability": 0.18}
+    assert dataset().codec.decode({"start": start + 1, "end": end - math.pi}) == {
+        "first": 1,
+        "last": 2,
+        "probability": 0.18,
+    }
 
 
 def test_layouts_are_learnt_from_the_training_part():

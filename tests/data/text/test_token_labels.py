@@ -52,7 +52,7 @@ def test_a_word_of_no_piece_is_unknown():
 def test_pydoc_needs_nothing():
     data = load(tokenizer="word", vocab_size=500, length=32)
     (tokenizer,) = data.tokenizers
-    assert list(data.evals) == ["valid"] and tokenizer.size == 500 and data.constraints == ("t <= 32",)
+    assert list(data.evals) == ["valid"] and tokenizer.size == 500 and data.codec.constraints == ("t <= 32",)
     labels = data.train.source.arrays["labels"]
     assert (labels != NONE).sum() > 40_000 and set(np.unique(labels)) == {NONE, 0, 1, 2, 3}
 
@@ -60,21 +60,21 @@ def test_pydoc_needs_nothing():
 def test_a_file_is_labelled_word_by_word(tmp_path):
     data = load(vocab_size=384, length=24)
     (tmp_path / "text.txt").write_text("the function returns\n an unheardof  value")
-    inputs = data.encode(data.read(tmp_path / "text.txt"))
+    inputs = data.codec.encode(data.codec.read(tmp_path / "text.txt"))
     assert {name: value.dtype for name, value in inputs.items()} == {
-        name: dtype for name, (_, dtype) in data.inputs.items()
+        name: dtype for name, (_, dtype) in data.codec.inputs.items()
     }
     p = np.full((1, *inputs["tokens"].shape[1:], 4), 0.1)
     starts = np.flatnonzero(inputs["starts"][0])
     p[0, starts, [0, 1, 2, 3, 0, 2][: len(starts)]] = 0.7
-    labelled = data.decode({"labels": p.argmax(-1), "probabilities": p, **inputs})["words"]
+    labelled = data.codec.decode({"labels": p.argmax(-1), "probabilities": p, **inputs})["words"]
     assert [word for word, *_ in labelled] == ["the", "function", "returns", "an", "unheardof", "value"][: len(starts)]
     assert len(starts) > 3 and labelled[:4] == [
         ["the", "none", 0.7], ["function", "comma", 0.7], ["returns", "period", 0.7], ["an", "colon", 0.7],
     ]  # fmt: skip
     (tmp_path / "empty.txt").write_text(" \n")
     with pytest.raises(UserError, match=r"the text is empty"):
-        data.encode(data.read(tmp_path / "empty.txt"))
+        data.codec.encode(data.codec.read(tmp_path / "empty.txt"))
 
 
 def test_baselines_are_of_the_validation_words(monkeypatch):

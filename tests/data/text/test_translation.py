@@ -67,8 +67,8 @@ def test_tokens_by_hand(tmp_path):
     np.testing.assert_array_equal(batch["targets_mask"], [[1, 1, 0, 0, 0], [1, 1, 1, 0, 0]])
     valid = data.parts["valid"].gather(np.arange(1), length=3)
     np.testing.assert_array_equal(valid["source"], [[4, 1, 3]])
-    np.testing.assert_array_equal(data.encode_lines(["b", "a a"])["source"], [[5, 3, 0], [4, 4, 3]])
-    assert data.text(np.array([6, 7, 3, 4])) == "x y" and data.text(np.array([6, 1])) == "x <unk>"
+    np.testing.assert_array_equal(data.codec.encode_lines(["b", "a a"])["source"], [[5, 3, 0], [4, 4, 3]])
+    assert data.codec.text(np.array([6, 7, 3, 4])) == "x y" and data.codec.text(np.array([6, 1])) == "x <unk>"
     apart = load(False, source="files", pair="en-de", path=str(tmp_path))
     assert (apart.source.size, apart.target.size) == (6, 6)
 
@@ -89,25 +89,27 @@ def test_batches_by_hand(tmp_path):
     """Lines of 2, 3 and 4 tokens with their ends; buckets of 4 and of what the held-out line of 6 needs."""
     write(tmp_path, train_en="a\na b\na b c\n", train_de="x\nx\ny\n", valid_en="a b c a b\n", valid_de="x\n")
     data = load(source="files", pair="en-de", path=str(tmp_path), buckets=1, tokens=8)
-    assert (data.max_length, data.constraints) == (8, ["s <= 8"])
+    assert (data.max_length, data.codec.constraints) == (8, ["s <= 8"])
     assert [shapes["source"].shape for shapes in data.train.shapes] == [(2, 4)] and data.train.steps == 2
     rows = [data.train.batch(step) for step in range(2)]
     assert sorted(n for batch in rows for n in batch["source_mask"].sum(1)[batch["mask"] == 1]) == [2, 3, 4]
-    np.testing.assert_array_equal(data.evals["valid"].batch(0)["source"][0, 5:], [data.eos, 0, 0])
+    np.testing.assert_array_equal(data.evals["valid"].batch(0)["source"][0, 5:], [data.codec.eos, 0, 0])
     assert data.report[-1].startswith("buckets  length x rows: 4 x 2; 2 batches an epoch")
-    assert data.inputs.keys() == {"source", "source_mask"}
+    assert data.codec.inputs.keys() == {"source", "source_mask"}
 
 
 def test_a_text_and_its_translation(tmp_path):
     write(tmp_path, train_en="a b a\nb\n", train_de="x\ny x\n", valid_en="a q\n", valid_de="x z\n")
     data = load(source="files", pair="en-de", path=str(tmp_path))
     assert data.tokenizers == (data.source, data.target)
-    np.testing.assert_array_equal(data.encode("b\n\n  \na a\n")["source"], [[5, 3, 0], [3, 0, 0], [3, 0, 0], [4, 4, 3]])
-    assert data.decode({"tokens": np.array([[6, 7, 3], [3, 6, 7]])}) == {"lines": ["x y", ""]}
+    np.testing.assert_array_equal(
+        data.codec.encode("b\n\n  \na a\n")["source"], [[5, 3, 0], [3, 0, 0], [3, 0, 0], [4, 4, 3]]
+    )
+    assert data.codec.decode({"tokens": np.array([[6, 7, 3], [3, 6, 7]])}) == {"lines": ["x y", ""]}
     (tmp_path / "lines.txt").write_text("b\n\na a\n")
-    assert data.read(tmp_path / "lines.txt") == "b\n\na a\n"
+    assert data.codec.read(tmp_path / "lines.txt") == "b\n\na a\n"
     with pytest.raises(UserError, match="the text has no line to translate"):
-        data.encode("\n \n")
+        data.codec.encode("\n \n")
 
 
 def test_baselines(tmp_path):
@@ -190,7 +192,7 @@ def test_learnt_pieces(tmp_path):
     )
     data = load(source="files", pair="zh-en", path=str(tmp_path), tokenizer="bpe", vocab_size=300)
     line = data.parts["valid"].gather(np.arange(1))
-    assert data.text(line["targets"][0]) == "you love me"
+    assert data.codec.text(line["targets"][0]) == "you love me"
     assert data.source.decode(line["source"][0][:-1]) == "你爱我"
 
 
@@ -232,12 +234,12 @@ def test_multi30k_is_as_published(tmp_path, monkeypatch):
     assert {name: len(part) for name, part in data.parts.items()} == {"train": 29_000, "valid": 1_014, "test": 1_000}
     assert data.target.size == 9_708 + 4
     test = data.corpus.parts["test"]
-    words = [data.corpus.words(line) for line in test.target]
+    words = [data.corpus.form.words(line) for line in test.target]
     assert bleu(words, words).reference_words == 12_103
     raw = parallel_corpora.load(track_reads(DEFAULTS | {"source": "multi30k", "pair": "en-de"})).parts["test"]
-    prepared = [data.corpus.prepare(line) for line in raw.source]
+    prepared = [data.corpus.form.prepare(line) for line in raw.source]
     assert prepared == test.source  # raw English becomes the published pieces, all 1,000 lines
-    back = bleu([data.corpus.restore(line) for line in words], test.raw, "13a", lowercase=True)
+    back = bleu([data.corpus.form.restore(line) for line in words], test.raw, "13a", lowercase=True)
     assert back.value > 99.5
 
 
@@ -271,7 +273,7 @@ def test_a_text_to_translate_has_as_many_lines_as_line_feeds(tmp_path):
     write(tmp_path, train_en="a b a\nb\n", train_de="x\ny x\n", valid_en="a q\n", valid_de="x z\n")
     data = load(source="files", pair="en-de", path=str(tmp_path))
     (tmp_path / "lines.txt").write_bytes("\ufeffone\r\n\r\nthree\u2028still\x0cthree\nfour\n".encode())
-    assert len(data.encode(data.read(tmp_path / "lines.txt"))["source"]) == 4
+    assert len(data.codec.encode(data.codec.read(tmp_path / "lines.txt"))["source"]) == 4
 
 
 def test_parts_of_other_names_are_read_and_other_files_named(tmp_path):

@@ -35,7 +35,7 @@ def test_ids_and_back():
 
 
 def test_an_unknown_word_is_shown_as_itself():
-    encoder = classification.Encoder(tokenizers.make("jieba", TEXTS), str.strip, 3, "head")
+    encoder = classification.Encoder(tokenizers.make("jieba", TEXTS), "none", 3, "head")
     ids, words = encoder.words("我来到上海清华大学")
     assert words == ["我", "来到", "上海"] and ids[2] == 1
 

@@ -300,7 +300,7 @@ def test_a_llama_continues_as_transformers_does(here, capsys):
 
     e, _, _ = reopen.load(here / "run")
     prompt = tokenizer("the quick").input_ids
-    assert prompt[0] == ids["<s>"] and e.predictor.encode("the quick")["tokens"].tolist() == [prompt]
+    assert prompt[0] == ids["<s>"] and e.predictor.codec.encode("the quick")["tokens"].tolist() == [prompt]
     capsys.readouterr()
     assert cli.main(["sample", "run", "--prompt=the quick", "--temperature=0", "--length=12"]) == 0
     said = capsys.readouterr().out.removesuffix("\n").removeprefix("the quick")
@@ -345,7 +345,7 @@ def test_a_marian_without_a_begin_token_translates_as_transformers_does(here, ca
             found = network.generate(tokens, do_sample=False, num_beams=1, max_new_tokens=8, bad_words_ids=banned)
         return found[0, 1:].tolist()
 
-    outputs = e.predictor.fn(state.variables, e.predictor.encode("the quick\nbrown fox"))
+    outputs = e.predictor.fn(state.variables, e.predictor.codec.encode("the quick\nbrown fox"))
     ours = np.asarray(outputs["tokens"])[:, :8].tolist()
     assert ours == [translated(made, line) for line in ("the quick", "brown fox")]
     assert cli.main(["export", "run", "--to=huggingface", "--out=back"]) == 0
