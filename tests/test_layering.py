@@ -21,8 +21,9 @@ RANKS = {
     **dict.fromkeys(["research.run", "research.data", "research.nn"], 3),
     **dict.fromkeys(["research.generation"], 4),
     **dict.fromkeys(["research.models", "research.losses", "research.evals"], 5),
-    **dict.fromkeys(["research.interop", "research.interpret", "research.serving"], 6),
-    **dict.fromkeys(["research.algorithms"], 7),  # any of them may begin with weights from elsewhere
+    **dict.fromkeys(["research.interop", "research.interpret"], 6),
+    # Training may begin with weights from elsewhere; a bundle has programs in other forms.
+    **dict.fromkeys(["research.algorithms", "research.serving"], 7),
     **dict.fromkeys(["research"], 8),  # its __init__: what is at hand in a notebook
     **dict.fromkeys(["experiments.options"], 8),  # what families and tools share
     **dict.fromkeys(["experiments.launch"], 9),

@@ -25,7 +25,7 @@ VERBS = {
     "chat": "a conversation with a language model",
     "ask": "answer questions from a folder of documents",
     "helpdesk": "a conversation of a shop's customer service",
-    "export": "a run as one portable file, or as a folder for transformers",
+    "export": "a run as a bundle to predict with anywhere, or as a folder for transformers",
     "import": "a folder of Hugging Face weights as a run",
     "replay": "repeat one step of a run, with checks on",
     "report": "one page for one run or several",

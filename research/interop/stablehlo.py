@@ -1,67 +1,52 @@
-"""Export by `jax.export`: one file for cpu, cuda and tpu, parameters within, batch size open."""
+"""Export by `jax.export`: one program for cpu, cuda and tpu. Its parameters are arguments, and sizes such as the batch's open."""
 
-import hashlib
-import json
 import re
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.export
 import numpy as np
+from flax import traverse_util
 
-from research.core.experiment import Predictor
-from research.util.errors import UserError
+from research.core.experiment import Codec, Predictor
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 _BOUND = re.compile(r"\w+ <= (\d+)")
 
 
-def specs(predictor: Predictor) -> dict[str, jax.ShapeDtypeStruct]:
-    """The predictor's input specs with their symbolic sizes."""
-    names = sorted({d for shape, _ in predictor.inputs.values() for d in shape if isinstance(d, str)})
-    sizes = jax.export.symbolic_shape(",".join(names), constraints=predictor.constraints)
+def flat(variables: Mapping) -> dict[str, Any]:
+    """{"params": {"Dense_0": {"kernel": x}}} -> {"params/Dense_0/kernel": x}."""
+    return traverse_util.flatten_dict(variables, sep="/")
+
+
+def specs(codec: Codec) -> dict[str, jax.ShapeDtypeStruct]:
+    """A codec's inputs with their symbolic sizes."""
+    names = sorted({d for shape, _ in codec.inputs.values() for d in shape if isinstance(d, str)})
+    sizes = jax.export.symbolic_shape(",".join(names), constraints=codec.constraints)
     symbols = dict(zip(names, sizes, strict=True))
     return {
         k: jax.ShapeDtypeStruct(tuple(symbols.get(d, d) for d in shape), np.dtype(dtype))
-        for k, (shape, dtype) in predictor.inputs.items()
+        for k, (shape, dtype) in codec.inputs.items()
     }
 
 
-def export(predictor: Predictor, variables: Mapping) -> bytes:
-    """The prediction function with its variables as constants, serialised StableHLO."""
-    constants = jax.device_get(variables)
-    fn = jax.jit(lambda inputs: dict(predictor.fn(constants, inputs)))
-    return bytes(jax.export.export(fn, platforms=PLATFORMS)(specs(predictor)).serialize())
+def export(predictor: Predictor, variables: Mapping) -> jax.export.Exported:
+    """The prediction function of (`flat` variables, inputs); `serialize` makes bytes of it."""
+    parameters = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in flat(variables).items()}
+
+    def fn(parameters: Mapping, inputs: Mapping) -> dict:
+        return dict(predictor.fn(traverse_util.unflatten_dict(parameters, sep="/"), inputs))
+
+    return jax.export.export(jax.jit(fn), platforms=PLATFORMS)(parameters, specs(predictor.codec))
 
 
-def load(path: str | Path) -> Callable[[Mapping[str, Any]], dict]:
-    """A file that `export` wrote -> `inputs -> outputs`. StableHLO is data: loading runs no code of the file's author.
-
-    Raises UserError if the file cannot be read, or is not the one that the .json beside it describes by its SHA-256.
-    """
-    path = Path(path)
-    try:
-        blob, about = path.read_bytes(), path.with_suffix(".json")
-        recorded = json.loads(about.read_text(encoding="utf-8")).get("sha256") if about.is_file() else None
-        if recorded is not None and recorded != hashlib.sha256(blob).hexdigest():
-            raise UserError(f"{path} is damaged: its SHA-256 is not the one that {about.name} says; export it again")
-        return jax.export.deserialize(bytearray(blob)).call
-    except OSError as e:
-        raise UserError(f"cannot read {path}: {e.strerror}") from None
-    except UserError:
-        raise
-    except Exception as e:
-        raise UserError(f"{path} is no export of this project: {str(e).splitlines()[0]}") from None
-
-
-def example(predictor: Predictor, batch: int, size: int, key: jax.Array) -> dict[str, jax.Array]:
+def example(codec: Codec, batch: int, size: int, key: jax.Array) -> dict[str, jax.Array]:
     """Random inputs: `batch` rows, other symbolic sizes `size`, or what a constraint allows at most; integers are 0 or 1."""
-    bounds = [_BOUND.fullmatch(constraint) for constraint in predictor.constraints]
+    bounds = [_BOUND.fullmatch(constraint) for constraint in codec.constraints]
     size = min([size, *(int(bound[1]) for bound in bounds if bound)])
     out = {}
-    for i, (name, (shape, dtype)) in enumerate(predictor.inputs.items()):
+    for i, (name, (shape, dtype)) in enumerate(codec.inputs.items()):
         real = tuple(batch if d == "b" else size if isinstance(d, str) else d for d in shape)
         values = jax.random.uniform(jax.random.fold_in(key, i), real)
         out[name] = (values * 2).astype(dtype) if np.dtype(dtype).kind in "iu" else values.astype(dtype)

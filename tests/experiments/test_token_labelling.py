@@ -13,13 +13,12 @@ from experiments.token_labelling import train as family
 from research.core import config, mesh, metrics, state
 from research.data.text.token_labels import NONE
 from research.evals import entities, f1
-from research.interop import stablehlo
 from research.nn import crf
+from research.serving import packing
 from research.util.nested import flatten
 from tests.contract.families import experiment
 from tests.contract.in_process.test_contract import losses, quiet
 from tools import cli
-from tools.verbs import export
 
 rng = np.random.default_rng(0)
 BILSTM = (
@@ -86,8 +85,8 @@ def test_the_contract_holds_with_a_chain(model, tmp_path):
         worst = max(jax.tree.leaves(jax.tree.map(lambda a, b: np.abs(a - b).max(), params, other)))
         assert worst < 5e-3
     now = state.create(e.init_fn, e.tx, 0, mesh.make_mesh({"data": 1}, jax.devices()[:1]))
-    (tmp_path / "f").write_bytes(stablehlo.export(e.predictor, now.variables))
-    assert export.compare(e.predictor, now.variables, tmp_path / "f") < 1e-5
+    manifest = packing.pack(tmp_path / "bundle", e, now, {"name": "token_labelling/tiny"})
+    assert manifest["parity"]["stablehlo"]["largest_difference"] < 1e-5
 
 
 def test_a_chain_leaves_the_paths_of_the_network():

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.core.experiment import Predictor
+from research.core.experiment import Codec, Predictor
 from research.interop import stablehlo
 from research.util.errors import UserError
 
@@ -17,7 +17,10 @@ def exported(tmp_path):
     def fn(variables, inputs):
         return {"y": inputs["x"] @ variables["w"]}
 
-    predictor = Predictor(fn, {"x": (("b", 2), "float32")}, dict, dict, str)
+    class Pairs(Codec):
+        inputs = {"x": (("b", 2), "float32")}
+
+    predictor = Predictor(fn, Pairs())
     path = tmp_path / "predict.stablehlo"
     path.write_bytes(stablehlo.export(predictor, {"w": jnp.array([[1.0], [2.0]])}))
     about = {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}

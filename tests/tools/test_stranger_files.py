@@ -293,11 +293,13 @@ def test_a_folder_of_checkpoints_that_is_a_link_is_refused(run, tmp_path, capsys
 
 
 def test_an_export_replaces_a_link(run, tmp_path):
-    (tmp_path / "victim").write_text("mine")
-    for name in ("predict.stablehlo.part", "predict.stablehlo", "predict.json"):
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim" / "SHA256SUMS").write_text("mine")
+    for name in ("bundle.part", "bundle"):
         (run / name).symlink_to(tmp_path / "victim")
     assert cli.main(["export", str(run)]) == 0
-    assert (tmp_path / "victim").read_text() == "mine" and not (run / "predict.stablehlo").is_symlink()
+    assert [(path.name, path.read_text()) for path in (tmp_path / "victim").iterdir()] == [("SHA256SUMS", "mine")]
+    assert not (run / "bundle").is_symlink() and not (run / "bundle.part").exists()
 
 
 @pytest.mark.parametrize("words", [["sample"], ["explain", "--text=a"]], ids=["sample", "explain"])

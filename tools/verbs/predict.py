@@ -1,9 +1,9 @@
-"""`almanac predict RUN FILE...`"""
+"""`almanac predict RUN|BUNDLE FILE...`"""
 
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from tools.verbs import arguments
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="almanac predict",
-        description="Applies a run to files and prints one JSON object per file, each on a line.",
+        description="Applies a run, or a bundle that `almanac export` wrote, to files and prints one JSON object per file, each on "
+        "a line.",
     )
     arguments.add_run(parser)
     parser.add_argument(
@@ -26,39 +27,48 @@ def main(argv: list[str]) -> int:
     )
     args = parser.parse_args(argv)
 
-    import jax
-
-    from research.run import reopen
-
-    e, state, _ = reopen.load(args.run, args.checkpoint)
-    if args.out and e.predictor.draw is None:
+    codec, predict = _opened(args.run, args.checkpoint)
+    if args.out and codec.draw is None:
         raise UserError("--out: this run's family draws no pictures; leave it out")
-    fn, lines, skipped = jax.jit(e.predictor.fn), [], 0
+    lines, skipped = [], 0
     files = list(_files(args.files))
     if args.out:
         _check_names([name or Path(file).name for file, name in files])
     for file, name in files:
         try:
-            value = e.predictor.read(Path(file))
-            inputs = _encode(e.predictor, value, file)
+            value = codec.read(Path(file))
+            decoded = _predicted(predict, value, file)
         except UserError as error:
             if not name:
                 raise
             print(f"skipped {error}", file=sys.stderr)
             skipped += 1
             continue
-        decoded = e.predictor.decode(jax.device_get(fn(state.variables, inputs)))
         lines.append(json_line({"file": file, **decoded}, sys.stdout.encoding))
         print(lines[-1])
         if args.out:
             path = args.out / f"{name or Path(file).name}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            e.predictor.draw(value, decoded).save(path)
+            codec.draw(value, decoded).save(path)
     if skipped:
         print(f"skipped {skipped} of {skipped + len(lines)} files", file=sys.stderr)
     if args.out and lines:
         (args.out / "predictions.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return 0
+
+
+def _opened(folder: Path, checkpoint: str) -> tuple[Any, Callable[[Any], Mapping]]:
+    """A run or a bundle -> its codec, and value -> what `decode` returns."""
+    from research.run.open_run import open_run
+    from research.serving.bundle import is_bundle, open_bundle
+
+    if not is_bundle(folder):
+        run = open_run(folder, checkpoint)
+        return run.experiment.predictor.codec, run.predict
+    if checkpoint != "best":
+        raise UserError(f"--checkpoint={checkpoint}: {folder} is a bundle, which holds one; leave it out")
+    bundle = open_bundle(folder)
+    return bundle.codec, bundle.predict
 
 
 def _check_names(names: list[str]) -> None:
@@ -85,8 +95,8 @@ def _files(arguments: list[str]) -> Iterator[tuple[str, str]]:
         yield from ((str(file), file.relative_to(root).as_posix()) for file in files)
 
 
-def _encode(predictor: Any, value: Any, file: str) -> Mapping:
+def _predicted(predict: Any, value: Any, file: str) -> Mapping:
     try:
-        return predictor.encode(value)
+        return predict(value)
     except UserError as e:
         raise UserError(f"{file}: {e}") from None

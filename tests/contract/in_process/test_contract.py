@@ -7,16 +7,20 @@ import importlib
 import re
 from pathlib import Path
 
+import chex
 import jax
 import numpy as np
 import pytest
 
 from research.core import config, mesh, state
 from research.core.guard import Guard
+from research.data import codecs
 from research.interop import stablehlo
+from research.serving import bundle as bundles
+from research.serving import packing
 from research.util.errors import UserError
 from tests.contract.families import FAMILIES, experiment
-from tools.verbs import export, verify
+from tools.verbs import verify
 
 ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.parametrize("family", FAMILIES)
@@ -126,13 +130,19 @@ def test_keys_are_known_and_read(family, tmp_path):
     assert not (tmp_path / "run").exists(), f"{family}: a refused config left files behind"
 
 
-def test_the_export_is_the_model(family, tmp_path):
-    """The exported function equals `apply`, for other batch sizes than any it was traced with."""
+def test_the_bundle_is_the_model(family, tmp_path):
+    """What a bundle computes and says equals `apply` and `decode`, for other batch sizes than any it was traced with."""
     e = experiment(family)
     now = state.create(e.init_fn, e.tx, 0, mesh.make_mesh({"data": 1}, jax.devices()[:1]))
-    path = tmp_path / "predict.stablehlo"
-    path.write_bytes(stablehlo.export(e.predictor, now.variables))
-    assert export.compare(e.predictor, now.variables, path) < 1e-5
+    manifest = packing.pack(tmp_path / "bundle", e, now, {"name": f"{family}/tiny"})
+    assert manifest["parity"]["stablehlo"]["largest_difference"] < 1e-5
+    bundle, codec = bundles.open_bundle(tmp_path / "bundle"), e.predictor.codec
+    assert codecs.to_json(bundle.codec) == codecs.to_json(codec)
+    inputs = stablehlo.example(codec, 3, 8, jax.random.key(0))
+    expected, found = jax.device_get((jax.jit(e.predictor.fn)(now.variables, inputs), bundle.fn(inputs)))
+    chex.assert_trees_all_close(found, expected, atol=1e-5)
+    rows = {name: x[:1] for name, x in found.items()}
+    assert bundle.codec.decode(rows) == codec.decode(rows)
 
 
 def test_the_tables_are_what_the_logs_say(family):

@@ -1,0 +1,72 @@
+"""A bundle opened: all that prediction needs of a run, in one folder that wants neither the run, nor its data, nor its model.
+
+manifest.json            what it is: inputs and outputs, versions, metrics, its data, how well it agrees with the run
+predict.stablehlo        the program, for cpu, cuda and tpu; parameters are arguments
+parameters.safetensors   the parameters, by path
+codec.json               the way between raw values and arrays: vocabulary, classes, sizes
+README.md                a model card
+run_bundle.py            runs it with nothing but JAX, arrays in and arrays out
+SHA256SUMS               of all these, as sha256sum writes them
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from research.core.experiment import Codec
+from research.data import codecs
+from research.run import reopen
+from research.serving import run_bundle
+from research.serving.run_bundle import MANIFEST, PARAMETERS, PROGRAM, SUMS
+from research.util.errors import UserError
+
+CODEC, CARD = "codec.json", "README.md"
+
+
+@dataclasses.dataclass(frozen=True)
+class Bundle:
+    """`fn` is {name: array} -> {name: array}, jitted; `manifest` is that of the folder."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    codec: Codec
+    fn: Callable[[Mapping], Mapping]
+
+    def predict(self, value: Any) -> Mapping[str, Any]:
+        """What the model makes of one value, as `OpenRun.predict`. Raises UserError if the value is none that it takes."""
+        inputs = self.codec.encode(value)
+        check_shapes(self.codec, inputs)
+        return self.codec.decode(jax.device_get(self.fn(inputs)))
+
+
+def is_bundle(folder: str | Path) -> bool:
+    return (Path(folder) / SUMS).is_file()
+
+
+def open_bundle(folder: str | Path) -> Bundle:
+    """Opens a bundle. Raises UserError if it is none, is of another version, or a byte of it has changed."""
+    folder = Path(folder)
+    try:
+        read = run_bundle.check(folder)
+        about = run_bundle.manifest(read)
+        program, parameters = run_bundle.program_of(read(PROGRAM)), run_bundle.tensors(read(PARAMETERS))
+        stored, name = json.loads(read(CODEC)), about["name"]
+    except run_bundle.Damaged as error:
+        raise UserError(str(error)) from None
+    except (KeyError, ValueError, RecursionError):
+        raise UserError(f"{folder}: its {MANIFEST} or {CODEC} cannot be read; export the run again") from None
+    reopen.family(name)  # which registers its codec; raises UserError if there is no such family
+    return Bundle(folder, about, codecs.from_json(stored), lambda inputs: program(parameters, dict(inputs)))
+
+
+def check_shapes(codec: Codec, inputs: Mapping[str, Any]) -> None:
+    """Raises UserError if an exported program does not take arrays of these shapes: a picture of another size, for one."""
+    for name, (shape, _) in codec.inputs.items():
+        given = inputs[name].shape
+        if len(given) != len(shape) or any(isinstance(d, int) and d != n for d, n in zip(shape, given, strict=True)):
+            sizes = [" x ".join(map(str, each)) for each in (given, shape)]
+            raise UserError(f"{name} is {sizes[0]}; the exported program takes {sizes[1]}")

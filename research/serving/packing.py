@@ -1,0 +1,130 @@
+"""A run -> a bundle: see bundle.py for what is in it."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors.numpy
+
+from research.cluster import device
+from research.core.experiment import Experiment
+from research.core.state import TrainState
+from research.data import codecs
+from research.interop import stablehlo
+from research.run import run_logs
+from research.serving import card, parity, run_bundle
+from research.serving.bundle import CARD, CODEC, is_bundle
+from research.serving.run_bundle import MANIFEST, PARAMETERS, PROGRAM, SUMS
+from research.util.errors import UserError
+
+LEAST = 1e-4  # difference of an output from the run's that is no rounding
+BATCHES = 8  # of training, whose bytes are the data's fingerprint
+
+
+def pack(out: Path, e: Experiment, state: TrainState, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Writes a bundle to `out`, in place of a bundle there, and returns its manifest.
+
+    `about` is what the manifest says of the run: at least "name", FAMILY/CONFIG; see `of_run`. Raises UserError if what was read
+    back differs from the model by 1e-4 or more, and if `out` is something else than a bundle; nothing is then written.
+    """
+    if out.exists() and not out.is_symlink() and not is_bundle(out):
+        raise UserError(f"{out} exists and is no bundle: give --out another folder")
+    part = out.with_name(out.name + ".part")
+    try:
+        _remove(part)
+        manifest = _write(part, e, state, about)
+        _remove(out)
+        part.rename(out)
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror or error}") from None
+    finally:
+        _remove(part)
+    return manifest
+
+
+def _remove(path: Path) -> None:
+    """A folder with what is in it; of a link the link alone."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
+
+
+def _write(out: Path, e: Experiment, state: TrainState, about: Mapping[str, Any]) -> dict[str, Any]:
+    out.mkdir(parents=True)
+    exported = stablehlo.export(e.predictor, state.variables)
+    parameters = {name: np.array(x, order="C") for name, x in jax.device_get(stablehlo.flat(state.variables)).items()}
+    (out / PROGRAM).write_bytes(exported.serialize())
+    safetensors.numpy.save_file(parameters, out / PARAMETERS)
+    (out / CODEC).write_text(json.dumps(codecs.to_json(e.predictor.codec)), encoding="utf-8")
+    shutil.copyfile(run_bundle.__file__, out / Path(run_bundle.__file__).name)
+    program = run_bundle.program_of((out / PROGRAM).read_bytes())
+    read_back = run_bundle.tensors((out / PARAMETERS).read_bytes())
+    jitted = jax.jit(e.predictor.fn)
+
+    def model(inputs: Mapping) -> Mapping:
+        return jitted(state.variables, inputs)
+
+    found = parity.measure(lambda inputs: program(read_back, inputs), model, e)
+    if not found["largest_difference"] < LEAST:
+        raise UserError(f"the export differs from the model by {found['largest_difference']:.1e}; it was not written")
+    manifest = {
+        "format": run_bundle.VERSION,
+        **about,
+        **_of_program(exported, e.predictor.codec),
+        "parameters": sum(x.size for x in parameters.values()),
+        "parity": {"stablehlo": found},
+        "subgroups": parity.by_class(model, e),
+    }
+    (out / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (out / CARD).write_text(card.text(manifest), encoding="utf-8")
+    files = sorted(path for path in out.iterdir())
+    sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files]
+    (out / SUMS).write_text("".join(sums), encoding="ascii")
+    return manifest
+
+
+def of_run(e: Experiment, state: TrainState, folder: Path, license: str | None) -> dict[str, Any]:
+    """What a manifest says of a run, `folder`. `license`: of the weights, an SPDX identifier, if it is known."""
+    run, step = run_logs.read(folder), int(state.step)
+    logged = {name: [pair for pair in pairs if pair[0] <= step] for name, pairs in run.series.items()}
+    return {
+        "name": run.name,
+        "step": step,
+        "seed": e.cfg.seed,
+        "license": license,
+        "config": run.config,
+        "commit": run.commit,
+        "versions": {"trained": run.versions, "exported": device.versions()},
+        "metrics": {name: pairs[-1][1] for name, pairs in logged.items() if pairs and not name.startswith("train/")},
+        "data": {"report": list(e.data.report), "first_batches_sha256": fingerprint(e)},
+    }
+
+
+def _of_program(exported: Any, codec: Any) -> dict[str, Any]:
+    def sizes(shape: tuple) -> list:
+        return [d if isinstance(d, int) else str(d) for d in shape]
+
+    outputs = jax.tree.unflatten(exported.out_tree, exported.out_avals)
+    return {
+        "inputs": {name: {"shape": sizes(shape), "dtype": dtype} for name, (shape, dtype) in codec.inputs.items()},
+        "constraints": list(codec.constraints),
+        "outputs": {name: {"shape": sizes(x.shape), "dtype": x.dtype.name} for name, x in outputs.items()},
+        "platforms": list(exported.platforms),
+    }
+
+
+def fingerprint(e: Experiment) -> str:
+    """The SHA-256 of the names and bytes of the first `BATCHES` training batches: of the data, its order and its encoding."""
+    digest = hashlib.sha256()
+    for step in range(BATCHES):
+        for name, array in sorted(e.train.batch(step).items()):
+            array = np.ascontiguousarray(array)
+            digest.update(f"{name} {array.dtype} {array.shape}".encode())
+            digest.update(array.tobytes())
+    return digest.hexdigest()
