@@ -21,16 +21,8 @@ import numpy as np
 from research.generation import decoding
 from research.serving import draws
 from research.serving.decoder import Decoder
-from research.serving.jobs import CANCELLED, FAILED, Finished, Job, Request, Token
+from research.serving.jobs import CANCELLED, FAILED, Busy, Closed, Finished, Job, Request, Token
 from research.util.errors import UserError
-
-
-class Busy(Exception):
-    """The queue is full."""
-
-
-class Closed(Exception):
-    """The engine takes no more requests."""
 
 
 class Engine:

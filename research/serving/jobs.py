@@ -12,6 +12,14 @@ from research.generation.constraints import Constraint
 STOP, LENGTH, CANCELLED, FAILED = "stop", "length", "cancelled", "error"
 
 
+class Busy(Exception):
+    """The queue is full."""
+
+
+class Closed(Exception):
+    """It takes no more requests."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Request:
     """A prompt and how to continue it.
