@@ -7,12 +7,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.language_model.sampling import stop_sequences, stream_text
 from research.core.experiment import Experiment
 from research.data import user_files
 from research.data.text import chat, dialogues
 from research.data.text.conversations import Message, message
 from research.generation import decoding
+from research.generation.text_stream import stop_sequences, stream_text
 from research.util.errors import UserError
 
 

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments.language_model.sampling import stop_sequences
 from research.core.experiment import Evaluated
 from research.data.text import chat, dialogues
 from research.data.text.conversations import Conversation, Message
 from research.evals.exact_match import exact_match
 from research.generation import decoding
+from research.generation.text_stream import stop_sequences
 from research.util.files import write_text
 
 BATCH = 64  # conversations generated at once

@@ -14,6 +14,7 @@ from research.data import tokenizers, user_files
 from research.data.text import chat, fewshot
 from research.data.tokenizers import token_bytes
 from research.generation import beam, constraints, decoding, scoring, speculative
+from research.generation.text_stream import stop_sequences, stream_text
 from research.util.errors import UserError
 
 NEEDS = {"shots": "few_shot", "instructions": "few_shot", "chat_template": "chat", "ahead": "draft"}
@@ -172,49 +173,3 @@ def _beam_search(model: Any, variables: Any, tokens: np.ndarray, length: int, wi
     """The tokens of the best of `width` beams, one i32[1] at a time."""
     result = beam.continued(model, variables, tokens[None], length=length, beam=width)
     yield from np.asarray(result.tokens[:, 0]).T
-
-
-def stop_sequences(tokenizer: Any, stop: Sequence[str]) -> list[np.ndarray]:
-    """The tokens of each stop, for those that decode to the stop again.
-
-    `stream_text` finds another stop in the text: it occurs in other tokens, or never, with a character outside the vocabulary.
-    """
-    sequences = []
-    for text in stop:
-        try:
-            ids = tokenizers.encode_with_added(tokenizer, text)
-        except UserError:
-            continue
-        if len(ids) and tokenizer.decode(ids) == text:
-            sequences.append(ids)
-    return sequences
-
-
-def stream_text(
-    tokenizer: Any, prompt: str, tokens: np.ndarray, columns: Iterator, stop: Sequence[str]
-) -> Iterator[str]:
-    """Yields the prompt, then the text that each token adds, up to the first stop. What may become a stop is held back."""
-    prompt_length = len(tokenizer.decode(tokens))  # decoded together, because spacing depends on neighbouring tokens
-    ids, yielded, text = [*tokens.tolist()], prompt, prompt
-    yield prompt
-    for column in columns:
-        ids.append(int(column[0]))
-        text = prompt + tokenizer.decode(np.asarray(ids))[prompt_length:]
-        if ends := [at for s in stop if (at := text.find(s, len(prompt))) >= 0]:
-            yield text[len(yielded) : min(ends)]
-            return
-        text = text.rstrip("\ufffd")  # the last character may be incomplete
-        safe = text[: len(text) - _partial_stop(text[len(prompt) :], stop)]
-        yield safe[len(yielded) :]
-        yielded = safe if len(safe) > len(yielded) else yielded
-    yield text[len(yielded) :]
-
-
-def _partial_stop(text: str, stop: Sequence[str]) -> int:
-    """The length of the longest end of a text with which one of the stops begins.
-
-    >>> _partial_stop("a<|im", ["<|im_end|>", "m"]), _partial_stop("a b", ["c"])
-    (4, 0)
-    """
-    lengths = range(max((len(s) for s in stop), default=0) - 1, 0, -1)
-    return next((n for n in lengths if n <= len(text) and any(s.startswith(text[-n:]) for s in stop if len(s) > n)), 0)

@@ -8,7 +8,6 @@ import jax
 import numpy as np
 
 from experiments.customer_service import conversation
-from experiments.language_model.sampling import stop_sequences
 from experiments.text_classification.train import probabilities_and_labels
 from research.data import tokenizers
 from research.data.text import chat, service_messages
@@ -17,6 +16,7 @@ from research.data.text.dialogues import Dialogues
 from research.data.tokenizers import token_bytes
 from research.evals.classification import threshold_at_false_alarms, wilson
 from research.generation import constraints, decoding, scoring
+from research.generation.text_stream import stop_sequences
 from research.util.errors import UserError, nearest
 from tools.verbs import ask
 

@@ -15,8 +15,8 @@ from tools.verbs import arguments
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="almanac predict",
-        description="Applies a run, or a bundle that `almanac export` wrote, to files and prints one JSON object per file, each on "
-        "a line.",
+        description="Applies a run, or a bundle that `almanac export` wrote, to files and prints one JSON object per file, "
+        "each on a line.",
     )
     arguments.add_run(parser)
     parser.add_argument(
