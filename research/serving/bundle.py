@@ -2,6 +2,7 @@
 
 manifest.json            what it is: inputs and outputs, versions, metrics, its data, how well it agrees with the run
 predict.stablehlo        the program, for cpu, cuda and tpu; parameters are arguments
+prefill.stablehlo, decode.stablehlo   of a language model, its decoder's: see decoder_programs.py
 parameters.safetensors   the parameters, by path
 codec.json               the way between raw values and arrays: vocabulary, classes, sizes
 README.md                a model card
@@ -11,16 +12,17 @@ SHA256SUMS               of all these, as sha256sum writes them
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from research.core.experiment import Codec
+from research.core.experiment import Codec, Predictor
 from research.data import codecs
 from research.run import reopen
-from research.serving import run_bundle
+from research.serving import decoder_programs, run_bundle
+from research.serving.decoder import Decoder
 from research.serving.run_bundle import MANIFEST, PARAMETERS, PROGRAM, SUMS
 from research.util.errors import UserError
 
@@ -29,12 +31,21 @@ CODEC, CARD = "codec.json", "README.md"
 
 @dataclasses.dataclass(frozen=True)
 class Bundle:
-    """`fn` is {name: array} -> {name: array}, jitted; `manifest` is that of the folder."""
+    """What a bundle holds: of a language model also its decoder, for the server."""
 
     folder: Path
     manifest: Mapping[str, Any]
-    codec: Codec
-    fn: Callable[[Mapping], Mapping]
+    predictor: Predictor
+    parameters: Mapping[str, jax.Array]
+    decoder: Decoder | None
+
+    @property
+    def codec(self) -> Codec:
+        return self.predictor.codec
+
+    def fn(self, inputs: Mapping[str, Any]) -> Mapping[str, jax.Array]:
+        """{name: array} -> {name: array}."""
+        return self.predictor.fn(self.parameters, dict(inputs))
 
     def predict(self, value: Any) -> Mapping[str, Any]:
         """What the model makes of one value, as `OpenRun.predict`. Raises UserError if the value is none that it takes."""
@@ -54,13 +65,16 @@ def open_bundle(folder: str | Path) -> Bundle:
         read = run_bundle.check(folder)
         about = run_bundle.manifest(read)
         program, parameters = run_bundle.program_of(read(PROGRAM)), run_bundle.tensors(read(PARAMETERS))
-        stored, name = json.loads(read(CODEC)), about["name"]
+        stored, name, decoder = json.loads(read(CODEC)), about["name"], None
+        if facts := about.get("decoder"):
+            programs = {each: run_bundle.program_of(read(f"{each}.stablehlo")) for each in decoder_programs.NAMES}
+            decoder = decoder_programs.load(programs, parameters, facts)
     except run_bundle.Damaged as error:
         raise UserError(str(error)) from None
     except (KeyError, ValueError, RecursionError):
         raise UserError(f"{folder}: its {MANIFEST} or {CODEC} cannot be read; export the run again") from None
     reopen.family(name)  # which registers its codec; raises UserError if there is no such family
-    return Bundle(folder, about, codecs.from_json(stored), lambda inputs: program(parameters, dict(inputs)))
+    return Bundle(folder, about, Predictor(jax.jit(program.call), codecs.from_json(stored)), parameters, decoder)
 
 
 def check_shapes(codec: Codec, inputs: Mapping[str, Any]) -> None:

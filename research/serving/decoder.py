@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from research.generation import decoding
+from research.models.text.gpt import GPT
+from research.models.text.recurrent_lm import RecurrentLM
 from research.util.errors import UserError
 
 CHUNK = 64  # tokens of a prompt read at a time
@@ -43,6 +45,11 @@ class Decoder(NamedTuple):
     new_cache: Callable[[int, int], Any]
     prefill: Callable[..., tuple[jax.Array, Any]]
     decode: Callable[..., tuple[jax.Array, Any]]
+
+
+def generates(model: Any) -> bool:
+    """Whether a model writes text token by token."""
+    return isinstance(model, RecurrentLM) or (isinstance(model, GPT) and model.head)
 
 
 def from_model(model: Any, variables: dict, chunk: int = CHUNK) -> Decoder:

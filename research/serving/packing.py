@@ -17,8 +17,9 @@ from research.core.state import TrainState
 from research.data import codecs
 from research.interop import stablehlo
 from research.run import run_logs
-from research.serving import card, parity, run_bundle
+from research.serving import card, decoder_programs, parity, run_bundle
 from research.serving.bundle import CARD, CODEC, is_bundle
+from research.serving.decoder import from_model, generates
 from research.serving.run_bundle import MANIFEST, PARAMETERS, PROGRAM, SUMS
 from research.util.errors import UserError
 
@@ -60,10 +61,13 @@ def _write(out: Path, e: Experiment, state: TrainState, about: Mapping[str, Any]
     exported = stablehlo.export(e.predictor, state.variables)
     parameters = {name: np.array(x, order="C") for name, x in jax.device_get(stablehlo.flat(state.variables)).items()}
     (out / PROGRAM).write_bytes(exported.serialize())
+    text = e.tokenizer is not None and generates(e.model)
+    for name, program in (decoder_programs.export(e.model, state.variables) if text else {}).items():
+        (out / f"{name}.stablehlo").write_bytes(program.serialize())
     safetensors.numpy.save_file(parameters, out / PARAMETERS)
     (out / CODEC).write_text(json.dumps(codecs.to_json(e.predictor.codec)), encoding="utf-8")
     shutil.copyfile(run_bundle.__file__, out / Path(run_bundle.__file__).name)
-    program = run_bundle.program_of((out / PROGRAM).read_bytes())
+    program = jax.jit(run_bundle.program_of((out / PROGRAM).read_bytes()).call)
     read_back = run_bundle.tensors((out / PARAMETERS).read_bytes())
     jitted = jax.jit(e.predictor.fn)
 
@@ -71,8 +75,7 @@ def _write(out: Path, e: Experiment, state: TrainState, about: Mapping[str, Any]
         return jitted(state.variables, inputs)
 
     found = parity.measure(lambda inputs: program(read_back, inputs), model, e)
-    if not found["largest_difference"] < LEAST:
-        raise UserError(f"the export differs from the model by {found['largest_difference']:.1e}; it was not written")
+    _check(found["largest_difference"])
     manifest = {
         "format": run_bundle.VERSION,
         **about,
@@ -80,6 +83,7 @@ def _write(out: Path, e: Experiment, state: TrainState, about: Mapping[str, Any]
         "parameters": sum(x.size for x in parameters.values()),
         "parity": {"stablehlo": found},
         "subgroups": parity.by_class(model, e),
+        **(_of_decoder(out, read_back, e, state) if text else {}),
     }
     (out / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (out / CARD).write_text(card.text(manifest), encoding="utf-8")
@@ -104,6 +108,25 @@ def of_run(e: Experiment, state: TrainState, folder: Path, license: str | None) 
         "metrics": {name: pairs[-1][1] for name, pairs in logged.items() if pairs and not name.startswith("train/")},
         "data": {"report": list(e.data.report), "first_batches_sha256": fingerprint(e)},
     }
+
+
+def _of_decoder(out: Path, parameters: Mapping, e: Experiment, state: TrainState) -> dict[str, Any]:
+    """What a manifest says of a decoder. Raises UserError if the logits of its programs differ from the model's."""
+    facts = decoder_programs.facts(e.model, state.variables)
+    programs = {
+        name: run_bundle.program_of((out / f"{name}.stablehlo").read_bytes()) for name in decoder_programs.NAMES
+    }
+    split, batches = parity.held_out(e)
+    tokens = next(batches)["tokens"][0] if split else np.zeros(1, np.int32)
+    ours, read_back = from_model(e.model, state.variables), decoder_programs.load(programs, parameters, facts)
+    found = decoder_programs.difference(ours, read_back, tokens)
+    _check(found)
+    return {"decoder": {**facts, "largest_difference": found}}
+
+
+def _check(difference: float) -> None:
+    if not difference < LEAST:
+        raise UserError(f"the export differs from the model by {difference:.1e}; it was not written")
 
 
 def _of_program(exported: Any, codec: Any) -> dict[str, Any]:

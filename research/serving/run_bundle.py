@@ -38,7 +38,7 @@ class Damaged(ValueError):
 def load(folder: str | Path) -> Callable[[Mapping[str, Any]], dict[str, jax.Array]]:
     """A bundle -> its function, {name: array} -> {name: array}. Raises Damaged."""
     read = check(folder)
-    program, parameters = program_of(read(PROGRAM)), tensors(read(PARAMETERS))
+    program, parameters = jax.jit(program_of(read(PROGRAM)).call), tensors(read(PARAMETERS))
     return lambda inputs: program(parameters, dict(inputs))
 
 
@@ -84,10 +84,10 @@ def manifest(read: Callable[[str], bytes]) -> dict[str, Any]:
     return value
 
 
-def program_of(blob: bytes) -> Callable:
-    """Serialised StableHLO -> (parameters, inputs) -> outputs, compiled for each shape once."""
+def program_of(blob: bytes) -> jax.export.Exported:
+    """Serialised StableHLO -> a program; `call` of it takes (parameters, inputs). Raises Damaged."""
     try:
-        return jax.jit(jax.export.deserialize(bytearray(blob)).call)
+        return jax.export.deserialize(bytearray(blob))
     except Exception as error:
         raise Damaged(f"this is no program that this JAX reads: {str(error).splitlines()[0]}") from None
 
