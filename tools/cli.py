@@ -23,6 +23,7 @@ VERBS = {
     "paraphrase": "training texts, translated there and back",
     "explain": "what a classifier chose a class for, by token or pixel",
     "chat": "a conversation with a language model",
+    "serve": "runs over HTTP: predictions, and text with OpenAI's API",
     "ask": "answer questions from a folder of documents",
     "helpdesk": "a conversation of a shop's customer service",
     "export": "a run as a bundle to predict with anywhere, or as a folder for transformers",

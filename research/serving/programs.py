@@ -45,6 +45,7 @@ class Programs:
         self.bounds = {name: bounds.get(name, LONGEST) for name in sorted(names)}
         # One open length is padded. No family has two; each pair of lengths would then need programs of its own.
         self._open = names.pop() if len(names) == 1 else None
+        self.outputs = self._output_specs()
         self.pads = self._open is not None and self._padding_changes_nothing()
 
     @property
@@ -93,9 +94,8 @@ class Programs:
         if not self.pads:
             return dict(outputs)
         length = self._length(inputs)
-        cuts = {name: [slice(length) if i in axes else slice(None) for i in range(outputs[name].ndim)]
-                for name, axes in self._open_axes.items()}  # fmt: skip
-        return {name: y[tuple(cuts[name])] for name, y in outputs.items()}
+        own = lambda shape: tuple(slice(length if d == self._open else None) for d in shape)  # noqa: E731
+        return {name: y[own(self.outputs[name][0])] for name, y in outputs.items()}
 
     def _run(self, inputs: Arrays) -> dict[str, np.ndarray]:
         return jax.device_get(dict(self._fn(inputs)))
@@ -110,16 +110,25 @@ class Programs:
         fits = lambda n: next(size for size in self.lengths if size >= n)  # noqa: E731
         return [fits(n) if d == self._open else n for d, n in zip(self.specs[name][0], x.shape, strict=True)]
 
+    def _output_specs(self) -> Specs:
+        """The outputs as `specs` has the inputs: a size that differs with the batch or the length is open."""
+        most = self.bounds.get(self._open, 1)
+        one, rows, shorter = (
+            jax.eval_shape(self._fn, _example(self.specs, b, dict.fromkeys(self.bounds, n)))
+            for b, n in ((1, most), (2, most), (1, max(1, most // 2)))
+        )
+
+        def size(name: str, i: int) -> int | str:
+            n = one[name].shape[i]
+            return "b" if rows[name].shape[i] != n else self._open if shorter[name].shape[i] != n else n
+
+        return {name: (tuple(size(name, i) for i in range(y.ndim)), str(y.dtype)) for name, y in one.items()}
+
     def _padding_changes_nothing(self) -> bool:
         """Tries a length between two powers of two on random rows, alone and padded."""
         long = min(4 * SHORTEST, self.bounds[self._open])
         short = max(1, long // 2 - 1)
         rows = _example(self.specs, 2, {self._open: short})
-        plain, other = (jax.eval_shape(self._fn, _example(self.specs, 2, {self._open: n})) for n in (short, long))
-        self._open_axes = {
-            name: [i for i, (a, b) in enumerate(zip(plain[name].shape, other[name].shape, strict=True)) if a != b]
-            for name in plain
-        }
         self.pads = True
         try:
             padded = self.cut(self(rows), rows)

@@ -1,0 +1,39 @@
+"""The application: every route over the models that are served."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from functools import partial
+
+from fastapi import FastAPI
+
+from research.serving import problems, routes_health, routes_oip, routes_openai, routes_predict
+from research.serving.guard import Guard
+from research.serving.metrics import Metrics
+from research.serving.served import Limits, Models
+
+ABOUT = (
+    "Predictions and text from the runs of Almanac. Every error is a JSON object with `message`, `code` and `param`."
+)
+
+
+def create(models: Models, limits: Limits) -> FastAPI:
+    """The ASGI application over models that have been started. Their requests may end when it stops."""
+    metrics = Metrics()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(models.close)
+
+    app = FastAPI(title="Almanac", description=ABOUT, version="1", lifespan=lifespan)
+    app.add_middleware(partial(Guard, metrics=metrics, body=limits.body))  # type: ignore[arg-type]
+    problems.install(app)
+    for router in (
+        routes_health.router(models, metrics),
+        routes_predict.router(models),
+        routes_oip.router(models),
+        routes_openai.router(models, metrics),
+    ):
+        app.include_router(router)
+    return app

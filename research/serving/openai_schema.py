@@ -1,0 +1,81 @@
+"""The requests of OpenAI's API that are served: their fields, bounds and defaults. An unknown field is an error."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Stop = Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=4)]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class StreamOptions(Strict):
+    include_usage: bool = False
+
+
+class JsonSchema(Strict):
+    name: str = "answer"
+    description: str | None = None
+    json_schema: dict[str, Any] = Field(alias="schema")
+    strict: Literal[True, None] = True
+
+
+class ResponseFormat(Strict):
+    """Text without a form, or JSON that a schema describes; a schema that could not be enforced is refused."""
+
+    type: Literal["text", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+
+class Generation(Strict):
+    """What both kinds of requests have."""
+
+    model: str
+    temperature: float = Field(1.0, ge=0, le=100)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int | None = Field(None, ge=1, lt=2**31, description="not OpenAI's")
+    min_p: float | None = Field(None, gt=0, le=1, description="not OpenAI's")
+    repetition_penalty: float | None = Field(None, gt=0, le=100, description="not OpenAI's; over the prompt too")
+    seed: int | None = Field(None, ge=0, lt=2**63, description="the same seed gives the same answer, whatever the load")
+    stop: Annotated[str, Field(min_length=1)] | Stop | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    response_format: ResponseFormat | None = None
+    n: Literal[1] = 1
+
+    @property
+    def stops(self) -> list[str]:
+        return [self.stop] if isinstance(self.stop, str) else self.stop or []
+
+
+class CompletionRequest(Generation):
+    """The continuation of a text, or of token ids."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"model": "tiny", "prompt": "The ", "max_tokens": 16, "temperature": 0}}
+    )
+    prompt: str | list[Annotated[int, Field(ge=0, lt=2**31)]]
+    max_tokens: int = Field(16, ge=1)
+    logprobs: int | None = Field(None, ge=0, le=20)
+
+
+class ChatMessage(Strict):
+    role: str = Field(max_length=64)
+    content: str
+
+
+class ChatRequest(Generation):
+    """The reply to a conversation."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 16}
+        }
+    )
+    messages: list[ChatMessage] = Field(min_length=1)
+    max_tokens: int | None = Field(None, ge=1, description="None: what the context has room for")
+    max_completion_tokens: int | None = Field(None, ge=1)
+    logprobs: bool = False
+    top_logprobs: int | None = Field(None, ge=0, le=20)

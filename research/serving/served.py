@@ -1,0 +1,160 @@
+"""A servable in service: its batcher and engine, and answers awaited without a thread for each."""
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from research.data.tokenizers import token_bytes
+from research.generation import constraints
+from research.generation.constraints import Constraint
+from research.serving import problems
+from research.serving.batcher import Batcher
+from research.serving.engine import Engine
+from research.serving.jobs import CANCELLED, FAILED, Busy, Closed, Finished, Request, Token
+from research.serving.programs import Programs
+from research.serving.servable import Servable
+from research.util.errors import UserError
+
+ENDED_BY_SERVER = {
+    FAILED: problems.failed,
+    CANCELLED: problems.closing,
+}  # whoever cancels waits for no answer, but at the end
+
+
+class Limits(NamedTuple):
+    """What the server takes, and how long it waits."""
+
+    slots: int = 8  # requests that generate at once
+    context: int | None = None  # tokens of a prompt and its answer; None: the model's own
+    max_batch: int = 32  # rows predicted at once
+    delay: float = 0.002  # seconds that a row waits for others
+    queue: int = 64  # requests that wait, of each kind
+    seconds: float = 120.0  # of a request
+    body: int = 8 << 20  # bytes of a request
+    drain: float = 30.0  # seconds that requests have to end after SIGTERM
+
+
+class Served:
+    """A servable's threads. `predict` and `generate` raise `Problem`."""
+
+    def __init__(self, servable: Servable, limits: Limits):
+        self.servable, self._limits = servable, limits
+        self.batcher = Batcher(
+            Programs(servable.predictor, servable.variables, limits.max_batch), limits.delay, limits.queue
+        )
+        self.engine: Engine | None = None
+        if (language := servable.language) is not None:
+            self.engine = Engine(language.decoder, limits.slots, limits.context, limits.queue)
+        self._compiling = asyncio.Semaphore(1)  # a schema's automaton may take 4 GiB
+        self._constraint = functools.lru_cache(32)(self._compile)
+        self.is_ready = False
+
+    def start(self) -> None:
+        """Compiles every program, and starts the threads."""
+        self.batcher.start()
+        if self.engine is not None:
+            self.engine.start()
+        self.is_ready = True
+
+    def close(self) -> None:
+        """Ends the threads, once what they have is answered or `drain` seconds have passed."""
+        self.is_ready = False
+        if self.engine is not None:
+            self.engine.close(self._limits.drain)
+        self.batcher.close()
+
+    async def predict(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """Rows of inputs -> their outputs."""
+        try:
+            future = self.batcher.submit(inputs)
+        except Busy:
+            raise problems.busy() from None
+        except Closed:
+            raise problems.closing() from None
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(future), self._limits.seconds)
+        except TimeoutError:
+            raise problems.out_of_time() from None
+
+    async def generate(self, request: Request) -> AsyncGenerator[Token | Finished]:
+        """The request's tokens, then why it ended. Closing the iterator cancels the request, and its slot is free."""
+        loop = asyncio.get_running_loop()
+        events: asyncio.Queue = asyncio.Queue()
+
+        def deliver(event: Token | Finished) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and with it whoever waited
+                loop.call_soon_threadsafe(events.put_nowait, event)
+
+        assert self.engine is not None
+        try:
+            job = self.engine.submit(request, deliver)
+        except Busy:
+            raise problems.busy() from None
+        except Closed:
+            raise problems.closing() from None
+        end = loop.time() + self._limits.seconds
+        try:
+            while True:
+                event = await asyncio.wait_for(events.get(), end - loop.time())
+                if isinstance(event, Finished) and event.reason in ENDED_BY_SERVER:
+                    raise ENDED_BY_SERVER[event.reason]()
+                yield event
+                if isinstance(event, Finished):
+                    return
+        except TimeoutError:
+            raise problems.out_of_time() from None
+        finally:
+            job.cancel()
+
+    async def constraint(self, pattern: str) -> Constraint:
+        """The automaton of a regular expression, compiled once. Raises UserError if there is none."""
+        async with self._compiling:
+            return await asyncio.to_thread(self._constraint, pattern)
+
+    def _compile(self, pattern: str) -> Constraint:
+        assert self.servable.language is not None
+        return constraints.from_regex(pattern, token_bytes.of(self.servable.language.tokenizer))
+
+
+class Models:
+    """The models in service, by name."""
+
+    def __init__(self, models: Mapping[str, Served]):
+        self.by_name = dict(models)
+
+    def __getitem__(self, name: str) -> Served:
+        if name not in self.by_name:
+            known = ", ".join(self.by_name)
+            raise problems.Problem(404, "model_not_found", f"there is no model of this name; known: {known}", "model")
+        return self.by_name[name]
+
+    def language(self, name: str) -> Served:
+        """A model that generates text. Raises `Problem` for another."""
+        if (model := self[name]).engine is None:
+            raise problems.Problem(400, "no_text_model", f"{name} does not generate text; use /v1/predict", "model")
+        return model
+
+    def start(self) -> None:
+        for model in self.by_name.values():
+            model.start()
+
+    def close(self) -> None:
+        for model in self.by_name.values():
+            model.close()
+
+
+def of(servables: list[Servable], limits: Limits) -> Models:
+    """Raises UserError if two have one name, or a name could not stand in an address."""
+    made: dict[str, Any] = {}
+    for servable in servables:
+        name = servable.name
+        if not name or not all(c.isascii() and (c.isalnum() or c in "._-") for c in name):
+            raise UserError(f"the name {name!r}: letters, digits, '.', '_' and '-'; write NAME=RUN to give another")
+        if name in made:
+            raise UserError(f"two models are called {name}; write NAME=RUN to name one of them")
+        made[name] = Served(servable, limits)
+    return Models(made)

@@ -1,0 +1,96 @@
+"""`almanac serve` as a process: it answers on its port, lets a request end after SIGTERM, and names what it cannot serve."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from research.util.errors import UserError
+from tools.verbs import serve
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def post(url, body):
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=120) as answer:
+        return json.load(answer)
+
+
+@pytest.fixture
+def process(run):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [
+        sys.executable,
+        "-m",
+        "tools.cli",
+        "serve",
+        f"small={run}",
+        f"--port={port}",
+        "--slots=2",
+        "--max-batch=1",
+    ]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
+    started = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    yield started, f"http://127.0.0.1:{port}"
+    started.kill()
+    started.communicate()
+
+
+def test_a_request_ends_after_sigterm_and_the_status_is_0(process):
+    started, url = process
+    lines = iter(started.stdout.readline, "")
+    assert "compiling small" in next(lines) and f"serving on {url}" in next(lines)
+    first = post(f"{url}/v1/completions", {"model": "small", "prompt": "the ", "max_tokens": 3, "seed": 1})
+    assert first["usage"]["completion_tokens"] == 3 and re.fullmatch(
+        r"language_model/tiny@\d+", first["system_fingerprint"]
+    )
+    answers = []
+    body = {"model": "small", "prompt": "the", "max_tokens": 12, "stream": False}
+    asked = threading.Thread(target=lambda: answers.append(post(f"{url}/v1/completions", body)))
+    asked.start()
+    while (
+        'almanac_tokens_total{kind="prompt",model="small"} 7.0'
+        not in urllib.request.urlopen(f"{url}/metrics").read().decode()
+    ):
+        pass
+    started.send_signal(signal.SIGTERM)
+    asked.join(60)
+    out, err = started.communicate(timeout=60)
+    assert answers[0]["usage"]["completion_tokens"] == 12
+    assert (started.returncode, err) == (0, ""), err
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["{run}", "--port=70000"], "--port=70000: 0 to 65535"),
+    (["{run}", "--seconds=0"], "--seconds=0.0: above 0"),
+    (["{run}", "{run}"], "two models are called run; write NAME=RUN"),
+    (["a b={run}"], "the name 'a b': letters, digits"),
+    (["{run}", "--slots=0"], "slots=0, queue=64: want at least 1 of each"),
+    (["{run}", "--max-batch=0"], "max_batch=0: want at least 1 row"),
+    (["{run}", "--context=1000"], "length=1000: want 16 to 16 tokens a slot"),
+    (["/nowhere"], "/nowhere is no run directory"),
+])  # fmt: skip
+def test_what_cannot_be_served_is_named(trained, words, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        serve.main([word.format(run=trained) for word in words])
+
+
+def test_without_its_packages_it_says_how_to_get_them(monkeypatch):
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    with pytest.raises(UserError, match=r"almanac serve needs fastapi: install the extra, almanac\[serve\]"):
+        serve.main(["run"])
+
+
+def test_a_port_in_use_is_one_line(trained):
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(UserError, match="cannot listen on 127.0.0.1:"):
+        serve.main([str(trained), f"--port={taken.getsockname()[1]}"])

@@ -1,0 +1,114 @@
+"""`almanac serve RUN [RUN ...] [--port N]`"""
+
+import argparse
+import contextlib
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from research.util.errors import UserError
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="almanac serve",
+        description="Serves runs over HTTP: predictions, and text with OpenAI's API. SIGTERM lets requests end first.",
+        epilog="docs/serving.md has the routes, and calls with curl and the openai client.",
+    )
+    parser.add_argument("runs", nargs="+", metavar="[NAME=]RUN", help="a run directory, and the name to serve it by")
+    parser.add_argument(
+        "--checkpoint", default="best", metavar="best|last|STEP", help="default: best if there is one, else last"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="default: this machine alone; 0.0.0.0: every interface")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument(
+        "--chat-template", type=Path, metavar="FILE", help="a Jinja template in place of the model's own"
+    )
+    text = parser.add_argument_group("text")
+    text.add_argument("--slots", type=int, help="requests that generate at once (default: 8)")
+    text.add_argument("--context", type=int, help="tokens of a prompt and its answer (default: the model's own)")
+    rows = parser.add_argument_group("predictions")
+    rows.add_argument("--max-batch", type=int, help="rows predicted at once (default: 32)")
+    rows.add_argument("--delay", type=float, metavar="SECONDS", help="that a row waits for others (default: 0.002)")
+    bounds = parser.add_argument_group("limits")
+    bounds.add_argument("--queue", type=int, help="requests that wait (default: 64); more are answered 429")
+    bounds.add_argument("--seconds", type=float, help="of a request (default: 120)")
+    bounds.add_argument("--body", type=int, metavar="BYTES", help="of a request (default: 8 MiB)")
+    bounds.add_argument("--drain", type=float, metavar="SECONDS", help="to end in after SIGTERM (default: 30)")
+    args = vars(parser.parse_args(argv))
+
+    uvicorn = _uvicorn()
+    from research.serving import app, servable, served
+
+    runs = [_named(run) for run in args.pop("runs")]
+    checkpoint, template = args.pop("checkpoint"), args.pop("chat_template")
+    host, port = args.pop("host"), args.pop("port")
+    limits = served.Limits(**{name: value for name, value in args.items() if value is not None})
+    _check(limits, port)
+    models = served.of([servable.from_run(run, name, checkpoint, template) for name, run in runs], limits)
+    config = uvicorn.Config(
+        app.create(models, limits), access_log=False, log_level="warning", server_header=False,
+        timeout_graceful_shutdown=round(limits.drain),
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    server.capture_signals = lambda: _drained_by_signals(server)
+    with _bound(host, port) as listener:
+        print(f"almanac: compiling {', '.join(models.by_name)}", flush=True)
+        models.start()
+        print(f"almanac: serving on http://{host}:{listener.getsockname()[1]}, its API at /docs", flush=True)
+        server.run([listener])
+    return 0
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket with its address, so that one in use is known before anything is compiled; it does not listen yet."""
+    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind((host, port))
+    except OSError as error:
+        made.close()
+        raise UserError(f"cannot listen on {host}:{port}: {error.strerror}; choose another --host or --port") from None
+    return made
+
+
+def _uvicorn() -> Any:
+    try:
+        import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import uvicorn
+    except ImportError as error:
+        raise UserError(f"almanac serve needs {error.name}: install the extra, almanac[serve]") from None
+    return uvicorn
+
+
+def _named(text: str) -> tuple[str | None, str]:
+    """`NAME=RUN` or `RUN` -> (name or None, run).
+
+    >>> _named("tiny=runs/a"), _named("runs/a=b")
+    (('tiny', 'runs/a'), (None, 'runs/a=b'))
+    """
+    name, equals, run = text.partition("=")
+    return (name, run) if equals and "/" not in name else (None, text)
+
+
+def _check(limits: Any, port: int) -> None:
+    """Raises UserError for a number that is out of range, and that no part of the server checks by itself."""
+    if not 0 <= port < 65536:
+        raise UserError(f"--port={port}: 0 to 65535")
+    for name in ("seconds", "drain", "body"):
+        if (value := getattr(limits, name)) <= 0:
+            raise UserError(f"--{name}={value}: above 0")
+
+
+@contextlib.contextmanager
+def _drained_by_signals(server: Any) -> Iterator[None]:
+    """SIGTERM and SIGINT let what runs end, and the command then ends as one that is done."""
+    before = {number: signal.signal(number, server.handle_exit) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
