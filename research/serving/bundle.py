@@ -58,9 +58,14 @@ def is_bundle(folder: str | Path) -> bool:
     return (Path(folder) / SUMS).is_file()
 
 
-def open_bundle(folder: str | Path) -> Bundle:
-    """Opens a bundle. Raises UserError if it is none, is of another version, or a byte of it has changed."""
+def open_bundle(folder: str | Path, checkpoint: str = "best") -> Bundle:
+    """Opens a bundle. Raises UserError if it is none, is of another version, or a byte of it has changed.
+
+    It holds one checkpoint: `checkpoint` is there to be refused if it is any but "best", where a run may have been meant.
+    """
     folder = Path(folder)
+    if checkpoint != "best":
+        raise UserError(f"--checkpoint={checkpoint}: {folder} is a bundle, which holds one; leave it out")
     try:
         read = run_bundle.check(folder)
         about = run_bundle.manifest(read)

@@ -17,7 +17,7 @@ from research.core.state import TrainState
 from research.data import codecs
 from research.interop import stablehlo
 from research.run import run_logs
-from research.serving import card, decoder_programs, parity, run_bundle
+from research.serving import card, decoder_programs, parity, run_bundle, servable
 from research.serving.bundle import CARD, CODEC, is_bundle
 from research.serving.decoder import from_model, generates
 from research.serving.run_bundle import MANIFEST, PARAMETERS, PROGRAM, SUMS
@@ -121,7 +121,7 @@ def _of_decoder(out: Path, parameters: Mapping, e: Experiment, state: TrainState
     ours, read_back = from_model(e.model, state.variables), decoder_programs.load(programs, parameters, facts)
     found = decoder_programs.difference(ours, read_back, tokens)
     _check(found)
-    return {"decoder": {**facts, "largest_difference": found}}
+    return {"decoder": {**facts, "largest_difference": found}, "template": servable.chat_template(e)}
 
 
 def _check(difference: float) -> None:

@@ -70,12 +70,14 @@ def encode(predictor: Predictor, value: Any) -> Mapping[str, np.ndarray]:
     """A JSON value -> a predictor's inputs. Raises UserError if it is not what the model takes."""
     raw = from_json(value)
     try:
-        return predictor.encode(raw)
+        return predictor.codec.encode(raw)
     except UserError:
         raise
     except Exception:  # `encode` takes a value of the model's own kind, and need not expect another
         kind = {str: "a text", tuple: "a list of values", np.ndarray: "numbers"}.get(type(raw), "an image")
-        raise UserError(f"{kind} is not what this model takes; its inputs are {', '.join(predictor.inputs)}") from None
+        raise UserError(
+            f"{kind} is not what this model takes; its inputs are {', '.join(predictor.codec.inputs)}"
+        ) from None
 
 
 def to_json(value: Any) -> Any:

@@ -35,7 +35,9 @@ def test_a_prediction_is_that_of_the_experiment(client, experiments):
     answer = client.post("/v1/predict", json={"model": "digits", "inputs": pictures.tolist()})
     assert answer.status_code == 200
     for picture, output in zip(pictures, answer.json()["outputs"], strict=True):
-        expected = e.predictor.decode(jax.device_get(e.predictor.fn(variables, e.predictor.encode(picture))))
+        expected = e.predictor.codec.decode(
+            jax.device_get(e.predictor.fn(variables, e.predictor.codec.encode(picture)))
+        )
         assert output["class"] == expected["class"]
         assert output["probabilities"] == pytest.approx(expected["probabilities"], abs=2e-4)
 
@@ -66,7 +68,7 @@ def test_open_lengths_of_a_causal_model_are_padded_and_change_nothing(client, se
     assert server.models["talk"].batcher.programs.pads
     outputs = client.post("/v1/predict", json={"model": "talk", "inputs": ["Hello", "Who are you"]}).json()["outputs"]
     for text, output in zip(["Hello", "Who are you"], outputs, strict=True):
-        expected = e.predictor.decode(jax.device_get(e.predictor.fn(variables, e.predictor.encode(text))))
+        expected = e.predictor.codec.decode(jax.device_get(e.predictor.fn(variables, e.predictor.codec.encode(text))))
         assert output["next"] == pytest.approx(expected["next"], abs=2e-4)
 
 

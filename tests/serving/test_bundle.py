@@ -13,7 +13,9 @@ import pytest
 import safetensors.numpy
 
 import research
-from research.serving import run_bundle
+from research.serving import run_bundle, servable
+from research.serving.engine import Engine
+from research.serving.jobs import Request
 from research.util.errors import UserError
 from tools import cli
 
@@ -127,3 +129,19 @@ def test_it_reads_safetensors_as_the_library_writes_them():
         if blob:
             with pytest.raises(run_bundle.Damaged):
                 run_bundle.tensors(blob)
+
+
+def test_the_server_answers_from_it_as_from_its_run(tmp_path):
+    run = tmp_path / "run"
+    assert cli.main(["train", "language_model/tiny", f"--workdir={run}", "--config.num_steps=4"]) == 0
+    assert cli.main(["export", str(run), f"--out={tmp_path / 'bundle'}"]) == 0
+    answers = []
+    for folder in (run, tmp_path / "bundle"):
+        model = servable.from_folder(folder, "tiny")
+        engine = Engine(model.language.decoder, 2, model.language.decoder.max_length)
+        ids: list = []
+        engine.submit(Request(model.language.tokenizer.encode("The "), 8, jax.random.key(1)), ids.append)
+        while engine.step():
+            pass
+        answers.append((model.name, model.version, [event.id for event in ids[:-1]]))
+    assert answers[0] == answers[1] and answers[0][:2] == ("tiny", "language_model/tiny@4") and len(answers[0][2]) == 8

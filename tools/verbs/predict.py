@@ -65,9 +65,7 @@ def _opened(folder: Path, checkpoint: str) -> tuple[Any, Callable[[Any], Mapping
     if not is_bundle(folder):
         run = open_run(folder, checkpoint)
         return run.experiment.predictor.codec, run.predict
-    if checkpoint != "best":
-        raise UserError(f"--checkpoint={checkpoint}: {folder} is a bundle, which holds one; leave it out")
-    bundle = open_bundle(folder)
+    bundle = open_bundle(folder, checkpoint)
     return bundle.codec, bundle.predict
 
 

@@ -1,4 +1,4 @@
-"""`almanac serve RUN [RUN ...] [--port N]`"""
+"""`almanac serve RUN|BUNDLE ... [--port N]`"""
 
 import argparse
 import contextlib
@@ -14,10 +14,10 @@ from research.util.errors import UserError
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="almanac serve",
-        description="Serves runs over HTTP: predictions, and text with OpenAI's API. SIGTERM lets requests end first.",
+        description="Serves runs and bundles over HTTP: predictions, and text with OpenAI's API. SIGTERM lets requests end first.",
         epilog="docs/serving.md has the routes, and calls with curl and the openai client.",
     )
-    parser.add_argument("runs", nargs="+", metavar="[NAME=]RUN", help="a run directory, and the name to serve it by")
+    parser.add_argument("runs", nargs="+", metavar="[NAME=]RUN", help="a run or a bundle, and the name to serve it by")
     parser.add_argument(
         "--checkpoint", default="best", metavar="best|last|STEP", help="default: best if there is one, else last"
     )
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
     host, port = args.pop("host"), args.pop("port")
     limits = served.Limits(**{name: value for name, value in args.items() if value is not None})
     _check(limits, port)
-    models = served.of([servable.from_run(run, name, checkpoint, template) for name, run in runs], limits)
+    models = served.of([servable.from_folder(folder, name, checkpoint, template) for name, folder in runs], limits)
     config = uvicorn.Config(
         app.create(models, limits), access_log=False, log_level="warning", server_header=False,
         timeout_graceful_shutdown=round(limits.drain),
