@@ -14,7 +14,7 @@ from research.util.errors import UserError
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="almanac serve",
-        description="Serves runs and bundles over HTTP: predictions, and text with OpenAI's API. SIGTERM lets requests end first.",
+        description="Serves runs and bundles over HTTP: predictions, and text with OpenAI's API. SIGTERM lets requests end.",
         epilog="docs/serving.md has the routes, and calls with curl and the openai client.",
     )
     parser.add_argument("runs", nargs="+", metavar="[NAME=]RUN", help="a run or a bundle, and the name to serve it by")
