@@ -24,8 +24,10 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
-from research.core import upgrade
+from research.core import low_rank, upgrade
 from research.core.mesh import path_name
 from research.core.state import TrainState
 from research.data.tokenizers import Tokenizer
@@ -278,7 +280,16 @@ def _arrays(folder: Path, which: str) -> tuple[str, Arrays]:
         if isinstance(x, Exception) or name not in sums or not checksum.same(x, sums[name]):
             raise UserError(f"{folder}: {one} is damaged in {name}; choose another step, {folder}@STEP")
         found[names[name]] = x
-    return str(one), found
+    return str(one), _merged(found)
+
+
+def _merged(found: Arrays) -> Arrays:
+    """The arrays of a saved state, those of a run of LoRA as its model has them."""
+    tree = unflatten_dict(found, sep="/")
+    if (frozen := tree.pop(low_rank.FROZEN, None)) is None:
+        return found
+    merged = low_rank.merge(frozen, tree.pop("params"))
+    return {name: np.asarray(x) for name, x in flatten_dict({"params": merged, **tree}, sep="/").items()}
 
 
 def _ours(name: str, leaves: Mapping) -> str:
