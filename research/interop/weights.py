@@ -269,7 +269,17 @@ def of_checkpoint(text: str) -> tuple[str, Arrays]:
     return f"{text} ({words})", arrays
 
 
+def saved(text: str) -> tuple[str, Arrays]:
+    """As `of_checkpoint`, and of a run of LoRA what trains under `params/`, the rest under `frozen/`."""
+    return _saved(*checkpoint_files.split(text))
+
+
 def _arrays(folder: Path, which: str) -> tuple[str, Arrays]:
+    words, found = _saved(folder, which)
+    return words, _merged(found)
+
+
+def _saved(folder: Path, which: str) -> tuple[str, Arrays]:
     kinds = {one.kind for one in checkpoint_files.find(folder)}
     one = checkpoint_files.choose(f"{folder}@{which or ('best' if 'best' in kinds else 'last')}")
     names = {name: ours for name in one.leaves if (ours := _ours(name, one.leaves))}
@@ -280,7 +290,7 @@ def _arrays(folder: Path, which: str) -> tuple[str, Arrays]:
         if isinstance(x, Exception) or name not in sums or not checksum.same(x, sums[name]):
             raise UserError(f"{folder}: {one} is damaged in {name}; choose another step, {folder}@STEP")
         found[names[name]] = x
-    return str(one), _merged(found)
+    return str(one), found
 
 
 def _merged(found: Arrays) -> Arrays:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.algorithms import lora
+from research.algorithms import finetune, lora
 from research.core import config, mesh, state
 from research.interop import huggingface
 from research.run import open_run, reopen
@@ -198,6 +198,13 @@ def test_first_values():
     assert float(jnp.var(up["lora_a"])) == pytest.approx(1 / 400, rel=0.03)
     assert float(jnp.mean(up["lora_a"])) == pytest.approx(0, abs=1e-3)
     assert not up["lora_b"].any() and not (up["lora_a"] == out["lora_a"]).any()
+
+
+def test_adapters_have_the_depth_of_their_layer():
+    e = build(*ADAPTED, "model.num_layers=2", "pretrained.weights=RUN")
+    depths, top = finetune.depths(jax.eval_shape(e.init_fn, jax.random.key(0))["params"])
+    assert top == 2 and depths["final_norm"]["scale"] == 3
+    assert set(jax.tree.leaves(depths["h_0"])) == {1} and set(jax.tree.leaves(depths["h_1"])) == {2}
 
 
 @pytest.mark.parametrize(
