@@ -33,7 +33,7 @@ VERBS = {
     "reproduce": "train every seed of a published number",
     "crossvalidate": "train an experiment once for each fold",
     "verify": "recompute every table from its logs",
-    "checkpoint": "list, show, diff, verify, copy or average checkpoints",
+    "checkpoint": "list, show, diff, verify, copy or average checkpoints; take adapters out",
     "doctor": "what this machine has, and what is wrong with it",
     "benchmark": "speed against plain PyTorch",
     "stress": "count what kills, corrupted files, other devices and long runs do",

@@ -84,6 +84,8 @@ def check(cfg: Any) -> Settings:
         raise UserError(
             f"model.dropout = {cfg.model.dropout}: {cfg.method} compares with a reference, without dropout; set it to 0"
         )
+    if cfg.method == "grpo" and (rank := cfg.get("lora", {}).get("rank")):
+        raise UserError(f"lora.rank = {rank}: grpo's samples are of parameters that all train; set it to None")
     return Settings(beta, smoothing, policy.check(cfg))
 
 

@@ -25,7 +25,7 @@ from research.core.mesh import path_name
 from research.util.errors import UserError
 
 _LAYER = re.compile(r"(^|/)h_(\d+)/")
-_SCANNED = re.compile(r"(^|/)h/")
+SCANNED = re.compile(r"(^|/)h/")
 _EMBEDDINGS = re.compile(r"(^|/)(tokens|position|segment|embedding_norm)/")
 
 
@@ -53,7 +53,7 @@ def depths(params: Any) -> tuple[Any, int]:
     paths, tree = jax.tree_util.tree_flatten_with_path(params)
     names = [path_name(path) for path, _ in paths]
     layers = [int(found[2]) + 1 for name in names if (found := _LAYER.search(name))]
-    layers += [len(leaf) for name, (_, leaf) in zip(names, paths, strict=True) if _SCANNED.search(name)]
+    layers += [len(leaf) for name, (_, leaf) in zip(names, paths, strict=True) if SCANNED.search(name)]
     if not layers:
         raise UserError("finetune wants a model with layers h_0, h_1, ...; see the paths with `almanac show`")
     top = max(layers)
@@ -61,7 +61,7 @@ def depths(params: Any) -> tuple[Any, int]:
     def depth(name: str) -> Any:
         if found := _LAYER.search(name):
             return int(found[2]) + 1
-        if _SCANNED.search(name):
+        if SCANNED.search(name):
             return np.arange(1, top + 1)
         return 0 if _EMBEDDINGS.search(name) else top + 1
 

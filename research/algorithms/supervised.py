@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from research.algorithms import finetune, max_norm
+from research.algorithms import finetune, lora, max_norm
 from research.algorithms.defaults import FINETUNE, MAX_NORM
 from research.core import mesh, optim
 from research.core.config import TrackedConfig, track_reads
@@ -45,13 +45,16 @@ def supervised(
     more           further fields of the `Experiment`, which also replace those made here
 
     Sets that `cfg.evals` has and the data has not are loaded by `data.eval_batches`.
-    Durations of `cfg` become steps here. Groups `finetune` and `max_norm` are used if the config has them.
+    Durations of `cfg` become steps here. Groups `finetune`, `lora` and `max_norm` are used if the config has them.
     """
     train = data.train
     cfg = cfg.in_steps(train.epoch, train.examples_per_step)
     tx = finetune.make(cfg.optim, cfg.get("finetune", FINETUNE), cfg.num_steps, own)
     bound = cfg.get("max_norm", MAX_NORM)
     tx = max_norm.wrap(tx, bound["limit"], bound["match"])
+    adapters, objective = lora.make(cfg.get("lora", {}), cfg.pretrained), partial(loss, model)
+    if adapters:
+        objective = adapters.loss(objective)
     fn, evaluated = partial(predict, model), partial(eval_predict if eval_predict else predict, model)
     given, named = ((), example) if isinstance(example, Mapping) else (example, {})
     made = dict(
@@ -61,7 +64,7 @@ def supervised(
         init_fn=lambda key: model.init(key, *given, **named),
         load_pretrained=weights.pretrained(cfg.pretrained, model, *data.tokenizers),
         tx=tx,
-        train_step=make_train_step(partial(loss, model), tx, **options(cfg), **(gradient or {})),
+        train_step=make_train_step(objective, tx, **options(cfg), **(gradient or {})),
         eval_step=make_eval_step(evaluated, batch_metrics, cfg.dtype),
         predictor=Predictor(fn, data.codec),
         rules=mesh.resolve(cfg.rules, rule_sets),
@@ -70,7 +73,11 @@ def supervised(
         model=model,
         data=data,
     )
-    return Experiment(**(made | more))
+    made |= more
+    if adapters:
+        parts = made["init_fn"], made["load_pretrained"]
+        made |= {"init_fn": adapters.init(parts[0]), "load_pretrained": adapters.load(parts[1])}
+    return Experiment(**made)
 
 
 def _further_sets(cfg: TrackedConfig, data: Dataset) -> dict[str, Any]:

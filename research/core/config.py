@@ -31,6 +31,13 @@ RUN = dict(  # how a run is kept: the same keys in every family
     pretrained=dict(
         weights=None, into=None, fresh=None, resize=None
     ),  # begins as others end: research/interop/weights.py
+    lora=dict(  # fine-tuning by adapters: research/algorithms/lora.py
+        rank=None,  # of the adapters that train in place of the parameters; None: all train
+        alpha=None,  # adapters are scaled by alpha / rank, default 16
+        targets=None,  # paths of the matrices that get adapters; default: those of a transformer's layers
+        full=None,  # paths of what trains in full beside them, default pretrained.fresh
+        rank_stabilised=None,  # True: scaled by alpha / sqrt(rank)
+    ),
 )
 OPTIM = dict(  # the optimiser: research/core/optim.py
     name="adamw",  # one of optim.RULES or optim.WHOLE, or any constructor of Optax's, such as adabelief

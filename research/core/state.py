@@ -11,6 +11,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from research.core import low_rank
 from research.core import mesh as mesh_lib
 
 # The collection of `model_state` that training alone needs: environments, a replay buffer, a target network.
@@ -34,9 +35,11 @@ class TrainState(flax.struct.PyTreeNode):
 
     @property
     def variables(self) -> dict:
-        """What `predict` and evaluation use: averaged weights where there are any, and the mutable collections but TRAINING."""
+        """What `predict` and evaluation use: averaged weights where there are any, merged with frozen ones if these are adapters,
+        and the mutable collections but TRAINING."""
         used = {name: collection for name, collection in self.model_state.items() if name != TRAINING}
-        return {"params": self.ema or self.params, **used}
+        params, frozen = self.ema or self.params, used.pop(low_rank.FROZEN, None)
+        return {"params": low_rank.merge(frozen, params) if frozen else params, **used}
 
 
 def create(

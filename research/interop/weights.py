@@ -24,8 +24,10 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
-from research.core import upgrade
+from research.core import low_rank, upgrade
 from research.core.mesh import path_name
 from research.core.state import TrainState
 from research.data.tokenizers import Tokenizer
@@ -267,7 +269,17 @@ def of_checkpoint(text: str) -> tuple[str, Arrays]:
     return f"{text} ({words})", arrays
 
 
+def saved(text: str) -> tuple[str, Arrays]:
+    """As `of_checkpoint`, and of a run of LoRA what trains under `params/`, the rest under `frozen/`."""
+    return _saved(*checkpoint_files.split(text))
+
+
 def _arrays(folder: Path, which: str) -> tuple[str, Arrays]:
+    words, found = _saved(folder, which)
+    return words, _merged(found)
+
+
+def _saved(folder: Path, which: str) -> tuple[str, Arrays]:
     kinds = {one.kind for one in checkpoint_files.find(folder)}
     one = checkpoint_files.choose(f"{folder}@{which or ('best' if 'best' in kinds else 'last')}")
     names = {name: ours for name in one.leaves if (ours := _ours(name, one.leaves))}
@@ -279,6 +291,15 @@ def _arrays(folder: Path, which: str) -> tuple[str, Arrays]:
             raise UserError(f"{folder}: {one} is damaged in {name}; choose another step, {folder}@STEP")
         found[names[name]] = x
     return str(one), found
+
+
+def _merged(found: Arrays) -> Arrays:
+    """The arrays of a saved state, those of a run of LoRA as its model has them."""
+    tree = unflatten_dict(found, sep="/")
+    if (frozen := tree.pop(low_rank.FROZEN, None)) is None:
+        return found
+    merged = low_rank.merge(frozen, tree.pop("params"))
+    return {name: np.asarray(x) for name, x in flatten_dict({"params": merged, **tree}, sep="/").items()}
 
 
 def _ours(name: str, leaves: Mapping) -> str:

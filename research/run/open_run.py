@@ -46,7 +46,7 @@ class OpenRun:
     def data(self) -> Any:
         return self.experiment.data
 
-    @property
+    @functools.cached_property
     def variables(self) -> dict:
         """{"params": ..., and mutable collections}: `run.model.apply(run.variables, ...)`."""
         return self.state.variables

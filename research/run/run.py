@@ -131,7 +131,7 @@ class Run:
         self._target = target = state_lib.abstract(e.init_fn, e.tx, self.mesh, e.rules, bool(e.ema))[0]
         self._best.check_name(dry_run.metric_names(e, target, self.mesh, self._evals, trains), e.split_metrics)
         self._guard = Guard(self._policy, target.params, e.tx)
-        self.parameters = state_lib.count(target.params)
+        self.parameters = state_lib.count(jax.eval_shape(lambda state: state.variables["params"], target))
         self._flops = flops.share(lambda: e.train_step.trace(target, e.train.spec), self.mesh)
         meta: Mapping[str, Any] = {}
         if fresh := not self._checkpoints.steps():

@@ -5,6 +5,7 @@ import math
 import re
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,10 @@ ABOUT_AVERAGE = (
     "Writes the mean of a run's newest checkpoints as a run directory for evaluate, sample, predict and export. DIR must not "
     "exist. Averaged are the parameters, their moving average and mutable collections; everything else is the newest "
     "checkpoint's. Training would start at step 0 there."
+)
+ABOUT_ADAPTERS = (
+    "Writes the adapters of a run, and what trained in full beside them, without the frozen parameters. WHICH is a step, last "
+    "or best (the default, if one is kept). research.interop.adapter_file.apply merges them with the base's parameters."
 )
 ABOUT_WHICH = "DIR is a run directory or a folder of checkpoints; WHICH is a step, last (the default) or best"
 
@@ -45,6 +50,9 @@ def main(argv: Sequence[str]) -> int:
     verb.add_argument("run", metavar="RUN")
     verb.add_argument("--last", type=int, default=10, metavar="N", help="the number to average (default: 10)")
     verb.add_argument("--out", required=True, metavar="DIR")
+    verb = verbs.add_parser("adapters", help="what a run of LoRA has trained, as one file", description=ABOUT_ADAPTERS)
+    verb.add_argument("run", metavar="RUN[@WHICH]")
+    verb.add_argument("--out", required=True, type=Path, metavar="FILE", help="FILE.safetensors, which must not exist")
     args = parser.parse_args(argv)
     files.quiet()
     try:
@@ -66,6 +74,11 @@ def _run(args: argparse.Namespace) -> int:
         from tools.checkpoint import average  # builds the experiment: models, optimisers and data
 
         print(visible(average.write(args.run, args.last, args.out)))
+        return 0
+    if args.verb == "adapters":
+        from research.interop import adapter_file  # imports the models
+
+        print(visible(adapter_file.write(args.run, args.out)))
         return 0
     print(visible(copy.copy(args.source, args.target)))
     return 0
