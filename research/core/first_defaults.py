@@ -57,7 +57,7 @@ MODELS: dict[str, dict[str | None, dict[str, Any]]] = {
         None: ENCODER,
     },
     "detection": {
-        None: dict(bins=16, blocks=1, head_layers=1, levels=3, neck=64, widths=(16, 32, 64, 128, 128)),
+        "grid": dict(bins=16, blocks=1, head_layers=1, levels=3, neck=64, widths=(16, 32, 64, 128, 128)),
     },
     "gan": {
         "dcgan": dict(discriminator=dict(norm=None, width=64), generator=dict(width=64), latent=64, pack=1),
