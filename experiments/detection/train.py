@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments import launch
-from experiments.detection import checks, grid
+from experiments.detection import checks, detr, grid
 from experiments.detection.data import Boxes
 from experiments.detection.evaluation import Evaluation
 from research.algorithms.supervised import supervised
@@ -21,7 +21,10 @@ from research.nn.from_config import choose, from_config
 from research.run.run import Run
 from research.util.errors import UserError
 
-DETECTORS: dict[str, tuple[Any, Any]] = {"grid": (grid.Grid, grid)}
+DETECTORS: dict[str, tuple[Any, Any]] = {
+    "grid": (grid.Grid, grid),
+    "detr": (detr.DETR, detr),
+}
 SHARDING = {"fsdp": ((r"kernel$", "fsdp"),)}
 
 

@@ -58,6 +58,17 @@ MODELS: dict[str, dict[str | None, dict[str, Any]]] = {
     },
     "detection": {
         "grid": dict(bins=16, blocks=1, head_layers=1, levels=3, neck=64, widths=(16, 32, 64, 128, 128)),
+        "detr": dict(
+            blocks=1,
+            decoder_layers=3,
+            encoder_layers=2,
+            levels=3,
+            mlp_width=256,
+            num_heads=4,
+            queries=50,
+            width=64,
+            widths=(16, 32, 64, 128, 128),
+        ),
     },
     "gan": {
         "dcgan": dict(discriminator=dict(norm=None, width=64), generator=dict(width=64), latent=64, pack=1),
