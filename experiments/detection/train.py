@@ -1,4 +1,4 @@
-"""Object detection: boxes of known classes. `model.name` is the detector; each has a file, with its network, loss and prediction."""
+"""Object detection: boxes of known classes. `model.name` is the detector, and of each there is a file: network, loss, prediction."""
 
 from functools import partial
 from pathlib import Path
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments import launch
-from experiments.detection import checks, detr, grid
+from experiments.detection import checks, detr, faster_rcnn, grid
 from experiments.detection.data import Boxes
 from experiments.detection.evaluation import Evaluation
 from research.algorithms.supervised import supervised
@@ -24,6 +24,7 @@ from research.util.errors import UserError
 DETECTORS: dict[str, tuple[Any, Any]] = {
     "grid": (grid.Grid, grid),
     "detr": (detr.DETR, detr),
+    "faster_rcnn": (faster_rcnn.FasterRCNN, faster_rcnn),
 }
 SHARDING = {"fsdp": ((r"kernel$", "fsdp"),)}
 

@@ -69,6 +69,17 @@ MODELS: dict[str, dict[str | None, dict[str, Any]]] = {
             width=64,
             widths=(16, 32, 64, 128, 128),
         ),
+        "faster_rcnn": dict(
+            anchor=4.0,
+            bins=5,
+            blocks=1,
+            head=128,
+            levels=3,
+            neck=64,
+            proposals=64,
+            ratios=(0.5, 1.0, 2.0),
+            widths=(16, 32, 64, 128, 128),
+        ),
     },
     "gan": {
         "dcgan": dict(discriminator=dict(norm=None, width=64), generator=dict(width=64), latent=64, pack=1),

@@ -44,7 +44,7 @@ def _finite(cost: jax.Array) -> jax.Array:
 
 
 def _augment(cost: jax.Array, real: jax.Array, i: jax.Array, state: tuple) -> tuple:
-    """One more row with a column. `state` is the duals of rows and columns, the column of each row, and the row of each column."""
+    """One more row with a column. `state`: the duals of rows and of columns, the column of each row, the row of each column."""
     del i
     u, v, column_of, row_of = state
     columns, free = jnp.arange(len(v)), real & (column_of < 0)

@@ -10,6 +10,7 @@ from research.nn import model_keys
 DETECTORS = {  # model.name -> its module; the file has the keys of the groups loss and found, too
     "grid": "experiments.detection.grid.Grid",
     "detr": "experiments.detection.detr.DETR",
+    "faster_rcnn": "experiments.detection.faster_rcnn.FasterRCNN",
 }
 
 
