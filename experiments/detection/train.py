@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments import launch
-from experiments.detection import checks, detr, faster_rcnn, grid
+from experiments.detection import checks, detr, faster_rcnn, grid, ssd
 from experiments.detection.data import Boxes
 from experiments.detection.evaluation import Evaluation
 from research.algorithms.supervised import supervised
@@ -25,6 +25,7 @@ DETECTORS: dict[str, tuple[Any, Any]] = {
     "grid": (grid.Grid, grid),
     "detr": (detr.DETR, detr),
     "faster_rcnn": (faster_rcnn.FasterRCNN, faster_rcnn),
+    "ssd": (ssd.SSD, ssd),
 }
 SHARDING = {"fsdp": ((r"kernel$", "fsdp"),)}
 

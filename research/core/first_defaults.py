@@ -80,6 +80,7 @@ MODELS: dict[str, dict[str | None, dict[str, Any]]] = {
             ratios=(0.5, 1.0, 2.0),
             widths=(16, 32, 64, 128, 128),
         ),
+        "ssd": dict(blocks=1, largest=0.9, levels=3, ratios=(2.0, 3.0), smallest=0.1, widths=(16, 32, 64, 128, 128)),
     },
     "gan": {
         "dcgan": dict(discriminator=dict(norm=None, width=64), generator=dict(width=64), latent=64, pack=1),

@@ -1,10 +1,10 @@
-"""Anchors, matches and offsets by hand; the sample of Faster R-CNN."""
+"""Anchors, matches and offsets by hand; default boxes by the paper's formulas; the sample of Faster R-CNN."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.detection import anchors, faster_rcnn
+from experiments.detection import anchors, faster_rcnn, ssd
 
 
 def test_anchors_are_about_the_centres_by_level_row_and_size():
@@ -13,6 +13,20 @@ def test_anchors_are_about_the_centres_by_level_row_and_size():
     assert laid[0].tolist() == [1, -1, 3, 5]  # about (2, 2)
     assert laid[1].tolist() == [5, -1, 7, 5]  # about (6, 2): the next column
     assert laid[8:10].tolist() == [[0, 0, 8, 8], [2, 3, 6, 5]]  # both about (4, 4)
+
+
+def test_default_boxes_by_hand():
+    """Scales .2, .4 and .6 of 10 pixels: levels of 2 and 4 pixels, the squares between of sqrt(8) and sqrt(24)."""
+    model = ssd.SSD(num_classes=1, widths=(4, 4, 4), levels=2, smallest=0.2, largest=0.6, ratios=(4.0,))
+    boxes = ssd.default_boxes(model, (16, 16)) / 1.6
+    sides = boxes[:, 2:] - boxes[:, :2]
+    first, last = sides[:4], sides[-4:]
+    np.testing.assert_allclose(first, [[2, 2], [8**0.5] * 2, [4, 1], [1, 4]], rtol=1e-5)
+    np.testing.assert_allclose(last, [[4, 4], [24**0.5] * 2, [8, 2], [2, 8]], rtol=1e-5)
+    model = ssd.SSD(num_classes=2, widths=(4, 4, 4), levels=2, ratios=(4.0,))
+    variables = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 16, 16, 1), np.float32))
+    classes, offsets = jax.eval_shape(model.apply, variables, np.zeros((3, 16, 16, 1), np.float32))
+    assert (classes.shape, offsets.shape) == ((3, len(boxes), 3), (3, len(boxes), 4))
 
 
 def test_a_match_by_hand():

@@ -1,4 +1,4 @@
-"""DETR and Faster R-CNN through the family's own step: they learn, and read nothing of what fills up."""
+"""DETR, Faster R-CNN and SSD through the family's own step: they learn, and read nothing of what fills up."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from research.core import config, mesh, state
 from research.evals.detection import iou
 from research.util.errors import UserError
 
-DETECTORS = ("detr", "faster_rcnn")
+DETECTORS = ("detr", "faster_rcnn", "ssd")
 
 
 @pytest.fixture(scope="module", params=DETECTORS)
@@ -95,12 +95,15 @@ def test_no_scatter_in_the_gradient(trained):
 @pytest.mark.parametrize(
     ("name", "change", "fault"),
     [
+        ("tiny", "model.name=ssd", "model.name = 'ssd' needs loss.overlap"),
         ("tiny_detr", "model.width=18", "model.width = 18"),
         ("tiny_detr", "model.queries=0", "model.queries = 0"),
         ("tiny_detr", "loss.none=2.0", "loss.none = 2.0"),
         ("tiny_faster_rcnn", "loss.regions=17", "loss.regions = 17"),
         ("tiny_faster_rcnn", "loss.anchor_low=0.8", "loss.anchor_low = 0.8"),
         ("tiny_faster_rcnn", "model.ratios=(0.0,)", "model.ratios"),
+        ("tiny_ssd", "model.smallest=0.7", "model.smallest = 0.7"),
+        ("tiny_ssd", "data.size=30", "largest stride is 4"),
     ],
 )
 def test_bad_values(name, change, fault):

@@ -11,6 +11,7 @@ DETECTORS = {  # model.name -> its module; the file has the keys of the groups l
     "grid": "experiments.detection.grid.Grid",
     "detr": "experiments.detection.detr.DETR",
     "faster_rcnn": "experiments.detection.faster_rcnn.FasterRCNN",
+    "ssd": "experiments.detection.ssd.SSD",
 }
 
 
