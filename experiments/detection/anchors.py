@@ -40,9 +40,10 @@ class Matches(NamedTuple):
 def match(
     anchors: jax.Array, boxes: jax.Array, real: jax.Array, low: float, high: float, each_box: bool = False
 ) -> Matches:
-    """Anchors f[P, 4] or f[B, P, 4] against boxes f[B, M, 4], of which `real` f[B, M] are 1: by IoU, at least `high`, below `low`.
+    """Anchors f[P, 4] or f[B, P, 4] against boxes f[B, M, 4] by IoU: positive from `high` on, negative below `low`.
 
-    With `each_box` the anchor that overlaps a box most is that box's, whatever the IoU, if it touches it; the first of equals.
+    `real` f[B, M] is 1 for the boxes that do not fill up. With `each_box` the anchor that overlaps a box most is that box's,
+    whatever the IoU, if it touches it; the first of equals.
     """
     overlaps = jnp.where(
         real[:, None] > 0, losses.iou(jnp.asarray(anchors)[..., None, :], boxes[:, None]), -1
@@ -64,7 +65,7 @@ def highest(values: jax.Array, count: jax.Array) -> jax.Array:
 
 
 def encode(boxes: jax.Array, anchors: jax.Array, scales: tuple[float, float]) -> jax.Array:
-    """The offsets f[..., 4] from anchors to boxes: of the centre over the anchor's sides, and the logarithms of the sides' ratios.
+    """The offsets f[..., 4] from anchors to boxes: of the centre over the anchor's sides, and the logarithm of the sides' ratios.
 
     Girshick et al. 2014 (1311.2524), appendix C. `scales` are what both are multiplied by, so that targets are about 1.
     """

@@ -14,7 +14,7 @@ def within(group: str, options: Any, **limits: tuple[float, float]) -> None:
 
 
 def levels(model: Any, shape: tuple[int, int, int]) -> None:
-    """Raises UserError if the backbone has not the levels that `model` names, or canvases of `shape` are no multiple of a stride."""
+    """Raises UserError if the backbone lacks `model.levels` levels, or canvases of `shape` are no multiple of a stride."""
     stages = len(model.widths) - 1
     if not 1 <= model.levels <= stages:
         raise UserError(

@@ -85,7 +85,7 @@ class DecoderLayer(nn.Module):
     """Queries f[B, Q, D] with boxes f[B, Q, 4], in cells: attention among them, and to the cells f[B, S, D] at `places` f[S, D].
 
     The score of a query and a cell is that of their contents plus that of their positions, which each head weighs by what the
-    query holds (Meng et al. 2021, 2108.06152, section 3.3; here without projections, so that a query looks about its box at once).
+    query holds (Meng et al. 2021, 2108.06152, section 3.3). Positions are not projected here: a query begins at its box.
     """
 
     num_heads: int
@@ -106,7 +106,7 @@ class DecoderLayer(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention of q f[B, Q, D] to k and v f[B, S, D], of which each has an input of its own; `scores` f[B, H, Q, S] are added."""
+    """Attention of q f[B, Q, D] to k and v f[B, S, D], which may be of different inputs; `scores` f[B, H, Q, S] are added."""
 
     num_heads: int
 

@@ -141,7 +141,7 @@ def lay(model: FasterRCNN, shape: tuple[int, int]) -> np.ndarray:
 
 
 def sample(key: jax.Array, matches: anchors.Matches, count: int, positive: int) -> tuple[jax.Array, jax.Array]:
-    """`count` of each picture's at random, at most `positive` of them positive -> which positive and negative ones, bool[B, P]."""
+    """`count` of each picture at random, at most `positive` of them positive -> the positive and negative ones, bool[B, P]."""
     draws = jax.random.uniform(key, matches.box.shape)
     positives = anchors.highest(jnp.where(matches.positive, draws, -1), jnp.full(len(draws), positive))
     return positives, anchors.highest(jnp.where(matches.negative, draws, -1), count - positives.sum(-1))

@@ -1,8 +1,8 @@
 """RoI align (He et al. 2017, 1703.06870, section 3) as two matrix products, so that its gradient is matrix products, too.
 
 A sample's bilinear weights are the product of its row's and its column's, and so are the means over the samples of a bin: a box
-has a matrix of rows [S, Y] and one of columns [S, X]. A gather would have a scatter-add as its gradient, whose order of additions is
-not defined on a GPU.
+has a matrix of rows [S, Y] and one of columns [S, X]. The gradient of a gather would be a scatter-add, and its order of additions
+is not defined on a GPU.
 """
 
 import jax

@@ -1,4 +1,4 @@
-"""Object detection: boxes of known classes. `model.name` is the detector, and of each there is a file: network, loss, prediction."""
+"""Object detection: boxes of known classes, by one of four detectors. Each has a file with its network, loss and prediction."""
 
 from functools import partial
 from pathlib import Path

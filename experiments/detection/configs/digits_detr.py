@@ -1,6 +1,6 @@
 """Digits on a canvas by DETR: a smoke test.
 
-Cost        10 minutes on 2 CPU cores (estimate); 0.3 M parameters
+Cost        10 minutes on 2 CPU cores (estimate); 0.51 M parameters
 Run         almanac train detection/digits_detr
 """
 
