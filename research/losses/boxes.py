@@ -69,6 +69,11 @@ def quality_focal(logits: Float[Array, "*n"], targets: Float[Array, "*n"], gamma
     return jnp.abs(targets - jax.nn.sigmoid(logits)) ** gamma * entropy
 
 
+def smooth_l1(errors: Float[Array, "*n"], knee: float) -> Float32[Array, "*n"]:
+    """|error| less knee / 2 from `knee` on, error^2 / (2 knee) below it (Girshick 2015, 1504.08083, eq. 3, where it is at 1)."""
+    return optax.huber_loss(errors.astype(jnp.float32), delta=knee) / knee
+
+
 class Assignment(NamedTuple):
     """What each point of a grid is asked for.
 

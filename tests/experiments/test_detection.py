@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.detection import model as models
-from experiments.detection import train
+from experiments.detection import grid, train
 from experiments.detection.configs import tiny
 from experiments.detection.evaluation import Evaluation
 from research.core import config
@@ -24,8 +23,8 @@ def build(*changes):
 
 
 def test_points_are_the_centres_of_the_cells_in_the_order_of_the_outputs():
-    model = models.Grid(num_classes=2, widths=(4, 4, 8, 8), levels=2, neck=4, bins=3)
-    points, strides = models.points(model, (16, 32))
+    model = grid.Grid(num_classes=2, widths=(4, 4, 8, 8), levels=2, neck=4, bins=3)
+    points, strides = grid.points(model, (16, 32))
     assert points[:3].tolist() == [[4, 4], [12, 4], [20, 4]]
     assert (points[8:].tolist(), strides.tolist()) == ([[8, 8], [24, 8]], [8] * 8 + [16] * 2)
     variables = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 16, 32, 1), np.float32))
@@ -37,7 +36,7 @@ def test_the_first_scores_are_the_prior():
     e = build()
     variables = e.init_fn(jax.random.key(0))
     classes, _ = e.model.apply(variables, e.train.batch(0)["image"])
-    assert float(jax.nn.sigmoid(classes).mean()) == pytest.approx(models.PRIOR, rel=0.5)
+    assert float(jax.nn.sigmoid(classes).mean()) == pytest.approx(grid.PRIOR, rel=0.5)
 
 
 def test_a_perfect_detector_has_a_precision_of_one_and_a_blind_one_of_zero():
@@ -92,6 +91,8 @@ def test_encode_and_decode_are_of_the_pictures_own_pixels():
         ("model.levels=2", "model.levels = 2"),
         ("augment.flip=2.0", "augment.flip"),
         ("loss.top=0", "loss.top = 0"),
+        ("found.least_score=2.0", "found.least_score = 2.0"),
+        ("model.name=yolo", "model.name = 'yolo'"),
     ],
 )
 def test_bad_values(change, fault):

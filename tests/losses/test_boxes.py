@@ -52,6 +52,12 @@ def test_quality_focal_by_hand():
     assert float(jax.grad(boxes.quality_focal)(zero, jnp.array(0.5), 2.0)) == 0
 
 
+def test_smooth_l1_by_hand():
+    """Knee 1: 0.5 is 1/8, 3 is 2.5. Knee 1/9: 1/18 is a quarter of 1/18, 1 is 17/18."""
+    np.testing.assert_allclose(boxes.smooth_l1(jnp.array([0.5, -3.0]), 1.0), [0.125, 2.5])
+    np.testing.assert_allclose(boxes.smooth_l1(jnp.array([1 / 18, -1.0]), 1 / 9), [1 / 72, 17 / 18], rtol=1e-5)
+
+
 # Four points in a row, at x = 1, 3, 5, 7; y = 1. Box 0 is 0..4, box 1 is 2..8: point 1 (x = 3) is inside both.
 POINTS = jnp.array([[1.0, 1], [3, 1], [5, 1], [7, 1]])
 BOXES = jnp.array([[[0.0, 0, 4, 2], [2, 0, 8, 2], [0, 0, 0, 0]]])

@@ -7,8 +7,17 @@ from ml_collections import ConfigDict
 from research.core import config
 from research.nn import model_keys
 
+DETECTORS = {  # model.name -> its module; the file has the keys of the groups loss and found, too
+    "grid": "experiments.detection.grid.Grid",
+    "detr": "experiments.detection.detr.DETR",
+    "faster_rcnn": "experiments.detection.faster_rcnn.FasterRCNN",
+    "ssd": "experiments.detection.ssd.SSD",
+}
+
 
 def base(**changes: Any) -> ConfigDict:
+    model = model_keys.of_model(DETECTORS, changes, "grid")
+    file = DETECTORS[model["name"]].rpartition(".")[0]
     return config.merge(
         config.family_defaults(
             data=dict(
@@ -21,7 +30,7 @@ def base(**changes: Any) -> ConfigDict:
                 batch_size=16,  # over all devices, B
                 eval_batch_size=32,
             ),
-            model=model_keys.fields("experiments.detection.model.Grid"),
+            model=model,
             augment=dict(
                 mosaic=0.0,  # probability of a picture made of four
                 flip=0.0,  # of mirroring left to right
@@ -30,17 +39,9 @@ def base(**changes: Any) -> ConfigDict:
                 shift=0.0,  # shares of the sides, at most
                 jitter=0.0,  # of brightness, contrast and saturation
             ),
-            loss=dict(
-                box=2.0,  # weight of complete IoU; of the classes' it is 1
-                distances=0.25,  # weight of the distributions of the sides' distances
-                gamma=2.0,  # of the focal loss of classes; 0: binary cross-entropy
-                top=13,  # points of a box, at most
-                alpha=1.0,  # exponents of score and IoU in a point's alignment
-                beta=6.0,
-            ),
+            loss=model_keys.fields(f"{file}.Loss"),
             found=dict(
-                keep=100,  # boxes of a picture
-                overlap=0.6,  # IoU above which the worse of two boxes of a class is dropped
+                **model_keys.fields(f"{file}.Found"),
                 least_score=0.3,  # of the boxes that `almanac predict` prints
             ),
             best=dict(metric="valid/map50", mode="max", patience=None),  # patience: a duration

@@ -1,0 +1,20 @@
+"""The tests' Faster R-CNN: seconds on a CPU.
+
+Run         almanac train detection/tiny_faster_rcnn
+"""
+
+from experiments.detection.configs.base import base
+
+
+def get_config():
+    return base(
+        data=dict(size=32, batch_size=16, eval_batch_size=100),
+        model=dict(name="faster_rcnn", widths=(8, 16), levels=1, neck=16, proposals=16, bins=3, head=32),
+        loss=dict(anchors=32, regions=16),
+        found=dict(keep=20),
+        optim=dict(peak_lr=1e-2, warmup=2),
+        num_steps=12,
+        log_every=4,
+        eval_every=6,
+        save_every=3,
+    )
