@@ -75,7 +75,7 @@ def test_encode_and_decode_are_of_the_pictures_own_pixels():
     }
     decoded = data.codec.decode(outputs)
     assert decoded == {"boxes": [{"label": "3", "score": 0.9, "box": [1.0, 2.0, 3.0, 4.0]}]}
-    assert data.draw(Image.new("L", (64, 48)), decoded).size == (64, 48)
+    assert data.codec.draw(Image.new("L", (64, 48)), decoded).size == (64, 48)
     np.testing.assert_array_equal(data.codec.encode(np.ones((48, 64), np.float32))["image"], inputs["image"])
     for bad in (np.zeros((2, 2, 4)), np.zeros((2, 2), int), np.full((4, 4), 2.0), "text"):
         with pytest.raises(UserError, match="a picture"):
