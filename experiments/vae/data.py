@@ -42,7 +42,7 @@ class Pictures(ImageClassification):
 
     def __init__(self, images: labelled.Images, batch_size: int, eval_batch_size: int, seed: int, conditional: bool):
         super().__init__(images, batch_size, eval_batch_size, seed)
-        self._pictures = images.train
+        self.images = images
         self.train = TrainBatches(Drawn(images.train), batch_size, seed)
         self.evals = {name: EvalBatches(Drawn(part.source), eval_batch_size) for name, part in self.evals.items()}
         self.conditional = conditional
@@ -52,7 +52,7 @@ class Pictures(ImageClassification):
     @functools.cached_property
     def pixel_means(self) -> np.ndarray:
         """The mean of each pixel over (the first MEAN_OF of) the training pictures, f64[Y, X, C] in 0.001 to 0.999."""
-        source = self._pictures
+        source = self.images.train
         images = source.gather(np.arange(min(len(source), MEAN_OF)), 0)["image"]
         return images.mean(0, dtype=np.float64).clip(0.001, 0.999)
 

@@ -38,7 +38,8 @@ def build(cfg: Any) -> Experiment:
     options = dict(cfg.loss)
     _check(options)
     bound = partial(nats, **options, binarise=cfg.data.binarise)
-    evaluation = Evaluation(model, data, cfg.likelihood, partial(pixels, binarise=cfg.data.binarise, seed=EVAL_SEED))
+    measured = partial(pixels, binarise=cfg.data.binarise, seed=EVAL_SEED)
+    evaluation = Evaluation(model, data, cfg.likelihood, measured, cfg.get("score_samples", False))
     example = (jnp.zeros((1, math.prod(data.shape))), jnp.zeros(1, jnp.int32))
     own = optim.Own({"iwae_adam": partial(iwae_adam, cfg.data.batch_size)}, {"tripling": tripling(data.train)})
     return supervised(
