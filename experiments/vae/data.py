@@ -8,30 +8,14 @@ from typing import Any
 import numpy as np
 
 from research.core.experiment import Baseline
+from research.data.draws import Drawn
 from research.data.images import labelled
 from research.data.images.classification import ImageClassification
-from research.data.pipeline import EvalBatches, Source, TrainBatches
+from research.data.pipeline import EvalBatches, TrainBatches
 from research.util.errors import UserError, nearest
 
 MEAN_OF = 10_000  # training pictures whose mean is taken for that of all
 BINARISE = ("resample", "once", "none")
-
-
-class Drawn:
-    """A source with "draw" i32[n, 2], an example's epoch and index: what it draws (its code, its pixels) is a function of them.
-
-    So noise is neither the batch's nor the device's, and microbatches draw what the whole batch does.
-    """
-
-    def __init__(self, source: Source):
-        self.source = source
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def gather(self, indices: np.ndarray, epoch: int) -> dict[str, np.ndarray]:
-        draw = np.stack([np.full(len(indices), epoch), indices], axis=1).astype(np.int32)
-        return {**self.source.gather(indices, epoch), "draw": draw}
 
 
 class Pictures(ImageClassification):

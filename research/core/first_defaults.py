@@ -59,6 +59,17 @@ MODELS: dict[str, dict[str | None, dict[str, Any]]] = {
     "detection": {
         None: dict(bins=16, blocks=1, head_layers=1, levels=3, neck=64, widths=(16, 32, 64, 128, 128)),
     },
+    "diffusion": {
+        None: dict(
+            attention=(1,),
+            blocks=2,
+            channels=128,
+            conditional=True,
+            dropout=0.1,
+            multipliers=(1, 2, 2, 2),
+            num_heads=1,
+        ),
+    },
     "gan": {
         "dcgan": dict(discriminator=dict(norm=None, width=64), generator=dict(width=64), latent=64, pack=1),
         "mlp": dict(
