@@ -22,7 +22,7 @@ def min_snr_weights(signal: Float[Array, "*batch"], of: str, limit: float) -> Fl
     Each is that of a predicted picture's error weighted by min(SNR, limit), where SNR = signal / (1 - signal). The paper's limit
     is 5. The noise at signal 1/2, an SNR of 1, has weight 1:
 
-    >>> min_snr_weights(jnp.array([0.5, 0.9]), "noise", 5.0).round(3).tolist()  # min(9, 5) / 9
+    >>> [round(weight, 3) for weight in min_snr_weights(jnp.array([0.5, 0.9]), "noise", 5.0).tolist()]  # min(9, 5) / 9
     [1.0, 0.556]
     """
     ratio = signal.astype(jnp.float32) / (1 - signal.astype(jnp.float32))

@@ -10,7 +10,7 @@ from research.util.errors import UserError
 from research.util.escape import TEXT, visible
 from tools.verbs import arguments
 
-OF_PICTURES = ("steps", "eta", "guidance", "label")
+OF_PICTURES = ("steps", "eta", "guidance", "label")  # not even a family that takes any option of text has these
 
 
 def main(argv: list[str]) -> int:
