@@ -17,7 +17,7 @@ from research.algorithms.sample_metrics import QUALITY_TEST
 from research.run import reopen
 from research.util.errors import UserError
 
-STEPS, GUIDANCE = 50, (1.0, 3.0)  # steps of the rows that differ in something else
+VARIED, GUIDANCE = 50, (1.0, 3.0)  # steps of the rows with guidance, and with the last weights
 
 
 def main(argv: list[str]) -> None:
@@ -50,15 +50,13 @@ def main(argv: list[str]) -> None:
 
 def rows(steps: list[int], conditional: bool, has_average: bool) -> Iterator[tuple[int, float, float, bool]]:
     """(steps, eta, guidance, whether the weights are averaged) of each row."""
-    for eta in (0.0, 1.0):
-        for count in steps:
+    for count in steps:
+        for eta in (0.0, 1.0):
             yield count, eta, 0.0, has_average
-    for eta in (0.0, 1.0):
-        if has_average:
-            yield STEPS, eta, 0.0, False
-        if conditional:
-            for guidance in GUIDANCE:
-                yield STEPS, eta, guidance, has_average
+            if count == VARIED and has_average:
+                yield count, eta, 0.0, False
+            if count == VARIED and conditional:
+                yield from ((count, eta, guidance, has_average) for guidance in GUIDANCE)
 
 
 def _print(*cells: Any) -> None:

@@ -31,15 +31,12 @@ class Evaluation:
 
     def __call__(self, state: Any, split: str, folder: Path, after_batch: Callable[[], Any]) -> Evaluated:
         if split in self.at_end:
-            after_batch()
-            return Evaluated(self.measure(state.variables, split))
+            return Evaluated(self._measure(state.variables, split, after_batch))
         return Evaluated({}, {"samples.png": partial(self.draw_samples, state)} if split == self._first else {})
 
-    def measure(self, variables: Any, split: str, **options: Any) -> dict[str, float]:
-        """The metrics of as many samples as `ClassifierMetrics` asks for; options as `Sampler` has them."""
-        count = self.metrics.count
-        labels = np.random.default_rng(0).permutation(self._data.images.train.labels())[:count]
-        return self.metrics(self.sampler(variables, jax.random.key(1), labels, **options), split)
+    def _measure(self, variables: Any, split: str, after_batch: Callable[[], Any]) -> dict[str, float]:
+        labels = np.random.default_rng(0).permutation(self._data.images.train.labels())[: self.metrics.count]
+        return self.metrics(self.sampler(variables, jax.random.key(1), labels, after_batch=after_batch), split)
 
     def draw_samples(
         self, state: Any, path: Path, key: jax.Array | None = None, label: str | None = None, **options: Any

@@ -1,6 +1,6 @@
 """Pictures from a trained network, in any number of steps."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -34,9 +34,13 @@ class Sampler:
         key: jax.Array,
         labels: np.ndarray,
         known: diffusion.Known | None = None,
+        after_batch: Callable[[], Any] = lambda: None,
         **options: Any,
     ) -> np.ndarray:
-        """`known` has pixels to keep, f32 and bool[n, Y, X, C]. Options that are None are the defaults; others are UserErrors."""
+        """`known` has pixels to keep, f32[n, Y, X, C] in 0..1 and bool. Options that are None are the defaults.
+
+        Calls `after_batch` after each AT_ONCE pictures. Raises UserError for options that cannot be.
+        """
         options = self._checked(options)
         parts = []
         for start in range(0, len(labels), AT_ONCE):
@@ -49,6 +53,7 @@ class Sampler:
                 is_guided=options["guidance"] != 0, repeats=known.repeats if known else 1,
             )  # fmt: skip
             parts.append(np.asarray(drawn)[: len(labels) - start])
+            after_batch()
         return np.concatenate(parts)
 
     def predict(self, variables: Any, inputs: Any) -> dict:

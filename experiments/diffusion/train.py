@@ -90,9 +90,8 @@ def errors(apply: Any, image: jax.Array, keys: jax.Array, process: Process, part
 
     Each picture's key draws its noise and its time, from 1 to T, or from `part` of `parts` of these times.
     """
-    draw = partial(jax.vmap, in_axes=0)
-    u = draw(lambda key: jax.random.uniform(jax.random.fold_in(key, 0)))(keys)
-    noise = draw(lambda key: jax.random.normal(jax.random.fold_in(key, 1), image.shape[1:]))(keys)
+    u = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 0)))(keys)
+    noise = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, 1), image.shape[1:]))(keys)
     time = jnp.minimum(1 + jnp.floor(process.last * (part + u) / parts), process.last)
     signal = jnp.asarray(process.signal)[time.astype(jnp.int32)]
     picture = 2 * image.astype(jnp.float32) - 1

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.diffusion import inpaint, process, train
+from experiments.diffusion import compare, inpaint, process, train
 from experiments.diffusion import model as models
 from experiments.diffusion.configs import tiny
 from research.core import config
@@ -240,3 +240,13 @@ def test_a_value_is_noise_and_a_class():
     for value, words in ((noise, "takes \\(noise, name of a class\\)"), ((noise[0], "7"), "noise of \\(8, 1\\)")):
         with pytest.raises(UserError, match=words):
             e.predictor.encode(value)
+
+
+def test_the_rows_of_the_comparison():
+    got = list(compare.rows([10, 50], conditional=True, has_average=True))
+    assert len(got) == len(set(got)) == 4 + 2 * 3
+    assert [row for row in got if not row[3]] == [(50, 0.0, 0.0, False), (50, 1.0, 0.0, False)]
+    assert list(compare.rows([50], conditional=False, has_average=False)) == [
+        (50, 0.0, 0.0, False),
+        (50, 1.0, 0.0, False),
+    ]
