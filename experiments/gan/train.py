@@ -60,6 +60,7 @@ def build(cfg: Any) -> Experiment:
     step_options = options(cfg)
     not_finite = step_options.pop("not_finite")
     fn = partial(predict, nets["generator"])
+    evaluator = sample_metrics.make(fn, data, cfg.seed)
     return Experiment(
         cfg=cfg,
         train=train,
@@ -69,8 +70,9 @@ def build(cfg: Any) -> Experiment:
         tx=tx,
         train_step=Step(partial(train_step, players, tx, **order, **step_options), not_finite),
         eval_step=None,
-        evaluator=sample_metrics.make(fn, data, cfg.seed),
+        evaluator=evaluator,
         measured=("quality",),
+        at_end=evaluator.at_end,
         predictor=Predictor(fn, data.codec),
         rules=mesh.resolve(cfg.rules, RULES),
         sharding=RULES,
@@ -93,6 +95,8 @@ def train(cfg: Any, workdir: str | Path, **options: Any) -> Any:
             for split, values in run.evaluate(state):
                 run.log(split, values)
             state = run.save(state)
+        for split, values in run.evaluate_at_end(state):
+            run.log(split, values)
         return run.finish(state)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from research.core.experiment import Baseline, Dataset
+from research.data.draws import Drawn
 from research.data.images import labelled
 from research.data.images.picture_codecs import PictureEmbedding
 from research.data.pipeline import EvalBatches, TrainBatches
@@ -15,18 +16,12 @@ from research.util.errors import UserError
 Embed = Callable[[np.ndarray], np.ndarray]  # pictures f32[n, Y, X, C] in 0..1 -> f32[n, D]
 
 
-class Unlabelled:
-    """Pictures of a source, each with "draw" i32[n, 2], its epoch and index: its views and its mask are functions of them."""
-
-    def __init__(self, source: labelled.Labelled):
-        self.source = source
-
-    def __len__(self) -> int:
-        return len(self.source)
+class Unlabelled(Drawn):
+    """Pictures of a source, each with what it draws by: its views and its mask are functions of that."""
 
     def gather(self, indices: np.ndarray, epoch: int) -> dict[str, np.ndarray]:
-        draw = np.stack([np.full(len(indices), epoch), indices], axis=1).astype(np.int32)
-        return {"image": self.source.gather(indices, epoch)["image"], "draw": draw}
+        batch = super().gather(indices, epoch)
+        return {"image": batch["image"], "draw": batch["draw"]}
 
 
 class Pictures(Dataset):

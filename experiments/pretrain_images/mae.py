@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from experiments.pretrain_images import draws
+from experiments.pretrain_images import views
 from research.core.metrics import MetricSums, Terms
+from research.data import draws
 from research.losses.classification import weighted
 from research.models.vision import picture_shape
 from research.models.vision.vit import GLOROT, Layer, ViT
@@ -109,7 +110,7 @@ def example(model: MaskedAutoencoder, shape: tuple[int, int, int]) -> tuple:
 
 
 def outputs(
-    model: MaskedAutoencoder, variables: Any, batch: Any, seed: int, augment: draws.Augment, train: bool
+    model: MaskedAutoencoder, variables: Any, batch: Any, seed: int, augment: views.Augment, train: bool
 ) -> tuple:
     """-> {"error": f32[B]}, the mean squared error over the hidden patches' pixels; no state."""
     image, order, predicted = _predicted(model, variables, batch, seed, augment)
@@ -124,7 +125,7 @@ def terms(model: MaskedAutoencoder, outputs: Any, mask: jax.Array | None = None)
     return weighted({"loss": outputs["error"]}, mask)
 
 
-def rows(model: MaskedAutoencoder, variables: Any, batch: Any, seed: int, augment: draws.Augment) -> list[jax.Array]:
+def rows(model: MaskedAutoencoder, variables: Any, batch: Any, seed: int, augment: views.Augment) -> list[jax.Array]:
     """Rows of a picture for people: what is visible, and that with what is predicted of the rest.
 
     A normalised prediction is shown with the mean and the deviation of the true patch.
@@ -139,9 +140,9 @@ def rows(model: MaskedAutoencoder, variables: Any, batch: Any, seed: int, augmen
     return [picture(x, model.image_shape, model.patch) for x in both]
 
 
-def _predicted(model: MaskedAutoencoder, variables: Any, batch: Any, seed: int, augment: draws.Augment) -> tuple:
+def _predicted(model: MaskedAutoencoder, variables: Any, batch: Any, seed: int, augment: views.Augment) -> tuple:
     """-> pictures f[B, Y, X, C], orders i32[B, N] of their patches, and predictions of the hidden ones f32[B, M, P]."""
-    image = draws.augmented(batch, seed, augment)[:, 0]
+    image = views.augmented(batch, seed, augment)[:, 0]
     keys = draws.keys(batch["draw"], seed, "mask")
     order = jax.vmap(lambda key: jax.random.permutation(key, model.num_patches))(keys)
     return image, order, model.apply(variables, image, order).astype(jnp.float32)

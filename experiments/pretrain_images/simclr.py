@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from experiments.pretrain_images import draws
+from experiments.pretrain_images import views
 from research.core.metrics import MetricSums, Terms
 from research.losses import contrastive
 from research.models.vision import resnet
@@ -57,9 +57,9 @@ def example(model: SimCLR, shape: tuple[int, int, int]) -> tuple:
     return (jnp.zeros((1, *shape)),)
 
 
-def outputs(model: SimCLR, variables: Any, batch: Any, seed: int, augment: draws.Augment, train: bool) -> tuple:
+def outputs(model: SimCLR, variables: Any, batch: Any, seed: int, augment: views.Augment, train: bool) -> tuple:
     """-> {"first", "second": f[B, P]}, the projections of two views; batch statistics."""
-    both = draws.augmented(batch, seed, augment, views=2)
+    both = views.augmented(batch, seed, augment, views=2)
     mutable = [name for name in variables if train and name != "params"]
     projected, state = model.apply(variables, both.reshape(-1, *both.shape[2:]), train=train, mutable=mutable)
     projected = projected.reshape(*both.shape[:2], -1)
@@ -70,6 +70,6 @@ def terms(model: SimCLR, outputs: Any, mask: jax.Array | None = None) -> tuple[T
     return contrastive.nt_xent(outputs["first"], outputs["second"], model.temperature, mask)
 
 
-def rows(model: SimCLR, variables: Any, batch: Any, seed: int, augment: draws.Augment) -> list[jax.Array]:
+def rows(model: SimCLR, variables: Any, batch: Any, seed: int, augment: views.Augment) -> list[jax.Array]:
     """Rows of pictures for people: the two views, as the network gets them."""
-    return list(jnp.moveaxis(draws.augmented(batch, seed, augment, views=2), 1, 0))
+    return list(jnp.moveaxis(views.augmented(batch, seed, augment, views=2), 1, 0))

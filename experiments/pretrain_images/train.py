@@ -63,7 +63,7 @@ def loss(
     model: Any, params: Any, model_state: Any, batch: Any, key: jax.Array, *, method: Any, seed: int, augment: Any
 ) -> tuple:
     """{"image": f32[B, Y, X, C], "draw": i32[B, 2]} -> the term by picture, metrics, batch statistics."""
-    del key  # a picture draws by its own number: see draws.py
+    del key  # a picture draws by its own number: see research/data/draws.py
     variables = {"params": params, **model_state}
     outputs, model_state = method.outputs(model, variables, batch, seed=seed, augment=augment, train=True)
     terms, metrics = method.terms(model, outputs)

@@ -10,31 +10,15 @@ import numpy as np
 
 from research.core.experiment import Baseline
 from research.data import codecs
+from research.data.draws import Drawn
 from research.data.images import labelled
 from research.data.images.classification import ImageClassification
 from research.data.images.picture_codecs import Picture
-from research.data.pipeline import EvalBatches, Source, TrainBatches
+from research.data.pipeline import EvalBatches, TrainBatches
 from research.util.errors import UserError, nearest
 
 MEAN_OF = 10_000  # training pictures whose mean is taken for that of all
 BINARISE = ("resample", "once", "none")
-
-
-class Drawn:
-    """A source with "draw" i32[n, 2], an example's epoch and index: what it draws (its code, its pixels) is a function of them.
-
-    So noise is neither the batch's nor the device's, and microbatches draw what the whole batch does.
-    """
-
-    def __init__(self, source: Source):
-        self.source = source
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def gather(self, indices: np.ndarray, epoch: int) -> dict[str, np.ndarray]:
-        draw = np.stack([np.full(len(indices), epoch), indices], axis=1).astype(np.int32)
-        return {**self.source.gather(indices, epoch), "draw": draw}
 
 
 class Pictures(ImageClassification):
@@ -45,7 +29,7 @@ class Pictures(ImageClassification):
 
     def __init__(self, images: labelled.Images, batch_size: int, eval_batch_size: int, seed: int, conditional: bool):
         super().__init__(images, batch_size, eval_batch_size, seed)
-        self._pictures = images.train
+        self.images = images
         self.train = TrainBatches(Drawn(images.train), batch_size, seed)
         self.evals = {name: EvalBatches(Drawn(part.source), eval_batch_size) for name, part in self.evals.items()}
         self.codec = PictureCode(self.shape, tuple(self.classes) if conditional else None)
@@ -53,7 +37,7 @@ class Pictures(ImageClassification):
     @functools.cached_property
     def pixel_means(self) -> np.ndarray:
         """The mean of each pixel over (the first MEAN_OF of) the training pictures, f64[Y, X, C] in 0.001 to 0.999."""
-        source = self._pictures
+        source = self.images.train
         images = source.gather(np.arange(min(len(source), MEAN_OF)), 0)["image"]
         return images.mean(0, dtype=np.float64).clip(0.001, 0.999)
 

@@ -1,4 +1,4 @@
-"""What an autoencoder is measured by besides its bound: the latents in use, the likelihood by many samples, pictures."""
+"""What an autoencoder is measured by besides its bound: the latents in use, the likelihood by many samples, its own samples."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -12,6 +12,7 @@ import numpy as np
 
 from experiments.vae.data import Pictures
 from experiments.vae.model import VAE
+from research.algorithms.sample_metrics import ClassifierMetrics
 from research.core.experiment import Evaluated
 from research.evals import images
 from research.losses import variational
@@ -29,15 +30,18 @@ class Evaluation:
 
     At the end, if `likelihood.samples` is above 0, `likelihood/nll`: -log p(x) in nats a picture of the part `likelihood.part`,
     bounded by so many importance weights (Burda et al. 2016). The noise and the pixels are the same for every run.
+    With `scored` samples are measured at the end, too: splits `quality`, against validation pictures, and `quality_test`.
 
     pixels  batch -> f[B, P], as the loss has them
     """
 
-    def __init__(self, model: VAE, data: Pictures, cfg: Mapping[str, Any], pixels: Callable):
+    def __init__(self, model: VAE, data: Pictures, cfg: Mapping[str, Any], pixels: Callable, scored: bool):
         self._model, self._data, self._pixels = model, data, pixels
         self._count, self._part = cfg["samples"], cfg["part"]
         self._first = next(iter(data.evals))
-        self.at_end = [LIKELIHOOD] if self._count else []
+        self._metrics = ClassifierMetrics(data.images) if scored else None
+        self._scored = self._metrics.splits if self._metrics else []
+        self.at_end = [*([LIKELIHOOD] if self._count else []), *self._scored]
         if self._count < 0:
             raise UserError(f"likelihood.samples = {self._count}: at least 0")
         if self._count and self._part not in data.evals:
@@ -49,9 +53,11 @@ class Evaluation:
     def __call__(self, state: Any, split: str, folder: Path, after_batch: Callable[[], Any]) -> Evaluated:
         if split == LIKELIHOOD:
             return Evaluated({"nll": self._nll(state.variables, after_batch)})
-        if split != self._first:
+        if split != self._first and split not in self._scored:
             return Evaluated({})
         after_batch()  # there is one batch
+        if self._metrics and split in self._scored:
+            return Evaluated(self._metrics(self._samples(state, jax.random.key(1), self._metrics.count), split))
         source = self._data.evals[split].source
         batch = source.gather(np.arange(min(len(source), MOST_PICTURES)), 0)
         means = np.asarray(self._encode(state.variables, batch), np.float64)
@@ -65,9 +71,12 @@ class Evaluation:
 
     def draw_samples(self, state: Any, path: Path, key: jax.Array | None = None) -> None:
         """Writes SAMPLES pictures: means of p(x | z), z from the prior; of a conditional model a row is of one class."""
-        z = jax.random.normal(jax.random.key(0) if key is None else key, (SAMPLES, self._model.latent))
-        label = jnp.arange(SAMPLES) // ROWS % len(self._data.classes)
-        _write(path, self._decode(state.variables, z, label), ROWS)
+        images.save_tiles(path, self._samples(state, jax.random.key(0) if key is None else key, SAMPLES), ROWS)
+
+    def _samples(self, state: Any, key: jax.Array, count: int) -> np.ndarray:
+        z = jax.random.normal(key, (count, self._model.latent))
+        label = jnp.arange(count) // ROWS % len(self._data.classes)
+        return np.asarray(self._decode(state.variables, z, label))
 
     def _draw_reconstructions(self, state: Any, batch: Mapping, path: Path) -> None:
         """Pairs of rows: pictures as the model reads them, and what it decodes from their codes' means."""
@@ -75,7 +84,7 @@ class Evaluation:
         read = np.asarray(self._pixels(batch), np.float32).reshape(batch["image"].shape)
         decoded = np.asarray(self._decode(state.variables, self._encode(state.variables, batch), batch["label"]))
         rows = [part[i : i + ROWS] for i in range(0, len(read), ROWS) for part in (read, decoded)]
-        _write(path, np.concatenate(rows), min(ROWS, len(read)))
+        images.save_tiles(path, np.concatenate(rows), min(ROWS, len(read)))
 
     def _draw_traversals(self, state: Any, batch: Mapping, means: np.ndarray, path: Path) -> None:
         """A row for each of the ROWS latents that vary most: the first picture's code with that latent from -3 to 3."""
@@ -84,7 +93,8 @@ class Evaluation:
         for row, latent in enumerate(latents):
             codes[row, :, latent] = TRAVERSED
         label = np.full(len(latents) * len(TRAVERSED), batch["label"][0])
-        _write(path, self._decode(state.variables, codes.reshape(len(label), -1), label), len(TRAVERSED))
+        decoded = self._decode(state.variables, codes.reshape(len(label), -1), label)
+        images.save_tiles(path, np.asarray(decoded), len(TRAVERSED))
 
     def _nll(self, variables: Any, after_batch: Callable[[], Any]) -> float:
         batches, total, count = self._data.evals[self._part], 0.0, 0.0
@@ -123,8 +133,3 @@ class Evaluation:
 def _key(draw: jax.Array, number: jax.Array) -> jax.Array:
     """Of a chunk of an example's codes; none of training's or of the bound's in evaluation."""
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(1), number), draw[1])
-
-
-def _write(path: Path, pictures: Any, columns: int) -> None:
-    tiles = images.grid(np.pad(np.asarray(pictures, np.float32), ((0, 0), (1, 1), (1, 1), (0, 0))), columns)
-    images.save_png(path, tiles, scale=max(1, 400 // len(tiles)))

@@ -19,7 +19,7 @@ from research.core import optim
 from research.core.config import track_reads
 from research.core.experiment import Experiment
 from research.core.metrics import MetricSums
-from research.core.step import make_rngs
+from research.data import draws
 from research.losses import variational
 from research.losses.classification import weighted
 from research.nn.from_config import from_config
@@ -38,7 +38,8 @@ def build(cfg: Any) -> Experiment:
     options = dict(cfg.loss)
     _check(options)
     bound = partial(nats, **options, binarise=cfg.data.binarise)
-    evaluation = Evaluation(model, data, cfg.likelihood, partial(pixels, binarise=cfg.data.binarise, seed=EVAL_SEED))
+    measured = partial(pixels, binarise=cfg.data.binarise, seed=EVAL_SEED)
+    evaluation = Evaluation(model, data, cfg.likelihood, measured, cfg.get("score_samples", False))
     example = (jnp.zeros((1, math.prod(data.shape))), jnp.zeros(1, jnp.int32))
     own = optim.Own({"iwae_adam": partial(iwae_adam, cfg.data.batch_size)}, {"tripling": tripling(data.train)})
     return supervised(
@@ -67,7 +68,7 @@ def train(cfg: Any, workdir: str | Path, **options: Any) -> Any:
 
 def loss(model: Any, params: Any, model_state: Any, batch: Any, key: jax.Array, *, bound: Any) -> tuple:
     """{"image": f32[B, Y, X, C], "label": i32[B], "draw": i32[B, 2]} -> the term in nats a picture, metrics."""
-    del key  # an example draws by its own number: see data.Drawn
+    del key  # an example draws by its own number: see research/data/draws.py
     terms, metrics = weighted(bound(model, {"params": params}, batch))
     return terms, (metrics, model_state)
 
@@ -83,7 +84,9 @@ def nats(
     """
     x, label = pixels(batch, binarise, seed), batch["label"]
     mean, log_std = model.apply(variables, x, label, method="encode")
-    noise = jax.vmap(lambda key: jax.random.normal(key, (samples, mean.shape[-1])))(keys(batch["draw"], "code", seed))
+    noise = jax.vmap(lambda key: jax.random.normal(key, (samples, mean.shape[-1])))(
+        draws.keys(batch["draw"], seed, "code")
+    )
     z = mean[:, None] + jnp.exp(log_std)[:, None] * noise.astype(mean.dtype)
     log_likelihood = variational.bernoulli_log_likelihood(model.apply(variables, z, label, method="decode"), x[:, None])
     kl = variational.kl_to_standard_normal(mean, log_std).sum(-1)
@@ -102,14 +105,8 @@ def pixels(batch: Any, binarise: str, seed: int) -> jax.Array:
     if binarise == "none":
         return flat
     draw = batch["draw"] if binarise == "resample" else batch["draw"] * jnp.array([0, 1])
-    uniform = jax.vmap(lambda key: jax.random.uniform(key, flat.shape[1:]))(keys(draw, "pixels", seed))
+    uniform = jax.vmap(lambda key: jax.random.uniform(key, flat.shape[1:]))(draws.keys(draw, seed, "pixels"))
     return (uniform < flat).astype(flat.dtype)
-
-
-def keys(draw: jax.Array, stream: str, seed: int) -> jax.Array:
-    """A key for each row of i32[B, 2]."""
-    fold, key = jax.random.fold_in, make_rngs(jax.random.key(seed), stream)[stream]
-    return jax.vmap(lambda row: fold(fold(key, row[0]), row[1]))(draw)
 
 
 def predict(model: Any, variables: Any, inputs: Any) -> dict:

@@ -82,6 +82,17 @@ MODELS: dict[str, dict[str | None, dict[str, Any]]] = {
         ),
         "ssd": dict(blocks=1, largest=0.9, levels=3, ratios=(2.0, 3.0), smallest=0.1, widths=(16, 32, 64, 128, 128)),
     },
+    "diffusion": {
+        None: dict(
+            attention=(1,),
+            blocks=2,
+            channels=128,
+            conditional=True,
+            dropout=0.1,
+            multipliers=(1, 2, 2, 2),
+            num_heads=1,
+        ),
+    },
     "gan": {
         "dcgan": dict(discriminator=dict(norm=None, width=64), generator=dict(width=64), latent=64, pack=1),
         "mlp": dict(

@@ -37,6 +37,12 @@ def save_png(path: str | PathLike, pixels: UInt8[np.ndarray, "Y X C"], scale: in
     write_bytes(Path(path), out.getvalue())
 
 
+def save_tiles(path: str | PathLike, images: Float[np.ndarray, "N Y X C"], columns: int) -> None:
+    """Writes images in 0..1 as `grid` tiles them, each with a black edge, at least 400 pixels high where whole scales allow."""
+    tiles = grid(np.pad(np.asarray(images, np.float32), ((0, 0), (1, 1), (1, 1), (0, 0))), columns)
+    save_png(path, tiles, scale=max(1, 400 // len(tiles)))
+
+
 def save_scatter(path: str | PathLike, points: Float[np.ndarray, "S 2"], centres: Float[np.ndarray, "M 2"]) -> None:
     """Plots 2-D samples over the true centres; samples far outside are cut off."""
     figure = Figure(figsize=(4, 4), layout="constrained")

@@ -1,12 +1,12 @@
 """Position encodings that are added to token embeddings."""
 
 import jax.numpy as jnp
-from jaxtyping import Float32, Int
+from jaxtyping import Float32, Real
 
 from research.core.arrays import Array
 
 
-def sinusoids(positions: Int[Array, " T"], width: int, base: float = 10_000.0) -> Float32[Array, "T {width}"]:
+def sinusoids(positions: Real[Array, " T"], width: int, base: float = 10_000.0) -> Float32[Array, "T {width}"]:
     """Vaswani et al. 2017 (1706.03762), section 3.5, for an even width D.
 
     Sines are in the first half and cosines in the second, as in tensor2tensor, fairseq and Marian; the paper

@@ -84,3 +84,35 @@ def test_inception_score_by_hand_and_by_split():
     assert mean == pytest.approx((first + 1) / 2) and std == pytest.approx((first - 1) / 2)
     with pytest.raises(UserError, match="splits is 5"):
         generative.inception_score(p, splits=5)
+
+
+def test_precision_and_recall_by_hand():
+    """One neighbour. Real radii: 1 about 0, 1 and 2; 8 about 10. Generated ones: 1 about 1.5 and 2.5; 18.5 about 21."""
+    real, generated = np.array([[0.0], [1.0], [2.0], [10.0]]), np.array([[1.5], [2.5], [21.0]])
+    assert generative.precision_recall(real, generated, neighbours=1) == {"precision": 2 / 3, "recall": 3 / 4}
+
+
+def test_precision_and_recall_of_equal_and_distant_sets():
+    points = np.random.default_rng(0).normal(size=(50, 4))
+    assert generative.precision_recall(points, points) == {"precision": 1, "recall": 1}
+    assert generative.precision_recall(points, points + 100) == {"precision": 0, "recall": 0}
+    collapsed = np.repeat(points[:1], 50, 0)
+    assert generative.precision_recall(points, collapsed) == {"precision": 1, "recall": 1 / 50}
+    with pytest.raises(UserError, match="3 points have no neighbour number 3"):
+        generative.precision_recall(points[:3], points)
+
+
+def test_precision_and_recall_are_the_formula_whatever_the_block(monkeypatch):
+    rng = np.random.default_rng(0)
+    real, generated = rng.normal(size=(61, 3)), 0.8 * rng.normal(size=(90, 3)) + 0.3
+
+    def covered(points, centres, k):
+        own = np.sort(np.linalg.norm(centres[:, None] - centres, axis=-1), axis=1)[:, k]
+        return (np.linalg.norm(points[:, None] - centres, axis=-1) <= own).any(1).mean()
+
+    for block in (7, 1_000):
+        monkeypatch.setattr(generative, "BLOCK", block)
+        for k in (1, 3):
+            got = generative.precision_recall(real, generated, k)
+            assert got == {"precision": covered(generated, real, k), "recall": covered(real, generated, k)}
+            assert 0 < got["recall"] < 1 and 0 < got["precision"] < 1

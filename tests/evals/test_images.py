@@ -5,7 +5,7 @@ import sys
 import numpy as np
 from PIL import Image
 
-from research.evals.images import grid, save_png, save_scatter
+from research.evals.images import grid, save_png, save_scatter, save_tiles
 
 
 def test_grid_by_hand():
@@ -22,6 +22,17 @@ def test_png_holds_the_pixels(tmp_path):
         save_png(tmp_path / "x.png", pixels)
         with Image.open(tmp_path / "x.png") as read:
             np.testing.assert_array_equal(np.asarray(read).reshape(pixels.shape), pixels)
+
+
+def test_tiles_have_black_edges_and_whole_pixels(tmp_path):
+    save_tiles(tmp_path / "x.png", np.ones((3, 2, 2, 1)), columns=2)
+    with Image.open(tmp_path / "x.png") as read:
+        pixels = np.asarray(read)
+    assert pixels.shape == (400, 400)  # 2 x 2 tiles of 4 x 4 pixels, 50 times
+    assert pixels[::50, ::50].tolist() == [
+        [0] * 8, [0, 255, 255, 0] * 2, [0, 255, 255, 0] * 2, [0] * 8,
+        [0] * 8, [0, 255, 255, 0, 0, 0, 0, 0], [0, 255, 255, 0, 0, 0, 0, 0], [0] * 8,
+    ]  # fmt: skip
 
 
 def test_scatter_draws_without_global_state(tmp_path):

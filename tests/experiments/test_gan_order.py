@@ -1,17 +1,12 @@
 """Who moves when: the order of a GAN's updates, seen from outside."""
 
-import dataclasses
-
 import jax
 import numpy as np
 import optax
 import pytest
 
-from experiments.gan import sample_metrics
 from research.core import config, mesh, state
-from research.data.images import labelled
 from research.run import reopen
-from research.util.errors import UserError
 
 
 def after_a_step(*changes):
@@ -44,9 +39,3 @@ def test_critic_steps_are_the_critics():
     assert metrics["discriminator/learning_rate"][0] == metrics["generator/learning_rate"][0]
     loss, penalty, wasserstein = (metrics[f"discriminator/{name}"][0] for name in ("loss", "penalty", "wasserstein"))
     assert loss == pytest.approx(10 * penalty - wasserstein, rel=1e-6)  # loss.penalty = 10
-
-
-def test_samples_need_validation_images_to_be_compared_with():
-    images = labelled.load({"source": "digits"})
-    with pytest.raises(UserError, match="set data.valid_fraction above 0"):
-        sample_metrics.ClassifierMetrics(dataclasses.replace(images, valid=None))

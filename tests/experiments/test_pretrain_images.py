@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
-from experiments.pretrain_images import draws, mae, simclr, train
+from experiments.pretrain_images import mae, simclr, train
+from experiments.pretrain_images import views as random_views
 from experiments.pretrain_images.configs import digits_mae, tiny
 from experiments.pretrain_images.data import Unlabelled
 from research.core import config, mesh, state
@@ -37,7 +38,7 @@ def test_training_reads_no_label():
 def test_views_are_the_pictures_own_and_differ():
     random = augment.make(dict(resized_crop=0.3, crop=1, jitter=0.4), 0)
     source = Unlabelled(labelled.load({"source": "digits"}).train)
-    views = jax.jit(lambda batch: draws.augmented(batch, 3, random, views=2))
+    views = jax.jit(lambda batch: random_views.augmented(batch, 3, random, views=2))
     both, alone = views(source.gather(np.array([5, 9]), 2)), views(source.gather(np.array([9, 9]), 2))
     np.testing.assert_allclose(both[1], alone[0], atol=1e-6)
     other = views(source.gather(np.array([9, 9]), 3))

@@ -11,8 +11,8 @@ import pytest
 from experiments.vae import model as models
 from experiments.vae import train
 from experiments.vae.configs import digits, mnist_vae, tiny
-from experiments.vae.data import Drawn
 from research.core import config
+from research.data.draws import Drawn
 from research.data.pipeline import Arrays
 from research.util.errors import UserError
 from tools import cli

@@ -10,6 +10,8 @@ from research.util.errors import UserError
 from research.util.escape import TEXT, visible
 from tools.verbs import arguments
 
+OF_PICTURES = ("steps", "eta", "guidance", "label")  # not even a family that takes any option of text has these
+
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
@@ -42,6 +44,11 @@ def main(argv: list[str]) -> int:
     text.add_argument("--draft", metavar="RUN", help="the run of a smaller model, for speculative decoding")
     text.add_argument("--ahead", type=int, help="tokens drafted at a time (default: 4)")
     text.add_argument("--beam", type=int, metavar="N", help="beam search with N beams instead of sampling")
+    pictures = parser.add_argument_group("pictures by diffusion (default: the config's sample group)")
+    pictures.add_argument("--steps", type=int, help="from noise to picture")
+    pictures.add_argument("--eta", type=float, help="0: DDIM; 1: DDPM")
+    pictures.add_argument("--guidance", type=float, help="towards the class; 0: none")
+    pictures.add_argument("--label", metavar="NAME", help="the class of all pictures (default: a row of each)")
     args = vars(parser.parse_args(argv))
 
     import jax
@@ -69,9 +76,11 @@ def _given(args: dict[str, Any], sample: Any, name: str) -> dict[str, Any]:
     """The options that are set. Raises UserError if the family's `sample` does not accept one of them."""
     options = {k: v for k, v in args.items() if v not in (None, [])}
     parameters = inspect.signature(sample).parameters
-    if options and "prompt" not in parameters:
-        raise UserError(f"--{next(iter(options))} is for text; {name} generates images")
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    if not takes_any and (unknown := [k for k in options if k not in parameters]):
-        raise UserError(f"--{unknown[0].replace('_', '-')} is not an option of {name}")
+    unknown = [k for k in options if k not in parameters and (k in OF_PICTURES or not takes_any)]
+    if unknown:
+        option = f"--{unknown[0].replace('_', '-')}"
+        if "prompt" in parameters or unknown[0] in OF_PICTURES:
+            raise UserError(f"{option} is not an option of {name}")
+        raise UserError(f"{option} is for text; {name} generates images")
     return options

@@ -11,6 +11,7 @@ def get_config():
     return base(
         model=dict(latent=8, hidden=(128, 128)),
         likelihood=dict(samples=1_000),
+        score_samples=True,
         optim=dict(name="adam", peak_lr=1e-3, schedule="linear", warmup="1 epoch"),
         num_steps="200 epochs",
         log_every=100,

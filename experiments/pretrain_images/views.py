@@ -1,19 +1,13 @@
-"""What a picture draws (its views, its mask): a function of the seed, the epoch and its number, of no batch and no device."""
+"""Random views of pictures, each a function of the seed, the epoch and the picture's number."""
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
 
-from research.core.step import make_rngs
+from research.data import draws
 
 Augment = Callable[[jax.Array, dict], dict]  # (key, batch) -> batch: research/data/images/augment.py
-
-
-def keys(draw: jax.Array, seed: int, stream: str) -> jax.Array:
-    """i32[B, 2] -> a key for each row."""
-    fold, key = jax.random.fold_in, make_rngs(jax.random.key(seed), stream)[stream]
-    return jax.vmap(lambda row: fold(fold(key, row[0]), row[1]))(draw)
 
 
 def augmented(batch: Any, seed: int, augment: Augment, views: int = 1) -> jax.Array:
@@ -23,4 +17,4 @@ def augmented(batch: Any, seed: int, augment: Augment, views: int = 1) -> jax.Ar
         repeated = jax.vmap(lambda key: augment(key, {"image": picture[None]})["image"][0])
         return repeated(jax.random.split(key, views))
 
-    return jax.vmap(one)(keys(batch["draw"], seed, "augment"), batch["image"])
+    return jax.vmap(one)(draws.keys(batch["draw"], seed, "augment"), batch["image"])
