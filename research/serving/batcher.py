@@ -36,6 +36,11 @@ class Batcher:
         self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
 
     @property
+    def is_alive(self) -> bool:
+        """Whether the thread serves."""
+        return self._thread.is_alive()
+
+    @property
     def waiting(self) -> int:
         """Requests in the queue."""
         return sum(map(len, self._groups.values()))

@@ -64,9 +64,9 @@ def _enter(slots, slot, settings, held, seen):
 
 
 @jax.jit
-def with_row(logits: jax.Array, slot: jax.Array, row: jax.Array) -> jax.Array:
-    """f32[S, V] with the logits f32[V] that a finished prompt gave."""
-    return logits.at[slot].set(row)
+def with_row(rows: jax.Array, slot: jax.Array, row: jax.Array) -> jax.Array:
+    """[S, V] with a row [V] of a slot's own: the logits that a finished prompt gave, or the tokens that a constraint allows."""
+    return rows.at[slot].set(row)
 
 
 @partial(jax.jit, donate_argnames="slots")

@@ -60,6 +60,11 @@ class Engine:
         self._undelivered: tuple[draws.Drawn, dict[int, Job]] | None = None
 
     @property
+    def is_alive(self) -> bool:
+        """Whether the thread serves."""
+        return self._thread.is_alive()
+
+    @property
     def occupied(self) -> int:
         """Slots in use."""
         return sum(job is not None for job in self._jobs)
@@ -104,6 +109,7 @@ class Engine:
         self.submit(Request(np.zeros(1, np.int32), min(2, self.length - 1), jax.random.key(0)), lambda _: None)
         while self.step():
             pass
+        draws.with_row(self._all_allowed, 0, self._all_allowed[0])  # for the first constrained request
         self._thread.start()
 
     def close(self, seconds: float = 0.0) -> None:
@@ -194,7 +200,7 @@ class Engine:
         for slot, job in active.items():
             job.drawn += 1
             if job.request.constraint is not None:
-                allowed = allowed.at[slot].set(job.drawable())
+                allowed = draws.with_row(allowed, slot, job.drawable())
         drawn, self._slots = draws.draw(self._slots, self._logits, allowed, self._mask(active))
         return drawn, active
 

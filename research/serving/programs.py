@@ -128,7 +128,7 @@ class Programs:
         """Tries a length between two powers of two on random rows, alone and padded."""
         long = min(4 * SHORTEST, self.bounds[self._open])
         short = max(1, long // 2 - 1)
-        rows = _example(self.specs, 2, {self._open: short})
+        rows = _example(self.specs, min(2, self.max_batch), {self._open: short})
         self.pads = True
         try:
             padded = self.cut(self(rows), rows)

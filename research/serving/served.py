@@ -51,18 +51,20 @@ class Served:
             self.engine = Engine(language.decoder, limits.slots, limits.context, limits.queue)
         self._compiling = asyncio.Semaphore(1)  # a schema's automaton may take 4 GiB
         self._constraint = functools.lru_cache(32)(self._compile)
-        self.is_ready = False
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can answer: every thread serves."""
+        return self.batcher.is_alive and (self.engine is None or self.engine.is_alive)
 
     def start(self) -> None:
         """Compiles every program, and starts the threads."""
         self.batcher.start()
         if self.engine is not None:
             self.engine.start()
-        self.is_ready = True
 
     def close(self) -> None:
         """Ends the threads, once what they have is answered or `drain` seconds have passed."""
-        self.is_ready = False
         if self.engine is not None:
             self.engine.close(self._limits.drain)
         self.batcher.close()
@@ -117,7 +119,13 @@ class Served:
 
     def _compile(self, pattern: str) -> Constraint:
         assert self.servable.language is not None
-        return constraints.from_regex(pattern, token_bytes.of(self.servable.language.tokenizer))
+        made = constraints.from_regex(pattern, token_bytes.of(self.servable.language.tokenizer))
+        first, left = (
+            np.array([0]),
+            np.array([0]),
+        )  # of these shapes its operations are compiled here, not between others' tokens
+        made.drawable(first, left), made.goes_on(made.follow(first, first, left))
+        return made
 
 
 class Models:

@@ -11,6 +11,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from research.generation import constraints, decoding
 from research.models.text.gpt import GPT
+from research.models.text.recurrent_lm import LSTMLM
 from research.serving.decoder import from_model
 from research.serving.engine import Busy, Closed, Engine
 from research.serving.jobs import CANCELLED, FAILED, LENGTH, STOP, Finished, Request
@@ -119,6 +120,16 @@ def test_tokens_are_those_of_generate(decoder, variables, sampling):
     expected = decoding.generate(MODEL, variables, prompt[None], key[None], length=15, **sampling)
     (answer,) = run(Engine(decoder, SLOTS), Request(prompt, 15, key, sampling))
     assert answer.tokens == expected[0, 6:].tolist()
+
+
+def test_a_recurrent_model_reads_its_prompt_in_chunks_too():
+    model = LSTMLM(vocab_size=V, num_layers=1, width=16)
+    variables = model.init(jax.random.key(2), jnp.zeros((1, 1), jnp.int32))
+    prompt, key = np.array([1, 5, 2, 8, 3, 3], np.int32), jax.random.key(7)
+    expected = decoding.generate(model, variables, prompt[None], key[None], length=9, temperature=0.5)
+    engine = Engine(from_model(model, variables, chunk=4), 2)
+    answers = run(engine, Request(prompt[::-1], 4, key), Request(prompt, 9, key, {"temperature": 0.5}))
+    assert answers[1].tokens == expected[0, 6:].tolist()
 
 
 def test_stop_ends_after_its_sequence_and_frees_the_slot(decoder):

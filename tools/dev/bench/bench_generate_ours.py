@@ -2,6 +2,7 @@
 
 import json
 import time
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -12,6 +13,10 @@ from research.core import mesh, state
 from research.generation import decoding
 from research.interop import huggingface
 from research.run import reopen
+from research.serving.decoder import from_model
+from research.serving.engine import Engine
+from research.serving.jobs import Finished, Request, Token
+from tools.dev.bench import bench_serve
 from tools.dev.bench.bench_ours import about_device
 from tools.dev.bench.bench_steps import peak_rss
 
@@ -68,3 +73,28 @@ class OurGenerator:
         start = time.perf_counter()
         self._generate(batch, length)
         return {"s": time.perf_counter() - start, "rss": peak_rss()}
+
+    def serve(self, clients: int, requests: int) -> dict:
+        """The tokens of each of the mixed requests, and the seconds for all, with so many clients and as many slots."""
+        decoder = from_model(self._model, {"params": self._params})
+        engine, waiting = Engine(decoder, slots=clients), list(enumerate(bench_serve.mixed(requests)))
+        tokens: list[list[int]] = [[] for _ in waiting]
+
+        def ask_next() -> None:
+            if waiting:
+                number, (prompt, length) = waiting.pop(0)
+                request = Request(self._prompts[number, :prompt], length, jax.random.key(0), {"temperature": 0.0})
+                engine.submit(request, partial(take, tokens[number]))
+
+        def take(answer: list[int], event: Token | Finished) -> None:
+            if isinstance(event, Token):
+                answer.append(event.id)
+            else:
+                ask_next()
+
+        start = time.perf_counter()
+        for _ in range(clients):
+            ask_next()
+        while engine.step():
+            pass
+        return {"tokens": tokens, "s": time.perf_counter() - start}

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
+from tools.dev.bench import bench_serve
 from tools.dev.bench.bench_steps import peak_rss
 from tools.dev.bench.bench_torch import device, use_tf32
 
@@ -46,3 +47,20 @@ class TorchGenerator:
         start = time.perf_counter()
         self._generate(batch, length)
         return {"s": time.perf_counter() - start, "rss": peak_rss()}
+
+    @torch.inference_mode()
+    def serve(self, clients: int, requests: int) -> dict:
+        """The tokens of each of the mixed requests, and the seconds for all, in batches of `clients`, padded on the left."""
+        mixed, tokens, start = bench_serve.mixed(requests), list[list[int]](), time.perf_counter()
+        for first in range(0, requests, clients):
+            batch = mixed[first : first + clients]
+            longest, most = max(prompt for prompt, _ in batch), max(length for _, length in batch)
+            inputs = torch.zeros(len(batch), longest, dtype=torch.long, device=self._device)
+            mask = torch.zeros_like(inputs)
+            for row, (prompt, _) in enumerate(batch):
+                inputs[row, longest - prompt :] = self._prompts[first + row, :prompt]
+                mask[row, longest - prompt :] = 1
+            out = self._model.generate(inputs, attention_mask=mask, do_sample=False, max_new_tokens=most)
+            rows = out[:, longest:].tolist()
+            tokens += [row[:length] for row, (_, length) in zip(rows, batch, strict=True)]
+        return {"tokens": tokens, "s": time.perf_counter() - start}
