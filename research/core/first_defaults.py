@@ -243,6 +243,9 @@ MODELS: dict[str, dict[str | None, dict[str, Any]]] = {
     "vae": {
         None: dict(activation="tanh", conditional=False, hidden=(200, 200), latent=50),
     },
+    "vq_vae": {
+        None: dict(blocks=2, code_width=16, codes=64, halvings=1, learning="averages", width=64),
+    },
     "verification": {
         None: dict(channels=64, embedding=64, num_blocks=4),
     },
