@@ -1,5 +1,6 @@
 """Pictures for autoencoders with discrete codes: image_classification's data sets, and what simpler codes reach on them."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Mapping
@@ -9,8 +10,10 @@ import numpy as np
 
 from experiments.vq_vae import pca
 from research.core.experiment import Baseline
+from research.data import codecs
 from research.data.images import labelled
 from research.data.images.classification import ImageClassification
+from research.data.images.picture_codecs import Picture
 
 STATISTICS_OF = 10_000  # training pictures whose statistics are taken for those of all
 
@@ -25,6 +28,7 @@ class Pictures(ImageClassification):
     def __init__(self, images: labelled.Images, cfg: Mapping[str, Any], seed: int, bits: float, prior: bool):
         super().__init__(images, cfg["batch_size"], cfg["eval_batch_size"], seed)
         self.images, self._bits, self._prior = images, bits, prior
+        self.codec = DiscreteCodes(self.shape, prior)
 
     @functools.cached_property
     def statistics(self) -> tuple[np.ndarray, np.ndarray]:
@@ -52,7 +56,15 @@ class Pictures(ImageClassification):
         }
         return {f"{split}/reconstruction": Baseline(values, "squared error a pixel")}
 
+
+@codecs.register("discrete_codes")
+@dataclasses.dataclass(frozen=True)
+class DiscreteCodes(Picture):
+    """A picture <-> the grid of its codes; `prior`: whether there is a model of these."""
+
+    prior: bool
+
     def decode(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
         """-> the grid of codes, the mean squared error of what is decoded from it, and with a prior the nats of the grid."""
         out = {"codes": np.asarray(outputs["codes"])[0].tolist(), "error": float(outputs["reconstruction"][0])}
-        return out | ({"nats": float(outputs["loss"][0])} if self._prior else {})
+        return out | ({"nats": float(outputs["loss"][0])} if self.prior else {})
