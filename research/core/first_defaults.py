@@ -249,4 +249,11 @@ MODELS: dict[str, dict[str | None, dict[str, Any]]] = {
     "verification": {
         None: dict(channels=64, embedding=64, num_blocks=4),
     },
+    "video": {
+        None: dict(blocks=1, form="2+1d", stem=3, stem_stride=1, widths=(16, 32, 64)),
+    },
+    "video_anomaly": {
+        "autoencoder": dict(code=8, widths=(16, 32)),
+        "predictor": dict(widths=(16, 32, 64)),
+    },
 }

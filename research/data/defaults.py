@@ -11,6 +11,16 @@ IMAGES = {  # images/labelled.py
     "valid_fraction": None,  # default 0.1, or the last 5,000 of MNIST's; 0 trains on all
     "test_fraction": None,  # files, arrays: default 0.1
 }
+CLIPS = {  # video/labelled.py
+    "source": "digits_motion",  # or files
+    "path": None,  # files: a folder for each class, of animated files and folders of frames
+    "size": None,  # digits_motion: pixels of the canvas, 16; files: pixels, or (Y, X), that all are scaled to
+    "channels": None,  # files: 1 or 3, by default 3
+    "length": None,  # digits_motion: frames of a clip, by default 24
+    "count": None,  # digits_motion: clips to train on, by default 2,000
+    "valid_fraction": None,  # files: default 0.1
+    "test_fraction": None,  # files: default 0.1
+}
 AUGMENT = {  # augment.py
     "crop": 0,  # pixels of zero padding on each side before cropping to the original size
     "flip": 0.0,  # probability of a left-right flip

@@ -3,7 +3,7 @@
 import functools
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -101,7 +101,7 @@ def readable(rows: list[Row], shape: Shape, keep: bool) -> Checked:
         except FileNotFoundError:
             return None, False, f"{row.name}: missing"
         except UNREADABLE as error:
-            return None, False, f"{row.name}: {_reason(error)}"
+            return None, False, f"{row.name}: {reason(error)}"
 
     outcomes = OrderedMap(attempt)(rows)
     valid = [row for row, (*_, fault) in zip(rows, outcomes, strict=True) if not fault]
@@ -110,7 +110,8 @@ def readable(rows: list[Row], shape: Shape, keep: bool) -> Checked:
     return Checked(valid, pixels, faults, sum(several for _, several, _ in outcomes))
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Why a file cannot be read, in one line, of one of UNREADABLE."""
     return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
 
 
@@ -128,11 +129,11 @@ def check(path: Path, shape: Shape) -> None:
             image.load()
 
 
-def first_size(rows: list[Row]) -> tuple[int, int] | None:
+def first_size(paths: Iterable[Path]) -> tuple[int, int] | None:
     """(Y, X) of the first image that can be read, or None."""
-    for row in rows:
+    for path in paths:
         try:
-            with Image.open(row.path) as image:
+            with Image.open(path) as image:
                 return ImageOps.exif_transpose(image).size[::-1]
         except UNREADABLE:
             continue
@@ -152,7 +153,7 @@ def sound(path: Path, shape: Shape) -> np.ndarray:
     try:
         return decode(path, shape)
     except UNREADABLE as error:
-        raise UserError(f"picture {path} cannot be read: {_reason(error)}") from None
+        raise UserError(f"picture {path} cannot be read: {reason(error)}") from None
 
 
 def fit(image: Image.Image, shape: Shape, white: float | None = None) -> np.ndarray:

@@ -248,7 +248,7 @@ def files(cfg: Mapping[str, Any]) -> Images:
     if not root.is_dir() and root.suffix.lower() not in user_files.TABLES:
         raise UserError(f"data.path = {root}: want a folder a class, or a .csv or .tsv of path and label")
     rows, faults, others = image_files.folder_rows(root) if root.is_dir() else image_files.table_rows(root)
-    shape = _shape(cfg, image_files.first_size(rows) or (1, 1))
+    shape = shape_option(cfg, image_files.first_size(row.path for row in rows) or (1, 1))
     small = len(rows) * math.prod(shape) <= IN_MEMORY
     rows, pixels, unreadable, several = image_files.readable(rows, shape, small)
     faults += unreadable
@@ -260,7 +260,7 @@ def files(cfg: Mapping[str, Any]) -> Images:
         source: Source = Arrays({"image": np.stack(pixels), "label": labels})
     else:
         source = image_files.Files([row.path for row in rows], labels, shape)
-    parts = _parts(rows, labels, cfg)
+    parts = parts_of([row.name for row in rows], [row.part for row in rows], labels, cfg)
     images = _images(str(root), source, labels, parts, tuple(map(str, classes)), shape)
     images.report.append("fitted   scaled to cover that size, cut at the centre")
     if several:
@@ -322,7 +322,7 @@ def _tfds(name: str, cfg: Mapping[str, Any]) -> Images:
     if "test" not in info.splits:
         del splits["test"]
     *size, channels = info.features[image].shape
-    shape = _shape(cfg, None if None in size else (size[0], size[1]), 1 if channels == 1 else 3)
+    shape = shape_option(cfg, None if None in size else (size[0], size[1]), 1 if channels == 1 else 3)
 
     def element(example: dict) -> dict[str, np.ndarray]:
         pixels = info.features[image].decode_example_np(example[image])
@@ -411,7 +411,8 @@ def _data_set(sources: Mapping[str, Labelled], classes: tuple[str, ...], shape: 
     return Images(sources["train"], valid, test, classes, shape, report)
 
 
-def _shape(cfg: Mapping[str, Any], first: tuple[int, int] | None, channels: int = 3) -> Shape:
+def shape_option(cfg: Mapping[str, Any], first: tuple[int, int] | None, channels: int = 3) -> Shape:
+    """(Y, X, C) by `size` and `channels`, by default `first` and 3. Raises UserError if there is no size, or one is none."""
     size = user_files.option(cfg, "size", first)
     if size is None:
         raise UserError("data.size: the pictures do not tell; give pixels, or [Y, X]")
@@ -422,17 +423,17 @@ def _shape(cfg: Mapping[str, Any], first: tuple[int, int] | None, channels: int 
     return int(height), int(width), int(channels)
 
 
-def _parts(rows: list[image_files.Row], labels: np.ndarray, cfg: Mapping[str, Any]) -> Parts:
-    """The parts of `rows`; if no row has one, by `split`; if only valid is missing, it is cut from train."""
+def parts_of(names: Sequence[str], given: Sequence[str], labels: np.ndarray, cfg: Mapping[str, Any]) -> Parts:
+    """The parts `given` of examples; if none has one, by `split`; if only valid is missing, it is cut from train."""
     valid, test = _fractions(cfg)
-    names, row_parts = [row.name for row in rows], np.array([row.part for row in rows])
+    row_parts = np.array(given)
     if not row_parts.astype(bool).any():
         return split(names, labels, valid, test)
     parts = {"train": np.flatnonzero((row_parts == "train") | (row_parts == ""))}
     if (row_parts == "valid").any():
         parts["valid"] = np.flatnonzero(row_parts == "valid")
     elif len(train := parts["train"]):
-        cut = split([names[i] for i in train], labels[train], valid, 0)
+        cut = split([names[i] for i in train.tolist()], labels[train], valid, 0)
         parts = {part: train[cut[part]] for part in ("train", "valid")}
     return parts | {"test": np.flatnonzero(row_parts == "test")}
 
