@@ -1,13 +1,14 @@
 """Batches of clips with their classes, and the way from a user's clip to the windows that a network sees of it."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from research.core.experiment import Baseline, Dataset
-from research.data import top
+from research.core.experiment import Baseline, Codec, Dataset
+from research.data import codecs, top
 from research.data.images import labelled as images
 from research.data.pipeline import EvalBatches, TrainBatches
 from research.data.video import clip_files, labelled, sampling
@@ -27,7 +28,6 @@ class VideoClassification(Dataset):
             raise UserError(
                 f"data.frames = {frames}, data.stride = {stride}, data.views = {self.views}: at least 1 each"
             )
-        self._frames, self._stride = frames, stride
         self.train = TrainBatches(
             sampling.RandomWindows(videos.parts["train"], frames, stride, seed), cfg["batch_size"], seed
         )
@@ -39,18 +39,33 @@ class VideoClassification(Dataset):
             for part, clips in held_out.items()
         }
         self.classes, self.report, self.shape = videos.classes, videos.report, (frames, *videos.shape)
-        self.inputs = {"clip": (("b", self.views, *self.shape), "float32")}
+        self.codec = ClipClass(self.shape, stride, self.views, tuple(self.classes))
 
     def baselines(self) -> dict[str, Baseline]:
         split, batches = next(iter(self.evals.items()))
         return {f"{split}/accuracy": Baseline({"most frequent class": images.most_frequent(batches.source)})}
+
+
+@codecs.register("clip_class")
+@dataclasses.dataclass(frozen=True)
+class ClipClass(Codec):
+    """A clip <-> its class, one of the names `classes`. It is seen through `views` windows of `shape` (T, Y, X, C)."""
+
+    shape: tuple[int, int, int, int]
+    stride: int  # of a window's frames
+    views: int
+    classes: tuple[str, ...]
+
+    @property
+    def inputs(self) -> dict[str, tuple]:
+        return {"clip": (("b", self.views, *self.shape), "float32")}
 
     def encode(self, value: Any) -> dict[str, np.ndarray]:
         """A clip u8 or f32 in 0..1 of [L, Y, X, C], of any length and size -> its V windows, f32[1, V, T, Y, X, C]."""
         array = np.asarray(value)
         if array.ndim != 4 or not len(array):
             raise UserError(f"a clip is u8 or f32[L, Y, X, C], not {array.dtype}{list(array.shape)}")
-        numbers = sampling.view_numbers(self.views, self._frames, self._stride, len(array))
+        numbers = sampling.view_numbers(self.views, self.shape[0], self.stride, len(array))
         windows = np.stack([images.to_image(array[i], self.shape[1:]) for i in numbers.ravel()])
         return {"clip": windows.reshape(1, self.views, *self.shape)}
 

@@ -59,7 +59,7 @@ def test_a_clip_is_predicted_by_the_mean_of_its_views(tmp_path):
     e = build()
     variables = jax.jit(e.init_fn)(jax.random.key(0))
     clip = np.random.default_rng(0).integers(0, 256, (10, 8, 8, 1), np.uint8)
-    inputs = e.predictor.encode(clip)
+    inputs = e.predictor.codec.encode(clip)
     assert inputs["clip"].shape == (1, 2, 4, 8, 8, 1)
     windows = np.stack([clip[:4], clip[6:]]).astype(np.float32) / 255
     np.testing.assert_array_equal(inputs["clip"][0], windows)
@@ -67,7 +67,7 @@ def test_a_clip_is_predicted_by_the_mean_of_its_views(tmp_path):
     outputs = jax.jit(e.predictor.fn)(variables, inputs)
     np.testing.assert_allclose(outputs["probabilities"][0], expected, atol=1e-6)
     np.testing.assert_allclose(jax.nn.softmax(outputs["logits"][0]), expected, atol=1e-6)
-    assert e.predictor.decode(outputs)["class"] == e.data.classes[int(expected.argmax())]
+    assert e.predictor.codec.decode(outputs)["class"] == e.data.classes[int(expected.argmax())]
 
     first, *rest = (Image.fromarray(frame[..., 0]) for frame in clip)
     first.save(tmp_path / "a.gif", save_all=True, append_images=rest)
@@ -94,4 +94,4 @@ def test_a_form_that_is_none_is_refused():
 
 def test_a_value_that_is_no_clip_is_refused():
     with pytest.raises(UserError, match=r"a clip is u8 or f32\[L, Y, X, C\]"):
-        build().predictor.encode(np.zeros((8, 8, 1)))
+        build().predictor.codec.encode(np.zeros((8, 8, 1)))
