@@ -12,12 +12,18 @@ from flax import traverse_util
 from research.core.experiment import Codec, Predictor
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-_BOUND = re.compile(r"\w+ <= (\d+)")
+_BOUND = re.compile(r"(\w+) <= (\d+)")
 
 
 def flat(variables: Mapping) -> dict[str, Any]:
     """{"params": {"Dense_0": {"kernel": x}}} -> {"params/Dense_0/kernel": x}."""
     return traverse_util.flatten_dict(variables, sep="/")
+
+
+def bounds(codec: Codec) -> dict[str, int]:
+    """The largest value of each symbolic size that a codec's constraints bound: {"t": 64} of "t <= 64"."""
+    found = (_BOUND.fullmatch(constraint) for constraint in codec.constraints)
+    return {bound[1]: int(bound[2]) for bound in found if bound}
 
 
 def specs(codec: Codec) -> dict[str, jax.ShapeDtypeStruct]:
@@ -43,8 +49,7 @@ def export(predictor: Predictor, variables: Mapping) -> jax.export.Exported:
 
 def example(codec: Codec, batch: int, size: int, key: jax.Array) -> dict[str, jax.Array]:
     """Random inputs: `batch` rows, other symbolic sizes `size`, or what a constraint allows at most; integers are 0 or 1."""
-    bounds = [_BOUND.fullmatch(constraint) for constraint in codec.constraints]
-    size = min([size, *(int(bound[1]) for bound in bounds if bound)])
+    size = min([size, *bounds(codec).values()])
     out = {}
     for i, (name, (shape, dtype)) in enumerate(codec.inputs.items()):
         real = tuple(batch if d == "b" else size if isinstance(d, str) else d for d in shape)

@@ -3,6 +3,7 @@
 manifest.json            what it is: inputs and outputs, versions, metrics, its data, how well it agrees with the run
 predict.stablehlo        the program, for cpu, cuda and tpu; parameters are arguments
 prefill.stablehlo, decode.stablehlo   of a language model, its decoder's: see decoder_programs.py
+model.onnx               if it was asked for: the program with its parameters, for onnxruntime
 parameters.safetensors   the parameters, by path
 codec.json               the way between raw values and arrays: vocabulary, classes, sizes
 README.md                a model card
@@ -26,7 +27,7 @@ from research.serving.decoder import Decoder
 from research.serving.run_bundle import MANIFEST, PARAMETERS, PROGRAM, SUMS
 from research.util.errors import UserError
 
-CODEC, CARD = "codec.json", "README.md"
+CODEC, CARD, ONNX = "codec.json", "README.md", "model.onnx"
 
 
 @dataclasses.dataclass(frozen=True)

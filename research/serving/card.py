@@ -37,9 +37,15 @@ almanac predict FOLDER FILE...                  # raw values in and out, with Al
 python run_bundle.py inputs.npz outputs.npz     # arrays in and out, with JAX alone
 ```
 
-{_table(["", "array", "shape", "dtype"], rows)}{bounds}
+{_table(["", "array", "shape", "dtype"], rows)}{bounds}{_onnx(about)}
 
 The program runs on {", ".join(about["platforms"])}."""
+
+
+def _onnx(about: Mapping[str, Any]) -> str:
+    if "onnx" not in about["parity"]:
+        return ""
+    return "\n\nmodel.onnx takes texts of the longest length alone: fill shorter ones up with zeros."
 
 
 def _data(about: Mapping[str, Any]) -> str:

@@ -15,10 +15,10 @@ from research.cluster import device
 from research.core.experiment import Experiment
 from research.core.state import TrainState
 from research.data import codecs
-from research.interop import stablehlo
+from research.interop import onnx, stablehlo
 from research.run import run_logs
 from research.serving import card, decoder_programs, parity, run_bundle, servable
-from research.serving.bundle import CARD, CODEC, is_bundle
+from research.serving.bundle import CARD, CODEC, ONNX, is_bundle
 from research.serving.decoder import from_model, generates
 from research.serving.run_bundle import MANIFEST, PARAMETERS, PROGRAM, SUMS
 from research.util.errors import UserError
@@ -27,10 +27,13 @@ LEAST = 1e-4  # difference of an output from the run's that is no rounding
 BATCHES = 8  # of training, whose bytes are the data's fingerprint
 
 
-def pack(out: Path, e: Experiment, state: TrainState, about: Mapping[str, Any]) -> dict[str, Any]:
+def pack(
+    out: Path, e: Experiment, state: TrainState, about: Mapping[str, Any], with_onnx: bool = False
+) -> dict[str, Any]:
     """Writes a bundle to `out`, in place of a bundle there, and returns its manifest.
 
-    `about` is what the manifest says of the run: at least "name", FAMILY/CONFIG; see `of_run`. Raises UserError if what was read
+    `about` is what the manifest says of the run: at least "name", FAMILY/CONFIG; see `of_run`. `with_onnx` adds the program as
+    ONNX, or raises UserError with the reason why ONNX cannot hold it. Raises UserError if what was read
     back differs from the model by 1e-4 or more, and if `out` is something else than a bundle; nothing is then written.
     """
     if out.exists() and not out.is_symlink() and not is_bundle(out):
@@ -38,7 +41,7 @@ def pack(out: Path, e: Experiment, state: TrainState, about: Mapping[str, Any]) 
     part = out.with_name(out.name + ".part")
     try:
         _remove(part)
-        manifest = _write(part, e, state, about)
+        manifest = _write(part, e, state, about, with_onnx)
         _remove(out)
         part.rename(out)
     except OSError as error:
@@ -56,7 +59,7 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
 
 
-def _write(out: Path, e: Experiment, state: TrainState, about: Mapping[str, Any]) -> dict[str, Any]:
+def _write(out: Path, e: Experiment, state: TrainState, about: Mapping[str, Any], with_onnx: bool) -> dict[str, Any]:
     out.mkdir(parents=True)
     exported = stablehlo.export(e.predictor, state.variables)
     parameters = {name: np.array(x, order="C") for name, x in jax.device_get(stablehlo.flat(state.variables)).items()}
@@ -81,7 +84,7 @@ def _write(out: Path, e: Experiment, state: TrainState, about: Mapping[str, Any]
         **about,
         **_of_program(exported, e.predictor.codec),
         "parameters": sum(x.size for x in parameters.values()),
-        "parity": {"stablehlo": found},
+        "parity": {"stablehlo": found, **({"onnx": _add_onnx(out, model, e, state)} if with_onnx else {})},
         "subgroups": parity.by_class(model, e),
         **(_of_decoder(out, read_back, e, state) if text else {}),
     }
@@ -108,6 +111,18 @@ def of_run(e: Experiment, state: TrainState, folder: Path, license: str | None) 
         "metrics": {name: pairs[-1][1] for name, pairs in logged.items() if pairs and not name.startswith("train/")},
         "data": {"report": list(e.data.report), "first_batches_sha256": fingerprint(e)},
     }
+
+
+def _add_onnx(out: Path, model: parity.Fn, e: Experiment, state: TrainState) -> dict[str, Any]:
+    """Writes the program as ONNX. -> how well it agrees with the model, both given texts of the longest length."""
+    blob = onnx.export(e.predictor, state.variables)
+    (out / ONNX).write_bytes(blob)
+    fn, codec = onnx.load(blob), e.predictor.codec
+    found = parity.measure(
+        lambda inputs: fn(onnx.filled(codec, inputs)), lambda inputs: model(onnx.filled(codec, inputs)), e
+    )
+    _check(found["largest_difference"])
+    return found
 
 
 def _of_decoder(out: Path, parameters: Mapping, e: Experiment, state: TrainState) -> dict[str, Any]:

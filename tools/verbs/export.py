@@ -1,4 +1,4 @@
-"""`almanac export RUN [--to bundle|huggingface] [--out PATH]`"""
+"""`almanac export RUN [--to bundle|onnx|huggingface] [--out PATH]`"""
 
 import argparse
 import json
@@ -23,11 +23,13 @@ def main(argv: list[str]) -> int:
         "back and compared with the model.",
     )
     arguments.add_run(parser)
-    parser.add_argument("--to", choices=FORMS, default="bundle", help="default: bundle")
+    parser.add_argument(
+        "--to", choices=FORMS, default="bundle", help="default: bundle; onnx: a bundle with the program as ONNX, too"
+    )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: RUN/bundle, or RUN/huggingface")
     parser.add_argument("--license", metavar="SPDX", help="of the weights, as the bundle says it: Apache-2.0, for one")
     args = parser.parse_args(argv)
-    if args.license and args.to != "bundle":
+    if args.license and args.to == "huggingface":
         raise UserError(f"--license: only a bundle says it; leave it out with --to {args.to}")
     return FORMS[args.to](args, *reopen.load(args.run, args.checkpoint))
 
@@ -50,7 +52,8 @@ def to_huggingface(args: argparse.Namespace, e: Experiment, state: TrainState, s
 def to_bundle(args: argparse.Namespace, e: Experiment, state: TrainState, step: int) -> int:
     """Writes a bundle: see research/serving/bundle.py."""
     out = args.out or Path(args.run) / "bundle"
-    manifest = packing.pack(out, e, state, packing.of_run(e, state, Path(args.run), args.license))
+    about = packing.of_run(e, state, Path(args.run), args.license)
+    manifest = packing.pack(out, e, state, about, with_onnx=args.to == "onnx")
     for file in sorted(out.iterdir()):
         print(f"{visible(file)}  {file.stat().st_size / 1e6:.3f} MB")
     for form, found in manifest["parity"].items():
@@ -61,4 +64,4 @@ def to_bundle(args: argparse.Namespace, e: Experiment, state: TrainState, step: 
     return 0
 
 
-FORMS = {"bundle": to_bundle, "huggingface": to_huggingface}
+FORMS = {"bundle": to_bundle, "onnx": to_bundle, "huggingface": to_huggingface}

@@ -48,7 +48,7 @@ class ConvNet(nn.Module):
             x = nn.Conv(channels, size, padding=self.padding, conv_general_dilated=conv, name=f"conv{i}")(x)
             x = nn.relu(x)
             if i > 1 or self.first_pool:
-                x = pools[self.pool](x, (2, 2), strides=(2, 2))
+                x = pools[self.pool](x, window_shape=(2, 2), strides=(2, 2))
         x = nn.Dropout(self.conv_dropout, deterministic=not train)(x.reshape(x.shape[0], -1))
         x = nn.relu(nn.Dense(self.hidden, name="hidden")(x))
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
