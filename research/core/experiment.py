@@ -1,7 +1,7 @@
 """What a family's `build(cfg)` returns: everything that its loop, and every tool, needs of an experiment."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -74,6 +74,8 @@ class Predictor:
     constraints  on symbolic sizes, as `jax.export.symbolic_shape` takes them: "t <= 64"
     encode       as `Dataset.encode`; decode and read likewise
     draw         (value, what `decode` returned) -> a PIL image of both; None: the family draws none
+    stream       a file -> ({name: value} that tells the place in the file, a value) in turn, read as they are asked for; None: a
+                 file is one value, as `read` has it
     """
 
     fn: Callable[[Mapping, Mapping], Mapping]
@@ -83,6 +85,7 @@ class Predictor:
     read: Callable[[Path], Any]
     constraints: Sequence[str] = ()
     draw: Callable[[Any, Mapping], Any] | None = None
+    stream: Callable[[Path], Iterator[tuple[Mapping, Any]]] | None = None
 
 
 class Evaluated(NamedTuple):
