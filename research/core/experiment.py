@@ -1,7 +1,7 @@
 """What a family's `build(cfg)` returns: everything that its loop, and every tool, needs of an experiment."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -16,6 +16,8 @@ class Codec(Protocol):
     inputs       what inference reads, {name: (shape, dtype)}; strings in a shape are symbolic sizes, "b" the batch
     constraints  on symbolic sizes, as `jax.export.symbolic_shape` takes them: "t <= 64"
     draw         (value, what `decode` returned) -> a PIL image of both; None: there is nothing to draw
+    stream       a file -> ({name: value} that tells the place in the file, a value) in turn, read as they are asked for; None: a
+                 file is one value, as `read` has it
     """
 
     @property
@@ -26,6 +28,7 @@ class Codec(Protocol):
         return ()
 
     draw: Callable[[Any, Mapping], Any] | None = None
+    stream: Callable[[Path], Iterator[tuple[Mapping, Any]]] | None = None
 
     def encode(self, value: Any) -> Mapping[str, Any]:
         """A value (a text, an image, an array) -> inputs of one row, {name: numpy [1, ...]}. Raises UserError if it is none."""

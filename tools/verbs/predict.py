@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="almanac predict",
         description="Applies a run, or a bundle that `almanac export` wrote, to files and prints one JSON object per file, "
-        "each on a line.",
+        "or per frame of a video, each on a line.",
     )
     arguments.add_run(parser)
     parser.add_argument(
@@ -30,28 +31,30 @@ def main(argv: list[str]) -> int:
     codec, predict = _opened(args.run, args.checkpoint)
     if args.out and codec.draw is None:
         raise UserError("--out: this run's family draws no pictures; leave it out")
-    lines, skipped = [], 0
+    lines, done, skipped = [], 0, 0
     files = list(_files(args.files))
     if args.out:
         _check_names([name or Path(file).name for file, name in files])
     for file, name in files:
         try:
-            value = codec.read(Path(file))
-            decoded = _predicted(predict, value, file)
+            for place, value in _values(codec, file):
+                decoded = _predicted(predict, value, file)
+                line = json_line({"file": file, **place, **decoded}, sys.stdout.encoding)
+                print(line)
+                if args.out:
+                    lines.append(line)
+                    path = args.out / f"{name or Path(file).name}.png"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    codec.draw(value, decoded).save(path)
         except UserError as error:
             if not name:
                 raise
             print(f"skipped {error}", file=sys.stderr)
             skipped += 1
             continue
-        lines.append(json_line({"file": file, **decoded}, sys.stdout.encoding))
-        print(lines[-1])
-        if args.out:
-            path = args.out / f"{name or Path(file).name}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            codec.draw(value, decoded).save(path)
+        done += 1
     if skipped:
-        print(f"skipped {skipped} of {skipped + len(lines)} files", file=sys.stderr)
+        print(f"skipped {skipped} of {skipped + done} files", file=sys.stderr)
     if args.out and lines:
         (args.out / "predictions.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return 0
@@ -67,6 +70,21 @@ def _opened(folder: Path, checkpoint: str) -> tuple[Any, Callable[[Any], Mapping
         return run.experiment.predictor.codec, run.predict
     bundle = open_bundle(folder, checkpoint)
     return bundle.codec, bundle.predict
+
+
+def _values(codec: Any, file: str) -> Iterator[tuple[Mapping, Any]]:
+    """What a file holds: one value, or those of a stream, each with its place; then how many of them a second were predicted."""
+    if codec.stream is None:
+        yield {}, codec.read(Path(file))
+        return
+    count, start = 0, 0.0
+    for piece in codec.stream(Path(file)):
+        yield piece
+        count += 1
+        start = start or time.perf_counter()  # after the first, which waits for the compiler
+    if count > 1:
+        rate = (count - 1) / (time.perf_counter() - start)
+        print(f"{file}: {count:,} windows, {rate:,.0f} frames a second", file=sys.stderr)
 
 
 def _check_names(names: list[str]) -> None:
