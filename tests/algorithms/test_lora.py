@@ -10,6 +10,7 @@ import pytest
 
 from research.algorithms import finetune, lora
 from research.core import config, mesh, state
+from research.core.step import cast
 from research.interop import huggingface
 from research.run import open_run, reopen
 from research.run.run import Run
@@ -69,6 +70,21 @@ def test_gradients_are_those_derived_by_hand():
     of_w = x.T @ (x @ (w + 0.5 * a @ b) + c - y)
     np.testing.assert_allclose(grads["lora_a"], 0.5 * of_w @ b.T, rtol=1e-4)
     np.testing.assert_allclose(grads["lora_b"], 0.5 * a.T @ of_w, rtol=1e-4)
+
+
+def test_the_loss_sees_the_dtype_of_compute():
+    """In bfloat16 too the sum W + scale a b is taken in f32: 1 + 2^-8 + 2^-8, of which bfloat16 would lose both."""
+    frozen = {"params": {"kernel": jnp.float32([[1 + 2**-8]]), "bias": jnp.zeros(1)}, "scale": jnp.float32(2**-8)}
+    params = cast({"kernel": {"lora_a": jnp.ones((1, 1)), "lora_b": jnp.ones((1, 1))}}, "bfloat16")
+    seen = {}
+
+    def loss(params, model_state, batch, key):
+        seen.update(params)
+        return {}, ({}, model_state)
+
+    adapter().loss(loss)(params, {"frozen": frozen}, {}, None)
+    assert seen["kernel"].dtype == seen["bias"].dtype == jnp.bfloat16
+    assert float(seen["kernel"][0, 0]) == 1 + 2**-7
 
 
 def test_the_first_step_is_that_of_the_model_alone():
