@@ -57,6 +57,7 @@ def main(argv: list[str]) -> int:
     with _bound(host, port) as listener:
         print(f"almanac: compiling {', '.join(models.by_name)}", flush=True)
         models.start()
+        listener.listen(config.backlog)
         print(f"almanac: serving on http://{host}:{listener.getsockname()[1]}, its API at /docs", flush=True)
         server.run([listener])
     return 0
