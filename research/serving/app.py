@@ -27,7 +27,7 @@ def create(models: Models, limits: Limits) -> FastAPI:
         await asyncio.to_thread(models.close)
 
     app = FastAPI(title="Almanac", description=ABOUT, version="1", lifespan=lifespan)
-    app.add_middleware(partial(Guard, metrics=metrics, body=limits.body))  # type: ignore[arg-type]
+    app.add_middleware(partial(Guard, metrics=metrics, body=limits.body, requests=limits.requests))  # type: ignore[arg-type]
     problems.install(app)
     for router in (
         routes_health.router(models, metrics),

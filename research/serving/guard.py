@@ -19,24 +19,28 @@ log = logging.getLogger("almanac.serve")
 class Guard:
     """An ASGI application around another.
 
-    A body of more than `body` bytes is answered with 413, and one that does not arrive in time with 408. An unexpected error is
+    More than `requests` POSTs at once are answered with 429, a body of more than `body` bytes with 413, and one that does not
+    arrive in time with 408. An unexpected error is
     answered with 500; the log has its type and place, but not its text, which may quote the request.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, body: int):
-        self._app, self._metrics, self._body = app, metrics, body
+    def __init__(self, app: ASGIApp, metrics: Metrics, body: int, requests: int):
+        self._app, self._metrics, self._body, self._left = app, metrics, body, requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        start, status = time.monotonic(), 0
+        start, status, counts = time.monotonic(), 0, scope["method"] == "POST"
 
         async def watched(message: Message) -> None:
             nonlocal status
             status = message.get("status", status)
             await send(message)
 
+        self._left -= counts
         try:
+            if counts and self._left < 0:
+                return await problems.busy().response()(scope, receive, watched)
             await self._app(scope, _Body(receive, self._body, start + BODY_SECONDS), watched)
         except Exception as error:
             place = traceback.extract_tb(error.__traceback__)[-1]
@@ -44,6 +48,7 @@ class Guard:
             if not status:
                 await problems.failed().response()(scope, receive, watched)
         finally:
+            self._left += counts
             route = getattr(scope.get("route"), "path", "none")
             self._metrics.requests.labels(route, status).inc()
             self._metrics.seconds.labels(route).observe(time.monotonic() - start)

@@ -98,5 +98,7 @@ class Job:
         return self.request.constraint.drawable(np.array([self.place]), left)[0]
 
     def finish(self, reason: str) -> None:
-        self.finished = reason
-        self._deliver(Finished(reason))
+        """Ends the job, unless it has ended."""
+        if self.finished is None:
+            self.finished = reason
+            self._deliver(Finished(reason))

@@ -34,6 +34,7 @@ class Limits(NamedTuple):
     delay: float = 0.002  # seconds that a row waits for others
     queue: int = 64  # requests that wait, of each kind
     seconds: float = 120.0  # of a request
+    requests: int = 256  # that are being read or answered
     body: int = 8 << 20  # bytes of a request
     drain: float = 30.0  # seconds that requests have to end after SIGTERM
 
@@ -43,9 +44,9 @@ class Served:
 
     def __init__(self, servable: Servable, limits: Limits):
         self.servable, self._limits = servable, limits
-        self.batcher = Batcher(
-            Programs(servable.predictor, servable.variables, limits.max_batch), limits.delay, limits.queue
-        )
+        rows = limits.max_batch if servable.language is None else 1  # a language model's are logits of every token
+        programs = Programs(servable.predictor, servable.variables, rows)
+        self.batcher = Batcher(programs, limits.delay, limits.queue)
         self.engine: Engine | None = None
         if (language := servable.language) is not None:
             self.engine = Engine(language.decoder, limits.slots, limits.context, limits.queue)

@@ -184,6 +184,19 @@ def test_what_nobody_expected_is_told_without_its_text(client, server, monkeypat
     assert "RuntimeError at" in caplog.text and "secret" not in caplog.text + answer.text
 
 
+def test_more_requests_than_the_bound_are_429(client):
+    """Sixteen bodies that do not end are the most."""
+    port, head = client.base_url.port, b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
+    slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(16)]
+    for raw in slow:
+        raw.sendall(head)
+    answers = [client.post(PREDICT, json={"model": "digits", "inputs": [{"image": png()}]}) for _ in range(5)]
+    for raw in slow:
+        raw.close()
+    assert answers[-1].status_code == 429 and answers[-1].headers["Retry-After"] == "1"
+    assert client.get("/healthz").status_code == 200
+
+
 def test_a_connection_that_says_nonsense_harms_nobody(client, server):
     with socket.create_connection(("127.0.0.1", server.port)) as raw:
         raw.sendall(b"\x00\xff nonsense\r\n\r\n")

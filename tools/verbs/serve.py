@@ -34,6 +34,7 @@ def main(argv: list[str]) -> int:
     rows.add_argument("--delay", type=float, metavar="SECONDS", help="that a row waits for others (default: 0.002)")
     bounds = parser.add_argument_group("limits")
     bounds.add_argument("--queue", type=int, help="requests that wait (default: 64); more are answered 429")
+    bounds.add_argument("--requests", type=int, help="that are being read or answered (default: 256)")
     bounds.add_argument("--seconds", type=float, help="of a request (default: 120)")
     bounds.add_argument("--body", type=int, metavar="BYTES", help="of a request (default: 8 MiB)")
     bounds.add_argument("--drain", type=float, metavar="SECONDS", help="to end in after SIGTERM (default: 30)")
@@ -57,6 +58,7 @@ def main(argv: list[str]) -> int:
     with _bound(host, port) as listener:
         print(f"almanac: compiling {', '.join(models.by_name)}", flush=True)
         models.start()
+        listener.listen(config.backlog)
         print(f"almanac: serving on http://{host}:{listener.getsockname()[1]}, its API at /docs", flush=True)
         server.run([listener])
     return 0
@@ -98,7 +100,7 @@ def _check(limits: Any, port: int) -> None:
     """Raises UserError for a number that is out of range, and that no part of the server checks by itself."""
     if not 0 <= port < 65536:
         raise UserError(f"--port={port}: 0 to 65535")
-    for name in ("seconds", "drain", "body"):
+    for name in ("seconds", "drain", "body", "requests"):
         if (value := getattr(limits, name)) <= 0:
             raise UserError(f"--{name}={value}: above 0")
 
