@@ -23,10 +23,11 @@ VARIED, GUIDANCE = 50, (1.0, 3.0)  # steps of the rows with guidance, and with t
 def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments.diffusion.compare", description=__doc__)
     parser.add_argument("run", type=Path)
+    parser.add_argument("--checkpoint", default="best", help="best, last or a step (default: best)")
     parser.add_argument("--steps", type=int, nargs="+", default=[10, 20, 50, 100, 1_000])
     parser.add_argument("--samples", type=int, default=500, help="of each row (default: 500)")
     args = parser.parse_args(argv)
-    e, state, _ = reopen.load(args.run)
+    e, state, _ = reopen.load(args.run, args.checkpoint)
     evaluation: Any = e.evaluator
     if evaluation.metrics is None or QUALITY_TEST not in evaluation.metrics.splits:
         raise UserError(

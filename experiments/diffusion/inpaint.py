@@ -25,12 +25,13 @@ ROWS = 8  # pictures that are shown
 def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments.diffusion.inpaint", description=__doc__)
     parser.add_argument("run", type=Path)
+    parser.add_argument("--checkpoint", default="best", help="best, last or a step (default: best)")
     parser.add_argument("--pictures", type=int, default=100, help="of the test part (default: 100)")
     parser.add_argument("--steps", type=int, default=50, help="from noise to picture (default: 50)")
     parser.add_argument("--repeats", type=int, default=10, help="of each step (default: 10, as RePaint)")
     parser.add_argument("--draws", type=int, default=8, help="of each picture, for their mean (default: 8)")
     args = parser.parse_args(argv)
-    e, state, _ = reopen.load(args.run)
+    e, state, _ = reopen.load(args.run, args.checkpoint)
     source = e.evals["test" if "test" in e.evals else "valid"].source
     batch = source.gather(np.arange(min(args.pictures, len(source))), 0)
     fills, known = filled(e, state.variables, batch, args.steps, args.repeats, args.draws)
