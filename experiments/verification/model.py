@@ -28,7 +28,7 @@ class Embedder(nn.Module):
             x = nn.Conv(self.channels, (3, 3), use_bias=False, conv_general_dilated=conv, name=f"conv{i}")(x)
             x = nn.relu(nn.BatchNorm(not train, momentum=0.9, name=f"norm{i}")(x))
             if min(x.shape[1:3]) >= 2:
-                x = nn.max_pool(x, (2, 2), (2, 2))
+                x = nn.max_pool(x, window_shape=(2, 2), strides=(2, 2))
         x = unit(nn.Dense(self.embedding, name="embedding")(x.reshape(x.shape[0], -1)))
         if not self.classifies:
             return x, None

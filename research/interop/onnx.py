@@ -17,11 +17,14 @@ from research.core.experiment import Codec, Predictor
 from research.interop import stablehlo
 from research.util.errors import UserError
 
-OPSET = 21
+OPSET, OUTPUT = 21, "_output"
 
 
 def export(predictor: Predictor, variables: Mapping) -> bytes:
-    """An ONNX model with the predictor's names. Raises UserError for what ONNX cannot hold, with the reason."""
+    """An ONNX model with the predictor's names; an output that has the name of an input ends in OUTPUT.
+
+    Raises UserError for what ONNX cannot hold, with the reason.
+    """
     jax2onnx, onnx = _packages()
     names, given = list(predictor.codec.inputs), list(specs(predictor.codec).values())
     constants = jax.device_get(variables)
@@ -34,7 +37,8 @@ def export(predictor: Predictor, variables: Mapping) -> bytes:
         with _quiet():
             model = jax2onnx.to_onnx(
                 lambda *arrays: tuple(predict(*arrays)[name] for name in outputs),
-                given, opset=OPSET, input_names=names, output_names=outputs,
+                given, opset=OPSET, input_names=names,
+                output_names=[name + OUTPUT * (name in names) for name in outputs],
             )  # fmt: skip
         del model.graph.value_info[:]  # shapes that jax2onnx's own rewriting has left behind
         onnx.checker.check_model(model, full_check=True)
@@ -76,7 +80,7 @@ def load(blob: bytes) -> Callable[[Mapping], dict[str, np.ndarray]]:
 
     def fn(inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
         outputs = session.run(names, {name: np.asarray(inputs[name]) for name in taken})
-        return dict(zip(names, outputs, strict=True))
+        return {name.removesuffix(OUTPUT): x for name, x in zip(names, outputs, strict=True)}
 
     return fn
 

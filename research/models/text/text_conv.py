@@ -61,7 +61,7 @@ class TextConv(nn.Module):
         x = shard_activations(jnp.where(inside[..., None], embed(tokens), 0))
         for i in range(self.num_layers):
             if i:
-                x = nn.max_pool(x, (self.pool,), (self.pool,))
+                x = nn.max_pool(x, window_shape=(self.pool,), strides=(self.pool,))
             x = nn.relu(Window(self.window, self.maps, name=f"conv_{i}")(x)[:, self.window : x.shape[1] + 1])
         x = nn.relu(nn.Dense(self.hidden, kernel_init=_GLOROT, name="hidden")(x.max(1)))
         x = nn.Dropout(self.dropout, deterministic=not train)(x)

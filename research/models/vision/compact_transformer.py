@@ -136,7 +136,7 @@ class CompactTransformer(nn.Module):
                 channels = self.width if i == self.convolutions - 1 else self.filters
                 size, pad = (self.kernel, self.kernel), max(1, self.kernel // 2)
                 x = nn.relu(layer(channels, size, padding=pad, use_bias=False, name=f"conv{i + 1}")(x))
-                x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+                x = nn.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         return x.reshape(x.shape[0], -1, self.width)
 
 

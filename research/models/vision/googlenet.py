@@ -64,7 +64,7 @@ class Inception(nn.Module):
             names = ("one", "three_reduce", "three", "five_reduce", "five", "pool")
             return Convolution(self.channels[i], kernel, self.batch_norm, name=names[i])(x, train)
 
-        pooled = nn.max_pool(x, (3, 3), (1, 1), padding=((1, 1), (1, 1)))
+        pooled = nn.max_pool(x, window_shape=(3, 3), strides=(1, 1), padding=((1, 1), (1, 1)))
         branches = layer(0, 1, x), layer(2, 3, layer(1, 1, x)), layer(4, self.large_kernel, layer(3, 1, x))
         return shard_activations(jnp.concatenate([*branches, layer(5, 1, pooled)], axis=-1))
 
@@ -126,7 +126,7 @@ def pool(x: Float[Array, "B Y X C"], stride: int) -> Float[Array, "B _ _ C"]:
     if stride == 1:
         return x
     ends = [max(-(-(n - 3) // stride), 0) * stride + 3 - n for n in x.shape[1:3]]
-    return nn.max_pool(x, (3, 3), (stride, stride), padding=[(0, end) for end in ends])
+    return nn.max_pool(x, window_shape=(3, 3), strides=(stride, stride), padding=[(0, end) for end in ends])
 
 
 def adaptive_mean(x: Float[Array, "B Y X C"], size: int) -> Float[Array, "B {size} {size} C"]:

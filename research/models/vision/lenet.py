@@ -24,7 +24,7 @@ class LeNet5(nn.Module):
     def __call__(self, x: Float[Array, "B Y X C"], train: bool = False) -> Float[Array, "B N"]:
         for i, (channels, pad) in enumerate(zip(self.channels, (self.pad, 0), strict=True), 1):
             x = nn.relu(nn.Conv(channels, (5, 5), padding=pad, conv_general_dilated=conv, name=f"conv{i}")(x))
-            x = nn.max_pool(x, (2, 2), strides=(2, 2))
+            x = nn.max_pool(x, window_shape=(2, 2), strides=(2, 2))
         return MLP(self.num_classes, self.hidden, name="mlp")(x, train)
 
 

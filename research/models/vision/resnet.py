@@ -110,7 +110,7 @@ class ResNet(nn.Module):
         width = x.shape[-1]
         x = shard_activations(nn.relu(Norm(use_running_average=not train, name="stem_norm")(x)))
         if self.form == "imagenet":
-            x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+            x = nn.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
 
         outputs = []
         for i, blocks in enumerate(stages):

@@ -40,7 +40,7 @@ class UNet(nn.Module):
         for i, width in enumerate(finer):
             x = Level(width, self.norm, name=f"down_{i}")(x, train)
             skips.append(x)
-            x = nn.max_pool(x, (2, 2), (2, 2))
+            x = nn.max_pool(x, window_shape=(2, 2), strides=(2, 2))
         x = Level(coarsest, self.norm, name="bottom")(x, train)
         for i, width in reversed(list(enumerate(finer))):
             if self.up == "convolution":
