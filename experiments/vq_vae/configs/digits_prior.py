@@ -1,6 +1,6 @@
 """A Gated PixelCNN over the codes of vq_vae/digits.
 
-Cost        1 minute on 2 CPU cores; 0.1 M parameters
+Cost        1 minute on 2 CPU cores (estimate); 0.09 M parameters
 Run         almanac train vq_vae/digits_prior --init-from runs/vq_vae/digits
 """
 

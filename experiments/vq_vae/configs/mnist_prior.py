@@ -1,6 +1,6 @@
 """A Gated PixelCNN over the codes of vq_vae/mnist.
 
-Cost        an hour on 2 CPU cores (estimate); 0.5 M parameters
+Cost        an hour on 2 CPU cores (estimate); 0.6 M parameters
 Run         almanac train vq_vae/mnist_prior --init-from runs/vq_vae/mnist
 """
 
