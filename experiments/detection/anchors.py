@@ -76,7 +76,7 @@ def encode(boxes: jax.Array, anchors: jax.Array, scales: tuple[float, float]) ->
 
 
 def decode(offsets: jax.Array, anchors: jax.Array, scales: tuple[float, float]) -> jax.Array:
-    """The inverse of `encode`, f32[..., 4]; a side grows by 62 times at most, as in the authors' code."""
+    """The inverse of `encode`, f32[..., 4]; a side grows by 62.5 times at most, Detectron's bound."""
     offsets = offsets.astype(jnp.float32)
     centre, sides = _centre_and_sides(anchors)
     centre += offsets[..., :2] / scales[0] * sides

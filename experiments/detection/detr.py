@@ -1,7 +1,7 @@
 """DETR (Carion et al. 2020, 2005.12872): queries, each of which becomes a box or none, are matched one to one with the boxes.
 
-Its queries are boxes that each layer of the decoder refines (Liu et al. 2022, 2201.12329, "DAB-DETR"), which converges in a tenth
-of the epochs of learned vectors by that paper's figure 1. Layers normalise first, as the authors' code has it by option.
+Its queries are boxes that each layer of the decoder refines (Liu et al. 2022, 2201.12329, "DAB-DETR"): by that paper 50 epochs of
+COCO then do what 500 do with learned vectors. Layers normalise first, as the authors' code has it by option.
 """
 
 from functools import partial
@@ -85,7 +85,7 @@ class DecoderLayer(nn.Module):
     """Queries f[B, Q, D] with boxes f[B, Q, 4], in cells: attention among them, and to the cells f[B, S, D] at `places` f[S, D].
 
     The score of a query and a cell is that of their contents plus that of their positions, which each head weighs by what the
-    query holds (Meng et al. 2021, 2108.06152, section 3.3). Positions are not projected here: a query begins at its box.
+    query holds (Meng et al. 2021, 2108.06152). Positions are not projected here: a query begins at its box.
     """
 
     num_heads: int

@@ -77,8 +77,8 @@ class FasterRCNN(nn.Module):
         objects, moves = (nn.Dense(A * k, kernel_init=small, name=name) for name, k in (("objects", 1), ("moves", 4)))
         levels = [nn.relu(hidden(y)) for y in pyramid]
         return (
-            jnp.concatenate([objects(y).reshape(len(y), -1) for y in levels], 1),
-            jnp.concatenate([moves(y).reshape(len(y), -1, 4) for y in levels], 1),
+            jnp.concatenate([objects(y).reshape(y.shape[0], -1) for y in levels], 1),
+            jnp.concatenate([moves(y).reshape(y.shape[0], -1, 4) for y in levels], 1),
         )
 
     def _proposals(self, objects: jax.Array, moves: jax.Array, shape: tuple[int, int]) -> tuple[jax.Array, jax.Array]:

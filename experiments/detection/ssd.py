@@ -41,7 +41,7 @@ class SSD(nn.Module):
                 head = nn.Conv(
                     count * (2 + 2 * len(self.ratios)), (3, 3), padding=1, conv_general_dilated=conv, name=f"{name}{i}"
                 )
-                out.append(head(y).reshape(len(y), -1, count))
+                out.append(head(y).reshape(y.shape[0], -1, count))
         return jnp.concatenate(classes, 1), jnp.concatenate(offsets, 1)
 
 

@@ -14,7 +14,7 @@ def linear_assignment(cost: Float[Array, "n m"], real: Bool[Array, " n"] | None 
 
     Rows that are not `real` fill up: they get no column. With more rows than columns the costliest to have are left over.
 
-    Successive shortest paths (Edmonds and Karp 1972, section 1.2) by Dijkstra's algorithm over reduced costs, as in Jonker and
+    Successive shortest paths (Edmonds and Karp 1972) by Dijkstra's algorithm over reduced costs, as in Jonker and
     Volgenant 1987: each of the min(n, m) rounds finds the cheapest path from any free row to any free column, and costs at
     most min(n, m) steps over the columns. Exact up to the rounding of sums of costs; a function of its inputs alone, among equal
     matchings, too; for any number under vmap. A cost that is NaN or infinite counts as one greater than all others. Passes no

@@ -8,6 +8,7 @@ import pytest
 from experiments.detection import train
 from research.core import config, mesh, state
 from research.evals.detection import iou
+from research.interop import stablehlo
 from research.util.errors import UserError
 
 DETECTORS = ("detr", "faster_rcnn", "ssd")
@@ -75,6 +76,12 @@ def test_the_order_of_pictures_and_boxes_means_nothing(trained):
     assert worst < 1e-5  # the first step's learning rate is 0: of the optimiser's moments, then
     moments = zip(jax.tree.leaves(a.opt), jax.tree.leaves(b.opt), strict=True)
     assert all(np.allclose(x, y, rtol=1e-3, atol=1e-5) for x, y in moments)
+
+
+def test_it_is_exported_for_any_number_of_pictures(trained):
+    e, now, _ = trained
+    exported = jax.export.deserialize(bytearray(stablehlo.export(e.predictor, now.variables)))
+    assert {str(shape.shape[0]) for shape in exported.out_avals} == {"b"}
 
 
 @pytest.mark.parametrize("name", ["tiny", *(f"tiny_{name}" for name in DETECTORS)])

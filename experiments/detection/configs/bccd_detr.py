@@ -1,6 +1,6 @@
-"""Blood cells by DETR, from scratch: BCCD's own parts, on canvases of 192 pixels. A recipe that was not trained to its end yet.
+"""Blood cells by DETR, from scratch: BCCD's own parts, on canvases of 192 pixels. Not trained yet.
 
-Cost        3 hours a seed on 2 CPU cores (estimate); 1.2 M parameters
+Cost        2 hours a seed on 2 CPU cores (estimate); 1.2 M parameters
 Run         almanac train detection/bccd_detr
 """
 

@@ -1,4 +1,4 @@
-"""Blood cells by Faster R-CNN, from scratch: BCCD's own parts, on canvases of 192 pixels. Not trained to its end yet.
+"""Blood cells by Faster R-CNN, from scratch: BCCD's own parts, on canvases of 192 pixels. Not trained yet.
 
 Cost        40 minutes a seed on 2 CPU cores (estimate); 0.57 M parameters
 Run         almanac train detection/bccd_faster_rcnn
