@@ -28,7 +28,7 @@ from research.core.low_rank import FROZEN, A, B, merge
 from research.core.step import Loss, cast
 from research.util.errors import UserError
 
-TARGETS = r"(qkv|out|up|gate|down)/kernel$"  # the matrices of a transformer's layers
+TARGETS = r"(^|/)(qkv|q|kv|out|up|gate|down)/kernel$"  # the matrices of a transformer's layers
 ALPHA = 16.0
 
 
