@@ -190,11 +190,13 @@ def test_more_requests_than_the_bound_are_429(client):
     slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(16)]
     for raw in slow:
         raw.sendall(head)
-    answers = [client.post(PREDICT, json={"model": "digits", "inputs": [{"image": png()}]}) for _ in range(5)]
+    ask = lambda: client.post(PREDICT, json={"model": "digits", "inputs": [{"image": png()}]})  # noqa: E731
+    refused = next(answer for answer in iter(ask, None) if answer.status_code != 200)
     for raw in slow:
         raw.close()
-    assert answers[-1].status_code == 429 and answers[-1].headers["Retry-After"] == "1"
+    assert refused.status_code == 429 and refused.headers["Retry-After"] == "1"
     assert client.get("/healthz").status_code == 200
+    next(answer for answer in iter(ask, None) if answer.status_code == 200)  # those that left count no more
 
 
 def test_a_connection_that_says_nonsense_harms_nobody(client, server):

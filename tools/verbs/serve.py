@@ -100,9 +100,9 @@ def _check(limits: Any, port: int) -> None:
     """Raises UserError for a number that is out of range, and that no part of the server checks by itself."""
     if not 0 <= port < 65536:
         raise UserError(f"--port={port}: 0 to 65535")
-    for name in ("seconds", "drain", "body", "requests"):
+    for name in ("seconds", "drain", "body", "requests", "max_batch"):
         if (value := getattr(limits, name)) <= 0:
-            raise UserError(f"--{name}={value}: above 0")
+            raise UserError(f"--{name.replace('_', '-')}={value}: above 0")
 
 
 @contextlib.contextmanager

@@ -76,7 +76,7 @@ def test_a_request_ends_after_sigterm_and_the_status_is_0(process):
     (["{run}", "{run}"], "two models are called run; write NAME=RUN"),
     (["a b={run}"], "the name 'a b': letters, digits"),
     (["{run}", "--slots=0"], "slots=0, queue=64: want at least 1 of each"),
-    (["{run}", "--max-batch=0"], "max_batch=0: want at least 1 row"),
+    (["{run}", "--max-batch=0"], "--max-batch=0: above 0"),
     (["{run}", "--context=1000"], "length=1000: want 16 to 16 tokens a slot"),
     (["/nowhere"], "/nowhere is no run directory"),
 ])  # fmt: skip
