@@ -103,7 +103,10 @@ def test_experience_puts_each_completion_after_its_prompt():
         (["model.dropout=0.1"], "model.dropout = 0.1: dpo compares with a reference, without dropout"),
         (["method=grpo", "grpo.reward=lenght"], "grpo.reward = 'lenght'; did you mean 'length'"),
         (["grpo.group=1"], "grpo.group = 1: at least 2"),
-        (["method=grpo", "lora.rank=2"], "lora.rank = 2: grpo's samples are of parameters that all train; set it to None"),
+        (
+            ["method=grpo", "lora.rank=2"],
+            "lora.rank = 2: grpo's samples are of parameters that all train; set it to None",
+        ),
         (["grpo.temperature=0.0"], "grpo.temperature = 0.0: above 0"),
         (["grpo.updates=2", "dtype=bfloat16"], "grpo.updates = 2 with dtype = 'bfloat16'"),
     ],
