@@ -27,9 +27,9 @@ def main(argv: list[str]) -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--checkpoint", default="best", help="best, last or a step (default: best)")
     parser.add_argument("--pictures", type=int, default=100, help="of the test part (default: 100)")
-    parser.add_argument("--steps", type=int, default=50, help="from noise to picture (default: 50)")
-    parser.add_argument("--repeats", type=int, default=10, help="of each step (default: 10, as RePaint)")
-    parser.add_argument("--draws", type=int, default=8, help="of each picture, for their mean (default: 8)")
+    parser.add_argument("--steps", type=int, default=20, help="from noise to picture (default: 20)")
+    parser.add_argument("--repeats", type=int, default=5, help="of each step (default: 5)")
+    parser.add_argument("--draws", type=int, default=5, help="of each picture, for their mean (default: 5)")
     args = parser.parse_args(argv)
     e, state, _ = reopen.load(args.run, args.checkpoint)
     source = e.evals["test" if "test" in e.evals else "valid"].source
