@@ -39,7 +39,7 @@ def build(cfg: Any) -> Experiment:
     _check(options)
     bound = partial(nats, **options, binarise=cfg.data.binarise)
     measured = partial(pixels, binarise=cfg.data.binarise, seed=EVAL_SEED)
-    evaluation = Evaluation(model, data, cfg.likelihood, measured, cfg.get("score_samples", False))
+    evaluation = Evaluation(model, data, cfg.likelihood, measured, bool(cfg.get("score_samples")))
     example = (jnp.zeros((1, math.prod(data.shape))), jnp.zeros(1, jnp.int32))
     own = optim.Own({"iwae_adam": partial(iwae_adam, cfg.data.batch_size)}, {"tripling": tripling(data.train)})
     return supervised(

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from research.util.errors import UserError
+
 
 class GatedPixelCNN(nn.Module):
     """Codes i32[B, y, x] -> logits f[B, y, x, K] of each cell, given the cells before it row by row."""
@@ -20,6 +22,8 @@ class GatedPixelCNN(nn.Module):
 
     @nn.compact
     def __call__(self, codes: jax.Array, train: bool = False) -> jax.Array:
+        if self.kernel % 2 == 0:
+            raise UserError(f"prior.kernel = {self.kernel}: an odd number, so that a cell has as many on either side")
         x = nn.Embed(self.num_codes, self.width, name="codes")(codes)
         vertical = jnp.pad(x, ((0, 0), (1, 0), (0, 0), (0, 0)))[:, :-1]  # a cell has the one above
         horizontal = jnp.pad(x, ((0, 0), (0, 0), (1, 0), (0, 0)))[:, :, :-1]  # and the one on its left

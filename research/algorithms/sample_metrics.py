@@ -42,6 +42,7 @@ class ClassifierMetrics:
         self._parts = {QUALITY: data.valid} | ({} if data.test is None else {QUALITY_TEST: data.test})
         self._data, self._model = data, ConvNet(num_classes=len(data.classes), hidden=128)
         self._jitted_features = jax.jit(self._features)
+        self._held_out, self._of_train = functools.cache(self._measure_held_out), functools.cache(self._measure_train)
 
     @property
     def splits(self) -> list[str]:
@@ -78,16 +79,14 @@ class ClassifierMetrics:
         """Trained when they are first needed, because showing or exporting an experiment does not need them."""
         return _train(self._model, self._data)
 
-    @functools.cache  # noqa: B019  # as long as the experiment lives
-    def _held_out(self, split: str) -> tuple[np.ndarray, np.ndarray, float]:
+    def _measure_held_out(self, split: str) -> tuple[np.ndarray, np.ndarray, float]:
         """-> features and class probabilities of a held-out part, and the classifier's accuracy on it."""
         part = self._parts[split]
         batch = part.gather(np.arange(min(len(part), MOST)), 0)
         features, probabilities = self._embedded(batch["image"])
         return features, probabilities, float((probabilities.argmax(-1) == batch["label"]).mean())
 
-    @functools.cache  # noqa: B019
-    def _of_train(self, split: str) -> dict[str, float]:
+    def _measure_train(self, split: str) -> dict[str, float]:
         images = self._data.train.gather(np.arange(self.count), 0)["image"]
         return self._distances(self._embedded(images)[0], self._held_out(split)[0])
 

@@ -179,12 +179,14 @@ def test_a_prior_needs_an_autoencoder():
         ("loss.commitment=-1", "loss.commitment = -1"),
         ("loss.decay=1.0", "loss.decay = 1"),
         ("loss.restart=-0.5", "loss.restart = -0.5"),
+        ("prior.kernel=4", "prior.kernel = 4: an odd number"),
         ("score_samples=True", "an autoencoder has no prior"),
     ],
 )
 def test_what_means_nothing_is_refused(change, words):
+    stage = ["stage=prior"] if change.startswith("prior.") else []
     with pytest.raises(UserError, match=words):
-        e = build(change)
+        e = build(*stage, change)
         jax.eval_shape(e.init_fn, jax.random.key(0))
 
 

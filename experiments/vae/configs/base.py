@@ -28,7 +28,7 @@ def base(**changes: Any) -> ConfigDict:
                 samples=0,  # of the bound of log p(x) that is measured at the end; 0: none
                 part="test",
             ),
-            score_samples=False,  # at the end, by the features of a classifier
+            score_samples=None,  # True: at the end, by the features of a classifier
             best=dict(metric="valid/loss", mode="min", patience=None),  # patience: a duration
         ),
         **changes,
