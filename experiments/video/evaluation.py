@@ -38,8 +38,9 @@ class Evaluation:
         _, rows = np.unique(source.labels(), return_index=True)
         batch = source.gather(rows[:MOST], 0)
         predicted = np.asarray(self._fn(variables, {"clip": batch["clip"]})["probabilities"]).argmax(-1)
-        figure = Figure(figsize=(8, 0.8 * len(predicted)), layout="constrained")
+        figure = Figure(figsize=(9, 0.8 * len(predicted)))
         FigureCanvasAgg(figure)
+        figure.subplots_adjust(left=0.18, right=0.82, bottom=0.01, top=0.99, hspace=0.1)
         for i, (windows, label, guess) in enumerate(zip(batch["clip"], batch["label"], predicted, strict=True)):
             axes = figure.add_subplot(len(predicted), 1, i + 1, xticks=[], yticks=[])
             axes.imshow(film(windows[len(windows) // 2]), cmap="gray", vmin=0, vmax=255)

@@ -1,6 +1,6 @@
 """A U-Net that predicts the next frame of a digit that moves straight ahead; anomalies are what it did not expect.
 
-Cost        a few minutes on 2 CPU cores; 0.13 M parameters
+Cost        1 to 2 minutes on 2 CPU cores (estimate); 0.13 M parameters
 Run         almanac train video_anomaly/digits_prediction
 """
 

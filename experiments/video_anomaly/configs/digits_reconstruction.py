@@ -1,6 +1,6 @@
 """A 3-D convolutional autoencoder of a digit that moves straight ahead; anomalies are what it reconstructs badly.
 
-Cost        a few minutes on 2 CPU cores; 0.02 M parameters
+Cost        1 to 2 minutes on 2 CPU cores (estimate); 0.02 M parameters
 Run         almanac train video_anomaly/digits_reconstruction
 """
 
