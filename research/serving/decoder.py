@@ -98,6 +98,9 @@ def _prefill(model, variables, cache, slot, tokens, start, count):
     row = jax.tree.map(
         lambda x: jnp.where(start == 0, jnp.zeros_like(x), x), row
     )  # the last request's may not be finite
+    row = jax.lax.optimization_barrier(
+        row
+    )  # else XLA reads the cache while it writes it, and copies all of it for that
     read = _read_at_once if decoding.rewinds(model) else _read_one_by_one
     logits, row = read(model, variables, row, tokens, jnp.asarray(start), count)
     write = jax.lax.dynamic_update_slice_in_dim

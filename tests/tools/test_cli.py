@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DATA = {"PIL", "datasketch", "grain", "matplotlib", "scipy", "sklearn", "tensorflow_datasets"}
 FILES = {"orbax", "tensorstore"}
 MODELS = {"flax", "jax", "optax", "tokenizers"}
+SERVER = {"fastapi", "prometheus_client", "uvicorn"}
 # Runs one command line after the other, and prints after each what of `argv[1]` (with commas) has been imported so far.
 CODE = """
 import contextlib, io, sys
@@ -50,6 +51,7 @@ def test_a_verb_that_computes_nothing_imports_no_jax(group):
                 "sample",
                 "evaluate",
                 "predict",
+                "serve",
                 "reproduce",
                 "crossvalidate",
             )
@@ -63,19 +65,19 @@ def test_a_verb_that_computes_nothing_imports_no_jax(group):
             "train --hosts=0": 2,
         },
     }[group]
-    found = heavy(DATA | FILES | MODELS, *lines)
+    found = heavy(DATA | FILES | MODELS | SERVER, *lines)
     assert found == {line: [str(status)] for line, status in lines.items()}
 
 
 def test_checkpoints_are_looked_for_without_models_and_data(tmp_path):
     lines = "checkpoint --help", f"checkpoint list {tmp_path}"
-    found = heavy(DATA | FILES | MODELS - {"jax"}, *lines)
+    found = heavy(DATA | FILES | SERVER | MODELS - {"jax"}, *lines)
     assert found == {lines[0]: ["0"], lines[1]: ["2"]}  # an empty folder is a mistake
 
 
 def test_show_takes_models_but_no_checkpoints_and_nothing_for_other_data():
-    found = heavy(DATA | FILES | MODELS, "show language_model/tiny", "show image_classification/tiny")
+    found = heavy(DATA | FILES | MODELS | SERVER, "show language_model/tiny", "show image_classification/tiny")
     text, pictures = found.values()
     assert text[0] == pictures[0] == "0"
-    assert not (DATA | FILES) & set(text)
+    assert not (DATA | FILES | SERVER) & set(text)
     assert not ({"datasketch", "grain", "tensorflow_datasets"} | FILES) & set(pictures)
