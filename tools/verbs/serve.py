@@ -41,7 +41,8 @@ def main(argv: list[str]) -> int:
     args = vars(parser.parse_args(argv))
 
     uvicorn = _uvicorn()
-    from research.serving import app, servable, served
+    from research.serving import servable
+    from research.serving.web import app, served
 
     runs = [_named(run) for run in args.pop("runs")]
     checkpoint, template = args.pop("checkpoint"), args.pop("chat_template")

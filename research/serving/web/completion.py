@@ -13,10 +13,11 @@ from research.data import tokenizers
 from research.data.text import chat
 from research.generation import constraints
 from research.generation.text_stream import TextStream, stop_sequences
-from research.serving import jobs, problems
-from research.serving.metrics import Metrics, TokenClock
-from research.serving.openai_schema import ChatRequest, CompletionRequest, Generation
-from research.serving.served import Served
+from research.serving import jobs
+from research.serving.web import problems
+from research.serving.web.metrics import Metrics, TokenClock
+from research.serving.web.openai_schema import ChatRequest, CompletionRequest, Generation
+from research.serving.web.served import Served
 from research.util.errors import UserError
 
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")

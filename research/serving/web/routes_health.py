@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter, Response
 
-from research.serving import problems
-from research.serving.metrics import Metrics
-from research.serving.served import Models
+from research.serving.web import problems
+from research.serving.web.metrics import Metrics
+from research.serving.web.served import Models
 
 
 def router(models: Models, metrics: Metrics) -> APIRouter:

@@ -6,9 +6,9 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import Field
 
-from research.serving import problems, values
-from research.serving.openai_schema import Strict
-from research.serving.served import Models, Served
+from research.serving.web import problems, values
+from research.serving.web.openai_schema import Strict
+from research.serving.web.served import Models, Served
 from research.util.errors import UserError
 
 EXAMPLES = {

@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 
-from research.serving import completion, problems
-from research.serving.completion import Piece, Plan
-from research.serving.metrics import Metrics
-from research.serving.openai_answers import Answer, ChatCompletion, Completion
-from research.serving.openai_schema import ChatRequest, CompletionRequest, Generation
-from research.serving.served import Models, Served
+from research.serving.web import completion, problems
+from research.serving.web.completion import Piece, Plan
+from research.serving.web.metrics import Metrics
+from research.serving.web.openai_answers import Answer, ChatCompletion, Completion
+from research.serving.web.openai_schema import ChatRequest, CompletionRequest, Generation
+from research.serving.web.served import Models, Served
 
 T = TypeVar("T")
 

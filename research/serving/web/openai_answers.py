@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from research.serving.completion import Piece
 from research.serving.jobs import Token
+from research.serving.web.completion import Piece
 
 
 class Answer:

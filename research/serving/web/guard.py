@@ -9,8 +9,8 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from research.serving import problems
-from research.serving.metrics import Metrics
+from research.serving.web import problems
+from research.serving.web.metrics import Metrics
 
 BODY_SECONDS = 20.0  # in which a body has to arrive
 log = logging.getLogger("almanac.serve")

@@ -11,12 +11,12 @@ import numpy as np
 from research.data.tokenizers import token_bytes
 from research.generation import constraints
 from research.generation.constraints import Constraint
-from research.serving import problems
 from research.serving.batcher import Batcher
 from research.serving.engine import Engine
 from research.serving.jobs import CANCELLED, FAILED, Busy, Closed, Finished, Request, Token
 from research.serving.programs import Programs
 from research.serving.servable import Servable
+from research.serving.web import problems
 from research.util.errors import UserError
 
 ENDED_BY_SERVER = {

@@ -6,11 +6,11 @@ import numpy as np
 from fastapi import APIRouter
 from pydantic import ConfigDict, Field
 
-from research.serving import problems
-from research.serving.openai_schema import Strict
 from research.serving.programs import Specs
-from research.serving.served import Models
-from research.serving.values import to_json
+from research.serving.web import problems
+from research.serving.web.openai_schema import Strict
+from research.serving.web.served import Models
+from research.serving.web.values import to_json
 
 DATATYPES = {"FP32": "float32", "FP64": "float64", "INT32": "int32", "INT64": "int64", "UINT8": "uint8", "BOOL": "bool"}
 NAMES = {dtype: name for name, dtype in DATATYPES.items()}

@@ -11,8 +11,8 @@ import uvicorn
 
 from research.core import config
 from research.run import reopen
-from research.serving import app, served
 from research.serving.servable import from_experiment
+from research.serving.web import app, served
 
 TEXT = [
     "data.source=pydoc_dialogues", "data.tokenizer=byte", "data.length=64", "data.batch_size=2", "data.packing=True",

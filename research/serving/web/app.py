@@ -7,10 +7,10 @@ from functools import partial
 
 from fastapi import FastAPI
 
-from research.serving import problems, routes_health, routes_oip, routes_openai, routes_predict
-from research.serving.guard import Guard
-from research.serving.metrics import Metrics
-from research.serving.served import Limits, Models
+from research.serving.web import problems, routes_health, routes_oip, routes_openai, routes_predict
+from research.serving.web.guard import Guard
+from research.serving.web.metrics import Metrics
+from research.serving.web.served import Limits, Models
 
 ABOUT = (
     "Predictions and text from the runs of Almanac. Every error is a JSON object with `message`, `code` and `param`."
