@@ -1,6 +1,7 @@
 """Export to ONNX by jax2onnx, and onnxruntime to run it: the prediction function with its parameters as constants.
 
-The batch's size is open. A text's length is not, since jax2onnx cannot count positions of an open one: it is the model's longest.
+jax2onnx replaces functions of JAX, and its plugins stay in place: export in a process that then ends. The batch's size is open. A
+text's length is not, since jax2onnx cannot count positions of an open one: it is the model's longest.
 """
 
 import contextlib

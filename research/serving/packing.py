@@ -60,7 +60,7 @@ def _remove(path: Path) -> None:
 
 
 def _write(out: Path, e: Experiment, state: TrainState, about: Mapping[str, Any], with_onnx: bool) -> dict[str, Any]:
-    out.mkdir(parents=True)
+    out.mkdir()
     exported = stablehlo.export(e.predictor, state.variables)
     parameters = {name: np.array(x, order="C") for name, x in jax.device_get(stablehlo.flat(state.variables)).items()}
     (out / PROGRAM).write_bytes(exported.serialize())
@@ -77,17 +77,22 @@ def _write(out: Path, e: Experiment, state: TrainState, about: Mapping[str, Any]
     def model(inputs: Mapping) -> Mapping:
         return jitted(state.variables, inputs)
 
-    found = parity.measure(lambda inputs: program(read_back, inputs), model, e)
+    def exported_program(inputs: Mapping) -> Mapping:
+        return program(read_back, inputs)
+
+    found = parity.measure(exported_program, model, e)
     _check(found["largest_difference"])
     manifest = {
         "format": run_bundle.VERSION,
         **about,
         **_of_program(exported, e.predictor.codec),
         "parameters": sum(x.size for x in parameters.values()),
-        "parity": {"stablehlo": found, **({"onnx": _add_onnx(out, model, e, state)} if with_onnx else {})},
+        "parity": {"stablehlo": found},
         "subgroups": parity.by_class(model, e),
         **(_of_decoder(out, read_back, e, state) if text else {}),
     }
+    if with_onnx:
+        manifest["parity"]["onnx"] = _add_onnx(out, exported_program, e, state)
     (out / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (out / CARD).write_text(card.text(manifest), encoding="utf-8")
     files = sorted(path for path in out.iterdir())
@@ -113,13 +118,16 @@ def of_run(e: Experiment, state: TrainState, folder: Path, license: str | None) 
     }
 
 
-def _add_onnx(out: Path, model: parity.Fn, e: Experiment, state: TrainState) -> dict[str, Any]:
-    """Writes the program as ONNX. -> how well it agrees with the model, both given texts of the longest length."""
+def _add_onnx(out: Path, program: parity.Fn, e: Experiment, state: TrainState) -> dict[str, Any]:
+    """Writes the program as ONNX. -> how well it agrees with the exported `program`, both given texts of the longest length.
+
+    Not with the model: jax2onnx replaces functions of JAX, and what is traced after its import may be another program.
+    """
     blob = onnx.export(e.predictor, state.variables)
     (out / ONNX).write_bytes(blob)
     fn, codec = onnx.load(blob), e.predictor.codec
     found = parity.measure(
-        lambda inputs: fn(onnx.filled(codec, inputs)), lambda inputs: model(onnx.filled(codec, inputs)), e
+        lambda inputs: fn(onnx.filled(codec, inputs)), lambda inputs: program(onnx.filled(codec, inputs)), e
     )
     _check(found["largest_difference"])
     return found

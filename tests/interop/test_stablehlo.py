@@ -1,49 +1,38 @@
-"""One file for every platform, checked when it is read."""
+"""One program for every platform, its parameters arguments and its batch open."""
 
-import hashlib
-import json
-
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from research.core.experiment import Codec, Predictor
 from research.interop import stablehlo
-from research.util.errors import UserError
+
+VARIABLES = {"params": {"dense": {"w": jnp.array([[1.0], [2.0]])}}}
 
 
-@pytest.fixture
-def exported(tmp_path):
-    def fn(variables, inputs):
-        return {"y": inputs["x"] @ variables["w"]}
-
-    class Pairs(Codec):
-        inputs = {"x": (("b", 2), "float32")}
-
-    predictor = Predictor(fn, Pairs())
-    path = tmp_path / "predict.stablehlo"
-    path.write_bytes(stablehlo.export(predictor, {"w": jnp.array([[1.0], [2.0]])}))
-    about = {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    path.with_suffix(".json").write_text(json.dumps(about))
-    return path
+class Pairs(Codec):
+    inputs = {"x": (("b", 2), "float32"), "t": (("b", "t"), "int32")}
+    constraints = ("t <= 5", "t >= 1")
 
 
-def test_it_computes_what_was_exported(exported):
-    y = stablehlo.load(exported)({"x": np.array([[3.0, 4.0], [0.0, 1.0]], np.float32)})["y"]
-    assert y.tolist() == [[11.0], [2.0]]
+def fn(variables, inputs):
+    return {"y": inputs["x"] @ variables["params"]["dense"]["w"], "t": inputs["t"]}
 
 
-def test_a_flipped_bit_is_refused(exported):
-    blob = bytearray(exported.read_bytes())
-    blob[len(blob) // 2] ^= 1
-    exported.write_bytes(blob)
-    with pytest.raises(UserError, match="predict.stablehlo is damaged: its SHA-256 is not the one that predict.json"):
-        stablehlo.load(exported)
+def test_it_computes_what_was_exported():
+    blob = stablehlo.export(Predictor(fn, Pairs()), VARIABLES).serialize()
+    exported = jax.export.deserialize(bytearray(blob))
+    assert exported.platforms == stablehlo.PLATFORMS
+    for rows, tokens in ((2, 3), (1, 5)):
+        inputs = {"x": np.array([[3.0, 4.0], [0.0, 1.0]], np.float32)[:rows], "t": np.zeros((rows, tokens), np.int32)}
+        y = exported.call({"params/dense/w": VARIABLES["params"]["dense"]["w"] * 2}, inputs)["y"]
+        assert y.tolist() == [[22.0], [4.0]][:rows]
 
 
-def test_a_file_without_a_description_is_read_as_before(exported):
-    exported.with_suffix(".json").unlink()
-    assert stablehlo.load(exported)
-    exported.write_bytes(b"something else")
-    with pytest.raises(UserError, match="is no export of this project"):
-        stablehlo.load(exported)
+@pytest.mark.parametrize(("size", "expected"), [(3, 3), (8, 5)])
+def test_an_example_is_within_the_bounds(size, expected):
+    assert stablehlo.bounds(Pairs()) == {"t": 5}
+    example = stablehlo.example(Pairs(), 4, size, jax.random.key(0))
+    assert {name: x.shape for name, x in example.items()} == {"x": (4, 2), "t": (4, expected)}
+    assert set(np.unique(example["t"])) <= {0, 1}

@@ -77,7 +77,7 @@ def test_the_first_call_installs_and_the_next_goes_straight_on(checkout, call, v
     python, install = f"{checkout}/{venv}/bin/python", "-m pip install"
     assert commands == [
         f"{sys.executable} -m venv --clear {checkout}/{venv}",
-        f"{python} {install} --quiet --require-hashes -r {checkout}/{lock}",
+        f"{python} {install} --quiet --no-deps --require-hashes -r {checkout}/{lock}",
         f"{python} {install} --quiet --no-deps --no-build-isolation -e {checkout}",
     ]
     assert handover == [python, "-P", "-m", "tools.cli", verb, "a b", "--x=1"]
