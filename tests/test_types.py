@@ -90,7 +90,7 @@ CALLS = {  # of each room: a function, arguments that it takes, and arguments of
         (TOKENS, jnp.array([3, 6, 6])),
         (TOKENS, jnp.array([3.0, 6.0])),
     ),
-    "nn": (positions.sinusoids, (jnp.arange(3), 4), (jnp.ones((1, 3), jnp.int32), 4), (jnp.arange(3.0), 4)),
+    "nn": (positions.sinusoids, (jnp.arange(3), 4), (jnp.ones((1, 3), jnp.int32), 4), (jnp.ones(3, bool), 4)),
 }
 
 

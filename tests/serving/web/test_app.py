@@ -1,11 +1,13 @@
 """The server as a client sees it: predictions, what it says of itself, and its answers to bad requests."""
 
 import base64
+import dataclasses
 import io
 import json
 import logging
 import socket
 import zlib
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -173,10 +175,9 @@ def test_what_nobody_expected_is_told_without_its_text(client, server, monkeypat
     def fail(*_):
         raise RuntimeError("secret of the request")
 
-    predictor = server.models["digits"].servable.predictor
-    changed = server.models["digits"].servable._replace(
-        predictor=predictor.__class__(**{**vars(predictor), "decode": fail})
-    )
+    servable = server.models["digits"].servable
+    codec = SimpleNamespace(encode=servable.predictor.codec.encode, decode=fail)
+    changed = servable._replace(predictor=dataclasses.replace(servable.predictor, codec=codec))
     monkeypatch.setattr(server.models["digits"], "servable", changed)
     with caplog.at_level(logging.INFO):
         answer = client.post(PREDICT, json={"model": "digits", "inputs": [{"image": png()}]})
