@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.docs
 FILE = re.compile(r"^`(experiments/\S+\.py)`\n\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-IN_PROCESS = "mesh or overfits or keys or export or finite"
+IN_PROCESS = "mesh or overfits or keys or bundle or finite"
 
 
 @pytest.fixture(scope="module")
