@@ -46,7 +46,7 @@ def test_words_of_the_peoples_daily():
     segmentation = token_label_corpora.peoples_daily_segmentation({})
     text = segmentation.parts["train"][0]
     assert "".join(segmentation.classes[label] for _, label in text[:8]) == "BEBEBESS"  # four words
-    assert segmentation.words("\u8fc8 \u5411\n") == ["\u8fc8", "\u5411"]
+    assert token_label_corpora.UNITS[segmentation.unit]("\u8fc8 \u5411\n") == ["\u8fc8", "\u5411"]
     pos = token_label_corpora.peoples_daily_pos({})
     assert len(pos.classes) == 24 and [pos.classes[label] for _, label in pos.parts["train"][0][:4]] == list("vvnu")
     assert sum(map(len, pos.parts["test"])) == 104_053 and sum(map(len, segmentation.parts["test"])) == 170_658
