@@ -95,12 +95,10 @@ def _slot_axes(model: Any) -> Any:
 def _prefill(model, variables, cache, slot, tokens, start, count):
     axes = _slot_axes(model)
     row = jax.tree.map(lambda x, axis: jax.lax.dynamic_slice_in_dim(x, slot, 1, axis), cache["layers"], axes)
-    row = jax.tree.map(
-        lambda x: jnp.where(start == 0, jnp.zeros_like(x), x), row
-    )  # the last request's may not be finite
-    row = jax.lax.optimization_barrier(
-        row
-    )  # else XLA reads the cache while it writes it, and copies all of it for that
+    # Cleared for a new request: what the last one left may not be finite.
+    row = jax.tree.map(lambda x: jnp.where(start == 0, jnp.zeros_like(x), x), row)
+    # Else XLA reads the cache while it writes it, and copies all of it for that.
+    row = jax.lax.optimization_barrier(row)
     read = _read_at_once if decoding.rewinds(model) else _read_one_by_one
     logits, row = read(model, variables, row, tokens, jnp.asarray(start), count)
     write = jax.lax.dynamic_update_slice_in_dim
