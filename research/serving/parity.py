@@ -29,14 +29,14 @@ def measure(fn: Fn, model: Fn, e: Experiment) -> dict[str, Any]:
     for each in inputs:
         expected, found = jax.device_get((model(each), fn(each)))
         for name, x in expected.items():
-            largest = max(largest, float(np.abs(np.asarray(x, np.float64) - found[name]).max(initial=0)))
+            largest = np.maximum(largest, _differences(x, found[name]).max(initial=0))  # NaN stays
             a, b = (_choice(np.asarray(values)) for values in (x, found[name]))
             same, places = same + int(np.sum(a == b)), places + a.size
         count += len(next(iter(each.values())))
         if count >= FEW:
             break
     on = f"{count:,} examples of {split}" if split else "random inputs"
-    return {"on": on, "largest_difference": largest, "agreement": same / max(places, 1)}
+    return {"on": on, "largest_difference": float(largest), "agreement": same / max(places, 1)}
 
 
 def by_class(model: Fn, e: Experiment) -> dict[str, Any] | None:
@@ -71,6 +71,13 @@ def held_out(e: Experiment) -> tuple[str, Iterator[Mapping]]:
         if all(name in batches.batch(0) for name in e.predictor.codec.inputs):
             return split, (batches.batch(i) for i in range(len(batches)))
     return "", iter(())
+
+
+def _differences(a: Any, b: Any) -> np.ndarray:
+    """Absolute, f64; 0 where both are the same infinity or both NaN, and NaN where one of them is."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    with np.errstate(invalid="ignore"):
+        return np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
 
 
 def _choice(values: np.ndarray) -> np.ndarray:
