@@ -1,6 +1,5 @@
 """A predictor compiled before the first request, for batches of 1, 2, 4, ... rows and for open lengths of 16, 32, 64, ..."""
 
-import re
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -9,11 +8,11 @@ import jax
 import numpy as np
 
 from research.core.experiment import Predictor
+from research.interop import stablehlo
 from research.util.errors import UserError
 
 Arrays = Mapping[str, np.ndarray]
 Specs = Mapping[str, tuple[tuple, str]]
-_BOUND = re.compile(r"\s*(\w+)\s*<=\s*(\d+)\s*")
 SHORTEST, LONGEST = 16, 512  # lengths that are compiled for, where the constraints do not say less
 TOLERANCE = 1e-4  # of a float output, absolute and relative: sums over other lengths differ in the last bits
 
@@ -41,7 +40,7 @@ class Programs:
         self.specs, self.max_batch = predictor.codec.inputs, max_batch
         self._fn = partial(jax.jit(predictor.fn), variables)
         names = {d for shape, _ in self.specs.values() for d in shape if isinstance(d, str)} - {"b"}
-        bounds = {found[1]: int(found[2]) for text in predictor.codec.constraints if (found := _BOUND.fullmatch(text))}
+        bounds = stablehlo.bounds(predictor.codec)
         self.bounds = {name: bounds.get(name, LONGEST) for name in sorted(names)}
         # One open length is padded. No family has two; each pair of lengths would then need programs of its own.
         self._open = names.pop() if len(names) == 1 else None
