@@ -96,8 +96,9 @@ def test_a_checkpoint_of_a_bundle_is_refused(exported, capsys):
 
 def test_the_file_beside_it_runs_it_with_jax_alone(exported, copy, tmp_path):
     source = (copy / "run_bundle.py").read_text()
-    imported = {alias.name.split(".")[0] for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import)
-                for alias in node.names}  # fmt: skip
+    nodes = list(ast.walk(ast.parse(source)))
+    imported = {alias.name.split(".")[0] for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module.split(".")[0] for node in nodes if isinstance(node, ast.ImportFrom)}
     assert imported - set(sys.stdlib_module_names) == {"jax", "ml_dtypes", "numpy"}
     inputs = research.open_bundle(copy).codec.encode(TEXT)
     np.savez(tmp_path / "inputs.npz", **inputs)
