@@ -1,7 +1,6 @@
 """Pictures for denoising: image_classification's data sets, with the number by which an example draws its noise."""
 
 import dataclasses
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from research.core.experiment import Baseline, Codec
-from research.data import codecs
+from research.data import codecs, user_files
 from research.data.draws import Drawn
 from research.data.images import labelled
 from research.data.images.classification import ImageClassification
@@ -100,8 +99,5 @@ class Noise(Codec):
 
     def read(self, file: Path) -> Any:
         """A .npy file of noise; if the model is conditional its class is the name of the file's folder."""
-        try:
-            noise = np.load(file, allow_pickle=False).astype(np.float32)
-        except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as e:  # AttributeError: an .npz
-            raise UserError(f"cannot read {file} as .npy noise: {e}") from None
+        noise = user_files.numbers(file, "noise")
         return (noise, file.resolve().parent.name) if self.classes is not None else noise

@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.reinforcement.environment import Environment
 from research.core.experiment import Baseline, Codec, Dataset
-from research.data import codecs
+from research.data import codecs, user_files
 from research.data.pipeline import Arrays, EvalBatches, TrainBatches
 from research.util.errors import UserError
 
@@ -88,7 +88,4 @@ class Observation(Codec):
 
     def read(self, file: Path) -> np.ndarray:
         """A .npy file -> an observation. Raises UserError if it cannot be read."""
-        try:
-            return np.asarray(np.load(file, allow_pickle=False), np.float32)
-        except (OSError, ValueError, EOFError, TypeError) as e:
-            raise UserError(f"cannot read {file} as a .npy observation: {e}") from None
+        return user_files.numbers(file, "observation")

@@ -4,7 +4,6 @@ Config: source, "grid" (points of `synthetic/mixtures.GRID_CENTRES`, with num_ex
 """
 
 import dataclasses
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from research.core.experiment import Codec, Dataset
-from research.data import codecs
+from research.data import codecs, user_files
 from research.data.images import labelled
 from research.data.pipeline import Arrays, Source, TrainBatches
 from research.data.synthetic import mixtures
@@ -65,10 +64,7 @@ class Latent(Codec):
 
     def read(self, file: Path) -> np.ndarray:
         """A .npy file -> the latent vector f32[Z]. Raises UserError if it cannot be read."""
-        try:
-            return np.load(file, allow_pickle=False).astype(np.float32)
-        except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as e:  # AttributeError: an .npz
-            raise UserError(f"cannot read {file} as a .npy latent vector: {e}") from None
+        return user_files.numbers(file, "latent vector")
 
 
 def load(cfg: Mapping[str, Any], seed: int, *, batch_size: int, latent: int, report: Sequence[str] = ()) -> Latents:

@@ -7,6 +7,7 @@ text, lines      a text, and its lines
 records, table   the rows of a .csv or .tsv, by their lines in the file
 json_lines       the objects of a .jsonl, by their lines
 json_value       the value of a .json
+numbers          the array of a .npy
 listing          the files of a folder, and what in it cannot be read
 """
 
@@ -17,9 +18,12 @@ import json
 import os
 import re
 import stat
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from research.util import home
 from research.util.errors import UserError
@@ -107,6 +111,14 @@ def read_pair(path: str | Path) -> tuple[str, str]:
     """A UTF-8 file -> its first line and the remaining text: a question and a passage. Raises UserError if it cannot be read."""
     question, _, passage = read(path).strip().partition("\n")
     return question.removesuffix("\r"), passage
+
+
+def numbers(path: str | Path, what: str) -> np.ndarray:
+    """A .npy file -> f32[...]. Raises UserError, which says that `what` is wanted, if it cannot be read."""
+    try:
+        return np.asarray(np.load(path, allow_pickle=False), np.float32)
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as e:  # TypeError: an .npz
+        raise UserError(f"cannot read {path} as a .npy {what}: {e}") from None
 
 
 # Tables
