@@ -14,19 +14,22 @@ import jax
 import numpy as np
 
 from research.algorithms.sample_metrics import QUALITY_TEST
+from research.cluster.exits import guarded
 from research.run import reopen
 from research.util.errors import UserError
 
 VARIED, GUIDANCE = 50, (1.0, 3.0)  # steps of the rows with guidance, and with the last weights
 
 
-def main(argv: list[str]) -> None:
+def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m experiments.diffusion.compare", description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--checkpoint", default="best", help="best, last or a step (default: best)")
     parser.add_argument("--steps", type=int, nargs="+", default=[10, 20, 50, 100, 1_000])
     parser.add_argument("--samples", type=int, default=500, help="of each row (default: 500)")
     args = parser.parse_args(argv)
+    if args.samples < 2:
+        raise UserError(f"--samples={args.samples}: at least 2, as a distance is of covariances")
     e, state, _ = reopen.load(args.run, args.checkpoint)
     evaluation: Any = e.evaluator
     if evaluation.metrics is None or QUALITY_TEST not in evaluation.metrics.splits:
@@ -47,6 +50,7 @@ def main(argv: list[str]) -> None:
         )
         values = evaluation.metrics(drawn, QUALITY_TEST)
         _print("DDPM" if eta else "DDIM", steps, guidance, "averaged" if averaged else "last", values)
+    return 0
 
 
 def rows(steps: list[int], conditional: bool, has_average: bool) -> Iterator[tuple[int, float, float, bool]]:
@@ -67,7 +71,4 @@ def _print(*cells: Any) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as e:
-        sys.exit(str(e))
+    sys.exit(guarded(lambda: main(sys.argv[1:])))

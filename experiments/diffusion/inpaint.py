@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from research.cluster.exits import guarded
 from research.evals import images
 from research.generation.diffusion import Known
 from research.run import reopen
@@ -22,7 +23,7 @@ from research.util.errors import UserError
 ROWS = 8  # pictures that are shown
 
 
-def main(argv: list[str]) -> None:
+def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m experiments.diffusion.inpaint", description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--checkpoint", default="best", help="best, last or a step (default: best)")
@@ -31,6 +32,9 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--repeats", type=int, default=5, help="of each step (default: 5)")
     parser.add_argument("--draws", type=int, default=5, help="of each picture, for their mean (default: 5)")
     args = parser.parse_args(argv)
+    for name in ("pictures", "repeats", "draws"):
+        if getattr(args, name) < 1:
+            raise UserError(f"--{name}={getattr(args, name)}: at least 1")
     e, state, _ = reopen.load(args.run, args.checkpoint)
     source = e.evals["test" if "test" in e.evals else "valid"].source
     batch = source.gather(np.arange(min(args.pictures, len(source))), 0)
@@ -44,6 +48,7 @@ def main(argv: list[str]) -> None:
         out, np.stack([part[:ROWS] for part in shown], 1).reshape(-1, *batch["image"].shape[1:]), len(shown)
     )
     print(out)
+    return 0
 
 
 def filled(
@@ -96,7 +101,4 @@ def psnr(fill: np.ndarray, image: np.ndarray, hidden: np.ndarray) -> float:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as e:
-        sys.exit(str(e))
+    sys.exit(guarded(lambda: main(sys.argv[1:])))

@@ -74,7 +74,7 @@ def loss(
 ) -> tuple:  # fmt: skip
     """{"image": f32[B, Y, X, C], "label": i32[B], "draw": i32[B, 2]} -> the term of squared error, metrics.
 
-    Of each picture one time, and with probability `drop_class` no class is told, so that guidance has a model without classes.
+    One time is drawn for each picture. With probability `drop_class` its class is left out, so that guidance has a model without.
     """
     keys = draws.keys(batch["draw"], seed, "diffusion")
     dropped = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 2)))(keys) < drop_class
@@ -102,7 +102,7 @@ def errors(apply: Any, image: jax.Array, keys: jax.Array, process: Process, part
 
 
 def errors_at_times(model: Any, variables: Any, batch: Any, *, process: Process) -> dict:
-    """-> {"loss": f32[B]}, a picture's mean over one time in each of EVAL_TIMES parts; its class is told."""
+    """-> {"loss": f32[B]}, a picture's mean over one time in each of EVAL_TIMES parts; its class is given."""
     keys = draws.keys(batch["draw"], EVAL_SEED, "evaluation")
     apply = partial(model.apply, variables, label=batch["label"])
 

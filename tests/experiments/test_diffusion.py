@@ -250,3 +250,17 @@ def test_the_rows_of_the_comparison():
         (50, 0.0, 0.0, False),
         (50, 1.0, 0.0, False),
     ]
+
+
+@pytest.mark.parametrize(
+    ("script", "option", "message"),
+    [
+        (compare, "--samples=1", "--samples=1: at least 2"),
+        (inpaint, "--draws=0", "--draws=0: at least 1"),
+        (inpaint, "--pictures=0", "--pictures=0: at least 1"),
+        (inpaint, "--repeats=0", "--repeats=0: at least 1"),
+    ],
+)
+def test_scripts_refuse_too_few(script, option, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        script.main([str(tmp_path), option])

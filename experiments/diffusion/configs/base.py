@@ -24,7 +24,7 @@ def base(**changes: Any) -> ConfigDict:
                 predicts="noise",  # or picture, velocity
                 min_snr=None,  # limit of the signal-to-noise ratios that weigh the error; None: all errors weigh the same
             ),
-            drop_class=0.1,  # probability that a training picture's class is not told
+            drop_class=0.1,  # probability that a training picture's class is left out
             sample=dict(
                 steps=50,  # from noise to picture, of at most T
                 eta=0.0,  # 0: DDIM; 1: DDPM, which with steps = T is the paper's sampler
