@@ -8,7 +8,10 @@ import asyncio
 import contextlib
 import gc
 import hashlib
+import json
 import shutil
+import threading
+import time
 import weakref
 from types import SimpleNamespace
 
@@ -20,7 +23,7 @@ import safetensors.numpy
 
 from research.serving import packing
 from research.serving.servable import from_experiment, from_folder
-from research.serving.web import app, loading, served
+from research.serving.web import app, loading, served, values
 
 LIMITS = served.Limits(slots=1, max_batch=2, queue=64, drain=20.0)
 VALUE = np.full((8, 8, 1), 0.5).tolist()
@@ -56,9 +59,9 @@ def packed(experiments, tmp_path_factory):
 
 @pytest.fixture
 def folder(packed, tmp_path):
-    """A folder with bundles "one", "two" and "three", of these classes."""
+    """A folder with bundles "one" to "four", of these classes."""
     root = tmp_path / "bundles"
-    for label, name in enumerate(("one", "two", "three"), 1):
+    for label, name in enumerate(("one", "two", "three", "four"), 1):
         answering(shutil.copytree(packed, root / name), label)
     return root
 
@@ -72,7 +75,7 @@ def models(folder):
 
 
 @contextlib.asynccontextmanager
-async def client(models, folder):
+async def asgi_client(models, folder):
     transport = httpx2.ASGITransport(app.create(models, LIMITS, folder))
     async with httpx2.AsyncClient(transport=transport, base_url="http://test", timeout=120) as made:
         yield made
@@ -92,15 +95,28 @@ async def inferred(http, name):
     return answer.status_code, str(np.argmax(logits)), body["model_version"]
 
 
-def test_no_request_fails_while_versions_come_and_go(models, folder):
-    history = [{"1"}]  # which versions may have answered: each entry from its time on
-    answers = []
+@pytest.fixture
+def slow_encode(monkeypatch):
+    """Half of a prediction's time passes between finding its version and asking it."""
+    encode = values.encode
 
-    async def hammer(http, ask, name, versions):
-        while len(history) < 100:
+    def slowly(*args):
+        time.sleep(0.05)
+        return encode(*args)
+
+    monkeypatch.setattr(values, "encode", slowly)
+
+
+@pytest.mark.usefixtures("slow_encode")
+def test_no_request_fails_while_versions_come_and_go(models, folder):
+    history = [{"1"}]  # which versions may answer a request that names none: each entry from its time on
+    answers, done = [], asyncio.Event()
+
+    async def hammer(http, ask, name, pinned=None):
+        while not done.is_set():
             start = len(history) - 1
             status, label, version = await ask(http, name)
-            current = versions or set.union(*history[start:])
+            current = {pinned} if pinned else set.union(*history[start:])
             answers.append((status, label == version, version in current))
 
     async def more(count=12):
@@ -108,39 +124,76 @@ def test_no_request_fails_while_versions_come_and_go(models, folder):
         while len(answers) < end:
             await asyncio.sleep(0.01)
 
-    async def direct(http, old, new, **traffic):
-        history.append(old | new)
-        answer = await http.put(ADMIN, json=traffic)
-        assert answer.status_code == 200, answer.text
-        history.append(new)
+    async def load(http, name, number):
+        answer = await http.post(f"{ADMIN}/versions", json={"folder": name})
+        assert (answer.status_code, answer.json()["version"]) == (201, number)
         await more()
 
+    async def direct(http, traffic, versions):
+        history.append(history[-1] | versions)
+        answer = await http.put(ADMIN, json=traffic)
+        history.append(versions)
+        assert answer.status_code == 200
+
+    async def unload(http, number):
+        answer = await http.delete(f"{ADMIN}/versions/{number}")
+        assert answer.status_code == 200 and str(number) not in answer.json()["loaded"]
+
     async def run():
-        async with client(models, folder) as http:
-            asks = (predicted, "digits", None), (inferred, "digits@latest", None), (inferred, "digits", None)
+        async with asgi_client(models, folder) as http:
+            asks = (predicted, "digits"), (predicted, "digits@latest"), (inferred, "digits"), (inferred, "digits")
             tasks = [asyncio.create_task(hammer(http, *each)) for each in asks]
             await more()
-            loaded = await http.post(f"{ADMIN}/versions", json={"folder": "two"})
-            assert (loaded.status_code, loaded.json()["version"], loaded.json()["latest"]) == (201, 2, 1)
-            assert (await inferred(http, "digits/versions/2"))[1:] == ("2", "2")
-            pinned = asyncio.create_task(hammer(http, predicted, "digits@2", {"2"}))
-            await direct(http, {"1"}, {"2"}, latest=2)
-            await direct(http, {"2"}, {"1"}, latest=1)
-            await direct(http, {"1"}, {"1", "2"}, latest=1, canary={"version": 2, "weight": 0.5})
-            await direct(http, {"1", "2"}, {"2"}, latest=2)
-            gone = await http.delete(f"{ADMIN}/versions/1")
-            assert gone.status_code == 200 and list(gone.json()["loaded"]) == ["2"]
+            await load(http, "two", 2)
+            tasks.append(asyncio.create_task(hammer(http, predicted, "digits@2", pinned="2")))
+            tasks.append(asyncio.create_task(hammer(http, inferred, "digits/versions/2", pinned="2")))
+            for traffic, versions in (
+                ({"latest": 2}, {"2"}),
+                ({"latest": 1}, {"1"}),
+                ({"latest": 1, "canary": {"version": 2, "weight": 0.5}}, {"1", "2"}),
+            ):
+                await direct(http, traffic, versions)
+                await more()
+            await direct(http, {"latest": 2}, {"2"})
+            await unload(http, 1)  # at once, while it answers what came before
+            for name, number in (("three", 3), ("four", 4)):
+                await load(http, name, number)
+                await direct(http, {"latest": number}, {str(number)})
+                if number > 3:
+                    await unload(http, number - 1)
             await more()
-            loaded = await http.post(f"{ADMIN}/versions", json={"folder": "three"})
-            assert loaded.json()["version"] == 3
-            await direct(http, {"2"}, {"3"}, latest=3)
-            history.extend([{"3"}] * 100)
-            await asyncio.gather(*tasks, pinned)
-            assert (await http.get("/v1/models/digits")).json()["versions"] == [2, 3]
-            assert (await http.get("/v2/models/digits")).json()["versions"] == ["2", "3"]
+            done.set()
+            await asyncio.gather(*tasks)
+            assert (await http.get("/v1/models/digits")).json()["versions"] == [2, 4]
+            assert (await http.get("/v2/models/digits")).json()["versions"] == ["2", "4"]
 
     asyncio.run(run())
     assert len(answers) > 80 and set(answers) == {(200, True, True)}
+
+
+def test_a_stream_outlives_the_unloading_of_its_version(server, client, experiments, monkeypatch):
+    versions = server.models.versions["talk"]
+    version = served.Served(versions[1].servable, LIMITS._replace(slots=3, drain=0.0), 2)
+    version.start()
+    decode = version.engine.decoder.decode
+    slowly = lambda *args: time.sleep(0.02) or decode(*args)  # noqa: E731
+    monkeypatch.setattr(version.engine, "decoder", version.engine.decoder._replace(decode=slowly))
+    assert versions.add(version) == 2
+    asked = {"model": "talk@2", "prompt": "How are you", "max_tokens": 40, "seed": 1}
+    expected = client.post("/v1/completions", json={**asked, "model": "talk@1"}).json()
+    assert (expected["model"], expected["usage"]["completion_tokens"]) == ("talk@1", 40)
+    text = ""
+    with client.stream("POST", "/v1/completions", json={**asked, "stream": True}) as answer:
+        lines = (json.loads(line[6:]) for line in answer.iter_lines() if line.startswith("data: {"))
+        text += next(lines)["choices"][0]["text"]
+        removal = threading.Thread(target=lambda: asyncio.run(versions.remove(2, 60)))
+        removal.start()
+        for chunk in lines:
+            assert chunk["model"] == "talk@2" and removal.is_alive()
+            text += chunk["choices"][0]["text"]
+    removal.join(60)
+    assert text == expected["choices"][0]["text"] and not version.is_ready
+    assert client.post("/v1/completions", json=asked).json()["error"]["code"] == "version_not_found"
 
 
 def test_a_bad_bundle_is_refused_and_the_old_one_serves(models, folder, packed, tmp_path, monkeypatch):
@@ -182,7 +235,7 @@ def test_a_bad_bundle_is_refused_and_the_old_one_serves(models, folder, packed, 
     }
 
     async def run():
-        async with client(models, folder) as http:
+        async with asgi_client(models, folder) as http:
             for name, words in bad.items():
                 answer = await http.post(f"{ADMIN}/versions", json={"folder": name})
                 error = answer.json()["error"]
@@ -217,7 +270,7 @@ def test_another_model_is_refused(models, folder, experiments):
 
 def test_without_a_folder_no_version_changes(models):
     async def run():
-        async with client(models, None) as http:
+        async with asgi_client(models, None) as http:
             assert (await http.get(ADMIN)).status_code == 404
             assert (await http.put(ADMIN, json={"latest": 1})).status_code == 404
 
@@ -226,7 +279,7 @@ def test_without_a_folder_no_version_changes(models):
 
 def test_an_unloaded_version_leaves_no_memory(models, folder):
     async def run():
-        async with client(models, folder) as http:
+        async with asgi_client(models, folder) as http:
             assert (await http.post(f"{ADMIN}/versions", json={"folder": "two"})).status_code == 201
             versions = models.versions["digits"]
             version = versions.loaded[2]

@@ -209,7 +209,8 @@ def test_a_drawing_and_a_file_are_predicted(page, client, tmp_path):
     shown.script(
         "const bytes = Uint8Array.from(atob(arguments[0]), c => c.charCodeAt(0)), data = new DataTransfer();"
         "data.items.add(new File([bytes], 'a.png', { type: 'image/png' }));"
-        "document.querySelector('canvas').dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true }))",
+        "const drop = new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true });"
+        "document.querySelector('canvas').dispatchEvent(drop)",
         blob,
     )
     assert sorted(bars(shown)) == sorted(text(expected(blob)))
