@@ -45,7 +45,9 @@ def test_the_image_runs_the_server(container, monkeypatch):
     assert all((root / path).exists() for path in copied)
     (entry,) = re.findall(r"^ENTRYPOINT (.*)$", text, re.M)
     program, verb, *options = yaml.safe_load(entry)
-    assert (program, verb) == ("almanac", "serve") and 'almanac = "tools.cli:main"' in (root / "pyproject.toml").read_text()
+    assert (program, verb) == ("almanac", "serve") and 'almanac = "tools.cli:main"' in (
+        root / "pyproject.toml"
+    ).read_text()
     seen = {}
     monkeypatch.setattr(serve, "_named", lambda run: seen.setdefault("run", run) and 1 / 0)
     with pytest.raises(ZeroDivisionError):  # its options have been parsed by then

@@ -43,13 +43,16 @@ def load(root: Path, folder: str, current: Served, number: int, limits: Limits) 
 
 
 def below(root: Path, folder: str) -> Path:
-    """A folder below `root`, links resolved. Raises UserError if there is none, or it lies elsewhere."""
-    root = root.resolve()
+    """A folder by its path below `root`, links resolved. Raises UserError if there is none, or it lies elsewhere."""
+    root, relative = root.resolve(), Path(folder)
     try:
-        path = (root / folder).resolve()
-        if path != root and path.is_relative_to(root) and path.is_dir():
+        path = (root / relative).resolve()
+        inside = (
+            path != root and path.is_relative_to(root) and not relative.is_absolute() and ".." not in relative.parts
+        )
+        if inside and path.is_dir():
             return path
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # a name that no file can have
         pass
     raise UserError(f"there is no folder {folder!r} among the server's bundles")
 

@@ -78,6 +78,7 @@ def test_a_request_ends_after_sigterm_and_the_status_is_0(process):
     (["{run}", "--slots=0"], "slots=0, queue=64: want at least 1 of each"),
     (["{run}", "--max-batch=0"], "--max-batch=0: above 0"),
     (["{run}", "--context=1000"], "length=1000: want 16 to 16 tokens a slot"),
+    (["{run}", "--models=/nowhere"], "--models=/nowhere: there is no such folder"),
     (["/nowhere"], "/nowhere is no run directory"),
 ])  # fmt: skip
 def test_what_cannot_be_served_is_named(trained, words, message):
