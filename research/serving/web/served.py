@@ -164,9 +164,12 @@ class Models:
         return all(served.is_ready for served in self.loaded)
 
     def __getitem__(self, name: str) -> Served:
-        """To describe a model. To have answers of it see `in_use`. Raises `Problem` if there is none of this name."""
+        """What describes a model: the latest version, unless the name says another. `in_use` is for its answers.
+
+        Raises `Problem` if there is none of this name.
+        """
         versions, which = self._split(name)
-        return versions[versions.number(which)]
+        return versions[versions.number(which or "latest")]
 
     def _split(self, name: str) -> tuple[Versions[Served], str]:
         name, at, which = name.partition("@")

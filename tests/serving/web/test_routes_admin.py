@@ -263,11 +263,16 @@ def test_a_bad_bundle_is_refused_and_the_old_one_serves(models, folder, packed, 
     asyncio.run(run())
 
 
-def test_another_model_is_refused(models, folder, experiments):
-    e, variables = experiments["talk"]
-    talk = served.Served(from_experiment(e, variables, "talk", "talk@0"), LIMITS._replace(context=64))
+def test_another_model_is_refused_and_a_template_is_kept(folder, experiments, monkeypatch):
+    servable = from_experiment(*experiments["talk"], "talk", "talk@0")
+    talk = served.Served(servable, LIMITS)
     with pytest.raises(loading.UserError, match=r"^inputs: .*image.*, and of the version in service .*tokens"):
         loading.load(folder, "two", talk, 2, LIMITS)
+    bare = servable._replace(language=servable.language._replace(template=None))
+    monkeypatch.setattr(loading, "from_bundle", lambda *_: bare)
+    monkeypatch.setattr(served.Served, "start", lambda _: None)
+    version = loading.load(folder, "two", talk, 2, LIMITS)
+    assert version.id == "talk@2" and version.servable.language.template == servable.language.template != ""
 
 
 def test_without_a_folder_no_version_changes(models):
