@@ -40,7 +40,7 @@ class Traffic(Strict):
 
 
 class Versions(Generic[T]):
-    """What is loaded of one model, by number from 1 on. No number is given twice. For one thread, the event loop's."""
+    """What is loaded of one model, by number from 1 on. No number is given twice. Not thread-safe: the event loop calls it."""
 
     def __init__(self, name: str, first: T):
         self.name, self.newest = name, 1  # the highest number given so far
@@ -60,7 +60,7 @@ class Versions(Generic[T]):
         return self.loaded[number]
 
     def number(self, which: str) -> int:
-        """What follows the "@" in a request -> a number: "" is drawn by weight, "latest" is, and so is a number itself.
+        """What follows the "@" of a name -> a number: of "", by chance the canary's or else the latest; of "latest"; of a number.
 
         Raises `Problem` for anything else, and for a version that is not loaded.
         """
@@ -77,7 +77,7 @@ class Versions(Generic[T]):
 
     @contextlib.contextmanager
     def in_use(self, number: int) -> Iterator[T]:
-        """A version that is not closed meanwhile."""
+        """Holds a version: `remove` closes it after this."""
         self._requests[number] += 1
         try:
             yield self.loaded[number]
@@ -85,7 +85,7 @@ class Versions(Generic[T]):
             self._requests[number] -= 1
 
     def requests(self, number: int) -> int:
-        """That it is answering."""
+        """How many it is answering."""
         return self._requests[number]
 
     def add(self, version: T) -> int:
