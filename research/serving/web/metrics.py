@@ -26,6 +26,9 @@ class Metrics:
         self.first = histogram("almanac_time_to_first_token_seconds", "Seconds from request to first token", "model")
         self.between = histogram("almanac_time_between_tokens_seconds", "Seconds between tokens of a request", "model")
         self.slots = gauge("almanac_slots_occupied", "Slots that requests hold")
+        self.reused = gauge(
+            "almanac_prompt_tokens_reused", "Tokens of prompts that a slot held already, since the start"
+        )
         self.queued = gauge("almanac_requests_waiting", "Requests in the queue")
 
     def text(self, models: Models) -> bytes:
@@ -34,6 +37,7 @@ class Metrics:
             waiting = model.batcher.waiting + (model.engine.waiting if model.engine else 0)
             self.queued.labels(name).set(waiting)
             self.slots.labels(name).set(model.engine.occupied if model.engine else 0)
+            self.reused.labels(name).set(model.engine.reused if model.engine else 0)
         return generate_latest(self.registry)
 
 
