@@ -26,6 +26,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--chat-template", type=Path, metavar="FILE", help="a Jinja template in place of the model's own"
     )
+    parser.add_argument(
+        "--models", type=Path, metavar="FOLDER", help="whose bundles may be loaded as new versions (default: none)"
+    )
     text = parser.add_argument_group("text")
     text.add_argument("--slots", type=int, help="requests that generate at once (default: 8)")
     text.add_argument("--context", type=int, help="tokens of a prompt and its answer (default: the model's own)")
@@ -46,12 +49,14 @@ def main(argv: list[str]) -> int:
 
     runs = [_named(run) for run in args.pop("runs")]
     checkpoint, template = args.pop("checkpoint"), args.pop("chat_template")
-    host, port = args.pop("host"), args.pop("port")
+    host, port, bundles = args.pop("host"), args.pop("port"), args.pop("models")
     limits = served.Limits(**{name: value for name, value in args.items() if value is not None})
     _check(limits, port)
+    if bundles is not None and not bundles.is_dir():
+        raise UserError(f"--models={bundles}: there is no such folder")
     models = served.of([servable.from_folder(folder, name, checkpoint, template) for name, folder in runs], limits)
     config = uvicorn.Config(
-        app.create(models, limits), access_log=False, log_level="warning", server_header=False,
+        app.create(models, limits, bundles), access_log=False, log_level="warning", server_header=False,
         timeout_graceful_shutdown=round(limits.drain),
     )  # fmt: skip
     server = uvicorn.Server(config)

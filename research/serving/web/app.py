@@ -4,10 +4,19 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from functools import partial
+from pathlib import Path
 
 from fastapi import FastAPI
 
-from research.serving.web import problems, routes_health, routes_oip, routes_openai, routes_predict
+from research.serving.web import (
+    problems,
+    routes_admin,
+    routes_health,
+    routes_oip,
+    routes_openai,
+    routes_page,
+    routes_predict,
+)
 from research.serving.web.guard import Guard
 from research.serving.web.metrics import Metrics
 from research.serving.web.served import Limits, Models
@@ -17,8 +26,11 @@ ABOUT = (
 )
 
 
-def create(models: Models, limits: Limits) -> FastAPI:
-    """The ASGI application over models that have been started. Their requests may end when it stops."""
+def create(models: Models, limits: Limits, bundles: Path | None = None) -> FastAPI:
+    """The ASGI application over models that have been started. Their requests may end when it stops.
+
+    Bundles below the folder `bundles` may be loaded as new versions while it serves; None: none may, and no version changes.
+    """
     metrics = Metrics()
 
     @contextlib.asynccontextmanager
@@ -30,10 +42,13 @@ def create(models: Models, limits: Limits) -> FastAPI:
     app.add_middleware(partial(Guard, metrics=metrics, body=limits.body, requests=limits.requests))  # type: ignore[arg-type]
     problems.install(app)
     for router in (
+        routes_page.router(),
         routes_health.router(models, metrics),
         routes_predict.router(models),
         routes_oip.router(models),
         routes_openai.router(models, metrics),
     ):
         app.include_router(router)
+    if bundles is not None:
+        app.include_router(routes_admin.router(models, limits, bundles))
     return app

@@ -116,7 +116,7 @@ async def _constraint(model: Served, body: Generation) -> Any:
 async def pieces(model: Served, plan: Plan, metrics: Metrics) -> AsyncGenerator[Piece]:
     """The answer's pieces, one a token, and at the end one with the reason: "stop" or "length"."""
     text = TextStream(model.servable.language.tokenizer, "", np.zeros(0, np.int32), plan.stop)
-    clock = TokenClock(metrics, model.servable.name, len(plan.request.prompt))
+    clock = TokenClock(metrics, model, len(plan.request.prompt))
     async with contextlib.aclosing(model.generate(plan.request)) as events:
         async for event in events:
             if isinstance(event, jobs.Finished):

@@ -16,7 +16,7 @@ def router(models: Models, metrics: Metrics) -> APIRouter:
 
     @routes.get("/readyz", summary="Whether every model can answer")
     async def readyz() -> dict[str, str]:
-        if not all(model.is_ready for model in models.by_name.values()):
+        if not models.are_ready:
             raise problems.closing()
         return {"status": "ready"}
 
@@ -26,7 +26,7 @@ def router(models: Models, metrics: Metrics) -> APIRouter:
 
     @routes.get("/v1/models", summary="The models, as OpenAI's API lists them")
     async def list_models() -> dict:
-        return {"object": "list", "data": [_card(models, name) for name in models.by_name]}
+        return {"object": "list", "data": [_card(models, name) for name in models.versions]}
 
     @routes.get("/v1/models/{name}", summary="One model")
     async def one_model(name: str) -> dict:
@@ -44,6 +44,7 @@ def _card(models: Models, name: str) -> dict:
         "created": 0,
         "owned_by": "almanac",
         "version": model.servable.version,
+        "versions": list(models.versions[model.servable.name].loaded),
         "inputs": {k: {"shape": list(shape), "dtype": dtype} for k, (shape, dtype) in predictor.codec.inputs.items()},
         "generates": engine is not None,
         "context": None if engine is None else engine.length,

@@ -3,13 +3,13 @@
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from pydantic import ConfigDict, Field
 
 from research.serving.programs import Specs
 from research.serving.web import problems
 from research.serving.web.openai_schema import Strict
-from research.serving.web.served import Models
+from research.serving.web.served import Find, Models
 from research.serving.web.values import to_json
 
 DATATYPES = {"FP32": "float32", "FP64": "float64", "INT32": "int32", "INT64": "int64", "UINT8": "uint8", "BOOL": "bool"}
@@ -46,33 +46,48 @@ def router(models: Models) -> APIRouter:
 
     @routes.get("/health/ready", summary="Whether every model can answer")
     async def ready() -> dict:
-        if not all(model.is_ready for model in models.by_name.values()):
+        if not models.are_ready:
             raise problems.closing()
         return {"ready": True}
 
     @routes.get("/models/{name}", summary="A model's inputs and outputs")
     async def metadata(name: str) -> dict:
-        programs = models[name].batcher.programs
+        model = models[name]
+        programs, versions = model.batcher.programs, models.versions[model.servable.name].loaded
         tensors = [_described(specs) for specs in (programs.specs, programs.outputs)]
-        versions = [models[name].servable.version]
-        return {"name": name, "versions": versions, "platform": "jax", "inputs": tensors[0], "outputs": tensors[1]}
+        about = {"name": model.servable.name, "versions": list(map(str, versions)), "platform": "jax"}
+        return {**about, "inputs": tensors[0], "outputs": tensors[1]}
 
     @routes.get("/models/{name}/ready", summary="Whether a model can answer")
     async def model_ready(name: str) -> dict:
         if not models[name].is_ready:
             raise problems.closing()
-        return {"name": name, "ready": True}
+        return {"name": models[name].servable.name, "ready": True}
 
     @routes.post("/models/{name}/infer", summary="A model's outputs for named tensors")
-    async def infer(name: str, request: InferRequest) -> dict:
-        model = models[name]
+    async def infer(name: str, request: InferRequest, find: Annotated[Find, Depends(models.in_use)]) -> dict:
+        model = find(name)
         outputs = await model.predict({tensor.name: _array(tensor) for tensor in request.inputs})
         tensors = [
             {"name": k, "shape": list(y.shape), "datatype": NAMES[str(y.dtype)], "data": to_json(y.ravel())}
             for k, y in outputs.items()
         ]
-        answer = {"model_name": name, "model_version": model.servable.version, "outputs": tensors}
+        answer = {"model_name": model.servable.name, "model_version": str(model.number), "outputs": tensors}
         return answer if request.id is None else {**answer, "id": request.id}
+
+    @routes.get("/models/{name}/versions/{version}", summary="The inputs and outputs of a version")
+    async def version_metadata(name: str, version: str) -> dict:
+        return await metadata(f"{name}@{version}")
+
+    @routes.get("/models/{name}/versions/{version}/ready", summary="Whether a version can answer")
+    async def version_ready(name: str, version: str) -> dict:
+        return await model_ready(f"{name}@{version}")
+
+    @routes.post("/models/{name}/versions/{version}/infer", summary="A version's outputs for named tensors")
+    async def version_infer(
+        name: str, version: str, request: InferRequest, find: Annotated[Find, Depends(models.in_use)]
+    ) -> dict:
+        return await infer(f"{name}@{version}", request, find)
 
     return routes
 

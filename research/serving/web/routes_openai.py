@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import StreamingResponse
 
 from research.serving.web import completion, problems
@@ -14,7 +14,7 @@ from research.serving.web.completion import Piece, Plan
 from research.serving.web.metrics import Metrics
 from research.serving.web.openai_answers import Answer, ChatCompletion, Completion
 from research.serving.web.openai_schema import ChatRequest, CompletionRequest, Generation
-from research.serving.web.served import Models, Served
+from research.serving.web.served import Find, Models, Served
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ def router(models: Models, metrics: Metrics) -> APIRouter:
         request: Request, body: Generation, model: Served, plan: Plan, kind: type[Answer], top: Any
     ) -> Any:
         servable = model.servable
-        made = kind(body.model, servable.version, servable.language.tokenizer, len(plan.request.prompt), top)
+        made = kind(model.id, servable.version, servable.language.tokenizer, len(plan.request.prompt), top)
         pieces = completion.pieces(model, plan, metrics)
         if not body.stream:
             return made.whole(await _unless_gone(request, _all(pieces)))
@@ -35,14 +35,18 @@ def router(models: Models, metrics: Metrics) -> APIRouter:
         return StreamingResponse(_events(made, first, pieces, usage), media_type="text/event-stream")
 
     @routes.post("/completions", summary="The continuation of a text")
-    async def completions(body: CompletionRequest, request: Request) -> Any:
-        model = models.language(body.model)
+    async def completions(
+        body: CompletionRequest, request: Request, find: Annotated[Find, Depends(models.in_use)]
+    ) -> Any:
+        model = _generating(find(body.model))
         plan = await completion.of_completion(model, body)
         return await answer(request, body, model, plan, Completion, body.logprobs)
 
     @routes.post("/chat/completions", summary="The reply to a conversation")
-    async def chat_completions(body: ChatRequest, request: Request) -> Any:
-        model = models.language(body.model)
+    async def chat_completions(
+        body: ChatRequest, request: Request, find: Annotated[Find, Depends(models.in_use)]
+    ) -> Any:
+        model = _generating(find(body.model))
         if body.top_logprobs is not None and not body.logprobs:
             raise problems.Problem(422, "invalid_value", "top_logprobs: set logprobs to true", "top_logprobs")
         plan = await completion.of_chat(model, body)
@@ -50,6 +54,13 @@ def router(models: Models, metrics: Metrics) -> APIRouter:
         return await answer(request, body, model, plan, ChatCompletion, top)
 
     return routes
+
+
+def _generating(model: Served) -> Served:
+    if model.engine is None:
+        message = f"{model.servable.name} does not generate text; use /v1/predict"
+        raise problems.Problem(400, "no_text_model", message, "model")
+    return model
 
 
 async def _all(pieces: AsyncGenerator[Piece]) -> list[Piece]:

@@ -1,14 +1,14 @@
 """Predictions from values: texts, images, arrays, and tuples of them."""
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from pydantic import Field
 
 from research.serving.web import problems, values
 from research.serving.web.openai_schema import Strict
-from research.serving.web.served import Models, Served
+from research.serving.web.served import Find, Models, Served
 from research.util.errors import UserError
 
 EXAMPLES = {
@@ -35,13 +35,13 @@ def router(models: Models) -> APIRouter:
         summary="What a model makes of each value, as `almanac predict` prints it",
         openapi_extra={"requestBody": {"content": {"application/json": {"examples": EXAMPLES}}}},
     )
-    async def predict(request: PredictRequest) -> dict:
-        model = models[request.model]
+    async def predict(request: PredictRequest, find: Annotated[Find, Depends(models.in_use)]) -> dict:
+        model = find(request.model)
         encoded = await asyncio.to_thread(_encode, model, request.inputs)
         outputs = await asyncio.gather(*map(model.predict, encoded))
         decode = model.servable.predictor.codec.decode
         decoded = await asyncio.to_thread(lambda: [values.to_json(decode(each)) for each in outputs])
-        return {"model": request.model, "version": model.servable.version, "outputs": decoded}
+        return {"model": model.id, "version": model.servable.version, "outputs": decoded}
 
     return routes
 

@@ -1,9 +1,9 @@
-"""A servable in service: its batcher and engine, and answers awaited without a thread for each."""
+"""Servables in service: each one's batcher and engine, and answers awaited without a thread for each."""
 
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from research.serving.jobs import CANCELLED, FAILED, Busy, Closed, Finished, Req
 from research.serving.programs import Programs
 from research.serving.servable import Servable
 from research.serving.web import problems
+from research.serving.web.versions import Versions
 from research.util.errors import UserError
 
 ENDED_BY_SERVER = {
@@ -40,10 +41,10 @@ class Limits(NamedTuple):
 
 
 class Served:
-    """A servable's threads. `predict` and `generate` raise `Problem`."""
+    """A servable's threads. `predict` and `generate` raise `Problem`. `number` is its version, for requests."""
 
-    def __init__(self, servable: Servable, limits: Limits):
-        self.servable, self._limits = servable, limits
+    def __init__(self, servable: Servable, limits: Limits, number: int = 1):
+        self.servable, self.number, self._limits = servable, number, limits
         rows = limits.max_batch if servable.language is None else 1  # a language model's are logits of every token
         programs = Programs(servable.predictor, servable.variables, rows)
         self.batcher = Batcher(programs, limits.delay, limits.queue)
@@ -58,11 +59,20 @@ class Served:
         """Whether it can answer: every thread serves."""
         return self.batcher.is_alive and (self.engine is None or self.engine.is_alive)
 
+    @property
+    def id(self) -> str:
+        """What a request names to have this version and no other: NAME@NUMBER."""
+        return f"{self.servable.name}@{self.number}"
+
     def start(self) -> None:
-        """Compiles every program, and starts the threads."""
-        self.batcher.start()
-        if self.engine is not None:
-            self.engine.start()
+        """Compiles every program, and starts the threads; if a program fails there are none."""
+        try:
+            self.batcher.start()
+            if self.engine is not None:
+                self.engine.start()
+        except BaseException:
+            self.batcher.close()
+            raise
 
     def close(self) -> None:
         """Ends the threads, once what they have is answered or `drain` seconds have passed."""
@@ -129,30 +139,57 @@ class Served:
         return made
 
 
+Find = Callable[[str], Served]
+
+
 class Models:
-    """The models in service, by name."""
+    """The models in service, by name, each in one version or more. A request names NAME, NAME@latest or NAME@NUMBER."""
 
     def __init__(self, models: Mapping[str, Served]):
-        self.by_name = dict(models)
+        self.versions = {name: Versions(name, served) for name, served in models.items()}
+
+    @property
+    def by_name(self) -> dict[str, Served]:
+        """The latest version of each."""
+        return {name: versions.latest for name, versions in self.versions.items()}
+
+    @property
+    def loaded(self) -> list[Served]:
+        """Every version of every model."""
+        return [served for versions in self.versions.values() for served in versions.loaded.values()]
+
+    @property
+    def are_ready(self) -> bool:
+        return all(served.is_ready for served in self.loaded)
 
     def __getitem__(self, name: str) -> Served:
-        if name not in self.by_name:
-            known = ", ".join(self.by_name)
-            raise problems.Problem(404, "model_not_found", f"there is no model of this name; known: {known}", "model")
-        return self.by_name[name]
+        """To describe a model. To have answers of it see `in_use`. Raises `Problem` if there is none of this name."""
+        versions, which = self._split(name)
+        return versions[versions.number(which)]
 
-    def language(self, name: str) -> Served:
-        """A model that generates text. Raises `Problem` for another."""
-        if (model := self[name]).engine is None:
-            raise problems.Problem(400, "no_text_model", f"{name} does not generate text; use /v1/predict", "model")
-        return model
+    def _split(self, name: str) -> tuple[Versions[Served], str]:
+        name, at, which = name.partition("@")
+        if name not in self.versions or (at and not which):
+            known = ", ".join(self.versions)
+            raise problems.Problem(404, "model_not_found", f"there is no model of this name; known: {known}", "model")
+        return self.versions[name], which
+
+    async def in_use(self) -> AsyncGenerator[Find]:
+        """A dependency of FastAPI: finds models by name for a request, and holds them until its answer has been sent."""
+        with contextlib.ExitStack() as stack:
+
+            def find(name: str) -> Served:
+                versions, which = self._split(name)
+                return stack.enter_context(versions.in_use(versions.number(which)))
+
+            yield find
 
     def start(self) -> None:
-        for model in self.by_name.values():
+        for model in self.loaded:
             model.start()
 
     def close(self) -> None:
-        for model in self.by_name.values():
+        for model in self.loaded:
             model.close()
 
 

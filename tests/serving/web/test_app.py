@@ -86,7 +86,7 @@ def test_it_says_that_it_lives_what_it_serves_and_how_it_does(client):
     text = client.get("/metrics").text
     assert 'almanac_requests_total{route="/v1/completions",status="200"}' in text
     for name in ("almanac_time_to_first_token_seconds", "almanac_time_between_tokens_seconds"):
-        assert f'{name}_count{{model="talk"}}' in text
+        assert f'{name}_count{{model="talk",version="1"}}' in text
     paths = client.get("/openapi.json").json()["paths"]
     example = paths["/v1/predict"]["post"]["requestBody"]["content"]["application/json"]["examples"]
     assert {"/v1/completions", "/v2/models/{name}/infer"} <= paths.keys() and "image" in example

@@ -59,7 +59,7 @@ def test_a_request_ends_after_sigterm_and_the_status_is_0(process):
     asked = threading.Thread(target=lambda: answers.append(post(f"{url}/v1/completions", body)))
     asked.start()
     while (
-        'almanac_tokens_total{kind="prompt",model="small"} 7.0'
+        'almanac_tokens_total{kind="prompt",model="small",version="1"} 7.0'
         not in urllib.request.urlopen(f"{url}/metrics").read().decode()
     ):
         pass
