@@ -2,23 +2,28 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
 from fastapi import FastAPI
 
 from research.serving.web import problems, routes_health, routes_oip, routes_openai, routes_predict
+from research.serving.web.access import Access
 from research.serving.web.guard import Guard
 from research.serving.web.metrics import Metrics
 from research.serving.web.served import Limits, Models
+from research.serving.web.tokens import Token
 
 ABOUT = (
     "Predictions and text from the runs of Almanac. Every error is a JSON object with `message`, `code` and `param`."
 )
 
 
-def create(models: Models, limits: Limits) -> FastAPI:
-    """The ASGI application over models that have been started. Their requests may end when it stops."""
+def create(models: Models, limits: Limits, tokens: Sequence[Token] | None = None) -> FastAPI:
+    """The ASGI application over models that have been started. Their requests may end when it stops.
+
+    tokens  of those who may ask; None: everyone may
+    """
     metrics = Metrics()
 
     @contextlib.asynccontextmanager
@@ -27,6 +32,8 @@ def create(models: Models, limits: Limits) -> FastAPI:
         await asyncio.to_thread(models.close)
 
     app = FastAPI(title="Almanac", description=ABOUT, version="1", lifespan=lifespan)
+    if tokens is not None:
+        app.add_middleware(partial(Access, allowed=tokens, registry=metrics.registry))  # type: ignore[arg-type]
     app.add_middleware(partial(Guard, metrics=metrics, body=limits.body, requests=limits.requests))  # type: ignore[arg-type]
     problems.install(app)
     for router in (

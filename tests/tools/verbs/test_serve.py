@@ -1,5 +1,6 @@
 """`almanac serve` as a process: it answers on its port, lets a request end after SIGTERM, and names what it cannot serve."""
 
+import hashlib
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from research.serving.web import tokens
 from research.util.errors import UserError
 from tools.verbs import serve
 
@@ -79,10 +81,26 @@ def test_a_request_ends_after_sigterm_and_the_status_is_0(process):
     (["{run}", "--max-batch=0"], "--max-batch=0: above 0"),
     (["{run}", "--context=1000"], "length=1000: want 16 to 16 tokens a slot"),
     (["/nowhere"], "/nowhere is no run directory"),
+    (["{run}", "--tokens=/nowhere"], "cannot read /nowhere"),
+    (["{run}", "--tls-key=/nowhere"], "--tls-cert and --tls-key: a certificate and its key; give both"),
+    (["--new-token", "a"], "--new-token a: name its file too, with --tokens FILE"),
 ])  # fmt: skip
 def test_what_cannot_be_served_is_named(trained, words, message):
     with pytest.raises(UserError, match=re.escape(message)):
         serve.main([word.format(run=trained) for word in words])
+
+
+def test_a_new_tokens_secret_is_alone_on_stdout(tmp_path, capsys):
+    assert serve.main(["--new-token", "alice", "--tokens", str(tmp_path / "tokens.toml")]) == 0
+    secret = capsys.readouterr().out.strip()
+    (token,) = tokens.read(tmp_path / "tokens.toml")
+    assert (token.name, token.sha256) == ("alice", hashlib.sha256(secret.encode()).hexdigest())
+
+
+def test_without_a_run_there_is_nothing_to_serve(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        serve.main(["--port=0"])
+    assert "give a run or a bundle to serve" in capsys.readouterr().err
 
 
 def test_without_its_packages_it_says_how_to_get_them(monkeypatch):
