@@ -7,7 +7,7 @@ from functools import partial
 
 from fastapi import FastAPI
 
-from research.serving.web import problems, routes_health, routes_oip, routes_openai, routes_predict
+from research.serving.web import problems, routes_embeddings, routes_health, routes_oip, routes_openai, routes_predict
 from research.serving.web.access import Access
 from research.serving.web.guard import Guard
 from research.serving.web.metrics import Metrics
@@ -41,6 +41,7 @@ def create(models: Models, limits: Limits, tokens: Sequence[Token] | None = None
         routes_predict.router(models),
         routes_oip.router(models),
         routes_openai.router(models, metrics),
+        routes_embeddings.router(models),
     ):
         app.include_router(router)
     return app
