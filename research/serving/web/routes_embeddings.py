@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ from pydantic import ConfigDict, Field
 from research.core.experiment import Embedding
 from research.serving.web import access, problems, values
 from research.serving.web.openai_schema import Strict
-from research.serving.web.served import Models, Served
+from research.serving.web.served import Models
 from research.util.errors import UserError
 
 MOST_VALUES = 256
@@ -24,15 +25,17 @@ class Image(Strict):
     image: str
 
 
-Several = Field(min_length=1, max_length=MOST_VALUES)
-
-
 class EmbeddingRequest(Strict):
     """A text or its tokens, or several; of models of pictures, pictures."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"model": "tiny", "input": ["What is a generator?"]}})
     model: str
-    input: str | Image | Tokens | Annotated[list[str] | list[Tokens] | list[Image], Several]
+    input: (
+        str
+        | Image
+        | Tokens
+        | Annotated[list[str] | list[Tokens] | list[Image], Field(min_length=1, max_length=MOST_VALUES)]
+    )
     encoding_format: Literal["float", "base64"] = "float"
     input_type: str | None = Field(None, description="not OpenAI's; one of the model's `embeds`, the first by default")
 
@@ -48,24 +51,29 @@ def router(models: Models) -> APIRouter:
     @routes.post("/embeddings", summary="The vectors of texts or pictures")
     async def embeddings(body: EmbeddingRequest, request: Request) -> dict:
         model = models[body.model]
-        kinds = model.servable.predictor.codec.embeddings
-        if not kinds:
-            message = f"{body.model} has no embedding of a value; /v1/models says which models embed, and what"
-            raise problems.Problem(400, "no_embedding", message, "model")
-        kind = next(iter(kinds)) if body.input_type is None else body.input_type
-        if kind not in kinds:
-            raise problems.Problem(422, "invalid_value", f"input_type: want one of {', '.join(kinds)}", "input_type")
-        encoded, count = await asyncio.to_thread(_encode, kinds[kind], body.inputs)
-        vectors = await _vectors(model, encoded, kinds[kind].output)
+        embedding = _embedding(model.servable.predictor.codec.embeddings, body)
+        encoded, count = await asyncio.to_thread(_encode, embedding, body.inputs)
+        outputs = await model.predict_all(encoded)
         access.spend(request, count)
         data = [
-            {"object": "embedding", "index": i, "embedding": _written(vector, body.encoding_format)}
-            for i, vector in enumerate(vectors)
+            {"object": "embedding", "index": i, "embedding": _written(each[embedding.output][0], body.encoding_format)}
+            for i, each in enumerate(outputs)
         ]
         usage = {"prompt_tokens": count, "total_tokens": count}
         return {"object": "list", "model": body.model, "data": data, "usage": usage}
 
     return routes
+
+
+def _embedding(kinds: Mapping[str, Embedding], body: EmbeddingRequest) -> Embedding:
+    """Raises `Problem` if the model has none, or none of this kind."""
+    if not kinds:
+        message = f"{body.model} has no embedding of a value; /v1/models says which models embed, and what"
+        raise problems.Problem(400, "no_embedding", message, "model")
+    kind = next(iter(kinds)) if body.input_type is None else body.input_type
+    if kind not in kinds:
+        raise problems.Problem(422, "invalid_value", f"input_type: want one of {', '.join(kinds)}", "input_type")
+    return kinds[kind]
 
 
 def _encode(embedding: Embedding, inputs: list[Any]) -> tuple[list, int]:
@@ -101,16 +109,6 @@ def _tokens(embedding: Embedding, value: Any) -> np.ndarray:
         message = f"{len(tokens)} tokens are more than the {embedding.most} that this model reads"
         raise problems.Problem(400, "context_length_exceeded", message, "input")
     return tokens
-
-
-async def _vectors(model: Served, encoded: list, output: str) -> list[np.ndarray]:
-    """Batch after batch, so that a long request leaves the queue to others."""
-    most, vectors = model.batcher.programs.max_batch, []
-    for start in range(0, len(encoded), most):
-        rows = encoded[start : start + most]
-        outputs = await model.predict({name: np.concatenate([row[name] for row in rows]) for name in rows[0]})
-        vectors.extend(outputs[output])
-    return vectors
 
 
 def _written(vector: np.ndarray, form: str) -> Any:

@@ -1,5 +1,6 @@
 """`almanac serve` as a process: it answers on its port, lets a request end after SIGTERM, and names what it cannot serve."""
 
+import functools
 import hashlib
 import json
 import os
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from pathlib import Path
 
@@ -70,6 +72,50 @@ def test_a_request_ends_after_sigterm_and_the_status_is_0(process):
     out, err = started.communicate(timeout=60)
     assert answers[0]["usage"]["completion_tokens"] == 12
     assert (started.returncode, err) == (0, ""), err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_clients_that_are_slow_or_leave_cost_others_nothing(process):
+    """200 leave in mid-stream, and 200 more stay: their headers or bodies never end, or they read nothing."""
+    started, url = process
+    assert any("serving on" in line for line in iter(started.stdout.readline, ""))
+    connect = functools.partial(socket.create_connection, ("127.0.0.1", int(url.rpartition(":")[2])), timeout=60)
+    body = json.dumps({"model": "small", "prompt": "the", "max_tokens": 12, "stream": True})
+    head = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: "
+    stream, half = f"{head}{len(body)}\r\n\r\n{body}".encode(), f"{head}99\r\n\r\n{{".encode()
+
+    def leave(count):
+        for _ in range(count):
+            with connect() as raw:
+                raw.sendall(stream)
+                assert raw.recv(100).startswith(b"HTTP/1.1 200")
+
+    def ask():
+        start = time.monotonic()
+        post(f"{url}/v1/completions", {"model": "small", "prompt": "the", "max_tokens": 12})
+        return time.monotonic() - start
+
+    def memory():
+        (line,) = [x for x in Path(f"/proc/{started.pid}/status").read_text().splitlines() if x.startswith("VmRSS")]
+        return int(line.split()[1]) / 1024
+
+    leave(100)
+    before, alone = memory(), max(ask() for _ in range(3))
+    slow = [connect() for _ in range(200)]
+    for i, raw in enumerate(slow):
+        raw.sendall((half, b"POST /v1/completions HTTP/1.1\r\nX: ", stream, b"")[i % 4])
+    leave(200)
+    assert ask() < 10 * alone + 1
+    for raw in slow:
+        while raw.recv(100_000):  # 408, the answer that nobody read, or nothing; then the end
+            pass
+        raw.close()
+    assert memory() < before + 16  # MiB
+    metrics = urllib.request.urlopen(f"{url}/metrics").read().decode()
+    for gauge in ("almanac_slots_occupied", "almanac_requests_waiting"):
+        assert f'{gauge}{{model="small"}} 0.0' in metrics
+    ask()
 
 
 @pytest.mark.parametrize(("words", "message"), [
