@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -113,16 +113,21 @@ async def _constraint(model: Served, body: Generation) -> Any:
         raise problems.of_user(error, "response_format") from None
 
 
-async def pieces(model: Served, plan: Plan, metrics: Metrics) -> AsyncGenerator[Piece]:
-    """The answer's pieces, one a token, and at the end one with the reason: "stop" or "length"."""
+async def pieces(model: Served, plan: Plan, metrics: Metrics, spend: Callable[[int], None]) -> AsyncGenerator[Piece]:
+    """The answer's pieces, one a token, and at the end one with the reason: "stop" or "length".
+
+    `spend` is called with the number of tokens that each step adds to the usage, the prompt's in the first.
+    """
     text = TextStream(model.servable.language.tokenizer, "", np.zeros(0, np.int32), plan.stop)
-    clock = TokenClock(metrics, model, len(plan.request.prompt))
+    clock, prompt = TokenClock(metrics, model, len(plan.request.prompt)), len(plan.request.prompt)
     async with contextlib.aclosing(model.generate(plan.request)) as events:
         async for event in events:
             if isinstance(event, jobs.Finished):
                 yield Piece(text.rest(), None, event.reason)
                 return
             clock.tick()
+            spend(prompt + 1)
+            prompt = 0
             if event.id == plan.eos:
                 yield Piece(text.rest(), event, jobs.STOP)
                 return

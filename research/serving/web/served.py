@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -92,6 +92,17 @@ class Served:
             return await asyncio.wait_for(asyncio.wrap_future(future), self._limits.seconds)
         except TimeoutError:
             raise problems.out_of_time() from None
+
+    async def predict_all(self, rows: Sequence[Mapping[str, np.ndarray]]) -> list[Mapping[str, np.ndarray]]:
+        """Inputs of many rows -> the outputs of each, a batch at a time: one request does not fill the queue."""
+        most, outputs = min(self._limits.max_batch, self._limits.queue), []
+        try:
+            async with asyncio.timeout(self._limits.seconds):
+                for start in range(0, len(rows), most):
+                    outputs += await asyncio.gather(*map(self.predict, rows[start : start + most]))
+        except TimeoutError:
+            raise problems.out_of_time() from None
+        return outputs
 
     async def generate(self, request: Request) -> AsyncGenerator[Token | Finished]:
         """The request's tokens, then why it ended. Closing the iterator cancels the request, and its slot is free."""

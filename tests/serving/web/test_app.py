@@ -51,6 +51,12 @@ def test_an_image_and_its_array_are_predicted_alike(client):
     assert outputs[0] == outputs[1] == outputs[2]
 
 
+def test_a_request_may_have_more_values_than_the_queue(client, server):
+    inputs = [{"image": png()}] * (3 * server.limits.queue)
+    answer = client.post("/v1/predict", json={"model": "digits", "inputs": inputs})
+    assert answer.status_code == 200 and len(answer.json()["outputs"]) == len(inputs)
+
+
 def test_open_inference_protocol_has_the_same_numbers(client, experiments):
     e, variables = experiments["digits"]
     image = np.random.default_rng(1).random((2, 8, 8, 1)).astype(np.float32)
