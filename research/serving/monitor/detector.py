@@ -24,7 +24,7 @@ class Part(NamedTuple):
 
 
 class Detector:
-    """Compares streams with a reference. `parts` are the J signals in their order, `features` those of the reference, f32[N, P]."""
+    """Compares streams with a reference. `parts` are its J signals in their order, `features` its N rows, f32[N, P]."""
 
     def __init__(self, reference: Reference):
         self.parts: list[Part] = []

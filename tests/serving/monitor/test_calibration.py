@@ -26,7 +26,8 @@ def test_fresh_requests_of_the_same_kind_raise_no_alarm(calibrated):
 
 def test_a_shift_is_seen(calibrated):
     detector, thresholds = calibrated
-    stream = {name: np.concatenate([x, y]) for (name, x), y in zip(rows(1_000, 7).items(), rows(500, 8, 2.0).values())}
+    before, after = rows(1_000, 7), rows(500, 8, 2.0)
+    stream = {name: np.concatenate([before[name], after[name]]) for name in before}
     alarms = thresholds.alarms(detector.statistics(detector.encode(stream))).any((1, 2))
     assert not alarms[: 1_000 // STRIDE].any()
     assert alarms[1_000 // STRIDE :][: 100 // STRIDE].any()

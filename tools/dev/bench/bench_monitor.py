@@ -1,9 +1,9 @@
 """`almanac benchmark monitor RUN ...`: false alarms of the monitor on stationary requests, and its delay for each shift.
 
-Held-out rows of a run are split at random, again and again, into a reference and the rows that requests are drawn from; no row is
-in both. With each reference thresholds are set anew, and streams of 10,000 requests without a shift are counted that have any
-alarm. A shift begins after 1,000 requests; its delay is the number of requests from there to the first alarm, with all windows and
-with each alone. Two others stand beside it: a detector that always fires, and textbook limits of each test alone.
+Held-out rows of a run are split at random, again and again, into a reference and the rows that requests are drawn from: no row
+is in both. With each reference thresholds are set anew, and streams of 10,000 requests without a shift are counted that have
+any alarm. A shift begins after 1,000 requests; its delay is the number of requests from there to the first alarm, with all
+windows and with each alone. Two others stand beside it: a detector that always fires, and textbook limits of each test alone.
 
 Pictures are inverted, made noisy (Gaussian, 0.3) or moved by an eighth of their width. Texts become source code of Python's
 standard library and, where Multi30k is in $ALMANAC_MIRROR, German: pieces of as many tokens, so that length tells nothing.
