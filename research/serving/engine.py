@@ -10,6 +10,7 @@ A request's tokens are a function of the request alone: whoever shares the slots
 import itertools
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +22,7 @@ import numpy as np
 from research.generation import decoding
 from research.serving import draws
 from research.serving.decoder import Decoder
-from research.serving.jobs import CANCELLED, FAILED, Busy, Closed, Finished, Job, Request, Token
+from research.serving.jobs import CANCELLED, FAILED, Busy, Closed, Finished, Job, Request, Timing, Token
 from research.util.errors import UserError
 
 
@@ -74,13 +75,13 @@ class Engine:
         """Requests in the queue."""
         return len(self._waiting)
 
-    def submit(self, request: Request, deliver: Callable[[Token | Finished], Any]) -> Job:
-        """Puts a request into the queue.
+    def submit(self, request: Request, deliver: Callable[[Token | Finished], Any], timing: Timing | None = None) -> Job:
+        """Puts a request into the queue; `timing` is told when it got a slot.
 
         Raises UserError if it cannot be served, Busy if the queue is full, Closed after `close`.
         """
         self._check(request)
-        job = Job(request, deliver)
+        job = Job(request, deliver, timing)
         with self._changed:
             if not self._accepts:
                 raise Closed
@@ -179,7 +180,7 @@ class Engine:
                 if holder is not None or not self._waiting:
                     continue
                 job = self._jobs[slot] = self._waiting.popleft()
-            job.number, request = next(self._numbers), job.request
+            job.number, request, job.timing.began = next(self._numbers), job.request, time.monotonic()
             seen = np.zeros(self.decoder.vocab_size, bool)
             seen[request.prompt] = True
             settings = draws.Settings(request.key, **request.sampling)

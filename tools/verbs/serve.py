@@ -26,6 +26,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--chat-template", type=Path, metavar="FILE", help="a Jinja template in place of the model's own"
     )
+    parser.add_argument(
+        "--monitor", type=Path, metavar="FOLDER", help="keep numbers of every request there, for `almanac monitor`"
+    )
     text = parser.add_argument_group("text")
     text.add_argument("--slots", type=int, help="requests that generate at once (default: 8)")
     text.add_argument("--context", type=int, help="tokens of a prompt and its answer (default: the model's own)")
@@ -42,16 +45,18 @@ def main(argv: list[str]) -> int:
 
     uvicorn = _uvicorn()
     from research.serving import servable
+    from research.serving.monitor import observer
     from research.serving.web import app, served
 
     runs = [_named(run) for run in args.pop("runs")]
     checkpoint, template = args.pop("checkpoint"), args.pop("chat_template")
-    host, port = args.pop("host"), args.pop("port")
+    host, port, folder = args.pop("host"), args.pop("port"), args.pop("monitor")
     limits = served.Limits(**{name: value for name, value in args.items() if value is not None})
     _check(limits, port)
-    models = served.of([servable.from_folder(folder, name, checkpoint, template) for name, folder in runs], limits)
+    models = served.of([servable.from_folder(run, name, checkpoint, template) for name, run in runs], limits)
+    watch = observer.Observer(folder) if folder is not None else None
     config = uvicorn.Config(
-        app.create(models, limits), access_log=False, log_level="warning", server_header=False,
+        app.create(models, limits, watch), access_log=False, log_level="warning", server_header=False,
         timeout_graceful_shutdown=round(limits.drain),
     )  # fmt: skip
     server = uvicorn.Server(config)

@@ -50,12 +50,14 @@ def from_bytes(blob: bytes) -> Reference:
 def of_experiment(fn: Callable[[Mapping], Mapping], e: Experiment) -> Reference | None:
     """The reference of an experiment whose model is `fn`, {name: array} -> {name: array}.
 
-    None if no split has the model's inputs, none of them is a text, a picture or a table, or there are fewer than LEAST rows.
+    None if no split has the model's inputs, none of them is a text, a picture or a table, or there are fewer than LEAST rows;
+    and for a model of texts that is no classifier, since training cuts and masks texts as requests are not.
     """
-    codec = e.predictor.codec
-    if not signals.kinds(codec):
+    codec, (split, batches) = e.predictor.codec, parity.held_out(e)
+    kinds = set(signals.kinds(codec).values())
+    if not split or not kinds or ("text" in kinds and not getattr(e.data, "classes", None)):
         return None
-    return of_batches(fn, codec, parity.held_out(e)[1])
+    return of_batches(fn, codec, batches)
 
 
 def of_batches(fn: Callable[[Mapping], Mapping], codec: Any, batches: Iterable[Mapping]) -> Reference | None:

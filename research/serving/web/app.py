@@ -7,27 +7,37 @@ from functools import partial
 
 from fastapi import FastAPI
 
+from research.serving.monitor.observer import Observer
 from research.serving.web import problems, routes_health, routes_oip, routes_openai, routes_predict
 from research.serving.web.guard import Guard
 from research.serving.web.metrics import Metrics
 from research.serving.web.served import Limits, Models
+from research.serving.web.trace import Traced
 
 ABOUT = (
     "Predictions and text from the runs of Almanac. Every error is a JSON object with `message`, `code` and `param`."
 )
 
 
-def create(models: Models, limits: Limits) -> FastAPI:
-    """The ASGI application over models that have been started. Their requests may end when it stops."""
+def create(models: Models, limits: Limits, observer: Observer | None = None) -> FastAPI:
+    """The ASGI application over models that have been started. Their requests may end when it stops.
+
+    `observer` is started and closed with it, and gets every request.
+    """
     metrics = Metrics()
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if observer is not None:
+            observer.start()
         yield
         await asyncio.to_thread(models.close)
+        if observer is not None:
+            await asyncio.to_thread(observer.close)
 
     app = FastAPI(title="Almanac", description=ABOUT, version="1", lifespan=lifespan)
     app.add_middleware(partial(Guard, metrics=metrics, body=limits.body, requests=limits.requests))  # type: ignore[arg-type]
+    app.add_middleware(partial(Traced, observer=observer))  # type: ignore[arg-type]  # around the guard: its answers have ids, too
     problems.install(app)
     for router in (
         routes_health.router(models, metrics),
