@@ -67,7 +67,8 @@ def measure(folder: str, references: int, streams: int) -> dict[str, Any]:
     return {
         "run": e.cfg.name, "reference": size, "pool": count - size, "references": references, "streams": streams,
         "signals": detector.names, "alarms": {name: sum(each) for name, each in alarms.items()},
-        "total": references * streams, "delays": delays,
+        "total": references * streams,
+        "delays": {name: [_quantiles(column) for column in zip(*rows, strict=True)] for name, rows in delays.items()},
     }  # fmt: skip
 
 
@@ -76,6 +77,17 @@ def _delays(alarms: np.ndarray) -> list[int | None]:
     after = alarms[BEFORE // STRIDE :].any(-1)
     columns = [after.any(-1), *after.T]
     return [int(STRIDE * (1 + np.argmax(column))) if column.any() else None for column in columns]
+
+
+def _quantiles(delays: Sequence[int | None]) -> list[int | None]:
+    """The median and the 90th percentile; None for one that is beyond the stream's end.
+
+    >>> _quantiles([25, 50, 75]), _quantiles([25, None, None])
+    ([50, 75], [None, None])
+    """
+    known = sorted(AFTER + 1 if delay is None else delay for delay in delays)
+    ranks = [known[int(np.ceil(share * len(known))) - 1] for share in (0.5, 0.9)]
+    return [None if value > AFTER else value for value in ranks]
 
 
 def _textbook(detector: Detector) -> np.ndarray:
@@ -183,20 +195,9 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
     lines += ["", f"| {' | '.join(head)} |", "| --- | --- |" + " ---: |" * (len(head) - 2)]
     for each in results:
         for shift, delays in each["delays"].items():
-            cells = [_delay([row[i] for row in delays]) for i in range(1 + len(WINDOWS))]
+            cells = [", ".join("-" if each is None else f"{each:,}" for each in pair) for pair in delays]
             lines.append(f"| {' | '.join([each['run'], shift, *cells, str(STRIDE)])} |")
     return "\n".join(lines)
-
-
-def _delay(delays: Sequence[int | None]) -> str:
-    """The median and the 90th percentile; "-" for one that is beyond the stream's end.
-
-    >>> _delay([25, 50, 75]), _delay([25, None, None])
-    ('50, 75', '-, -')
-    """
-    known = sorted(AFTER + 1 if delay is None else delay for delay in delays)
-    ranks = [known[int(np.ceil(share * len(known))) - 1] for share in (0.5, 0.9)]
-    return ", ".join("-" if value > AFTER else f"{value:,}" for value in ranks)
 
 
 def main(argv: Sequence[str]) -> int:
