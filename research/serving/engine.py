@@ -11,6 +11,7 @@ A request's tokens are a function of the request alone: whoever shares the slots
 import itertools
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +23,7 @@ import numpy as np
 from research.generation import decoding
 from research.serving import draws
 from research.serving.decoder import Decoder
-from research.serving.jobs import CANCELLED, FAILED, Busy, Closed, Finished, Job, Request, Token
+from research.serving.jobs import CANCELLED, FAILED, Busy, Closed, Finished, Job, Request, Timing, Token
 from research.serving.prefixes import Prefixes
 from research.util.errors import UserError
 
@@ -78,13 +79,13 @@ class Engine:
         """Requests in the queue."""
         return len(self._waiting)
 
-    def submit(self, request: Request, deliver: Callable[[Token | Finished], Any]) -> Job:
-        """Puts a request into the queue.
+    def submit(self, request: Request, deliver: Callable[[Token | Finished], Any], timing: Timing | None = None) -> Job:
+        """Puts a request into the queue; `timing` is told when it got a slot.
 
         Raises UserError if it cannot be served, Busy if the queue is full, Closed after `close`.
         """
         self._check(request)
-        job = Job(request, deliver)
+        job = Job(request, deliver, timing)
         with self._changed:
             if not self._accepts:
                 raise Closed
@@ -186,7 +187,7 @@ class Engine:
                 job = self._waiting.popleft()
                 slot, source, job.read = self._prefixes.place(job.request.prompt, free)
                 self._jobs[slot] = job
-            job.number, request = next(self._numbers), job.request
+            job.number, request, job.timing.began = next(self._numbers), job.request, time.monotonic()
             self._cache = self._prefixes.copy(self._cache, slot, source, request.prompt, job.read)
             self.reused += job.read
             seen = np.zeros(self.decoder.vocab_size, bool)

@@ -31,6 +31,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--models", type=Path, metavar="FOLDER", help="whose bundles may be loaded as new versions (default: none)"
     )
+    parser.add_argument(
+        "--monitor", type=Path, metavar="FOLDER", help="keep numbers of every request there, for `almanac monitor`"
+    )
     text = parser.add_argument_group("text")
     text.add_argument("--slots", type=int, help="requests that generate at once (default: 8)")
     text.add_argument("--context", type=int, help="tokens of a prompt and its answer (default: the model's own)")
@@ -57,19 +60,22 @@ def main(argv: list[str]) -> int:
 
     uvicorn = _uvicorn()
     from research.serving import servable
+    from research.serving.monitor import observer
     from research.serving.web import app, connections, served, tokens
 
     runs = [_named(run) for run in args.pop("runs")]
     allowed = None if file is None else tokens.read(file)
     tls = connections.tls(args.pop("tls_cert"), args.pop("tls_key"))
     checkpoint, template = args.pop("checkpoint"), args.pop("chat_template")
-    host, port, bundles = args.pop("host"), args.pop("port"), args.pop("models")
+    host, port = args.pop("host"), args.pop("port")
+    bundles, monitored = args.pop("models"), args.pop("monitor")
     limits = served.Limits(**{name: value for name, value in args.items() if value is not None})
     _check(limits, port)
     if bundles is not None and not bundles.is_dir():
         raise UserError(f"--models={bundles}: there is no such folder")
     models = served.of([servable.from_folder(folder, name, checkpoint, template) for name, folder in runs], limits)
-    config = connections.config(app.create(models, limits, allowed, bundles), limits.drain, tls)
+    watch = observer.Observer(monitored) if monitored is not None else None
+    config = connections.config(app.create(models, limits, allowed, bundles, watch), limits.drain, tls)
     server, scheme = uvicorn.Server(config), "http" if tls is None else "https"
     server.capture_signals = lambda: _drained_by_signals(server)
     with _bound(host, port) as listener:

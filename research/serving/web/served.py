@@ -16,7 +16,7 @@ from research.serving.engine import Engine
 from research.serving.jobs import CANCELLED, FAILED, Busy, Closed, Finished, Request, Token
 from research.serving.programs import Programs
 from research.serving.servable import Servable
-from research.serving.web import problems
+from research.serving.web import problems, trace
 from research.serving.web.versions import Versions
 from research.util.errors import UserError
 
@@ -82,14 +82,16 @@ class Served:
 
     async def predict(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         """Rows of inputs -> their outputs."""
+        rows = trace.current().rows(self.servable, inputs)
         try:
-            future = self.batcher.submit(inputs)
+            future = self.batcher.submit(inputs, rows.timing)
         except Busy:
             raise problems.busy() from None
         except Closed:
             raise problems.closing() from None
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), self._limits.seconds)
+            rows.outputs = await asyncio.wait_for(asyncio.wrap_future(future), self._limits.seconds)
+            return rows.outputs
         except TimeoutError:
             raise problems.out_of_time() from None
 
@@ -106,7 +108,7 @@ class Served:
 
     async def generate(self, request: Request) -> AsyncGenerator[Token | Finished]:
         """The request's tokens, then why it ended. Closing the iterator cancels the request, and its slot is free."""
-        loop = asyncio.get_running_loop()
+        loop, text = asyncio.get_running_loop(), trace.current().text(self.servable, len(request.prompt))
         events: asyncio.Queue = asyncio.Queue()
 
         def deliver(event: Token | Finished) -> None:
@@ -115,7 +117,7 @@ class Served:
 
         assert self.engine is not None
         try:
-            job = self.engine.submit(request, deliver)
+            job = self.engine.submit(request, deliver, text.timing)
         except Busy:
             raise problems.busy() from None
         except Closed:
@@ -126,6 +128,7 @@ class Served:
                 event = await asyncio.wait_for(events.get(), end - loop.time())
                 if isinstance(event, Finished) and event.reason in ENDED_BY_SERVER:
                     raise ENDED_BY_SERVER[event.reason]()
+                text.take(event)
                 yield event
                 if isinstance(event, Finished):
                     return
