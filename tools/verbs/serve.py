@@ -37,6 +37,12 @@ def main(argv: list[str]) -> int:
     text = parser.add_argument_group("text")
     text.add_argument("--slots", type=int, help="requests that generate at once (default: 8)")
     text.add_argument("--context", type=int, help="tokens of a prompt and its answer (default: the model's own)")
+    text.add_argument(
+        "--answers",
+        type=int,
+        metavar="TOKENS",
+        help="of answers kept for requests that come again (default: 20000; 0: none)",
+    )
     rows = parser.add_argument_group("predictions")
     rows.add_argument("--max-batch", type=int, help="rows predicted at once (default: 32)")
     rows.add_argument("--delay", type=float, metavar="SECONDS", help="that a row waits for others (default: 0.002)")
@@ -137,6 +143,8 @@ def _check(limits: Any, port: int) -> None:
     for name in ("seconds", "drain", "body", "requests", "max_batch"):
         if (value := getattr(limits, name)) <= 0:
             raise UserError(f"--{name.replace('_', '-')}={value}: above 0")
+    if limits.answers < 0:
+        raise UserError(f"--answers={limits.answers}: 0 or more")
 
 
 @contextlib.contextmanager

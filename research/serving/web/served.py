@@ -17,6 +17,7 @@ from research.serving.jobs import CANCELLED, FAILED, Busy, Closed, Finished, Req
 from research.serving.programs import Programs
 from research.serving.servable import Servable
 from research.serving.web import problems, trace
+from research.serving.web.answers import Answers
 from research.serving.web.versions import Versions
 from research.util.errors import UserError
 
@@ -35,6 +36,7 @@ class Limits(NamedTuple):
     delay: float = 0.002  # seconds that a row waits for others
     queue: int = 64  # requests that wait, of each kind
     seconds: float = 120.0  # of a request
+    answers: int = 20_000  # tokens of answers that are kept for requests which come again
     requests: int = 256  # that are being read or answered
     body: int = 8 << 20  # bytes of a request
     drain: float = 30.0  # seconds that requests have to end after SIGTERM
@@ -51,6 +53,7 @@ class Served:
         self.engine: Engine | None = None
         if (language := servable.language) is not None:
             self.engine = Engine(language.decoder, limits.slots, limits.context, limits.queue)
+        self.answers: Answers = Answers(limits.answers)
         self._compiling = asyncio.Semaphore(1)  # a schema's automaton may take 4 GiB
         self._constraint = functools.lru_cache(32)(self._compile)
 

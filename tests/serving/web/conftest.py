@@ -52,7 +52,9 @@ def listening(application, **options):
 @pytest.fixture(scope="session")
 def server(experiments):
     """Its address and its models; bounds that a test can reach."""
-    limits = served.Limits(slots=3, max_batch=2, queue=4, seconds=60.0, requests=16, body=200_000, drain=20.0)
+    limits = served.Limits(
+        slots=3, max_batch=2, queue=4, seconds=60.0, requests=16, body=200_000, drain=20.0, answers=0
+    )
     models = served.of([from_experiment(*each, name, f"{name}@0") for name, each in experiments.items()], limits)
     models.start()
     with listening(app.create(models, limits)) as port:

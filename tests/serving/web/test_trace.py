@@ -23,7 +23,7 @@ class Recorder:
 def ask(server):
     """ask(path, json, headers) -> answer, the record of it. The models are those of the running server."""
     recorder = Recorder()
-    made = app.create(server.models, served.Limits(), recorder)
+    made = app.create(server.models, served.Limits(), observer=recorder)
 
     def post(path, json, headers=None):
         async def call():
