@@ -194,6 +194,9 @@ MODELS: dict[str, dict[str | None, dict[str, Any]]] = {
     "reinforcement": {
         None: dict(activation="tanh", hidden=(64, 64)),
     },
+    "restoration": {
+        None: dict(blocks=4, fold=4, width=48),
+    },
     "retrieval": {
         "bag": dict(dropout=0.0, shared=True, width=128),
         "bert": ENCODER | dict(max_length=None, shared=True),
