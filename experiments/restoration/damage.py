@@ -71,11 +71,14 @@ class Mask:
     def estimates(self, damaged: np.ndarray) -> dict[str, np.ndarray]:
         hidden = self.hidden(damaged.shape[1:])
         mean = damaged[:, ~hidden].mean(1)[:, None, None]
-        fills = {"harmonic": harmonic_fill(damaged, ~hidden), "mean of what is known": np.where(hidden[..., None], mean, damaged)}
+        fills = {
+            "harmonic": harmonic_fill(damaged, ~hidden),
+            "mean of what is known": np.where(hidden[..., None], mean, damaged),
+        }
         return {name: fill.astype(np.float32) for name, fill in fills.items()}
 
 
-DAMAGES = {"downscale": Downscale, "mask": Mask}
+DAMAGES: dict[str, Any] = {"downscale": Downscale, "mask": Mask}
 
 
 def make(cfg: Mapping[str, Any]) -> Downscale | Mask:

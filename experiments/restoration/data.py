@@ -59,9 +59,13 @@ class Restoration(Dataset):
         for part, batches in self.evals.items():
             image = batches.source.source.gather(np.arange(len(batches.source)), 0)["image"]
             estimates, hidden = self.damage.estimates(self.damage.apply(image)), self.damage.hidden(self.shape)
-            errors = {name: np.square(each - image)[:, hidden].mean(dtype=np.float64) for name, each in estimates.items()}
+            errors = {
+                name: np.square(each - image)[:, hidden].mean(dtype=np.float64) for name, each in estimates.items()
+            }
             found[f"{part}/psnr"] = Baseline({name: psnr(error) for name, error in errors.items()}, "dB")
-            found[f"{part}/ssim"] = Baseline({name: float(ssim(each, image).mean()) for name, each in estimates.items()})
+            found[f"{part}/ssim"] = Baseline(
+                {name: float(ssim(each, image).mean()) for name, each in estimates.items()}
+            )
         return found
 
 

@@ -34,7 +34,7 @@ class Evaluation:
         source = self._data.evals[split].source
         rows = source.gather(np.linspace(0, len(source) - 1, min(ROWS, len(source))).astype(int), 0)
         restored = np.asarray(self._predict(state.variables, rows)["image"])
-        damaged = self._data.damage.apply(rows["image"])
-        damaged = resized(damaged, *self._data.shape[:2], Image.Resampling.NEAREST)
+        Y, X, _ = self._data.shape
+        damaged = resized(self._data.damage.apply(rows["image"]), Y, X, Image.Resampling.NEAREST)
         columns = [rows["image"], damaged, rows["estimate"], restored]
         images.save_tiles(path, np.stack(columns, 1).reshape(-1, *self._data.shape), len(columns))

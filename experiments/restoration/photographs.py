@@ -8,7 +8,7 @@ REGIONS = {"train": (0.0, 0.7), "valid": (0.7, 0.85), "test": (0.85, 1.0)}  # sh
 class Crops:
     """A source of squares {"image": f32[n, size, size, 3] in 0..1} of photographs, as many as fit side by side.
 
-    The squares lie side by side; if `random`, each is anywhere, in one of the eight ways to lay a square, by (seed, epoch, index).
+    They lie side by side; if `random`, each is anywhere, laid in one of the eight ways, as (seed, epoch, index) draw it.
     """
 
     def __init__(self, photographs: list[np.ndarray], size: int, seed: int, random: bool):
@@ -36,7 +36,7 @@ class Crops:
         rng = np.random.default_rng((self.seed, epoch, index))
         photograph = self.photographs[rng.integers(len(self.photographs))]
         top, left = (int(rng.integers(side - self.size + 1)) for side in photograph.shape[:2])
-        crop = np.rot90(photograph[top : top + self.size, left : left + self.size], rng.integers(4))
+        crop = np.rot90(photograph[top : top + self.size, left : left + self.size], int(rng.integers(4)))
         return crop[:, ::-1] if rng.integers(2) else crop
 
 

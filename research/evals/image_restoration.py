@@ -53,7 +53,9 @@ def _windows(size: int) -> Float32[np.ndarray, "_ {size}"]:
     return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
 
 
-def harmonic_fill(images: Float[np.ndarray, "N Y X C"], known: Bool[np.ndarray, "Y X"]) -> Float64[np.ndarray, "N Y X C"]:
+def harmonic_fill(
+    images: Float[np.ndarray, "N Y X C"], known: Bool[np.ndarray, "Y X"]
+) -> Float64[np.ndarray, "N Y X C"]:
     """Laplace's equation in the pixels that are not known: each is the mean of its neighbours.
 
     >>> line = np.array([0.0, 9.0, 9.0, 3.0]).reshape(1, 1, 4, 1)

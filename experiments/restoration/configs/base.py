@@ -13,7 +13,10 @@ def base(**changes: Any) -> ConfigDict:
     return config.merge(
         config.family_defaults(
             data=dict(
-                **{**IMAGES, "source": "photographs"},  # photographs, with size: pixels a side, by default 32; or as IMAGES has it
+                **{
+                    **IMAGES,
+                    "source": "photographs",
+                },  # photographs, with size: pixels a side, by default 32; or as IMAGES has it
                 batch_size=32,  # over all devices, B
                 eval_batch_size=64,
             ),
