@@ -31,12 +31,12 @@ def unfolded(x: jax.Array, size: int) -> jax.Array:
 class Restorer(nn.Module):
     """Estimates f[B, Y, X, C] and hidden pixels f[B, Y, X, 1] -> restored pictures f[B, Y, X, C]; what is known is kept.
 
-    Residual blocks of two convolutions, without normalisation, at 1 / `fold` of the resolution, as EDSR works at that of the small
+    Residual blocks of two convolutions, without normalisation, at 1 / `fold` of the resolution, as EDSR works on the small
     picture. The last convolution begins at zero: an untrained network returns the estimate. Raises UserError if a side is no
     multiple of `fold`.
     """
 
-    width: int = 48
+    width: int = 32
     blocks: int = 4
     fold: int = 4
 

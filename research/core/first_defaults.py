@@ -195,7 +195,7 @@ MODELS: dict[str, dict[str | None, dict[str, Any]]] = {
         None: dict(activation="tanh", hidden=(64, 64)),
     },
     "restoration": {
-        None: dict(blocks=4, fold=4, width=48),
+        None: dict(blocks=4, fold=4, width=32),
     },
     "retrieval": {
         "bag": dict(dropout=0.0, shared=True, width=128),

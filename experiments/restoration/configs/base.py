@@ -17,7 +17,7 @@ def base(**changes: Any) -> ConfigDict:
                     **IMAGES,
                     "source": "photographs",
                 },  # photographs, with size: pixels a side, by default 32; or as IMAGES has it
-                batch_size=32,  # over all devices, B
+                batch_size=16,  # over all devices, B
                 eval_batch_size=64,
             ),
             damage=dict(

@@ -1,6 +1,6 @@
 """Inpainting of photographs: the middle 16 x 16 of 32 x 32 pixels, Pathak 2016's central region. Nothing to download.
 
-Cost        3 minutes on 2 CPU cores (estimate); 0.25 M parameters
+Cost        3 minutes on 2 CPU cores (estimate); 0.12 M parameters
 Run         almanac train restoration/photographs_hole
 """
 

@@ -8,8 +8,8 @@ from experiments.restoration.configs.base import base
 
 def get_config():
     return base(
-        data=dict(size=16, batch_size=16),
-        model=dict(width=32, blocks=1),
+        data=dict(size=16),
+        model=dict(blocks=1),
         optim=dict(name="adam", peak_lr=3e-3, schedule="constant"),
         num_steps=12,
         log_every=4,
