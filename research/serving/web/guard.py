@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from research.serving.web import problems
-from research.serving.web.metrics import Metrics
+from research.serving.web.metrics import Metrics, labels
 
 BODY_SECONDS = 20.0  # in which a body has to arrive
 log = logging.getLogger("almanac.serve")
@@ -50,9 +50,9 @@ class Guard:
                 await problems.failed().response()(scope, receive, watched)
         finally:
             self._left += counts
-            route = getattr(scope.get("route"), "path", "none")
-            self._metrics.requests.labels(route, status).inc()
-            self._metrics.seconds.labels(route).observe(time.monotonic() - start)
+            of = getattr(scope.get("route"), "path", "none"), *labels(scope.get("model"))
+            self._metrics.requests.labels(*of, status).inc()
+            self._metrics.seconds.labels(*of).observe(time.monotonic() - start)
 
 
 class Body:

@@ -20,9 +20,9 @@ class Metrics:
         )
         gauge = lambda name, text: Gauge(name, text, MODEL, registry=self.registry)  # noqa: E731
         self.requests = Counter(
-            "almanac_requests", "Answers by route and status", ["route", "status"], registry=self.registry
+            "almanac_requests", "Answers by route and status", ["route", *MODEL, "status"], registry=self.registry
         )
-        self.seconds = histogram("almanac_request_seconds", "Seconds from request to whole answer", "route")
+        self.seconds = histogram("almanac_request_seconds", "Seconds from request to whole answer", "route", *MODEL)
         self.tokens = Counter("almanac_tokens", "Tokens read and generated", [*MODEL, "kind"], registry=self.registry)
         self.first = histogram("almanac_time_to_first_token_seconds", "Seconds from request to first token", *MODEL)
         self.between = histogram("almanac_time_between_tokens_seconds", "Seconds between tokens of a request", *MODEL)
@@ -46,9 +46,9 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-def labels(model: Served) -> tuple[str, str]:
-    """Those that MODEL names."""
-    return model.servable.name, str(model.number)
+def labels(model: Served | None) -> tuple[str, str]:
+    """Those that MODEL names; empty for a request that reached no model."""
+    return ("", "") if model is None else (model.servable.name, str(model.number))
 
 
 class TokenClock:

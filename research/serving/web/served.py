@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from starlette.requests import HTTPConnection
 
 from research.data.tokenizers import token_bytes
 from research.generation import constraints
@@ -191,13 +192,15 @@ class Models:
             raise problems.Problem(404, "model_not_found", f"there is no model of this name; known: {known}", "model")
         return self.versions[name], which
 
-    async def in_use(self) -> AsyncGenerator[Find]:
-        """A dependency of FastAPI: finds models by name for a request, and holds them until its answer has been sent."""
+    async def in_use(self, connection: HTTPConnection) -> AsyncGenerator[Find]:
+        """A dependency of FastAPI: finds the model of a request, and holds it until the answer has been sent."""
         with contextlib.ExitStack() as stack:
 
             def find(name: str) -> Served:
                 versions, which = self._split(name)
-                return stack.enter_context(versions.in_use(versions.number(which)))
+                model = stack.enter_context(versions.in_use(versions.number(which)))
+                connection.scope["model"] = model  # for the metrics
+                return model
 
             yield find
 

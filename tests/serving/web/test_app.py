@@ -90,7 +90,8 @@ def test_it_says_that_it_lives_what_it_serves_and_how_it_does(client):
     assert client.get("/v1/models/digits").json()["version"] == "digits@0"
     client.post("/v1/completions", json={"model": "talk", "prompt": "a", "max_tokens": 3})
     text = client.get("/metrics").text
-    assert 'almanac_requests_total{route="/v1/completions",status="200"}' in text
+    assert 'almanac_requests_total{model="talk",route="/v1/completions",status="200",version="1"}' in text
+    assert 'almanac_requests_total{model="",route="/healthz",status="200",version=""}' in text
     for name in ("almanac_time_to_first_token_seconds", "almanac_time_between_tokens_seconds"):
         assert f'{name}_count{{model="talk",version="1"}}' in text
     paths = client.get("/openapi.json").json()["paths"]

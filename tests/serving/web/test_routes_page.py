@@ -149,7 +149,7 @@ def test_a_text_streams_with_its_probabilities(page, client):
     shown.script("document.querySelector('#answer').focus()")
     shown.type(ARROW_RIGHT)
     detail = shown.script("return document.querySelector('#detail').textContent")
-    assert f"{100 * math.exp(choice['logprobs']['token_logprobs'][0]):.1f} % of" in detail
+    assert f"{100 * math.exp(choice['logprobs']['token_logprobs'][0]):.1f} %; most probable: " in detail
     assert "by talk@1" not in detail and detail.count("%") >= 6
 
 

@@ -9,6 +9,7 @@ export function textForm(form, model, attempt) {
   let messages = [], running = null, current = null;
 
   function clear() {
+    running?.abort();
     messages = [];
     answer.replaceChildren();
     detail.textContent = "";
@@ -96,7 +97,7 @@ function span(text, tokens) {
   made.style.setProperty("--sure", `${100 * p}%`);
   made.dataset.about = tokens.map(({ token, logprob, top }) => {
     const others = top.map(([word, l]) => `${JSON.stringify(word)} ${percent(Math.exp(l))}`).join("  ");
-    return `${JSON.stringify(token)} ${percent(Math.exp(logprob))} of  ${others}`;
+    return `${JSON.stringify(token)} ${percent(Math.exp(logprob))}; most probable: ${others}`;
   }).join("\n");
   return made;
 }
