@@ -31,7 +31,7 @@ def create(models: Models, limits: Limits, tokens: Sequence[Token] | None = None
         yield
         await asyncio.to_thread(models.close)
 
-    app = FastAPI(title="Almanac", description=ABOUT, version="1", lifespan=lifespan)
+    app = FastAPI(title="Almanac", description=ABOUT, version="1", lifespan=lifespan, responses=problems.RESPONSES)
     if tokens is not None:
         app.add_middleware(partial(Access, allowed=tokens, registry=metrics.registry))  # type: ignore[arg-type]
     app.add_middleware(partial(Guard, metrics=metrics, body=limits.body, requests=limits.requests))  # type: ignore[arg-type]
