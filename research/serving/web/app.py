@@ -55,7 +55,7 @@ def create(
         if observer is not None:
             await asyncio.to_thread(observer.close)
 
-    app = FastAPI(title="Almanac", description=ABOUT, version="1", lifespan=lifespan)
+    app = FastAPI(title="Almanac", description=ABOUT, version="1", lifespan=lifespan, responses=problems.RESPONSES)
     if tokens is not None:
         app.add_middleware(partial(Access, allowed=tokens, registry=metrics.registry))  # type: ignore[arg-type]
     app.add_middleware(partial(Guard, metrics=metrics, body=limits.body, requests=limits.requests))  # type: ignore[arg-type]

@@ -11,12 +11,11 @@ from pydantic import ConfigDict, Field
 
 from research.core.experiment import Embedding
 from research.serving.web import access, problems, values
-from research.serving.web.openai_schema import Strict
+from research.serving.web.openai_schema import Strict, Tokens
 from research.serving.web.served import Find, Models
 from research.util.errors import UserError
 
 MOST_VALUES = 256
-Tokens = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
 
 
 class Image(Strict):

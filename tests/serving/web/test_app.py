@@ -133,6 +133,7 @@ BAD = {  # name -> route, body, status, code, words of the message
     "huge tokens": (COMPLETE, {"model": "talk", "prompt": [2**70]}, 422, "invalid_value", "less than"),
     "temperature": (COMPLETE, {"model": "talk", "prompt": "a", "temperature": -1}, 422, "invalid_value", "temperature: "),
     "top_p": (COMPLETE, {"model": "talk", "prompt": "a", "top_p": 0}, 422, "invalid_value", "top_p: "),
+    "false as a token": (COMPLETE, {"model": "talk", "prompt": [False]}, 422, "invalid_value", "prompt"),
     "an empty stop": (COMPLETE, {"model": "talk", "prompt": "a", "stop": ""}, 422, "invalid_value", "stop"),
     "several answers": (COMPLETE, {"model": "talk", "prompt": "a", "n": 2}, 422, "invalid_value", "n: "),
     "a schema beyond": (CHAT, {"model": "talk", "messages": [{"role": "user", "content": "a"}], "response_format": SCHEMA},
@@ -152,6 +153,15 @@ def test_a_bad_request_gets_one_clear_sentence(client, name):
     assert (answer.status_code, error["code"]) == (status, code)
     assert words in error["message"] and "\n" not in error["message"]
     assert not any(word in answer.text for word in ("Traceback", "/work", "site-packages", ".py"))
+
+
+def test_the_description_has_the_errors_as_they_are(client):
+    answer, described = client.post("/healthz"), client.get("/openapi.json").json()
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET")  # RFC 9110, section 15.5.6
+    assert all(
+        {"4XX", "5XX"} <= each["responses"].keys() for path in described["paths"].values() for each in path.values()
+    )
+    assert described["components"]["schemas"]["Fault"]["properties"].keys() == answer.json()["error"].keys()
 
 
 @pytest.mark.parametrize(("blob", "words"), [
