@@ -2,8 +2,9 @@
 
 Held-out rows of a run are split at random, again and again, into a reference and the rows that requests are drawn from: no row
 is in both. With each reference thresholds are set anew, and streams of 10,000 requests without a shift are counted that have
-any alarm. A shift begins after 1,000 requests; its delay is the number of requests from there to the first alarm, with all
-windows and with each alone. Two others stand beside it: a detector that always fires, and textbook limits of each test alone.
+any alarm. A shift of all requests, or of 1 in 10, begins after 1,000; its delay is the number of requests from there to the first
+alarm, with all windows and with each alone. Two others stand beside it: a detector that always fires, and textbook limits of
+each test alone.
 
 Pictures are inverted, made noisy (Gaussian, 0.3) or moved by an eighth of their width. Texts become source code of Python's
 standard library and, where Multi30k is in $ALMANAC_MIRROR, German: pieces of as many tokens, so that length tells nothing.
@@ -29,9 +30,12 @@ from research.serving.monitor.detector import STRIDE, WINDOWS, Detector
 from research.serving.monitor.reference import MOST, Reference
 from research.util.errors import UserError
 from research.util.files import write_json
+from tools.root import ROOT
 
+RESULTS = ROOT / "tools" / "monitor_results.json"  # of which docs/monitoring.md has the tables
 BEFORE, AFTER = 1_000, 5_000  # requests before a shift, and after it
 SHIFTED = 2  # streams with each shift, for each reference
+SHARES = {"": 1.0, ", 1 in 10": 0.1}  # of the requests after the shift's beginning that it changes
 NOISE = 0.3
 PSI_LIMIT, KS_FACTOR = 0.2, 1.358  # the rule of thumb, and the asymptotic 5 % of a two-sample test
 
@@ -46,7 +50,7 @@ def measure(folder: str, references: int, streams: int) -> dict[str, Any]:
     size = min(MOST, count // 2)
     rng = np.random.default_rng(0)
     alarms: dict[str, list] = {"monitor": [], "textbook": [], "always": []}
-    delays: dict[str, list] = {name: [] for name in shifted}
+    delays: dict[str, list] = {name + words: [] for name in shifted for words in SHARES}
     for number in range(references):
         order = rng.permutation(count)
         detector = Detector(Reference(_take(clean, order[:size])))
@@ -60,9 +64,10 @@ def measure(folder: str, references: int, streams: int) -> dict[str, Any]:
             alarms["always"].append(True)
         for name, found in shifted.items():
             other = detector.encode(_take(found, order[size:]))
-            for _ in range(SHIFTED):
-                stream = np.concatenate([_draw(pool, BEFORE, rng), _draw(other, AFTER, rng)])
-                delays[name].append(_delays(thresholds.alarms(detector.statistics(stream))))
+            for words, share in SHARES.items():
+                for _ in range(SHIFTED):
+                    values = detector.statistics(_shifted(pool, other, share, rng))
+                    delays[name + words].append(_delays(thresholds.alarms(values)))
         print(f"  {folder}: {number + 1} of {references} references", end="\r", flush=True)
     return {
         "run": e.cfg.name, "reference": size, "pool": count - size, "references": references, "streams": streams,
@@ -104,6 +109,14 @@ def _take(found: Arrays, rows: np.ndarray) -> Arrays:
 def _draw(features: np.ndarray, requests: int, rng: np.random.Generator) -> np.ndarray:
     """Rows without replacement where there are enough: what fresh requests are like."""
     return features[rng.choice(len(features), requests, replace=len(features) < requests)]
+
+
+def _shifted(pool: np.ndarray, other: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """BEFORE requests of `pool`, and AFTER of which a share is of `other`."""
+    stream = _draw(pool, BEFORE + AFTER, rng)
+    after = np.flatnonzero(rng.random(AFTER) < share)
+    stream[BEFORE + after] = _draw(other, len(after), rng)
+    return stream
 
 
 # ---- Rows, as they are and shifted
