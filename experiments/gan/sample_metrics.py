@@ -13,8 +13,8 @@ from research.algorithms.sample_metrics import QUALITY, QUALITY_TEST, Classifier
 from research.core.experiment import Evaluated
 from research.data.latents import Latents
 from research.data.synthetic import mixtures
+from research.data.with_class import class_number
 from research.evals import generative, images
-from research.util.errors import UserError
 
 NUM_POINTS = 2_500  # as in PacGAN's evaluation
 SHOWN, COLUMNS = 100, 10  # pictures of the image of samples
@@ -54,9 +54,7 @@ class SampleMetrics:
         if self._labels is not None:
             classes = np.arange(self._count) // COLUMNS % len(self._codec.classes)
         if label is not None:
-            if classes is None:
-                raise UserError("the model reads no class: train one with model.conditional=True")
-            classes = np.full(self._count, self._codec.class_number(label))
+            classes = np.full(self._count, class_number(self._codec, label))
         self._plot(path, self._samples(state, self._key if key is None else key, classes))
 
     def _samples(self, state: Any, key: jax.Array, labels: np.ndarray | None) -> np.ndarray:

@@ -5,7 +5,7 @@ import pytest
 
 from research.data import codecs
 from research.data.latents import Latent
-from research.data.with_class import WithClass
+from research.data.with_class import WithClass, class_number
 from research.util.errors import UserError
 
 CODEC = WithClass(Latent(2), ("cat", "dog"))
@@ -25,3 +25,19 @@ def test_a_class_is_one_more_input(tmp_path):
 def test_what_is_no_pair_is_refused(value, words):
     with pytest.raises(UserError, match=words):
         CODEC.encode(value)
+
+
+def test_a_class_that_a_model_does_not_read_or_know():
+    assert class_number(CODEC, "dog") == 1
+    with pytest.raises(UserError, match="no class 'dgo'; did you mean 'dog'"):
+        class_number(CODEC, "dgo")
+    with pytest.raises(UserError, match="the model reads no class"):
+        class_number(Latent(2), "dog")
+
+
+def test_what_is_drawn_is_drawn_of_the_value_within():
+    class Drawing(Latent):
+        def draw(self, value, decoded):
+            return value, decoded
+
+    assert CODEC.draw is None and WithClass(Drawing(2), ("cat",)).draw(("z", "cat"), "x") == ("z", "x")
