@@ -26,6 +26,7 @@ VERBS = {
     "serve": "runs over HTTP: predictions, and text with OpenAI's API",
     "ask": "answer questions from a folder of documents",
     "helpdesk": "a conversation of a shop's customer service",
+    "monitor": "what requests to a server left: latency, errors, drift, accuracy",
     "export": "a run as a bundle to predict with anywhere, or as a folder for transformers",
     "import": "a folder of Hugging Face weights as a run",
     "replay": "repeat one step of a run, with checks on",

@@ -14,7 +14,8 @@ from research.data.draws import Drawn
 from research.data.images import labelled
 from research.data.images.classification import ImageClassification
 from research.data.pipeline import EvalBatches, TrainBatches
-from research.util.errors import UserError, nearest
+from research.data.with_class import WithClass
+from research.util.errors import UserError
 
 STATISTICS_OF = 10_000  # training pictures, and held-out ones, that a baseline is computed of
 
@@ -35,7 +36,8 @@ class Pictures(ImageClassification):
         self.images, self._baselines_of = images, baselines_of
         self.train = TrainBatches(Drawn(images.train), cfg["batch_size"], seed)
         self.evals = {name: EvalBatches(Drawn(part.source), part.batch_size) for name, part in self.evals.items()}
-        self.codec: Noise = Noise(self.shape, tuple(self.classes) if conditional else None)
+        codec = Noise(self.shape)
+        self.codec: Codec = WithClass(codec, tuple(self.classes)) if conditional else codec
 
     @property
     def mean_picture(self) -> np.ndarray:
@@ -57,36 +59,20 @@ class Pictures(ImageClassification):
 @codecs.register("noise")
 @dataclasses.dataclass(frozen=True)
 class Noise(Codec):
-    """Standard normal noise f32[Y, X, C] <-> a picture. With `classes` the model is conditional: (noise, name of a class)."""
+    """Standard normal noise f32[Y, X, C] <-> a picture."""
 
     shape: tuple[int, int, int]
-    classes: tuple[str, ...] | None
 
     @property
     def inputs(self) -> dict[str, tuple]:
-        noise = {"noise": (("b", *self.shape), "float32")}
-        return noise if self.classes is None else {**noise, "label": (("b",), "int32")}
-
-    def class_number(self, name: str) -> int:
-        """Raises UserError if the data has no such class, or the model reads none."""
-        if self.classes is None:
-            raise UserError("the model reads no class: train one with model.conditional=True")
-        if name not in self.classes:
-            raise UserError(f"no class {str(name)!r}{nearest(str(name), self.classes)}")
-        return self.classes.index(name)
+        return {"noise": (("b", *self.shape), "float32")}
 
     def encode(self, value: Any) -> dict[str, np.ndarray]:
-        """Standard normal noise f32[Y, X, C], or (noise, name of a class) if the model is conditional -> one row of inputs."""
-        name = None
-        if self.classes is not None:
-            if not (isinstance(value, tuple) and len(value) == 2):
-                raise UserError("a conditional model takes (noise, name of a class)")
-            value, name = value
+        """Standard normal noise f32[Y, X, C] -> one row of inputs. Raises UserError if it has another shape."""
         noise = np.asarray(value, np.float32)
         if noise.shape != self.shape:
             raise UserError(f"noise of {noise.shape}; the model's pictures are {self.shape}")
-        label = {} if name is None else {"label": np.array([self.class_number(name)], np.int32)}
-        return {"noise": noise[None], **label}
+        return {"noise": noise[None]}
 
     def decode(self, outputs: Mapping[str, Any]) -> dict[str, list]:
         """-> the picture as nested lists, rounded to four digits."""
@@ -97,7 +83,6 @@ class Noise(Codec):
         pixels = np.rint(255 * np.asarray(decoded["image"])).astype(np.uint8)
         return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
-    def read(self, file: Path) -> Any:
-        """A .npy file of noise; if the model is conditional its class is the name of the file's folder."""
-        noise = user_files.numbers(file, "noise")
-        return (noise, file.resolve().parent.name) if self.classes is not None else noise
+    def read(self, file: Path) -> np.ndarray:
+        """A .npy file of noise."""
+        return user_files.numbers(file, "noise")

@@ -12,6 +12,7 @@ from experiments.diffusion.data import Pictures
 from experiments.diffusion.sampler import Sampler
 from research.algorithms.sample_metrics import ClassifierMetrics
 from research.core.experiment import Evaluated
+from research.data.with_class import class_number
 from research.evals import images
 
 SAMPLES, COLUMNS = 100, 10  # of the picture of samples
@@ -44,6 +45,6 @@ class Evaluation:
         """Writes SAMPLES pictures; of a conditional model a row is of one class, or all are of the class named `label`."""
         labels = np.arange(SAMPLES) // COLUMNS % len(self._data.classes)
         if label is not None:
-            labels = np.full(SAMPLES, self._data.codec.class_number(label))
+            labels = np.full(SAMPLES, class_number(self._data.codec, label))
         key = jax.random.key(0) if key is None else key
         images.save_tiles(path, self.sampler(state.variables, key, labels, **options), COLUMNS)

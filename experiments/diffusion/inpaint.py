@@ -15,6 +15,7 @@ import numpy as np
 
 from research.cluster.exits import guarded
 from research.evals import images
+from research.evals.image_restoration import harmonic_fill, psnr
 from research.generation.diffusion import Known
 from research.run import reopen
 from research.util import run_files
@@ -40,7 +41,8 @@ def main(argv: list[str]) -> int:
     batch = source.gather(np.arange(min(args.pictures, len(source))), 0)
     fills, known = filled(e, state.variables, batch, args.steps, args.repeats, args.draws)
     for name, fill in fills.items():
-        print(f"{name:24s} PSNR {psnr(fill, batch['image'], ~known):6.2f} dB")
+        error = np.square(fill - batch["image"])[~known].mean()  # of the hidden pixels of all pictures
+        print(f"{name:24s} PSNR {psnr(error):6.2f} dB")
     shown = [batch["image"], np.where(known, batch["image"], 0.5), *fills.values()]
     out = run_files.inside(args.run, "samples") / "inpainted.png"
     out.parent.mkdir(exist_ok=True)
@@ -67,37 +69,10 @@ def filled(
     ]
     return {
         "mean training picture": np.where(known, image, e.data.mean_picture),
-        "harmonic": np.stack([harmonic_fill(*pair) for pair in zip(image, known, strict=True)]),
+        "harmonic": harmonic_fill(image, known[0, ..., 0]),
         "diffusion, one draw": drawn[0],
         f"diffusion, mean of {draws}": np.mean(drawn, 0),
     }, known
-
-
-def harmonic_fill(image: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Laplace's equation in the pixels that are not known: each is the mean of its neighbours. f[Y, X, C], bool[Y, X, C]."""
-    Y, X, C = image.shape
-    number = np.arange(Y * X).reshape(Y, X)
-    pairs = np.concatenate(
-        [
-            np.stack([number[1:], number[:-1]], -1).reshape(-1, 2),
-            np.stack([number[:, 1:], number[:, :-1]], -1).reshape(-1, 2),
-        ]
-    )
-    laplacian = np.zeros((Y * X, Y * X))
-    np.subtract.at(laplacian, tuple(pairs.T), 1)
-    laplacian += laplacian.T
-    np.fill_diagonal(laplacian, -laplacian.sum(1))
-    out = image.reshape(-1, C).astype(np.float64)
-    for channel in range(C):
-        keep = known[..., channel].ravel()
-        right = -laplacian[~keep][:, keep] @ out[keep, channel]
-        out[~keep, channel] = np.linalg.solve(laplacian[~keep][:, ~keep], right)
-    return out.reshape(image.shape)
-
-
-def psnr(fill: np.ndarray, image: np.ndarray, hidden: np.ndarray) -> float:
-    """-10 log10 of the mean squared error over the hidden pixels of all pictures, in dB: their range is 1."""
-    return float(-10 * np.log10(np.square(fill - image)[hidden].mean()))
 
 
 if __name__ == "__main__":

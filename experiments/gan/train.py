@@ -29,7 +29,11 @@ NETWORKS = {
     "dcgan": (models.DCGANGenerator, models.DCGANDiscriminator),
 }
 # name -> the generator's loss of the scores of its samples
-LOSSES = {"gan": losses.generator_loss, "wgan_gp": losses.critic_generator_loss}
+LOSSES = {
+    "gan": losses.generator_loss,
+    "wgan_gp": losses.critic_generator_loss,
+    "hinge": losses.critic_generator_loss,
+}
 RULES = {"fsdp": ((r"kernel$", "fsdp"),)}
 
 
@@ -43,8 +47,13 @@ def build(cfg: Any) -> Experiment:
             f"loss.critic_steps = {cfg.loss.critic_steps} contradicts loss.simultaneous; set one of them back"
         )
     latent, pack, critic_steps = cfg.model.latent, cfg.model.pack, cfg.loss.critic_steps
+    conditional = cfg.model.conditional
+    if conditional and pack != 1:
+        raise UserError(
+            f"model.pack = {pack} contradicts model.conditional: a pack has no one class; set one of them back"
+        )
     rows, report = cfg.data.batch_size * pack * critic_steps, [sample_metrics.describe(cfg.data.source)]
-    data = latents.load(cfg.data, cfg.seed, batch_size=rows, latent=latent, report=report)
+    data = latents.load(cfg.data, cfg.seed, batch_size=rows, latent=latent, report=report, conditional=conditional)
     train = data.train
     cfg = cfg.in_steps(train.epoch, train.batch_size)
     nets = networks(cfg, data)
@@ -52,9 +61,10 @@ def build(cfg: Any) -> Experiment:
     updates = {"generator": 1, "discriminator": critic_steps}
     tx = {k: optim.make({**cfg.optim, "peak_lr": rates[k]}, cfg.num_steps, updates[k]) for k in rates}
     names = {key: cfg.loss[key] for key in ("name", "penalty", "smoothing")}
+    sizes = {"latent": latent, "pack": pack, "conditional": conditional}
     players = {
-        "discriminator": partial(discriminator_loss, nets, latent=latent, pack=pack, **names),
-        "generator": partial(generator_loss, nets, latent=latent, pack=pack, of_scores=generator_loss_of),
+        "discriminator": partial(discriminator_loss, nets, **sizes, **names),
+        "generator": partial(generator_loss, nets, **sizes, of_scores=generator_loss_of),
     }
     order = {"critic_steps": critic_steps, "simultaneous": cfg.loss.simultaneous}
     step_options = options(cfg)
@@ -65,7 +75,7 @@ def build(cfg: Any) -> Experiment:
         cfg=cfg,
         train=train,
         evals=data.evals,
-        init_fn=partial(init, nets, latent, train.spec, pack),
+        init_fn=partial(init, nets, latent, train.spec, pack, conditional),
         load_pretrained=weights.pretrained(cfg.pretrained, None),
         tx=tx,
         train_step=Step(partial(train_step, players, tx, **order, **step_options), not_finite),
@@ -131,53 +141,66 @@ def _joined(after_g: Any, after_d: Any) -> Any:
 
 
 # Losses over params and batch_stats {generator, discriminator}. Every term is a mean already: its weight is 1.
+# If the networks are conditional, samples have the classes of the batch's rows, and so the data's shares of them.
 
 
 def discriminator_loss(
     nets: Any, params: Any, model_state: Any, batch: Any, key: jax.Array, *,
-    latent: int, pack: int, name: str, penalty: float, smoothing: float,
+    latent: int, pack: int, conditional: bool, name: str, penalty: float, smoothing: float,
 ) -> tuple:  # fmt: skip
     """{"x" or "image": f32[P * B, ...]} -> the discriminator's or critic's terms, metrics, both players' batch statistics."""
-    rngs = make_rngs(key, "z", "penalty")
+    rngs, label = make_rngs(key, "z", "penalty"), _label(batch, conditional)
     x = batch["image"] if "image" in batch else batch["x"]
     real = models.pack(x, pack)
-    fake = models.pack(_generate(nets, params, model_state, rngs["z"], len(x), latent, pack)[0], pack)
-    real_scores, model_state = _scores(nets, params, model_state, real)
-    fake_scores, model_state = _scores(nets, params, model_state, fake)
+    fake = models.pack(_generate(nets, params, model_state, rngs["z"], len(x), latent, pack, label)[0], pack)
+    real_scores, model_state = _scores(nets, params, model_state, real, label)
+    fake_scores, model_state = _scores(nets, params, model_state, fake, label)
     if name == "gan":
         terms = {"loss": (losses.discriminator_loss(real_scores, fake_scores, smoothing), 1.0, 1.0)}
         parts = {"real": jax.nn.sigmoid(real_scores), "fake": jax.nn.sigmoid(fake_scores)}
+    elif name == "hinge":
+        terms = {"loss": (losses.hinge_loss(real_scores, fake_scores), 1.0, 1.0)}
+        parts = {"real": real_scores, "fake": fake_scores}
     else:
         wasserstein = losses.critic_loss(real_scores, fake_scores)
-        slope = losses.gradient_penalty(lambda x: _scores(nets, params, model_state, x)[0], real, fake, rngs["penalty"])
+        slope = losses.gradient_penalty(
+            lambda x: _scores(nets, params, model_state, x, label)[0], real, fake, rngs["penalty"]
+        )
         terms = {"penalty": (slope, 1.0, penalty), "wasserstein": (wasserstein, 1.0, 1.0)}
         parts = {"wasserstein": -wasserstein, "penalty": slope}
     return terms, (_metrics({"loss": objective(terms), **parts}), model_state)
 
 
 def generator_loss(
-    nets: Any, params: Any, model_state: Any, batch: Any, key: jax.Array, *, latent: int, pack: int, of_scores: Any
-) -> tuple:
+    nets: Any, params: Any, model_state: Any, batch: Any, key: jax.Array, *,
+    latent: int, pack: int, conditional: bool, of_scores: Any,
+) -> tuple:  # fmt: skip
     """-> the generator's term, metrics, and its own batch statistics: the discriminator's do not move here."""
-    rows = len(next(iter(batch.values())))
-    fake, stats = _generate(nets, params, model_state, make_rngs(key, "z")["z"], rows, latent, pack)
-    scores, _ = _scores(nets, params, model_state, models.pack(fake, pack))
+    rows, label = len(next(iter(batch.values()))), _label(batch, conditional)
+    fake, stats = _generate(nets, params, model_state, make_rngs(key, "z")["z"], rows, latent, pack, label)
+    scores, _ = _scores(nets, params, model_state, models.pack(fake, pack), label)
     loss = of_scores(scores)
     return {"loss": (loss, 1.0, 1.0)}, (_metrics({"loss": loss}), _replaced(model_state, "generator", stats))
 
 
+def _label(batch: Any, conditional: bool) -> tuple[jax.Array, ...]:
+    """What the networks read besides: (classes i32[B],), or nothing."""
+    return (batch["label"],) if conditional else ()
+
+
 def _generate(
-    nets: Any, params: Any, model_state: Any, key: jax.Array, rows: int, latent: int, pack: int
+    nets: Any, params: Any, model_state: Any, key: jax.Array, rows: int, latent: int, pack: int, label: tuple
 ) -> tuple[jax.Array, Any]:
     """-> samples f32[rows, ...], the generator's batch statistics."""
     z = jax.random.normal(key, (pack, rows // pack, latent))
-    return models.generate(nets["generator"], _of("generator", params, model_state), z)
+    slots = [classes[None] for classes in label]
+    return models.generate(nets["generator"], _of("generator", params, model_state), z, *slots)
 
 
-def _scores(nets: Any, params: Any, model_state: Any, x: jax.Array) -> tuple[jax.Array, Any]:
+def _scores(nets: Any, params: Any, model_state: Any, x: jax.Array, label: tuple) -> tuple[jax.Array, Any]:
     """-> the discriminator's logits or scores f32[B], the model_state with its batch statistics."""
     variables = _of("discriminator", params, model_state)
-    scores, stats = nets["discriminator"].apply(variables, x, train=True, mutable=["batch_stats"])
+    scores, stats = nets["discriminator"].apply(variables, x, *label, train=True, mutable=["batch_stats"])
     return scores, _replaced(model_state, "discriminator", stats)
 
 
@@ -200,39 +223,44 @@ def networks(cfg: TrackedConfig, data: latents.Latents) -> dict:
         raise UserError(
             f"model.name = {cfg.model.name!r} does not fit data.source = {cfg.data.source!r}: mlp is for grid"
         )
-    size = {"shape": tuple(data.images.shape)} if data.images else {"dimension": data.train.spec["x"].shape[-1]}
+    sizes: dict[str, dict[str, Any]] = {"generator": {"dimension": 2}, "discriminator": {}}
+    if data.images:
+        num_classes = len(data.images.classes) if cfg.model.conditional else 0
+        sizes = {"generator": {"shape": tuple(data.images.shape), "num_classes": num_classes}}
+        sizes["discriminator"] = {"num_classes": num_classes}
     critic = {**cfg.model.discriminator}
     if "norm" in critic and critic["norm"] is None and cfg.loss.name == "wgan_gp":
         critic["norm"] = "layer"
     return {
-        "generator": from_config(generator, cfg.model.generator, **size),
-        "discriminator": from_config(discriminator, critic),
+        "generator": from_config(generator, cfg.model.generator, **sizes["generator"]),
+        "discriminator": from_config(discriminator, critic, **sizes["discriminator"]),
     }
 
 
-def init(nets: dict, latent: int, spec: Any, pack: int, key: jax.Array) -> dict:
+def init(nets: dict, latent: int, spec: Any, pack: int, conditional: bool, key: jax.Array) -> dict:
     """-> {"params": {generator, discriminator}, "batch_stats": {...}}."""
     x = jnp.zeros((pack, *next(iter(spec.values())).shape[1:]))
-    rngs = make_rngs(key, *nets)
+    rngs, label = make_rngs(key, *nets), _label({"label": jnp.zeros(1, jnp.int32)}, conditional)
     variables = {
-        "generator": nets["generator"].init(rngs["generator"], jnp.zeros((1, latent))),
-        "discriminator": nets["discriminator"].init(rngs["discriminator"], models.pack(x, pack)),
+        "generator": nets["generator"].init(rngs["generator"], jnp.zeros((1, latent)), *label),
+        "discriminator": nets["discriminator"].init(rngs["discriminator"], models.pack(x, pack), *label),
     }
     stats = {k: v["batch_stats"] for k, v in variables.items() if "batch_stats" in v}
     return {"params": {k: v["params"] for k, v in variables.items()}, **({"batch_stats": stats} if stats else {})}
 
 
 def predict(generator: Any, variables: Any, inputs: Any) -> dict:
-    """{"z": f32[B, Z]} -> {"x": f32[B, 2] or images f32[B, Y, X, C] in 0..1}."""
+    """{"z": f32[B, Z], of a conditional model "label": i32[B]} -> {"x": f32[B, 2] or images f32[B, Y, X, C] in 0..1}."""
     own = {k: v["generator"] for k, v in variables.items() if "generator" in v}
-    return {"x": generator.apply(own, inputs["z"])}
+    return {"x": generator.apply(own, inputs["z"], *_label(inputs, "label" in inputs))}
 
 
-def sample(e: Experiment, state: Any, key: jax.Array, out: Path) -> Iterator[str]:
-    """Draws samples with `key`, writes a picture of them to `out` and yields its path."""
+def sample(e: Experiment, state: Any, key: jax.Array, out: Path, *, label: str | None = None) -> Iterator[str]:
+    """Draws samples with `key`, all of the class named `label` if it is set, writes a picture of them to `out` and yields its
+    path."""
     evaluator: Any = e.evaluator
     out.parent.mkdir(parents=True, exist_ok=True)
-    evaluator.draw(state, out, key)
+    evaluator.draw(state, out, key, label)
     yield str(out)
 
 

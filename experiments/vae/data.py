@@ -3,18 +3,18 @@
 import dataclasses
 import functools
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from research.core.experiment import Baseline
+from research.core.experiment import Baseline, Codec
 from research.data import codecs
 from research.data.draws import Drawn
 from research.data.images import labelled
 from research.data.images.classification import ImageClassification
 from research.data.images.picture_codecs import Picture
 from research.data.pipeline import EvalBatches, TrainBatches
+from research.data.with_class import WithClass
 from research.util.errors import UserError, nearest
 
 MEAN_OF = 10_000  # training pictures whose mean is taken for that of all
@@ -32,7 +32,8 @@ class Pictures(ImageClassification):
         self.images = images
         self.train = TrainBatches(Drawn(images.train), batch_size, seed)
         self.evals = {name: EvalBatches(Drawn(part.source), eval_batch_size) for name, part in self.evals.items()}
-        self.codec = PictureCode(self.shape, tuple(self.classes) if conditional else None)
+        codec = PictureCode(self.shape)
+        self.codec: Codec = WithClass(codec, tuple(self.classes)) if conditional else codec
 
     @functools.cached_property
     def pixel_means(self) -> np.ndarray:
@@ -57,25 +58,7 @@ class Pictures(ImageClassification):
 @codecs.register("picture_code")
 @dataclasses.dataclass(frozen=True)
 class PictureCode(Picture):
-    """A picture <-> its code. With `classes` the model is conditional: a value is (picture, name of its class)."""
-
-    classes: tuple[str, ...] | None
-
-    @property
-    def inputs(self) -> dict[str, tuple]:
-        return super().inputs | ({} if self.classes is None else {"label": (("b",), "int32")})
-
-    def encode(self, value: Any) -> dict[str, np.ndarray]:
-        """A picture, or (picture, name of its class) if the model is conditional -> one row of inputs."""
-        if self.classes is None:
-            return super().encode(value)
-        if not (isinstance(value, tuple) and len(value) == 2):
-            raise UserError("a conditional model takes (picture, name of its class)")
-        picture, name = value
-        if name not in self.classes:
-            raise UserError(f"no class {str(name)!r}{nearest(str(name), self.classes)}")
-        label = np.array([self.classes.index(name)], np.int32)
-        return {**super().encode(picture), "label": label}
+    """A picture <-> its code."""
 
     def decode(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
         """-> the code, its standard deviations, and the mean squared error of what is decoded from it."""
@@ -85,11 +68,6 @@ class PictureCode(Picture):
             "std": np.round(std, 4).tolist(),
             "error": float(outputs["error"][0]),
         }
-
-    def read(self, file: Path) -> Any:
-        """A picture; if the model is conditional its class is the name of the file's folder."""
-        picture = super().read(file)
-        return (picture, file.resolve().parent.name) if self.classes is not None else picture
 
 
 def load(cfg: Mapping[str, Any], seed: int, conditional: bool) -> Pictures:

@@ -10,12 +10,25 @@ from research.core.state import TrainState
 from research.util.errors import UserError
 
 
+class Embedding(NamedTuple):
+    """How a value becomes a vector: `encode` makes inputs of it, and of the outputs `output` is the vector, f32[1, D].
+
+    Of a text, `encode` takes its tokens, i32[n] of `tokenizer`, and reads `most` of them.
+    """
+
+    encode: Callable[[Any], Mapping[str, Any]]
+    output: str
+    tokenizer: Any = None
+    most: int = 0
+
+
 class Codec(Protocol):
     """The way between a raw value and arrays: all that prediction needs of a data set. research/data/codecs.py stores it.
 
     inputs       what inference reads, {name: (shape, dtype)}; strings in a shape are symbolic sizes, "b" the batch
     constraints  on symbolic sizes, as `jax.export.symbolic_shape` takes them: "t <= 64"
     draw         (value, what `decode` returned) -> a PIL image of both; None: there is nothing to draw
+    embeddings   {what a value is embedded as: how}, the usual one first; empty: the model's outputs are no embedding of a value
     stream       a file -> ({name: value} that tells the place in the file, a value) in turn, read as they are asked for; None: a
                  file is one value, as `read` has it
     """
@@ -26,6 +39,10 @@ class Codec(Protocol):
     @property
     def constraints(self) -> Sequence[str]:
         return ()
+
+    @property
+    def embeddings(self) -> Mapping[str, Embedding]:
+        return {}
 
     draw: Callable[[Any, Mapping], Any] | None = None
     stream: Callable[[Path], Iterator[tuple[Mapping, Any]]] | None = None

@@ -94,8 +94,15 @@ MODELS: dict[str, dict[str | None, dict[str, Any]]] = {
         ),
     },
     "gan": {
-        "dcgan": dict(discriminator=dict(norm=None, width=64), generator=dict(width=64), latent=64, pack=1),
+        "dcgan": dict(
+            conditional=False,
+            discriminator=dict(norm=None, width=64),
+            generator=dict(width=64),
+            latent=64,
+            pack=1,
+        ),
         "mlp": dict(
+            conditional=False,
             discriminator=dict(num_layers=3, pieces=5, width=200),
             generator=dict(num_layers=4, width=400),
             latent=64,
@@ -186,6 +193,9 @@ MODELS: dict[str, dict[str | None, dict[str, Any]]] = {
     },
     "reinforcement": {
         None: dict(activation="tanh", hidden=(64, 64)),
+    },
+    "restoration": {
+        None: dict(blocks=4, fold=4, width=32),
     },
     "retrieval": {
         "bag": dict(dropout=0.0, shared=True, width=128),

@@ -15,14 +15,16 @@ from research.data import codecs, user_files
 from research.data.images import labelled
 from research.data.pipeline import Arrays, Source, TrainBatches
 from research.data.synthetic import mixtures
+from research.data.with_class import WithClass
 from research.util.errors import UserError
 
 
 class Latents(Dataset):
     """Batches {"x": f32[B, 2]} of the grid, or {"image": f32[B, Y, X, C] in 0..1, "label": i32[B]}; inputs {"z": f32[B, Z]}.
 
-    images  the data set of the images; None for the grid
-    latent  Z
+    images       the data set of the images; None for the grid
+    latent       Z
+    conditional  inputs have the class, too: {"z": f32[B, Z], "label": i32[B]}
     """
 
     def __init__(
@@ -33,11 +35,13 @@ class Latents(Dataset):
         seed: int,
         latent: int,
         report: Sequence[str],
+        conditional: bool = False,
     ):
         self.images, self.latent, self.report = images, latent, report
         self.train = TrainBatches(source, batch_size, seed)
         self.evals: dict[str, Any] = {}
-        self.codec = Latent(latent)
+        codec = Latent(latent)
+        self.codec: Codec = WithClass(codec, tuple(images.classes)) if images and conditional else codec
 
 
 @codecs.register("latent")
@@ -67,11 +71,24 @@ class Latent(Codec):
         return user_files.numbers(file, "latent vector")
 
 
-def load(cfg: Mapping[str, Any], seed: int, *, batch_size: int, latent: int, report: Sequence[str] = ()) -> Latents:
-    """The data set of a config's `data` group; `batch_size` and `latent` as in `Latents`."""
+def load(
+    cfg: Mapping[str, Any],
+    seed: int,
+    *,
+    batch_size: int,
+    latent: int,
+    report: Sequence[str] = (),
+    conditional: bool = False,
+) -> Latents:
+    """The data set of a config's `data` group; `batch_size`, `latent` and `conditional` as in `Latents`.
+
+    Raises UserError for a conditional model of the grid.
+    """
     if cfg["source"] == "grid":
+        if conditional:
+            raise UserError("model.conditional = True: the grid has no classes; use a source of pictures")
         count = cfg.get("num_examples", 100_000)
         points = mixtures.mixture(mixtures.GRID_CENTRES, mixtures.GRID_STD, count, seed)
         return Latents(Arrays(points), None, batch_size, seed, latent, report)
     images = labelled.load(cfg)
-    return Latents(images.train, images, batch_size, seed, latent, report)
+    return Latents(images.train, images, batch_size, seed, latent, report, conditional)

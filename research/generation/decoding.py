@@ -9,7 +9,7 @@ such as a recurrent one, has `rewinds = False` and takes prompts of one length.
 When a context exceeds `max_length` the cache is rebuilt from the last `max_length // 2` tokens.
 Learned positions cannot slide without recomputation; this recomputes once every half window,
 where cropping to the last `max_length` tokens recomputes all of them for every token. The other
-arrays of the cache are then [..., B, S, N, K].
+arrays of the cache are then [..., B, N, S, K].
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence

@@ -32,13 +32,25 @@ def generator_loss(fake: Float[Array, " B"]) -> Float32[Array, ""]:
     return jax.nn.softplus(-fake.astype(jnp.float32)).mean()
 
 
+def hinge_loss(real: Float[Array, " B"], fake: Float[Array, " B"]) -> Float32[Array, ""]:
+    """E max(0, 1 - f(real)) + E max(0, 1 + f(fake)) (Lim & Ye 2017, 1705.02894; Miyato et al. 2018, 1802.05957, eq. 16).
+
+    The generator's loss beside it is `critic_generator_loss`.
+
+    >>> float(hinge_loss(jnp.array([0.5, 3.0]), jnp.array([-2.0, 1.0])))  # (0.5 + 0) / 2 + (0 + 2) / 2
+    1.25
+    """
+    real, fake = real.astype(jnp.float32), fake.astype(jnp.float32)
+    return jax.nn.relu(1 - real).mean() + jax.nn.relu(1 + fake).mean()
+
+
 def critic_loss(real: Float[Array, " B"], fake: Float[Array, " B"]) -> Float32[Array, ""]:
     """E f(fake) - E f(real), an estimate of minus the Wasserstein-1 distance (Arjovsky et al. 2017, 1701.07875)."""
     return fake.astype(jnp.float32).mean() - real.astype(jnp.float32).mean()
 
 
 def critic_generator_loss(fake: Float[Array, " B"]) -> Float32[Array, ""]:
-    """-E f(fake): the generator's loss against a Wasserstein critic."""
+    """-E f(fake): the generator's loss against a Wasserstein critic, or against `hinge_loss`."""
     return -fake.astype(jnp.float32).mean()
 
 

@@ -19,9 +19,9 @@ from research.nn.flash import Mask
 from research.nn.linear import einsum, flat_dot
 from research.nn.softmax import softmax
 
-Cache = dict[
-    str, Float[Array, "B _ N K"]
-]  # "k" and "v" of S tokens; not named, as a call may have two caches of unequal S
+# "k" and "v" of S tokens; not named, as a call may have two caches of unequal S. A head's tokens lie together, as the products
+# with them want: with heads inside tokens, each new token had a copy of the whole cache transposed.
+Cache = dict[str, Float[Array, "B N _ K"]]
 
 
 def attend(
@@ -113,9 +113,8 @@ class Attention(nn.Module):
         if rotary is not None:
             q, k = rotate(q, rotary), rotate(k, rotary)
         if cache is not None:
-            new = {"k": k, "v": v}
-            cache = {n: _write(cache[n], new[n], index) for n in new}
-            k, v = cache["k"], cache["v"]
+            cache = {n: _write(cache[n], new.swapaxes(1, 2), index) for n, new in (("k", k), ("v", v))}
+            k, v = (cache[n].swapaxes(1, 2) for n in "kv")
         drop = nn.Dropout(self.dropout, deterministic=False) if self.dropout and train else None
         y = _attend(self, q, k, v, mask, drop).reshape(B, T, D)
         out_bias = self.bias if self.out_bias is None else self.out_bias
@@ -143,8 +142,8 @@ class CrossAttention(nn.Module):
         self.drop = nn.Dropout(self.dropout)
 
     def project(self, memory: Float[Array, "B S D"]) -> Cache:
-        """The sequence to attend to -> its keys and values, {"k", "v": f[B, S, H, K]}."""
-        kv = self.kv(memory).reshape(*memory.shape[:2], self.num_heads, 2, -1)
+        """The sequence to attend to -> its keys and values, {"k", "v": f[B, H, S, K]}."""
+        kv = self.kv(memory).reshape(*memory.shape[:2], self.num_heads, 2, -1).swapaxes(1, 2)
         return {"k": kv[..., 0, :], "v": kv[..., 1, :]}
 
     def __call__(
@@ -159,7 +158,8 @@ class CrossAttention(nn.Module):
         """`memory` is the result of `project`. `mask` broadcasts against [B, H, 1, T, S]. `seen` is called with the weights."""
         q = self.q(x).reshape(*x.shape[:2], self.num_heads, 1, -1)
         drop = partial(self.drop, deterministic=False) if self.dropout and train else None
-        y = _attend(self, q, memory["k"], memory["v"], mask, drop, seen)
+        k, v = (memory[n].swapaxes(1, 2) for n in "kv")
+        y = _attend(self, q, k, v, mask, drop, seen)
         return self.out(y.reshape(x.shape))
 
 
@@ -182,8 +182,8 @@ def _attend(module, q, k, v, mask, drop, seen=None):
 
 
 def _write(
-    cache: Float[Array, "B S N K"], new: Float[Array, "B T N K"], index: Int[Array, ""] | Int[Array, " B"] | int
-) -> Float[Array, "B S N K"]:
-    write = partial(jax.lax.dynamic_update_slice_in_dim, axis=0)
+    cache: Float[Array, "B N S K"], new: Float[Array, "B N T K"], index: Int[Array, ""] | Int[Array, " B"] | int
+) -> Float[Array, "B N S K"]:
+    write = partial(jax.lax.dynamic_update_slice_in_dim, axis=1)
     rows = jax.vmap(write, (0, 0, 0 if jnp.ndim(index) else None))
     return rows(cache, new.astype(cache.dtype), index)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from research.serving.jobs import Busy, Closed
+from research.serving.jobs import Busy, Closed, Timing
 from research.serving.programs import Arrays, Programs
 from research.util.errors import UserError
 
@@ -15,7 +15,7 @@ from research.util.errors import UserError
 class _Item(NamedTuple):
     inputs: Arrays
     rows: int
-    came: float  # time.monotonic
+    timing: Timing
     answer: Future
 
 
@@ -58,12 +58,12 @@ class Batcher:
         if self._thread.is_alive():
             self._thread.join()
 
-    def submit(self, inputs: Arrays) -> Future:
-        """Rows {name: [rows, ...]} -> a future of their outputs {name: [rows, ...]}.
+    def submit(self, inputs: Arrays, timing: Timing | None = None) -> Future:
+        """Rows {name: [rows, ...]} -> a future of their outputs {name: [rows, ...]}; `timing` is told of their batch.
 
         Raises UserError if they are not the predictor's, Busy if the queue is full, Closed after `close`.
         """
-        item = _Item(inputs, self.programs.check(inputs), time.monotonic(), Future())
+        item = _Item(inputs, self.programs.check(inputs), timing or Timing(), Future())
         with self._changed:
             if not self._accepts:
                 raise Closed
@@ -94,8 +94,8 @@ class Batcher:
                 self._changed.wait_for(lambda: self._groups or not self._accepts)
                 if not self._groups:
                     return None
-                group, items = min(self._groups.items(), key=lambda pair: pair[1][0].came)
-                left = items[0].came + self._delay - time.monotonic()
+                group, items = min(self._groups.items(), key=lambda pair: pair[1][0].timing.came)
+                left = items[0].timing.came + self._delay - time.monotonic()
                 if sum(item.rows for item in items) >= self.programs.max_batch or left <= 0 or not self._accepts:
                     return self._take(group)
                 self._changed.wait(left)
@@ -115,8 +115,10 @@ class Batcher:
         if not batch:  # all were cancelled
             return
         inputs = {name: _joined([item.inputs[name] for item in batch]) for name in batch[0].inputs}
+        began, fill = time.monotonic(), sum(item.rows for item in batch) / self.programs.max_batch
         outputs, first = self.programs(inputs), 0
         for item in batch:
+            item.timing.began, item.timing.first, item.timing.fill = began, time.monotonic(), fill
             own = {name: y[first : first + item.rows] for name, y in outputs.items()}
             item.answer.set_result(self.programs.cut(own, item.inputs))
             first += item.rows

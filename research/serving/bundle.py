@@ -6,6 +6,7 @@ prefill.stablehlo, decode.stablehlo   of a language model, its decoder's: see de
 model.onnx               if it was asked for: the program with its parameters, for onnxruntime
 parameters.safetensors   the parameters, by path
 codec.json               the way between raw values and arrays: vocabulary, classes, sizes
+reference.npz            signals of held-out data, for the monitor: see monitor/reference.py; not in every bundle
 README.md                a model card
 run_bundle.py            runs it with nothing but JAX, arrays in and arrays out
 SHA256SUMS               of all these, as sha256sum writes them
@@ -24,6 +25,8 @@ from research.data import codecs
 from research.run import reopen
 from research.serving import decoder_programs, run_bundle
 from research.serving.decoder import Decoder
+from research.serving.monitor import reference
+from research.serving.monitor.reference import Reference
 from research.serving.run_bundle import MANIFEST, PARAMETERS, PROGRAM, SUMS
 from research.util.errors import UserError
 
@@ -39,6 +42,7 @@ class Bundle:
     predictor: Predictor
     parameters: Mapping[str, jax.Array]
     decoder: Decoder | None
+    reference: Reference | None = None
 
     @property
     def codec(self) -> Codec:
@@ -80,7 +84,9 @@ def open_bundle(folder: str | Path, checkpoint: str = "best") -> Bundle:
     except (KeyError, ValueError, RecursionError):
         raise UserError(f"{folder}: its {MANIFEST} or {CODEC} cannot be read; export the run again") from None
     reopen.family(name)  # which registers its codec; raises UserError if there is no such family
-    return Bundle(folder, about, Predictor(jax.jit(program.call), codecs.from_json(stored)), parameters, decoder)
+    predictor = Predictor(jax.jit(program.call), codecs.from_json(stored))
+    stored_reference = reference.from_bytes(read(reference.FILE)) if about.get("reference") else None
+    return Bundle(folder, about, predictor, parameters, decoder, stored_reference)
 
 
 def check_shapes(codec: Codec, inputs: Mapping[str, Any]) -> None:

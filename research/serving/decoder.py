@@ -85,10 +85,14 @@ def _new_cache(model: Any, variables: dict, slots: int, length: int) -> dict:
 
 
 def _slot_axes(model: Any) -> Any:
-    """The axis of each of the cache's arrays that counts rows: where one row and two have different sizes."""
-    one, two = (jax.eval_shape(partial(model.init_cache, rows, 1))["layers"] for rows in (1, 2))
+    """The axis of each of the cache's arrays that counts rows."""
+    return differing_axes(*(jax.eval_shape(partial(model.init_cache, rows, 1))["layers"] for rows in (1, 2)))
+
+
+def differing_axes(one: Any, other: Any) -> Any:
+    """The axis in which each array of a tree has another size than that of the other tree."""
     differs = lambda a, b: int(np.flatnonzero(np.array(a.shape) != np.array(b.shape))[0])  # noqa: E731
-    return jax.tree.map(differs, one, two)
+    return jax.tree.map(differs, one, other)
 
 
 @partial(jax.jit, static_argnames="model", donate_argnames="cache")

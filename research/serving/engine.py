@@ -1,8 +1,9 @@
 """Continuous batching: requests share the slots of one decoder, and join and leave between tokens.
 
 A step of the engine reads at most one chunk of a prompt, then one token in every slot that is generating, so a long prompt
-delays the next token of the others by no more than a chunk. The device computes a step while the host handles the tokens of
-the step before: a request that ends at a token is decoded once more, and that token is discarded.
+delays the next token of the others by no more than a chunk. What a slot has read of a prompt that begins alike is copied and
+not read again. The device computes a step while the host handles the tokens of the step before: a request that ends at a
+token is decoded once more, and that token is discarded.
 
 A request's tokens are a function of the request alone: whoever shares the slots, its logits are the same bits.
 """
@@ -10,6 +11,7 @@ A request's tokens are a function of the request alone: whoever shares the slots
 import itertools
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +23,8 @@ import numpy as np
 from research.generation import decoding
 from research.serving import draws
 from research.serving.decoder import Decoder
-from research.serving.jobs import CANCELLED, FAILED, Busy, Closed, Finished, Job, Request, Token
+from research.serving.jobs import CANCELLED, FAILED, Busy, Closed, Finished, Job, Request, Timing, Token
+from research.serving.prefixes import Prefixes
 from research.util.errors import UserError
 
 
@@ -48,12 +51,14 @@ class Engine:
         self._numbers = itertools.count()
         self._changed = threading.Condition()
         self._accepts = True
+        self.reused = 0  # tokens of prompts that a slot held already
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._reset()
 
     def _reset(self) -> None:
         S, V = len(self._jobs), self.decoder.vocab_size
         self._cache = self.decoder.new_cache(S, self.length)
+        self._prefixes = Prefixes(self.decoder, S, self.length)
         self._slots = draws.empty(S, V)
         self._all_allowed = jnp.ones((S, V), bool)
         self._logits = jnp.zeros((S, V), jnp.float32)
@@ -74,13 +79,13 @@ class Engine:
         """Requests in the queue."""
         return len(self._waiting)
 
-    def submit(self, request: Request, deliver: Callable[[Token | Finished], Any]) -> Job:
-        """Puts a request into the queue.
+    def submit(self, request: Request, deliver: Callable[[Token | Finished], Any], timing: Timing | None = None) -> Job:
+        """Puts a request into the queue; `timing` is told when it got a slot.
 
         Raises UserError if it cannot be served, Busy if the queue is full, Closed after `close`.
         """
         self._check(request)
-        job = Job(request, deliver)
+        job = Job(request, deliver, timing)
         with self._changed:
             if not self._accepts:
                 raise Closed
@@ -109,6 +114,7 @@ class Engine:
         self.submit(Request(np.zeros(1, np.int32), min(2, self.length - 1), jax.random.key(0)), lambda _: None)
         while self.step():
             pass
+        self._cache = self._prefixes.compile(self._cache)
         draws.with_row(self._all_allowed, 0, self._all_allowed[0])  # for the first constrained request
         self._thread.start()
 
@@ -174,12 +180,16 @@ class Engine:
         self._jobs = [None if job is None or job.finished else job for job in self._jobs]
 
     def _admit(self) -> None:
-        for slot, holder in enumerate(self._jobs):
+        while free := [slot for slot, holder in enumerate(self._jobs) if holder is None]:
             with self._changed:
-                if holder is not None or not self._waiting:
-                    continue
-                job = self._jobs[slot] = self._waiting.popleft()
-            job.number, request = next(self._numbers), job.request
+                if not self._waiting:
+                    return
+                job = self._waiting.popleft()
+                slot, source, job.read = self._prefixes.place(job.request.prompt, free)
+                self._jobs[slot] = job
+            job.number, request, job.timing.began = next(self._numbers), job.request, time.monotonic()
+            self._cache = self._prefixes.copy(self._cache, slot, source, request.prompt, job.read)
+            self.reused += job.read
             seen = np.zeros(self.decoder.vocab_size, bool)
             seen[request.prompt] = True
             settings = draws.Settings(request.key, **request.sampling)
@@ -219,6 +229,7 @@ class Engine:
             self._cache, np.int32(slot), padded, np.int32(start), np.int32(len(tokens))
         )
         job.read = start + len(tokens)
+        self._prefixes.read(slot, prompt, start, len(tokens))
         return slot, logits
 
     def _mask(self, active: dict[int, Job]) -> np.ndarray:

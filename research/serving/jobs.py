@@ -1,6 +1,7 @@
 """What continuous batching is asked for and answers: a request, its tokens one by one, and why it ended."""
 
 import dataclasses
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -18,6 +19,20 @@ class Busy(Exception):
 
 class Closed(Exception):
     """It takes no more requests."""
+
+
+@dataclasses.dataclass
+class Timing:
+    """When parts of an answer began, as `time.monotonic` tells it, and the share of its batch that was filled.
+
+    `began` is when the device took it, `first` when its first token, or a predicted row whole, was there.
+    """
+
+    came: float = dataclasses.field(default_factory=time.monotonic)
+    began: float | None = None
+    first: float | None = None
+    ended: float | None = None
+    fill: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +73,8 @@ class Finished(NamedTuple):
 class Job:
     """A request in the engine. `deliver` gets each `Token`, and then `Finished`, from the engine's thread."""
 
-    def __init__(self, request: Request, deliver: Callable[[Token | Finished], Any]):
-        self.request, self._deliver = request, deliver
+    def __init__(self, request: Request, deliver: Callable[[Token | Finished], Any], timing: Timing | None = None):
+        self.request, self._deliver, self.timing = request, deliver, timing or Timing()
         self.number = 0  # of admission: the order in which prompts are read
         self.read = 0  # tokens of the prompt that the device has been given
         self.drawn = 0  # tokens that the device has been asked for

@@ -20,6 +20,7 @@ from research.run import run_logs
 from research.serving import card, decoder_programs, parity, run_bundle, servable
 from research.serving.bundle import CARD, CODEC, ONNX, is_bundle
 from research.serving.decoder import from_model, generates
+from research.serving.monitor import reference
 from research.serving.run_bundle import MANIFEST, PARAMETERS, PROGRAM, SUMS
 from research.util.errors import UserError
 
@@ -91,6 +92,9 @@ def _write(out: Path, e: Experiment, state: TrainState, about: Mapping[str, Any]
         "subgroups": parity.by_class(model, e),
         **(_of_decoder(out, read_back, e, state) if text else {}),
     }
+    if (held_out := reference.of_experiment(model, e)) is not None:
+        (out / reference.FILE).write_bytes(held_out.to_bytes())
+        manifest["reference"] = sorted(held_out.signals)
     if with_onnx:
         manifest["parity"]["onnx"] = _add_onnx(out, exported_program, e, state)
     (out / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -10,6 +10,7 @@ from research.data.text.dialogues import Dialogues
 from research.run.open_run import open_run
 from research.serving.bundle import Bundle, is_bundle, open_bundle
 from research.serving.decoder import Decoder, from_model, generates
+from research.serving.monitor.reference import Reference
 
 
 class Language(NamedTuple):
@@ -27,6 +28,7 @@ class Servable(NamedTuple):
     version     what it was made of, for people: the experiment and the step
     predictor   inference, and the way to it from raw values; `fn` is called with `variables`
     language    None: it does not generate text
+    reference   what the monitor compares service with; None: it has none
     """
 
     name: str
@@ -34,6 +36,7 @@ class Servable(NamedTuple):
     predictor: Predictor
     variables: Mapping
     language: Language | None = None
+    reference: Reference | None = None
 
 
 def from_folder(
@@ -65,7 +68,9 @@ def from_bundle(bundle: Bundle, name: str | None = None, template: str | None = 
         language = Language(bundle.decoder, tokenizer, template or about.get("template"))
     version = f"{about['name']}@{about.get('step')}"
     own = bundle.folder.resolve().name
-    return Servable(own if name is None else name, version, bundle.predictor, bundle.parameters, language)
+    return Servable(
+        own if name is None else name, version, bundle.predictor, bundle.parameters, language, bundle.reference
+    )
 
 
 def from_experiment(

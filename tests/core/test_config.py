@@ -255,7 +255,8 @@ def test_another_model_has_its_own_keys_and_keeps_what_it_shares(capsys):
 def test_of_two_networks_what_they_share_stays(capsys):
     cfg = config.load("gan/tiny", ["model.name=dcgan"])
     assert cfg.model.to_dict() == {
-        "name": "dcgan", "latent": 2, "pack": 2, "generator": {"width": 32}, "discriminator": {"width": 16, "norm": None},
+        "name": "dcgan", "latent": 2, "pack": 2, "conditional": False, "generator": {"width": 32},
+        "discriminator": {"width": 16, "norm": None},
     }  # fmt: skip
     assert capsys.readouterr().err.count("is left out: dcgan has no such key") == 3
 

@@ -102,7 +102,7 @@ def test_a_missing_file_is_told_at_once(folders, monkeypatch, url, offline):
     start = time.monotonic()
     with pytest.raises(UserError) as caught:
         download.fetch("set", [file(url), file(url, "b.bin")])
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 15
     for part in ("set: ", "a.bin", "first of 2", SHA256, "ALMANAC_MIRROR", str(folders[1])):
         assert part in str(caught.value)
     assert ("ALMANAC_OFFLINE is set" in str(caught.value)) == (offline == "1")
@@ -111,11 +111,11 @@ def test_a_missing_file_is_told_at_once(folders, monkeypatch, url, offline):
 
 def test_a_silent_host_is_given_up(folders, monkeypatch):
     monkeypatch.setattr(download, "CONNECT_SECONDS", 0.3)
-    monkeypatch.setattr(download.urllib.request, "urlopen", lambda *a, **k: time.sleep(3))
+    monkeypatch.setattr(download.urllib.request, "urlopen", lambda *a, **k: time.sleep(20))
     start = time.monotonic()
     with pytest.raises(UserError, match=r"no answer in 0\.3 s"):
         download.fetch("set", [file()])
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 15
 
 
 def test_a_download_is_kept(folders, server):

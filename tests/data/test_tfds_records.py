@@ -98,7 +98,7 @@ def test_preparing_reports_a_damaged_and_a_missing_file(upstream):
     start = time.monotonic()
     with pytest.raises(UserError, match="no copy of t10k-labels-idx1-ubyte.gz and") as caught:
         tfds_records.load("mnist", "train")
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 15
     assert "\n" not in str(caught.value)
 
 

@@ -196,22 +196,6 @@ def test_inpainting_keeps_the_known_pixels(untrained):
         assert np.abs(fill - batch["image"])[~known].max() > 0.1
 
 
-def test_the_harmonic_fill_is_laplaces():
-    """A plane is harmonic: it is restored exactly. Inside a constant border there is that constant."""
-    y, x = np.mgrid[:7, :9].astype(np.float64)
-    plane = (0.1 + 0.05 * y + 0.03 * x)[..., None]
-    known = np.ones((7, 9, 1), bool)
-    known[2:5, 3:8] = False
-    np.testing.assert_allclose(inpaint.harmonic_fill(np.where(known, plane, 9), known), plane, atol=1e-9)
-    known[:, 4:] = False  # to the edge: no slope across it
-    np.testing.assert_allclose(inpaint.harmonic_fill(np.full((7, 9, 1), 0.4), known), 0.4, atol=1e-9)
-
-
-def test_psnr_by_hand():
-    hidden = np.array([True, False]).reshape(1, 1, 2, 1)
-    assert inpaint.psnr(np.array([0.1, 0.9]).reshape(1, 1, 2, 1), np.zeros((1, 1, 2, 1)), hidden) == pytest.approx(20)
-
-
 @pytest.mark.parametrize(
     "change, words",
     [

@@ -160,6 +160,6 @@ def test_importance_weights_take_no_beta():
 
 def test_the_picture_of_a_class_needs_its_class():
     e = build(tiny.get_config())
-    with pytest.raises(UserError, match="takes \\(picture, name of its class\\)"):
+    with pytest.raises(UserError, match="takes \\(value, name of a class\\)"):
         e.predictor.codec.encode(np.zeros((8, 8), np.uint8))
     assert e.predictor.codec.encode((np.zeros((8, 8), np.uint8), "7"))["label"].tolist() == [7]

@@ -21,6 +21,14 @@ def test_losses_by_hand():
     assert gan.critic_generator_loss(jnp.array([0.0, -1.0])) == 0.5
 
 
+def test_hinge_by_hand_and_at_its_corners():
+    real, fake = jnp.array([2.0, 1.0, -0.5]), jnp.array([-3.0, -1.0, 0.5])
+    assert gan.hinge_loss(real, fake) == (0 + 0 + 1.5) / 3 + (0 + 0 + 1.5) / 3
+    slopes = jax.grad(lambda r, f: gan.hinge_loss(r, f), argnums=(0, 1))(real, fake)
+    np.testing.assert_allclose(np.stack(slopes)[:, [0, 2]], [[0, -1 / 3], [0, 1 / 3]], rtol=1e-6)
+    assert gan.hinge_loss(real.astype(jnp.bfloat16), fake).dtype == jnp.float32
+
+
 def test_smoothing_is_cross_entropy_of_real_examples_alone():
     real, fake = jnp.log(jnp.array([3.0])), jnp.array([0.0])
     known = -(0.9 * np.log(3 / 4) + 0.1 * np.log(1 / 4)) + np.log(2)

@@ -1,6 +1,7 @@
 """A bundle predicts what its run does, without the run; one byte changed, and it is refused."""
 
 import ast
+import hashlib
 import json
 import shutil
 import subprocess
@@ -21,7 +22,8 @@ from tools import cli
 
 TEXT = "the try statement and its except clauses"
 FILES = {
-    "README.md", "SHA256SUMS", "codec.json", "manifest.json", "parameters.safetensors", "predict.stablehlo", "run_bundle.py",
+    "README.md", "SHA256SUMS", "codec.json", "manifest.json", "parameters.safetensors", "predict.stablehlo", "reference.npz",
+    "run_bundle.py",
 }  # fmt: skip
 
 
@@ -64,6 +66,27 @@ def test_its_manifest_and_card(exported):
     assert right / sum(each["examples"] for each in classes) == pytest.approx(last["valid/accuracy"])
     card = (out / "README.md").read_text()
     assert "License of the weights: Apache-2.0" in card and "| valid/accuracy |" in card
+
+
+def test_its_reference_is_of_held_out_data(exported):
+    bundle, _, log = research.open_bundle(exported[0]), *exported[1:]
+    made, held_out = bundle.reference, bundle.manifest["subgroups"]["classes"].values()
+    assert len(made.labels) == sum(each["examples"] for each in held_out)
+    right = made.signals["class"].argmax(-1) == made.labels
+    valid = next(row for row in reversed(log) if row["split"] == "valid")["values"]["accuracy"]
+    assert right.mean() == pytest.approx(valid)
+    assert servable.from_folder(exported[0]).reference.signals.keys() == made.signals.keys()
+
+
+def test_a_bundle_of_before_there_were_references_opens(copy):
+    about = json.loads((copy / "manifest.json").read_text())
+    del about["reference"]
+    (copy / "reference.npz").unlink()
+    (copy / "manifest.json").write_text(json.dumps(about))
+    names = sorted(FILES - {"SHA256SUMS", "reference.npz"})
+    sums = [f"{hashlib.sha256((copy / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
+    (copy / "SHA256SUMS").write_text("".join(sums))
+    assert research.open_bundle(copy).reference is None
 
 
 def test_a_changed_byte_is_refused(exported, copy):

@@ -72,7 +72,7 @@ def schedules(decoder, count, seed):
     rng = np.random.default_rng(seed)
     requests = [request(rng) for _ in range(24)]
     engine = Engine(decoder, SLOTS)
-    alone = [run(engine, each)[0] for each in requests]
+    alone = [run(Engine(decoder, SLOTS), each)[0] for each in requests]
     assert len({answer.bits[0] for answer in alone}) > 20  # different requests, different bits
     for _ in range(count):
         answers, compared = [], 0
@@ -94,6 +94,7 @@ def schedules(decoder, count, seed):
             else:
                 assert answer.reasons == [CANCELLED]
         assert compared or len(answers) < 6
+    assert engine.reused > count  # some began with what a slot held
 
 
 def test_a_requests_logits_are_the_same_bits_alone_and_in_200_random_schedules(decoder):

@@ -4,7 +4,8 @@ Each column is a process on the same cores, which runs a few steps at a time whi
 that their idle threads do not spin. First, both frameworks must agree on the number of parameters and, from the same
 weights and batches in float32 without dropout, on the losses of the first three steps. `generate` compares cached
 generation with transformers, after both have generated the same tokens. Alone and with options of their own, `input`
-measures images read from files during training, and `serve` requests of mixed lengths to a server.
+measures images read from files during training, `serve` requests of mixed lengths to a server, and `monitor` the false alarms
+and delays of `almanac monitor`.
 
 Columns: eager and compile are PyTorch as installed; eager-alloc and compile-alloc have our settings of glibc's allocator.
 """
@@ -51,6 +52,10 @@ def main(argv: Sequence[str]) -> int:
         )  # imports JAX, which this process must not do for the other measurements
 
         return bench_input.main(argv[1:])
+    if argv[:1] == ["monitor"]:
+        from tools.dev.bench import bench_monitor  # imports JAX, too
+
+        return bench_monitor.main(argv[1:])
     if argv[:1] == ["serve"]:
         return bench_serve.main(argv[1:])
     args, changes = options.overrides(argv, _parser())

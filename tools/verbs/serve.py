@@ -1,14 +1,16 @@
-"""`almanac serve RUN|BUNDLE ... [--port N]`"""
+"""`almanac serve RUN|BUNDLE ... [--port N]`, `almanac serve --new-token NAME --tokens FILE`"""
 
 import argparse
 import contextlib
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from research.util.errors import UserError
+from research.util.escape import visible
 
 
 def main(argv: list[str]) -> int:
@@ -17,7 +19,7 @@ def main(argv: list[str]) -> int:
         description="Serves runs and bundles over HTTP: predictions, and text with OpenAI's API. SIGTERM lets requests end.",
         epilog="docs/serving.md has the routes, and calls with curl and the openai client.",
     )
-    parser.add_argument("runs", nargs="+", metavar="[NAME=]RUN", help="a run or a bundle, and the name to serve it by")
+    parser.add_argument("runs", nargs="*", metavar="[NAME=]RUN", help="a run or a bundle, and the name to serve it by")
     parser.add_argument(
         "--checkpoint", default="best", metavar="best|last|STEP", help="default: best if there is one, else last"
     )
@@ -29,9 +31,18 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--models", type=Path, metavar="FOLDER", help="whose bundles may be loaded as new versions (default: none)"
     )
+    parser.add_argument(
+        "--monitor", type=Path, metavar="FOLDER", help="keep numbers of every request there, for `almanac monitor`"
+    )
     text = parser.add_argument_group("text")
     text.add_argument("--slots", type=int, help="requests that generate at once (default: 8)")
     text.add_argument("--context", type=int, help="tokens of a prompt and its answer (default: the model's own)")
+    text.add_argument(
+        "--answers",
+        type=int,
+        metavar="TOKENS",
+        help="of answers kept for requests that come again (default: 20000; 0: none)",
+    )
     rows = parser.add_argument_group("predictions")
     rows.add_argument("--max-batch", type=int, help="rows predicted at once (default: 32)")
     rows.add_argument("--delay", type=float, metavar="SECONDS", help="that a row waits for others (default: 0.002)")
@@ -41,32 +52,55 @@ def main(argv: list[str]) -> int:
     bounds.add_argument("--seconds", type=float, help="of a request (default: 120)")
     bounds.add_argument("--body", type=int, metavar="BYTES", help="of a request (default: 8 MiB)")
     bounds.add_argument("--drain", type=float, metavar="SECONDS", help="to end in after SIGTERM (default: 30)")
+    access = parser.add_argument_group("access")
+    access.add_argument("--tokens", type=Path, metavar="FILE", help="who may ask, a TOML file (default: everyone)")
+    access.add_argument("--new-token", metavar="NAME", help="adds a token to FILE, prints its secret, and ends")
+    access.add_argument("--tls-cert", type=Path, metavar="FILE", help="a PEM certificate: serves https")
+    access.add_argument("--tls-key", type=Path, metavar="FILE", help="its key")
     args = vars(parser.parse_args(argv))
+    file, new = args.pop("tokens"), args.pop("new_token")
+    if new is not None:
+        return _new_token(new, file)
+    if not args["runs"]:
+        parser.error("give a run or a bundle to serve")
 
     uvicorn = _uvicorn()
     from research.serving import servable
-    from research.serving.web import app, served
+    from research.serving.monitor import observer
+    from research.serving.web import app, connections, served, tokens
 
     runs = [_named(run) for run in args.pop("runs")]
+    allowed = None if file is None else tokens.read(file)
+    tls = connections.tls(args.pop("tls_cert"), args.pop("tls_key"))
     checkpoint, template = args.pop("checkpoint"), args.pop("chat_template")
-    host, port, bundles = args.pop("host"), args.pop("port"), args.pop("models")
+    host, port = args.pop("host"), args.pop("port")
+    bundles, monitored = args.pop("models"), args.pop("monitor")
     limits = served.Limits(**{name: value for name, value in args.items() if value is not None})
     _check(limits, port)
     if bundles is not None and not bundles.is_dir():
         raise UserError(f"--models={bundles}: there is no such folder")
     models = served.of([servable.from_folder(folder, name, checkpoint, template) for name, folder in runs], limits)
-    config = uvicorn.Config(
-        app.create(models, limits, bundles), access_log=False, log_level="warning", server_header=False,
-        timeout_graceful_shutdown=round(limits.drain),
-    )  # fmt: skip
-    server = uvicorn.Server(config)
+    watch = observer.Observer(monitored) if monitored is not None else None
+    config = connections.config(app.create(models, limits, allowed, bundles, watch), limits.drain, tls)
+    server, scheme = uvicorn.Server(config), "http" if tls is None else "https"
     server.capture_signals = lambda: _drained_by_signals(server)
     with _bound(host, port) as listener:
         print(f"almanac: compiling {', '.join(models.by_name)}", flush=True)
         models.start()
         listener.listen(config.backlog)
-        print(f"almanac: serving on http://{host}:{listener.getsockname()[1]}, its API at /docs", flush=True)
+        print(f"almanac: serving on {scheme}://{host}:{listener.getsockname()[1]}, its API at /docs", flush=True)
         server.run([listener])
+    return 0
+
+
+def _new_token(name: str, file: Path | None) -> int:
+    """Prints the secret alone on stdout, so that a script can keep it."""
+    from research.serving.web import tokens
+
+    if file is None:
+        raise UserError(f"--new-token {visible(name)}: name its file too, with --tokens FILE")
+    print(tokens.add(file, name), flush=True)
+    print(f"almanac: kept nowhere else; {visible(file)} has its hash, and room for limits", file=sys.stderr)
     return 0
 
 
@@ -109,6 +143,8 @@ def _check(limits: Any, port: int) -> None:
     for name in ("seconds", "drain", "body", "requests", "max_batch"):
         if (value := getattr(limits, name)) <= 0:
             raise UserError(f"--{name.replace('_', '-')}={value}: above 0")
+    if limits.answers < 0:
+        raise UserError(f"--answers={limits.answers}: 0 or more")
 
 
 @contextlib.contextmanager

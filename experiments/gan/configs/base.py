@@ -19,7 +19,9 @@ def base(**changes: Any) -> ConfigDict:
     name = changes.get("model", {}).get("name", "dcgan")
     generator, discriminator = map(model_keys.fields, choose(MODELS, name))
     if "norm" in discriminator:
-        discriminator["norm"] = None  # None is batch, and layer where wgan_gp's penalty is of one example at a time
+        discriminator["norm"] = (
+            None  # None is batch, and layer where wgan_gp's penalty is of one example at a time; or spectral
+        )
     return config.merge(
         config.family_defaults(
             data=dict(
@@ -31,11 +33,12 @@ def base(**changes: Any) -> ConfigDict:
                 name=name,
                 latent=64,  # Z
                 pack=1,  # samples a row: PacGAN
+                conditional=False,  # both networks read the class; of pictures
                 generator=generator,
                 discriminator=discriminator,
             ),
             loss=dict(
-                name="gan",  # gan (non-saturating), wgan_gp
+                name="gan",  # gan (non-saturating), wgan_gp, hinge
                 critic_steps=1,  # discriminator updates a step
                 simultaneous=False,  # both updates from the same parameters
                 penalty=10.0,  # wgan_gp: weight of the gradient penalty

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from research.core.experiment import Codec
+from research.core.experiment import Codec, Embedding
 from research.data import codecs, top
 from research.data.images import labelled
 
@@ -46,6 +46,10 @@ class PictureClass(Picture):
 @dataclasses.dataclass(frozen=True)
 class PictureEmbedding(Picture):
     """A picture <-> its embedding, rounded to four digits."""
+
+    @property
+    def embeddings(self) -> dict[str, Embedding]:
+        return {"image": Embedding(self.encode, "embedding")}
 
     def decode(self, outputs: Mapping[str, Any]) -> dict[str, list]:
         return {"embedding": np.round(np.asarray(outputs["embedding"])[0], 4).tolist()}

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from research.core.experiment import Baseline, Codec, Dataset
+from research.core.experiment import Baseline, Codec, Dataset, Embedding
 from research.data import codecs, tokenizers, user_files
 from research.data.pipeline import EvalBatches, TrainBatches
 from research.data.text import questions
@@ -30,10 +30,13 @@ class TokenRows:
         if len(self._ends) == 1 or length <= len(self._ends):
             raise UserError(f"{key} = {length} has no room for a token")
         self.tokenizer, self.length, self.key = tokenizer, length, key
+        self.room = length - len(self._ends)  # tokens of a text
 
     def __call__(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
-        pad, room = self.tokenizer.special["pad"], self.length - len(self._ends)
-        rows = [self.tokenizer.encode(text)[:room] for text in texts]
+        return self.of_tokens([self.tokenizer.encode(text) for text in texts])
+
+    def of_tokens(self, tokens: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        pad, rows = self.tokenizer.special["pad"], [row[: self.room] for row in tokens]
         if self._ends:
             rows = [np.concatenate([self._ends[:1], row, self._ends[1:]]) for row in rows]
         mask = filled([np.ones(len(row)) for row in rows], self.length).astype(np.float32)
@@ -117,11 +120,16 @@ class QuestionAndPassage(Codec):
         if not all(text.strip() for text in value):
             raise UserError("want a question in the first line, and after it the passage")
         question, passage = value
-        asked, given = self.question([question]), self.passage([passage])
-        return {
-            "question": asked["tokens"], "question_mask": asked["mask"],
-            "passage": given["tokens"], "passage_mask": given["mask"],
-        }  # fmt: skip
+        return _inputs(self.question([question]), self.passage([passage]))
+
+    @property
+    def embeddings(self) -> dict[str, Embedding]:
+        kinds = {"passage": ("passage", self.passage), "query": ("question", self.question)}
+        return {kind: Embedding(self._both, name, rows.tokenizer, rows.room) for kind, (name, rows) in kinds.items()}
+
+    def _both(self, tokens: np.ndarray) -> dict[str, np.ndarray]:
+        """One text as the question and as the passage: each has its own vector, whatever the other is."""
+        return _inputs(self.question.of_tokens([tokens]), self.passage.of_tokens([tokens]))
 
     def decode(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
         """{"score": f32[1], ...} -> the pair's score, comparable only with other passages' scores for the same question."""
@@ -129,6 +137,14 @@ class QuestionAndPassage(Codec):
 
     def read(self, file: Path) -> tuple[str, str]:
         return user_files.read_pair(file)
+
+
+def _inputs(question: Mapping[str, np.ndarray], passage: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Rows of tokens -> the inputs of a dual encoder."""
+    return {
+        "question": question["tokens"], "question_mask": question["mask"],
+        "passage": passage["tokens"], "passage_mask": passage["mask"],
+    }  # fmt: skip
 
 
 def load(cfg: Mapping[str, Any], seed: int, rank: Callable[[Questions], Mapping[str, float]]) -> Retrieval:

@@ -150,7 +150,7 @@ class GPT(nn.Module):
         """
         T = tokens.shape[1]
         start, layers = (0, None) if cache is None else (cache["index"], cache["layers"])
-        size = T if cache is None else jax.tree.leaves(layers)[0].shape[-3]
+        size = T if cache is None else jax.tree.leaves(layers)[0].shape[-2]
         if T > (limit := self.max_length if cache is None else size):
             raise UserError(f"{T} tokens are more than the {limit} of max_length or of the cache")
         normal = nn.initializers.normal(0.02)
@@ -230,7 +230,7 @@ class GPT(nn.Module):
         """An empty cache for `length` tokens of `batch` rows, to pass to `apply(..., cache=)`.
 
         {"index": i32[], the number of tokens held, which may be made i32[B]; "layers": a list of L
-        {"k", "v": f[B, S, N, K]}, or with scan one with a leading L}. `dtype` is the
+        {"k", "v": f[B, N, S, K]}, or with scan one with a leading L}. `dtype` is the
         computation's. Raises UserError unless 1 <= length <= max_length.
         """
         if not 1 <= length <= self.max_length:
@@ -238,8 +238,8 @@ class GPT(nn.Module):
         N, K = self.kv_heads or self.num_heads, self.width // self.num_heads
         lead = (self.num_layers,) if self.scan else ()
 
-        def layer() -> dict[str, Float[Array, "*lead B S N K"]]:
-            return {n: jnp.zeros((*lead, batch, length, N, K), dtype) for n in "kv"}
+        def layer() -> dict[str, Float[Array, "*lead B N S K"]]:
+            return {n: jnp.zeros((*lead, batch, N, length, K), dtype) for n in "kv"}
 
         layers = layer() if self.scan else [layer() for _ in range(self.num_layers)]
         return {"layers": layers, "index": jnp.zeros((), jnp.int32)}

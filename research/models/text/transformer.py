@@ -233,7 +233,7 @@ class Transformer(nn.Module):
         """
         T = tokens.shape[1]
         start, caches = (0, [None] * self.decoder_layers) if cache is None else (cache["index"], cache["layers"])
-        size = T if cache is None else caches[0]["k"].shape[1]
+        size = T if cache is None else caches[0]["k"].shape[2]
         if T > size:
             raise UserError(f"{T} tokens are more than the {size} of the cache")
         x = self._embed(tokens, self.tokens, "position", start, train)
@@ -261,10 +261,10 @@ class Transformer(nn.Module):
 
     @nn.nowrap
     def init_cache(self, batch: int, length: int, dtype: DTypeLike = jnp.float32) -> dict:
-        """An empty cache for `length` target tokens of `batch` rows: {"index": i32[], "layers": L {"k", "v": f[B, T, H, K]}}."""
+        """An empty cache for `length` target tokens of `batch` rows: {"index": i32[], "layers": L {"k", "v": f[B, H, T, K]}}."""
         if not 1 <= length <= self.max_length:
             raise UserError(f"cache length {length} is not in 1..max_length={self.max_length}")
-        shape = (batch, length, self.num_heads, self.width // self.num_heads)
+        shape = (batch, self.num_heads, length, self.width // self.num_heads)
         layers = [{n: jnp.zeros(shape, dtype) for n in "kv"} for _ in range(self.decoder_layers)]
         return {"layers": layers, "index": jnp.zeros((), jnp.int32)}
 

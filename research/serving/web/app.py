@@ -2,44 +2,64 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from pathlib import Path
 
 from fastapi import FastAPI
 
+from research.serving.monitor.observer import Observer
 from research.serving.web import (
     problems,
     routes_admin,
+    routes_embeddings,
     routes_health,
     routes_oip,
     routes_openai,
     routes_page,
     routes_predict,
 )
+from research.serving.web.access import Access
 from research.serving.web.guard import Guard
 from research.serving.web.metrics import Metrics
 from research.serving.web.served import Limits, Models
+from research.serving.web.tokens import Token
+from research.serving.web.trace import Traced
 
 ABOUT = (
     "Predictions and text from the runs of Almanac. Every error is a JSON object with `message`, `code` and `param`."
 )
 
 
-def create(models: Models, limits: Limits, bundles: Path | None = None) -> FastAPI:
+def create(
+    models: Models,
+    limits: Limits,
+    tokens: Sequence[Token] | None = None,
+    bundles: Path | None = None,
+    observer: Observer | None = None,
+) -> FastAPI:
     """The ASGI application over models that have been started. Their requests may end when it stops.
 
-    Bundles below the folder `bundles` may be loaded as new versions while it serves; None: none may, and no version changes.
+    tokens    of those who may ask; None: everyone may
+    bundles   a folder below which bundles may be loaded as new versions while it serves; None: none may, and no version changes
+    observer  gets every request, and is started and closed with the application
     """
     metrics = Metrics()
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if observer is not None:
+            observer.start()
         yield
         await asyncio.to_thread(models.close)
+        if observer is not None:
+            await asyncio.to_thread(observer.close)
 
-    app = FastAPI(title="Almanac", description=ABOUT, version="1", lifespan=lifespan)
+    app = FastAPI(title="Almanac", description=ABOUT, version="1", lifespan=lifespan, responses=problems.RESPONSES)
+    if tokens is not None:
+        app.add_middleware(partial(Access, allowed=tokens, registry=metrics.registry))  # type: ignore[arg-type]
     app.add_middleware(partial(Guard, metrics=metrics, body=limits.body, requests=limits.requests))  # type: ignore[arg-type]
+    app.add_middleware(partial(Traced, observer=observer))  # type: ignore[arg-type]  # around the guard: its answers have ids, too
     problems.install(app)
     for router in (
         routes_page.router(),
@@ -47,6 +67,7 @@ def create(models: Models, limits: Limits, bundles: Path | None = None) -> FastA
         routes_predict.router(models),
         routes_oip.router(models),
         routes_openai.router(models, metrics),
+        routes_embeddings.router(models),
     ):
         app.include_router(router)
     if bundles is not None:

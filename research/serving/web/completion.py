@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Hashable
 from typing import Any, NamedTuple
 
 import jax
@@ -25,11 +25,17 @@ DEFAULT_TOKENS = 16  # of a completion, as OpenAI's
 
 
 class Plan(NamedTuple):
-    """A request for the engine, the texts that end the answer, and the token that ends it without being part of it."""
+    """A request for the engine, and how its answer ends.
+
+    stop  texts that end it
+    eos   the token that ends it without being part of it
+    key   all that the answer is a function of; None: of a seed that nobody gave, too
+    """
 
     request: jobs.Request
     stop: list[str]
     eos: int | None
+    key: Hashable = None
 
 
 class Piece(NamedTuple):
@@ -99,7 +105,13 @@ async def _plan(
     seed = secrets.randbits(31) if body.seed is None else body.seed
     key = jax.random.fold_in(jax.random.key(seed), 0)  # of row 0, as `generate` has it
     request = jobs.Request(tokens, length, key, sampling, sequences, constraint)
-    return Plan(request, stop, eos)
+    return Plan(request, stop, eos, _key(body, tokens, length, stop))
+
+
+def _key(body: Generation, tokens: np.ndarray, length: int, stop: list[str]) -> Hashable:
+    if body.seed is None and body.temperature != 0:
+        return None
+    return tokens.tobytes(), length, tuple(stop), body.model_dump_json(include={*SAMPLING, "seed", "response_format"})
 
 
 async def _constraint(model: Served, body: Generation) -> Any:
@@ -113,16 +125,38 @@ async def _constraint(model: Served, body: Generation) -> Any:
         raise problems.of_user(error, "response_format") from None
 
 
-async def pieces(model: Served, plan: Plan, metrics: Metrics) -> AsyncGenerator[Piece]:
-    """The answer's pieces, one a token, and at the end one with the reason: "stop" or "length"."""
+async def pieces(model: Served, plan: Plan, metrics: Metrics, spend: Callable[[int], None]) -> AsyncGenerator[Piece]:
+    """The answer's pieces, one a token, and at the end one with the reason: "stop" or "length". A kept answer comes at once.
+
+    `spend` is called with the number of tokens that each step adds to the usage, the prompt's in the first.
+    """
+    new = len(plan.request.prompt)
+    clock = TokenClock(metrics, model, new)
+    if (kept := None if plan.key is None else model.answers.get(plan.key)) is not None:
+        spend(new + sum(piece.token is not None for piece in kept))
+        for piece in kept:
+            yield piece
+        return
+    made = []
+    async with contextlib.aclosing(_generated(model, plan)) as generated:
+        async for piece in generated:
+            if piece.token is not None:
+                clock.tick()
+                spend(new + 1)
+                new = 0
+            made.append(piece)
+            yield piece
+    if plan.key is not None:
+        model.answers.put(plan.key, made)
+
+
+async def _generated(model: Served, plan: Plan) -> AsyncGenerator[Piece]:
     text = TextStream(model.servable.language.tokenizer, "", np.zeros(0, np.int32), plan.stop)
-    clock = TokenClock(metrics, model, len(plan.request.prompt))
     async with contextlib.aclosing(model.generate(plan.request)) as events:
         async for event in events:
             if isinstance(event, jobs.Finished):
                 yield Piece(text.rest(), None, event.reason)
                 return
-            clock.tick()
             if event.id == plan.eos:
                 yield Piece(text.rest(), event, jobs.STOP)
                 return

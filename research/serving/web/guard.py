@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 import traceback
 from typing import Any
@@ -41,7 +42,7 @@ class Guard:
         try:
             if counts and self._left < 0:
                 return await problems.busy().response()(scope, receive, watched)
-            await self._app(scope, _Body(receive, self._body, start + BODY_SECONDS), watched)
+            await self._app(scope, Body(receive, self._body, start + BODY_SECONDS), watched)
         except Exception as error:
             place = traceback.extract_tb(error.__traceback__)[-1]
             log.error("%s at %s:%s, %s", type(error).__name__, place.filename, place.lineno, scope["path"][:200])
@@ -54,17 +55,18 @@ class Guard:
             self._metrics.seconds.labels(*of).observe(time.monotonic() - start)
 
 
-class _Body:
+class Body:
     """`receive` with a bound on the bytes and the time of the body; after it, disconnection may take as long as it likes."""
 
-    def __init__(self, receive: Receive, most: int, end: float):
+    def __init__(self, receive: Receive, most: int, end: float = math.inf):
         self._receive, self._left, self._end, self._whole = receive, most, end, False
 
     async def __call__(self) -> Message:
         if self._whole:
             return await self._receive()
         try:
-            message: Any = await asyncio.wait_for(self._receive(), self._end - time.monotonic())
+            left = None if self._end == math.inf else self._end - time.monotonic()
+            message: Any = await asyncio.wait_for(self._receive(), left)
         except TimeoutError:
             raise HTTPException(408, "the body did not arrive in time") from None
         self._left -= len(message.get("body", b""))

@@ -27,16 +27,22 @@ class Metrics:
         self.first = histogram("almanac_time_to_first_token_seconds", "Seconds from request to first token", *MODEL)
         self.between = histogram("almanac_time_between_tokens_seconds", "Seconds between tokens of a request", *MODEL)
         self.slots = gauge("almanac_slots_occupied", "Slots that requests hold")
+        self.reused = gauge(
+            "almanac_prompt_tokens_reused", "Tokens of prompts that a slot held already, since the start"
+        )
+        self.repeated = gauge("almanac_answers_repeated", "Answers that had been kept, since the start")
         self.queued = gauge("almanac_requests_waiting", "Requests in the queue")
 
     def text(self, models: Models) -> bytes:
         """The metrics as they are now, in Prometheus' text format."""
-        for gauge in (self.queued, self.slots):
+        for gauge in (self.queued, self.slots, self.reused, self.repeated):
             gauge.clear()  # of versions that are no longer loaded
         for model in models.loaded:
             waiting = model.batcher.waiting + (model.engine.waiting if model.engine else 0)
             self.queued.labels(*labels(model)).set(waiting)
             self.slots.labels(*labels(model)).set(model.engine.occupied if model.engine else 0)
+            self.reused.labels(*labels(model)).set(model.engine.reused if model.engine else 0)
+            self.repeated.labels(*labels(model)).set(model.answers.hits)
         return generate_latest(self.registry)
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Stop = Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=4)]
+Tokens = Annotated[list[Annotated[int, Field(strict=True, ge=0, lt=2**31)]], Field(min_length=1)]  # ids; false is none
 
 
 class Strict(BaseModel):
@@ -56,7 +57,7 @@ class CompletionRequest(Generation):
     model_config = ConfigDict(
         json_schema_extra={"example": {"model": "tiny", "prompt": "The ", "max_tokens": 16, "temperature": 0}}
     )
-    prompt: str | list[Annotated[int, Field(ge=0, lt=2**31)]]
+    prompt: str | Tokens
     max_tokens: int = Field(16, ge=1)
     logprobs: int | None = Field(None, ge=0, le=20)
 

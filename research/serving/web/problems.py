@@ -5,12 +5,32 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from research.util.errors import UserError
 from research.util.escape import visible
 
 CODES = {404: "not_found", 405: "method_not_allowed", 408: "timeout", 413: "body_too_large"}
+
+
+class Fault(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class Error(BaseModel):
+    """The body of every error, in the form of OpenAI's API."""
+
+    error: Fault
+
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": Error, "description": "The request cannot be answered"},
+    "5XX": {"model": Error, "description": "The server cannot answer"},
+}
 
 
 class Problem(Exception):
@@ -65,7 +85,9 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def http_error(_: Request, error: HTTPException) -> JSONResponse:
         code = CODES.get(error.status_code, "bad_request")
-        return Problem(error.status_code, code, visible(error.detail)).response()
+        response = Problem(error.status_code, code, visible(error.detail)).response()
+        response.headers.update(error.headers or {})  # of 405, Allow
+        return response
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:

@@ -46,6 +46,7 @@ def _card(models: Models, name: str) -> dict:
         "version": model.servable.version,
         "versions": list(models.versions[model.servable.name].loaded),
         "inputs": {k: {"shape": list(shape), "dtype": dtype} for k, (shape, dtype) in predictor.codec.inputs.items()},
+        "embeds": list(predictor.codec.embeddings),
         "generates": engine is not None,
         "context": None if engine is None else engine.length,
         "chat": bool(model.servable.language and model.servable.language.template),

@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import StreamingResponse
 
-from research.serving.web import completion, problems
+from research.serving.web import access, completion, problems
 from research.serving.web.completion import Piece, Plan
 from research.serving.web.metrics import Metrics
 from research.serving.web.openai_answers import Answer, ChatCompletion, Completion
@@ -27,7 +28,7 @@ def router(models: Models, metrics: Metrics) -> APIRouter:
     ) -> Any:
         servable = model.servable
         made = kind(model.id, servable.version, servable.language.tokenizer, len(plan.request.prompt), top)
-        pieces = completion.pieces(model, plan, metrics)
+        pieces = completion.pieces(model, plan, metrics, partial(access.spend, request))
         if not body.stream:
             return made.whole(await _unless_gone(request, _all(pieces)))
         first = await _unless_gone(request, anext(pieces))  # what cannot be served gets a status of its own

@@ -38,7 +38,7 @@ def router(models: Models) -> APIRouter:
     async def predict(request: PredictRequest, find: Annotated[Find, Depends(models.in_use)]) -> dict:
         model = find(request.model)
         encoded = await asyncio.to_thread(_encode, model, request.inputs)
-        outputs = await asyncio.gather(*map(model.predict, encoded))
+        outputs = await model.predict_all(encoded)
         decode = model.servable.predictor.codec.decode
         decoded = await asyncio.to_thread(lambda: [values.to_json(decode(each)) for each in outputs])
         return {"model": model.id, "version": model.servable.version, "outputs": decoded}

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +17,8 @@ from research.serving.engine import Engine
 from research.serving.jobs import CANCELLED, FAILED, Busy, Closed, Finished, Request, Token
 from research.serving.programs import Programs
 from research.serving.servable import Servable
-from research.serving.web import problems
+from research.serving.web import problems, trace
+from research.serving.web.answers import Answers
 from research.serving.web.versions import Versions
 from research.util.errors import UserError
 
@@ -36,6 +37,7 @@ class Limits(NamedTuple):
     delay: float = 0.002  # seconds that a row waits for others
     queue: int = 64  # requests that wait, of each kind
     seconds: float = 120.0  # of a request
+    answers: int = 20_000  # tokens of answers that are kept for requests which come again
     requests: int = 256  # that are being read or answered
     body: int = 8 << 20  # bytes of a request
     drain: float = 30.0  # seconds that requests have to end after SIGTERM
@@ -52,6 +54,7 @@ class Served:
         self.engine: Engine | None = None
         if (language := servable.language) is not None:
             self.engine = Engine(language.decoder, limits.slots, limits.context, limits.queue)
+        self.answers: Answers = Answers(limits.answers)
         self._compiling = asyncio.Semaphore(1)  # a schema's automaton may take 4 GiB
         self._constraint = functools.lru_cache(32)(self._compile)
 
@@ -83,20 +86,33 @@ class Served:
 
     async def predict(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         """Rows of inputs -> their outputs."""
+        rows = trace.current().rows(self.servable, inputs)
         try:
-            future = self.batcher.submit(inputs)
+            future = self.batcher.submit(inputs, rows.timing)
         except Busy:
             raise problems.busy() from None
         except Closed:
             raise problems.closing() from None
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), self._limits.seconds)
+            rows.outputs = await asyncio.wait_for(asyncio.wrap_future(future), self._limits.seconds)
+            return rows.outputs
         except TimeoutError:
             raise problems.out_of_time() from None
 
+    async def predict_all(self, rows: Sequence[Mapping[str, np.ndarray]]) -> list[Mapping[str, np.ndarray]]:
+        """Inputs of many rows -> the outputs of each, a batch at a time: one request does not fill the queue."""
+        most, outputs = min(self._limits.max_batch, self._limits.queue), []
+        try:
+            async with asyncio.timeout(self._limits.seconds):
+                for start in range(0, len(rows), most):
+                    outputs += await asyncio.gather(*map(self.predict, rows[start : start + most]))
+        except TimeoutError:
+            raise problems.out_of_time() from None
+        return outputs
+
     async def generate(self, request: Request) -> AsyncGenerator[Token | Finished]:
         """The request's tokens, then why it ended. Closing the iterator cancels the request, and its slot is free."""
-        loop = asyncio.get_running_loop()
+        loop, text = asyncio.get_running_loop(), trace.current().text(self.servable, len(request.prompt))
         events: asyncio.Queue = asyncio.Queue()
 
         def deliver(event: Token | Finished) -> None:
@@ -105,7 +121,7 @@ class Served:
 
         assert self.engine is not None
         try:
-            job = self.engine.submit(request, deliver)
+            job = self.engine.submit(request, deliver, text.timing)
         except Busy:
             raise problems.busy() from None
         except Closed:
@@ -116,6 +132,7 @@ class Served:
                 event = await asyncio.wait_for(events.get(), end - loop.time())
                 if isinstance(event, Finished) and event.reason in ENDED_BY_SERVER:
                     raise ENDED_BY_SERVER[event.reason]()
+                text.take(event)
                 yield event
                 if isinstance(event, Finished):
                     return

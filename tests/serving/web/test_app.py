@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import logging
+import select
 import socket
 import zlib
 from types import SimpleNamespace
@@ -48,6 +49,12 @@ def test_an_image_and_its_array_are_predicted_alike(client):
     inputs = [{"image": png()}, {"image": f"data:image/png;base64,{png()}"}, np.full((8, 8, 1), 128 / 255).tolist()]
     outputs = client.post("/v1/predict", json={"model": "digits", "inputs": inputs}).json()["outputs"]
     assert outputs[0] == outputs[1] == outputs[2]
+
+
+def test_a_request_may_have_more_values_than_the_queue(client, server):
+    inputs = [{"image": png()}] * (3 * server.limits.queue)
+    answer = client.post("/v1/predict", json={"model": "digits", "inputs": inputs})
+    assert answer.status_code == 200 and len(answer.json()["outputs"]) == len(inputs)
 
 
 def test_open_inference_protocol_has_the_same_numbers(client, experiments):
@@ -126,6 +133,7 @@ BAD = {  # name -> route, body, status, code, words of the message
     "huge tokens": (COMPLETE, {"model": "talk", "prompt": [2**70]}, 422, "invalid_value", "less than"),
     "temperature": (COMPLETE, {"model": "talk", "prompt": "a", "temperature": -1}, 422, "invalid_value", "temperature: "),
     "top_p": (COMPLETE, {"model": "talk", "prompt": "a", "top_p": 0}, 422, "invalid_value", "top_p: "),
+    "false as a token": (COMPLETE, {"model": "talk", "prompt": [False]}, 422, "invalid_value", "prompt"),
     "an empty stop": (COMPLETE, {"model": "talk", "prompt": "a", "stop": ""}, 422, "invalid_value", "stop"),
     "several answers": (COMPLETE, {"model": "talk", "prompt": "a", "n": 2}, 422, "invalid_value", "n: "),
     "a schema beyond": (CHAT, {"model": "talk", "messages": [{"role": "user", "content": "a"}], "response_format": SCHEMA},
@@ -145,6 +153,15 @@ def test_a_bad_request_gets_one_clear_sentence(client, name):
     assert (answer.status_code, error["code"]) == (status, code)
     assert words in error["message"] and "\n" not in error["message"]
     assert not any(word in answer.text for word in ("Traceback", "/work", "site-packages", ".py"))
+
+
+def test_the_description_has_the_errors_as_they_are(client):
+    answer, described = client.post("/healthz"), client.get("/openapi.json").json()
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET")  # RFC 9110, section 15.5.6
+    assert all(
+        {"4XX", "5XX"} <= each["responses"].keys() for path in described["paths"].values() for each in path.values()
+    )
+    assert described["components"]["schemas"]["Fault"]["properties"].keys() == answer.json()["error"].keys()
 
 
 @pytest.mark.parametrize(("blob", "words"), [
@@ -187,22 +204,18 @@ def test_what_nobody_expected_is_told_without_its_text(client, server, monkeypat
 
 
 def test_more_requests_than_the_bound_are_429(client):
-    """Sixteen bodies that do not end are the most."""
+    """Of seventeen bodies that do not end, sixteen are waited for."""
     port, head = client.base_url.port, b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
-    ask = lambda: client.post(PREDICT, json={"model": "digits", "inputs": [{"image": png()}]})  # noqa: E731
-
-    def hold():
-        raw = socket.create_connection(("127.0.0.1", port))
+    slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(17)]
+    for raw in slow:
         raw.sendall(head)
-        return raw
-
-    slow = [hold() for _ in range(16)]
-    while (refused := ask()).status_code == 200:  # it came before the last of them, which was refused in its place
-        slow.append(hold())
+    (refused, *others), _, _ = select.select(slow, [], [], 60)
+    answer = refused.recv(1000).lower()
+    assert answer.startswith(b"http/1.1 429 ") and b"\r\nretry-after: 1\r\n" in answer and not others
+    assert client.get("/healthz").status_code == 200
     for raw in slow:
         raw.close()
-    assert refused.status_code == 429 and refused.headers["Retry-After"] == "1"
-    assert client.get("/healthz").status_code == 200
+    ask = lambda: client.post(PREDICT, json={"model": "digits", "inputs": [{"image": png()}]})  # noqa: E731
     next(answer for answer in iter(ask, None) if answer.status_code == 200)  # those that left count no more
 
 

@@ -76,7 +76,7 @@ def models(folder):
 
 @contextlib.asynccontextmanager
 async def asgi_client(models, folder):
-    transport = httpx2.ASGITransport(app.create(models, LIMITS, folder))
+    transport = httpx2.ASGITransport(app.create(models, LIMITS, bundles=folder))
     async with httpx2.AsyncClient(transport=transport, base_url="http://test", timeout=120) as made:
         yield made
 

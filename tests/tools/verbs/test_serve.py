@@ -1,5 +1,7 @@
 """`almanac serve` as a process: it answers on its port, lets a request end after SIGTERM, and names what it cannot serve."""
 
+import functools
+import hashlib
 import json
 import os
 import re
@@ -8,11 +10,13 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from pathlib import Path
 
 import pytest
 
+from research.serving.web import tokens
 from research.util.errors import UserError
 from tools.verbs import serve
 
@@ -70,6 +74,50 @@ def test_a_request_ends_after_sigterm_and_the_status_is_0(process):
     assert (started.returncode, err) == (0, ""), err
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_clients_that_are_slow_or_leave_cost_others_nothing(process):
+    """200 leave in mid-stream, and 200 more stay: their headers or bodies never end, or they read nothing."""
+    started, url = process
+    assert any("serving on" in line for line in iter(started.stdout.readline, ""))
+    connect = functools.partial(socket.create_connection, ("127.0.0.1", int(url.rpartition(":")[2])), timeout=60)
+    body = json.dumps({"model": "small", "prompt": "the", "max_tokens": 12, "stream": True})
+    head = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: "
+    stream, half = f"{head}{len(body)}\r\n\r\n{body}".encode(), f"{head}99\r\n\r\n{{".encode()
+
+    def leave(count):
+        for _ in range(count):
+            with connect() as raw:
+                raw.sendall(stream)
+                assert raw.recv(100).startswith(b"HTTP/1.1 200")
+
+    def ask():
+        start = time.monotonic()
+        post(f"{url}/v1/completions", {"model": "small", "prompt": "the", "max_tokens": 12})
+        return time.monotonic() - start
+
+    def memory():
+        (line,) = [x for x in Path(f"/proc/{started.pid}/status").read_text().splitlines() if x.startswith("VmRSS")]
+        return int(line.split()[1]) / 1024
+
+    leave(100)
+    before, alone = memory(), max(ask() for _ in range(3))
+    slow = [connect() for _ in range(200)]
+    for i, raw in enumerate(slow):
+        raw.sendall((half, b"POST /v1/completions HTTP/1.1\r\nX: ", stream, b"")[i % 4])
+    leave(200)
+    assert ask() < 10 * alone + 1
+    for raw in slow:
+        while raw.recv(100_000):  # 408, the answer that nobody read, or nothing; then the end
+            pass
+        raw.close()
+    assert memory() < before + 16  # MiB
+    metrics = urllib.request.urlopen(f"{url}/metrics").read().decode()
+    for gauge in ("almanac_slots_occupied", "almanac_requests_waiting"):
+        assert f'{gauge}{{model="small"}} 0.0' in metrics
+    ask()
+
+
 @pytest.mark.parametrize(("words", "message"), [
     (["{run}", "--port=70000"], "--port=70000: 0 to 65535"),
     (["{run}", "--seconds=0"], "--seconds=0.0: above 0"),
@@ -80,10 +128,26 @@ def test_a_request_ends_after_sigterm_and_the_status_is_0(process):
     (["{run}", "--context=1000"], "length=1000: want 16 to 16 tokens a slot"),
     (["{run}", "--models=/nowhere"], "--models=/nowhere: there is no such folder"),
     (["/nowhere"], "/nowhere is no run directory"),
+    (["{run}", "--tokens=/nowhere"], "cannot read /nowhere"),
+    (["{run}", "--tls-key=/nowhere"], "--tls-cert and --tls-key: a certificate and its key; give both"),
+    (["--new-token", "a"], "--new-token a: name its file too, with --tokens FILE"),
 ])  # fmt: skip
 def test_what_cannot_be_served_is_named(trained, words, message):
     with pytest.raises(UserError, match=re.escape(message)):
         serve.main([word.format(run=trained) for word in words])
+
+
+def test_a_new_tokens_secret_is_alone_on_stdout(tmp_path, capsys):
+    assert serve.main(["--new-token", "alice", "--tokens", str(tmp_path / "tokens.toml")]) == 0
+    secret = capsys.readouterr().out.strip()
+    (token,) = tokens.read(tmp_path / "tokens.toml")
+    assert (token.name, token.sha256) == ("alice", hashlib.sha256(secret.encode()).hexdigest())
+
+
+def test_without_a_run_there_is_nothing_to_serve(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        serve.main(["--port=0"])
+    assert "give a run or a bundle to serve" in capsys.readouterr().err
 
 
 def test_without_its_packages_it_says_how_to_get_them(monkeypatch):

@@ -1,0 +1,119 @@
+"""Pictures to restore: an original, and a classical estimate of it from what a damage leaves."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from experiments.restoration import damage as damages
+from experiments.restoration import photographs
+from research.core.experiment import Baseline, Codec, Dataset
+from research.data import codecs, user_files
+from research.data.images import labelled
+from research.data.pipeline import EvalBatches, Source, TrainBatches
+from research.evals.image_restoration import psnr, ssim
+from research.util.errors import UserError
+
+
+class Damaged:
+    """A source of {"image": f32[n, Y, X, C], the original; "estimate": the same of the damaged one; "hidden": f32[n, Y, X, 1]}."""
+
+    def __init__(self, source: Source, damage: Any):
+        self.source, self.damage = source, damage
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def gather(self, indices: np.ndarray, epoch: int) -> dict[str, np.ndarray]:
+        image = self.source.gather(indices, epoch)["image"]
+        return {"image": image, **inputs_of(self.damage, self.damage.apply(image), image.shape[1:])}
+
+
+def inputs_of(damage: Any, damaged: np.ndarray, shape: tuple) -> dict[str, np.ndarray]:
+    """Damaged pictures -> {"estimate": f32[n, Y, X, C], "hidden": f32[n, Y, X, 1], 1 where a pixel is to be restored}."""
+    hidden = np.broadcast_to(damage.hidden(shape)[..., None], (len(damaged), *shape[:2], 1))
+    return {"estimate": next(iter(damage.estimates(damaged).values())), "hidden": hidden.astype(np.float32)}
+
+
+class Restoration(Dataset):
+    """Batches as `Damaged` has them. `shape` is (Y, X, C) of the originals."""
+
+    def __init__(self, cfg: Mapping[str, Any], damage_cfg: Mapping[str, Any], seed: int):
+        self.damage = damages.make(damage_cfg)
+        parts, self.report = _parts(cfg, seed)
+        self.shape = tuple(parts["train"].gather(np.arange(1), 0)["image"].shape[1:])
+        self.damage.input_shape(self.shape)
+        sources = {part: Damaged(source, self.damage) for part, source in parts.items()}
+        self.train = TrainBatches(sources.pop("train"), cfg["batch_size"], seed)
+        self.evals = {part: EvalBatches(source, cfg["eval_batch_size"]) for part, source in sources.items()}
+        if not self.evals:
+            raise UserError("the data has neither a validation nor a test part; set data.valid_fraction above 0")
+        self.codec = Repair(self.shape, damage_cfg["name"], damage_cfg["size"])
+
+    def baselines(self) -> dict[str, Baseline]:
+        """The PSNR and SSIM of every classical estimate, on every held-out part."""
+        found = {}
+        for part, batches in self.evals.items():
+            image = batches.source.source.gather(np.arange(len(batches.source)), 0)["image"]
+            estimates, hidden = self.damage.estimates(self.damage.apply(image)), self.damage.hidden(self.shape)
+            errors = {
+                name: np.square(each - image)[:, hidden].mean(dtype=np.float64) for name, each in estimates.items()
+            }
+            found[f"{part}/psnr"] = Baseline({name: psnr(error) for name, error in errors.items()}, "dB")
+            found[f"{part}/ssim"] = Baseline(
+                {name: float(ssim(each, image).mean()) for name, each in estimates.items()}
+            )
+        return found
+
+
+def _parts(cfg: Mapping[str, Any], seed: int) -> tuple[dict[str, Source], list[str]]:
+    """{part: source of originals}, and what to report of them."""
+    if cfg["source"] != "photographs":
+        images = labelled.load(cfg)
+        parts = {"train": images.train, "valid": images.valid, "test": images.test}
+        return {part: source for part, source in parts.items() if source is not None}, images.report
+    size = user_files.option(cfg, "size", 32)
+    if not isinstance(size, int) or not 1 <= size <= 64:
+        raise UserError(f"data.size = {size!r}: pixels a side of the squares that are cut from photographs, 1 to 64")
+    parts = photographs.load(size, seed)
+    counts = ", ".join(f"{len(source):,} {part}" for part, source in parts.items())
+    return dict(parts), [f"source   two photographs of scikit-learn's, {size} x {size} pixels each: {counts}"]
+
+
+@codecs.register("repair")
+@dataclasses.dataclass(frozen=True)
+class Repair(Codec):
+    """A damaged picture <-> the restored one. What lies in a hidden square is not read."""
+
+    shape: tuple[int, int, int]
+    name: str
+    size: int
+
+    @property
+    def inputs(self) -> dict[str, tuple]:
+        Y, X, C = self.shape
+        return {"estimate": (("b", Y, X, C), "float32"), "hidden": (("b", Y, X, 1), "float32")}
+
+    @property
+    def _damage(self) -> Any:
+        return damages.DAMAGES[self.name](self.size)
+
+    def encode(self, value: Any) -> dict[str, np.ndarray]:
+        """A damaged PIL image, u8 or f32[Y, X, C] in 0..1, scaled and cut to the size of damaged pictures -> one row of inputs."""
+        damaged = labelled.to_image(value, self._damage.input_shape(self.shape))[None]
+        return inputs_of(self._damage, damaged, self.shape)
+
+    def decode(self, outputs: Mapping[str, Any]) -> dict[str, list]:
+        """-> the picture as nested lists, rounded to four digits."""
+        return {"image": np.round(np.asarray(outputs["image"])[0], 4).tolist()}
+
+    def draw(self, value: Any, decoded: Mapping[str, Any]) -> Image.Image:
+        """The restored picture."""
+        pixels = np.rint(255 * np.asarray(decoded["image"])).astype(np.uint8)
+        return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+    def read(self, file: Path) -> np.ndarray:
+        return labelled.read(file, self._damage.input_shape(self.shape))

@@ -1,0 +1,53 @@
+"""Scikit-learn's two photographs, cut into pictures. Training, validation and test are three regions that share no pixel."""
+
+import numpy as np
+
+REGIONS = {"train": (0.0, 0.7), "valid": (0.7, 0.85), "test": (0.85, 1.0)}  # shares of each photograph's columns
+
+
+class Crops:
+    """A source of squares {"image": f32[n, size, size, 3] in 0..1} of photographs, as many as fit side by side.
+
+    They lie side by side; if `random`, each is anywhere, laid in one of the eight ways, as (seed, epoch, index) draw it.
+    """
+
+    def __init__(self, photographs: list[np.ndarray], size: int, seed: int, random: bool):
+        self.photographs, self.size, self.seed, self.random = photographs, size, seed, random
+        self._places = [
+            (i, size * row, size * column)
+            for i, photograph in enumerate(photographs)
+            for row in range(photograph.shape[0] // size)
+            for column in range(photograph.shape[1] // size)
+        ]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def gather(self, indices: np.ndarray, epoch: int) -> dict[str, np.ndarray]:
+        cut = self._drawn if self.random else self._at
+        crops = np.stack([cut(int(index), epoch) for index in indices])
+        return {"image": crops.astype(np.float32) / 255}
+
+    def _at(self, index: int, epoch: int) -> np.ndarray:
+        i, top, left = self._places[index]
+        return self.photographs[i][top : top + self.size, left : left + self.size]
+
+    def _drawn(self, index: int, epoch: int) -> np.ndarray:
+        rng = np.random.default_rng((self.seed, epoch, index))
+        photograph = self.photographs[rng.integers(len(self.photographs))]
+        top, left = (int(rng.integers(side - self.size + 1)) for side in photograph.shape[:2])
+        crop = np.rot90(photograph[top : top + self.size, left : left + self.size], int(rng.integers(4)))
+        return crop[:, ::-1] if rng.integers(2) else crop
+
+
+def load(size: int, seed: int) -> dict[str, Crops]:
+    """{part: source} of squares of `size` pixels a side."""
+    from sklearn.datasets import load_sample_images  # scikit-learn and SciPy are slow to import
+
+    photographs = load_sample_images().images
+
+    def region(part: str) -> list[np.ndarray]:
+        start, end = REGIONS[part]
+        return [image[:, round(start * image.shape[1]) : round(end * image.shape[1])] for image in photographs]
+
+    return {part: Crops(region(part), size, seed, part == "train") for part in REGIONS}
