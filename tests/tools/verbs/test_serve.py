@@ -114,7 +114,7 @@ def test_clients_that_are_slow_or_leave_cost_others_nothing(process):
     assert memory() < before + 16  # MiB
     metrics = urllib.request.urlopen(f"{url}/metrics").read().decode()
     for gauge in ("almanac_slots_occupied", "almanac_requests_waiting"):
-        assert f'{gauge}{{model="small"}} 0.0' in metrics
+        assert f'{gauge}{{model="small",version="1"}} 0.0' in metrics
     ask()
 
 
