@@ -221,7 +221,7 @@ def test_a_value_is_noise_and_a_class():
     e = build()
     noise = np.zeros((8, 8, 1), np.float32)
     assert e.predictor.codec.encode((noise, "7"))["label"].tolist() == [7]
-    for value, words in ((noise, "takes \\(noise, name of a class\\)"), ((noise[0], "7"), "noise of \\(8, 1\\)")):
+    for value, words in ((noise, "takes \\(value, name of a class\\)"), ((noise[0], "7"), "noise of \\(8, 1\\)")):
         with pytest.raises(UserError, match=words):
             e.predictor.codec.encode(value)
 

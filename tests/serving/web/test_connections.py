@@ -61,20 +61,20 @@ def is_served(port):
     return httpx2.get(f"http://127.0.0.1:{port}/", timeout=30).text == "ok"
 
 
-def seconds_until_closed(raw, drip):
-    """Sends a byte every 50 ms, and returns when the server has closed."""
-    start = time.monotonic()
-    while time.monotonic() - start < 20:
+def is_closed(raw, drip):
+    """Sends a byte every 50 ms -> whether the server closes the connection for it."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
         try:
             raw.sendall(drip)
             raw.settimeout(0.05)
             if raw.recv(1000) == b"":
-                break
+                return True
         except TimeoutError:
             pass
         except ConnectionError:
-            break
-    return time.monotonic() - start
+            return True
+    return False
 
 
 @pytest.mark.parametrize(("begin", "drip"), [
@@ -84,16 +84,17 @@ def seconds_until_closed(raw, drip):
     (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"G"),  # the first byte of a second request ends uvicorn's own bound
 ])  # fmt: skip
 def test_a_request_that_never_ends_is_closed(port, begin, drip):
+    start = time.monotonic()
     with connect(port) as raw:
         raw.sendall(begin)
-        assert is_served(port)
-        assert SECONDS / 2 < seconds_until_closed(raw, drip) < 20
+        assert is_served(port) and is_closed(raw, drip)
+    assert time.monotonic() - start > SECONDS / 2
 
 
 def test_a_client_that_does_not_read_is_closed(application, port):
     with connect(port) as raw:
         raw.sendall(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n")
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while not application.streamed:  # it waits in `send` until the connection is closed
             assert is_served(port) and time.monotonic() < end
             time.sleep(0.05)
