@@ -1,7 +1,6 @@
 """How the application meets the network: uvicorn with bounds on slow clients, and TLS."""
 
 import asyncio
-import resource
 import ssl
 import time
 from collections.abc import Iterable
@@ -16,15 +15,14 @@ from research.util.errors import UserError
 HEAD_SECONDS = 20.0  # from an answer, or from connecting, until the headers of the next request have arrived
 READ_SECONDS = 20.0  # in which a client that is behind has to read READ_BYTES of its answer
 READ_BYTES = 1 << 15
-FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-MOST = min(4096, FILES // 2 if FILES > 0 else 4096)  # connections
+MOST = 512  # connections: half of the files that Linux lets a process open by default
 
 
 class Connection(H11Protocol):
     """uvicorn's connection, which is closed if its client is too slow to send a request's headers or to read its answer.
 
     uvicorn bounds the idle time between requests alone, and only until a first byte comes; guard.py has the bounds of a body.
-    Where there are more than MOST connections, the one that has waited longest for a request gives way.
+    Where there are more than MOST connections, the one without a request that has waited longest is closed.
     """
 
     _timer: asyncio.TimerHandle | None = None

@@ -2,18 +2,20 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
 
 Stop = Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=4)]
-Tokens = Annotated[list[Annotated[int, Field(strict=True, ge=0, lt=2**31)]], Field(min_length=1)]  # ids; false is none
+Tokens = Annotated[list[Annotated[StrictInt, Field(ge=0, lt=2**31)]], Field(min_length=1)]  # ids
 
 
 class Strict(BaseModel):
+    """No unknown field, no number that is not finite; where a field is a `Strict...`, neither `true` nor "1" is a number."""
+
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class StreamOptions(Strict):
-    include_usage: bool = False
+    include_usage: StrictBool = False
 
 
 class JsonSchema(Strict):
@@ -34,14 +36,16 @@ class Generation(Strict):
     """What both kinds of requests have."""
 
     model: str
-    temperature: float = Field(1.0, ge=0, le=100)
-    top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int | None = Field(None, ge=1, lt=2**31, description="not OpenAI's")
-    min_p: float | None = Field(None, gt=0, le=1, description="not OpenAI's")
-    repetition_penalty: float | None = Field(None, gt=0, le=100, description="not OpenAI's; over the prompt too")
-    seed: int | None = Field(None, ge=0, lt=2**63, description="the same seed gives the same answer, whatever the load")
+    temperature: StrictFloat = Field(1.0, ge=0, le=100)
+    top_p: StrictFloat = Field(1.0, gt=0, le=1)
+    top_k: StrictInt | None = Field(None, ge=1, lt=2**31, description="not OpenAI's")
+    min_p: StrictFloat | None = Field(None, gt=0, le=1, description="not OpenAI's")
+    repetition_penalty: StrictFloat | None = Field(None, gt=0, le=100, description="not OpenAI's; over the prompt too")
+    seed: StrictInt | None = Field(
+        None, ge=0, lt=2**63, description="the same seed gives the same answer, whatever the load"
+    )
     stop: Annotated[str, Field(min_length=1)] | Stop | None = None
-    stream: bool = False
+    stream: StrictBool = False
     stream_options: StreamOptions | None = None
     response_format: ResponseFormat | None = None
     n: Literal[1] = 1
@@ -58,8 +62,8 @@ class CompletionRequest(Generation):
         json_schema_extra={"example": {"model": "tiny", "prompt": "The ", "max_tokens": 16, "temperature": 0}}
     )
     prompt: str | Tokens
-    max_tokens: int = Field(16, ge=1)
-    logprobs: int | None = Field(None, ge=0, le=20)
+    max_tokens: StrictInt = Field(16, ge=1)
+    logprobs: StrictInt | None = Field(None, ge=0, le=20)
 
 
 class ChatMessage(Strict):
@@ -76,7 +80,7 @@ class ChatRequest(Generation):
         }
     )
     messages: list[ChatMessage] = Field(min_length=1)
-    max_tokens: int | None = Field(None, ge=1, description="None: what the context has room for")
-    max_completion_tokens: int | None = Field(None, ge=1)
-    logprobs: bool = False
-    top_logprobs: int | None = Field(None, ge=0, le=20)
+    max_tokens: StrictInt | None = Field(None, ge=1, description="None: what the context has room for")
+    max_completion_tokens: StrictInt | None = Field(None, ge=1)
+    logprobs: StrictBool = False
+    top_logprobs: StrictInt | None = Field(None, ge=0, le=20)

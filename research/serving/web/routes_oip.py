@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Depends
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, StrictInt
 
 from research.serving.programs import Specs
 from research.serving.web import problems
@@ -19,7 +19,7 @@ EXAMPLE: Any = {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "d
 
 class Tensor(Strict):
     name: str
-    shape: list[Annotated[int, Field(ge=0)]] = Field(max_length=8)
+    shape: list[Annotated[StrictInt, Field(ge=0)]] = Field(max_length=8)
     datatype: str
     data: list[Any]
     parameters: dict[str, Any] | None = None

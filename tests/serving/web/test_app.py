@@ -134,6 +134,7 @@ BAD = {  # name -> route, body, status, code, words of the message
     "temperature": (COMPLETE, {"model": "talk", "prompt": "a", "temperature": -1}, 422, "invalid_value", "temperature: "),
     "top_p": (COMPLETE, {"model": "talk", "prompt": "a", "top_p": 0}, 422, "invalid_value", "top_p: "),
     "false as a token": (COMPLETE, {"model": "talk", "prompt": [False]}, 422, "invalid_value", "prompt"),
+    "true as a number": (COMPLETE, {"model": "talk", "prompt": "a", "min_p": True}, 422, "invalid_value", "min_p"),
     "an empty stop": (COMPLETE, {"model": "talk", "prompt": "a", "stop": ""}, 422, "invalid_value", "stop"),
     "several answers": (COMPLETE, {"model": "talk", "prompt": "a", "n": 2}, 422, "invalid_value", "n: "),
     "a schema beyond": (CHAT, {"model": "talk", "messages": [{"role": "user", "content": "a"}], "response_format": SCHEMA},
