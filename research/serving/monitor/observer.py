@@ -49,8 +49,9 @@ class Observer:
 
     def close(self) -> None:
         """Writes what is waiting, and ends the thread."""
-        self._queue.put(None)
-        self._thread.join()
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
 
     def _run(self) -> None:
         store, due, ends = Store(self._folder), 0.0, False

@@ -13,6 +13,7 @@ standard library and, where Multi30k is in $ALMANAC_MIRROR, German: pieces of as
 import argparse
 import gzip
 import os
+import sys
 import sysconfig
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -68,7 +69,7 @@ def measure(folder: str, references: int, streams: int) -> dict[str, Any]:
                 for _ in range(SHIFTED):
                     values = detector.statistics(_shifted(pool, other, share, rng))
                     delays[name + words].append(_delays(thresholds.alarms(values)))
-        print(f"  {folder}: {number + 1} of {references} references", end="\r", flush=True)
+        print(f"  {folder}: {number + 1} of {references} references", end="\r", file=sys.stderr, flush=True)
     return {
         "run": e.cfg.name, "reference": size, "pool": count - size, "references": references, "streams": streams,
         "signals": detector.names, "alarms": {name: sum(each) for name, each in alarms.items()},
