@@ -16,6 +16,7 @@ import os
 import sys
 import sysconfig
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def measure(folder: str, references: int, streams: int) -> dict[str, Any]:
 def _delays(alarms: np.ndarray) -> list[int | None]:
     """bool[T, W, J] -> requests from the shift to the first alarm, of all windows and of each; None: there is none."""
     after = alarms[BEFORE // STRIDE :].any(-1)
-    columns = [after.any(-1), *after.T]
+    columns = [after.any(-1), *(after[:, w] for w in range(len(WINDOWS)))]
     return [int(STRIDE * (1 + np.argmax(column))) if column.any() else None for column in columns]
 
 
@@ -158,7 +159,11 @@ def _pictures() -> dict[str, Callable[[Arrays], Arrays]]:
         return np.clip(x + rng.normal(0, NOISE, x.shape), 0, 1).astype(np.float32)
 
     changes = {"inverted": lambda x: 1 - x, "noisy": noisy, "moved": lambda x: np.roll(x, x.shape[2] // 8, 2)}
-    return {name: lambda inputs, f=f: {**inputs, "image": f(inputs["image"])} for name, f in changes.items()}
+    return {name: partial(_of_image, change) for name, change in changes.items()}
+
+
+def _of_image(change: Callable[[np.ndarray], np.ndarray], inputs: Arrays) -> Arrays:
+    return {**inputs, "image": change(inputs["image"])}
 
 
 def _texts(codec: Any, rows: int) -> dict[str, Callable[[Arrays], Arrays]]:
