@@ -116,7 +116,7 @@ class Observer:
         if key not in self._layouts:
             self._layouts[key] = layout
             reference = None if servable.reference is None else servable.reference.to_bytes()
-            store.add_model(Model(*key, layout, reference, _classes(servable)))
+            store.add_model(Model(*key, layout, reference))
 
 
 def _of_text(part: Text, id: str, row: int, now: float) -> Answer:

@@ -7,7 +7,7 @@ requests   one a request: what the client was answered, and when
 answers    one a row predicted or text generated: latency, batch, tokens, confidence, signals
 labels     what turned out to be true, by request and row
 servers    memory, and requests that went unrecorded, now and then
-models     what was served: the layout of its signals, its classes, its reference
+models     what was served: the layout of its signals, and its reference
 """
 
 import contextlib
@@ -33,7 +33,7 @@ create table answers (
 create table labels (id text, row integer, label text, subgroup text, primary key (id, row)) without rowid;
 create table servers (server text, time real, memory integer, dropped integer, primary key (server, time)) without rowid;
 create table models (
-  name text, version text, layout text, reference blob, classes text, primary key (name, version)
+  name text, version text, layout text, reference blob, primary key (name, version)
 ) without rowid;
 create index requests_by_time on requests (time);
 """
@@ -94,7 +94,6 @@ class Model(NamedTuple):
     version: str
     layout: Mapping[str, int]
     reference: bytes | None
-    classes: Sequence[str]
 
 
 class Store:
@@ -148,9 +147,9 @@ class Store:
         return known
 
     def add_model(self, model: Model) -> None:
-        row = (model.name, model.version, json.dumps(model.layout), model.reference, json.dumps(list(model.classes)))
+        row = (model.name, model.version, json.dumps(model.layout), model.reference)
         with self._transaction():
-            self._db.execute("insert or replace into models values (?, ?, ?, ?, ?)", row)
+            self._db.execute("insert or replace into models values (?, ?, ?, ?)", row)
 
     def add_server(self, server: str, time: float, memory: int, dropped: int) -> None:
         """A server's memory in bytes, and how many requests it has not recorded since it started."""

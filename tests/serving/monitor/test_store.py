@@ -74,7 +74,7 @@ def test_stores_merge_by_request_id(tmp_path):
     for name, numbers in {"a": range(6), "b": range(4, 10)}.items():
         made = Store(tmp_path / name)
         made.add(requests(numbers), answers(numbers))
-        made.add_model(Model("digits", "1", {"confidence": 1}, None, ["0", "1"]))
+        made.add_model(Model("digits", "1", {"confidence": 1}, None))
     db = store.merged([tmp_path / "a", tmp_path / "b"])
     assert sorted(int(id) for (id,) in db.execute("select id from answers")) == list(range(10))
     assert count(db, "models") == 1
