@@ -131,20 +131,18 @@ class Store:
     def add(self, requests: Sequence[Request], answers: Iterable[Answer] = ()) -> None:
         """Adds all of them or, if the process is killed meanwhile, none. A request that is there already stays as it is."""
         with self._transaction():
-            self._count += self._insert("requests", requests)
-            self._insert("answers", answers)
+            there = {each.id for each in requests if self._has("requests where id = ?", each.id)}
+            self._count += self._insert("requests", [each for each in requests if each.id not in there])
+            self._insert("answers", [each for each in answers if each.id not in there])
             if self._count > self._most:
                 self._trim()
 
     def add_labels(self, labels: Iterable[Label]) -> int:
-        """Adds labels, in place of those that rows had -> the number of them whose row is in the store."""
-        known = 0
+        """Adds the labels whose row is in the store, in place of those that rows had -> their number."""
         with self._transaction():
-            for label in labels:
-                self._db.execute("insert or replace into labels values (?, ?, ?, ?)", label)
-                row = self._db.execute("select 1 from answers where id = ? and row = ?", label[:2])
-                known += row.fetchone() is not None
-        return known
+            known = [label for label in labels if self._has("answers where id = ? and row = ?", *label[:2])]
+            self._db.executemany("insert or replace into labels values (?, ?, ?, ?)", known)
+        return len(known)
 
     def add_model(self, model: Model) -> None:
         row = (model.name, model.version, json.dumps(model.layout), model.reference)
@@ -160,6 +158,9 @@ class Store:
 
     def close(self) -> None:
         self._db.close()
+
+    def _has(self, what: str, *values: str | int) -> bool:
+        return self._db.execute(f"select 1 from {what}", values).fetchone() is not None
 
     def _insert(self, table: str, rows: Iterable[tuple]) -> int:
         before = self._db.total_changes
