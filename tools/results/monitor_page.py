@@ -68,11 +68,10 @@ def _model(model: Mapping[str, Any]) -> Markup:
 
 
 def _latency(model: Mapping[str, Any]) -> Markup:
-    rows = [
-        [name, *(f"{1e3 * x:,.1f}" for x in model[name].values())]
-        for name in ("queue", "prefill", "decode")
-        if model[name] is not None
-    ]
+    names = {"queue": "queue", "prefill": "to the first token", "decode": "to the last token"}
+    if model["decode"] is None:
+        names["prefill"] = "computation"
+    rows = [[words, *(f"{1e3 * x:,.1f}" for x in model[name].values())] for name, words in names.items() if model[name]]
     return markup.join(tag("h3", "Latency"), _table(["milliseconds", "median", "95 %", "99 %"], rows))
 
 

@@ -147,7 +147,7 @@ def _label(argv: list[str]) -> int:
         raise UserError(f"{args.folder}: there is no {store.FILE}; give a folder of `almanac serve --monitor`")
     labels = list(read_labels(args.file))
     known = store.Store(args.folder).add_labels(labels)
-    print(f"{len(labels):,} labels, {known:,} of them of rows in {visible(args.folder)}")
+    print(f"{len(labels):,} labels, {known:,} of them of rows in {visible(args.folder)}, and kept")
     return 0
 
 

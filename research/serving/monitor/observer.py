@@ -49,8 +49,9 @@ class Observer:
 
     def close(self) -> None:
         """Writes what is waiting, and ends the thread."""
-        self._queue.put(None)
-        self._thread.join()
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
 
     def _run(self) -> None:
         store, due, ends = Store(self._folder), 0.0, False
@@ -115,7 +116,7 @@ class Observer:
         if key not in self._layouts:
             self._layouts[key] = layout
             reference = None if servable.reference is None else servable.reference.to_bytes()
-            store.add_model(Model(*key, layout, reference, _classes(servable)))
+            store.add_model(Model(*key, layout, reference))
 
 
 def _of_text(part: Text, id: str, row: int, now: float) -> Answer:

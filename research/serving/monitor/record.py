@@ -49,9 +49,9 @@ class Record:
     seconds: float = 0.0
 
     def rows(self, servable: Servable, inputs: Arrays) -> Rows:
-        self.parts.append(Rows(servable, inputs))
-        return self.parts[-1]
+        self.parts.append(part := Rows(servable, inputs))
+        return part
 
     def text(self, servable: Servable, prompt: int) -> Text:
-        self.parts.append(Text(servable, prompt))
-        return self.parts[-1]
+        self.parts.append(part := Text(servable, prompt))
+        return part

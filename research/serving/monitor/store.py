@@ -7,7 +7,7 @@ requests   one a request: what the client was answered, and when
 answers    one a row predicted or text generated: latency, batch, tokens, confidence, signals
 labels     what turned out to be true, by request and row
 servers    memory, and requests that went unrecorded, now and then
-models     what was served: the layout of its signals, its classes, its reference
+models     what was served: the layout of its signals, and its reference
 """
 
 import contextlib
@@ -33,7 +33,7 @@ create table answers (
 create table labels (id text, row integer, label text, subgroup text, primary key (id, row)) without rowid;
 create table servers (server text, time real, memory integer, dropped integer, primary key (server, time)) without rowid;
 create table models (
-  name text, version text, layout text, reference blob, classes text, primary key (name, version)
+  name text, version text, layout text, reference blob, primary key (name, version)
 ) without rowid;
 create index requests_by_time on requests (time);
 """
@@ -94,7 +94,6 @@ class Model(NamedTuple):
     version: str
     layout: Mapping[str, int]
     reference: bytes | None
-    classes: Sequence[str]
 
 
 class Store:
@@ -132,25 +131,23 @@ class Store:
     def add(self, requests: Sequence[Request], answers: Iterable[Answer] = ()) -> None:
         """Adds all of them or, if the process is killed meanwhile, none. A request that is there already stays as it is."""
         with self._transaction():
-            self._count += self._insert("requests", requests)
-            self._insert("answers", answers)
+            there = {each.id for each in requests if self._has("requests where id = ?", each.id)}
+            self._count += self._insert("requests", [each for each in requests if each.id not in there])
+            self._insert("answers", [each for each in answers if each.id not in there])
             if self._count > self._most:
                 self._trim()
 
     def add_labels(self, labels: Iterable[Label]) -> int:
-        """Adds labels, in place of those that rows had -> the number of them whose row is in the store."""
-        known = 0
+        """Adds the labels whose row is in the store, in place of those that rows had -> their number."""
         with self._transaction():
-            for label in labels:
-                self._db.execute("insert or replace into labels values (?, ?, ?, ?)", label)
-                row = self._db.execute("select 1 from answers where id = ? and row = ?", label[:2])
-                known += row.fetchone() is not None
-        return known
+            known = [label for label in labels if self._has("answers where id = ? and row = ?", *label[:2])]
+            self._db.executemany("insert or replace into labels values (?, ?, ?, ?)", known)
+        return len(known)
 
     def add_model(self, model: Model) -> None:
-        row = (model.name, model.version, json.dumps(model.layout), model.reference, json.dumps(list(model.classes)))
+        row = (model.name, model.version, json.dumps(model.layout), model.reference)
         with self._transaction():
-            self._db.execute("insert or replace into models values (?, ?, ?, ?, ?)", row)
+            self._db.execute("insert or replace into models values (?, ?, ?, ?)", row)
 
     def add_server(self, server: str, time: float, memory: int, dropped: int) -> None:
         """A server's memory in bytes, and how many requests it has not recorded since it started."""
@@ -161,6 +158,9 @@ class Store:
 
     def close(self) -> None:
         self._db.close()
+
+    def _has(self, what: str, *values: str | int) -> bool:
+        return self._db.execute(f"select 1 from {what}", values).fetchone() is not None
 
     def _insert(self, table: str, rows: Iterable[tuple]) -> int:
         before = self._db.total_changes

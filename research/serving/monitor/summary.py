@@ -69,14 +69,13 @@ def _drift(db: sqlite3.Connection, name: str, version: str) -> dict[str, Any]:
     row = db.execute("select layout, reference from models where name = ? and version = ?", (name, version)).fetchone()
     if row is None or row[1] is None:
         return {"drift": None, "note": "no reference: export the run again as a bundle, and serve that"}
-    layout, (held_out, detector, thresholds) = json.loads(row[0]), _calibrated(row[1])
+    layout, (held_out, detector, limits) = json.loads(row[0]), _calibrated(row[1])
     if not layout.keys() >= set(detector.names):
         return {"drift": None, "note": "the reference is of other signals than the requests: export the run again"}
     found, times = _signals(db, name, version, layout)
     if len(times) < min(WINDOWS):
         return {"drift": None, "note": f"{len(times)} requests; drift is told from {min(WINDOWS)} on"}
     values = detector.statistics(detector.encode(found))
-    alarms, limits = thresholds.alarms(values), thresholds.center + thresholds.level * thresholds.scale
     ends = times[STRIDE - 1 :: STRIDE][: len(values)]
     drift = [
         {
@@ -88,7 +87,7 @@ def _drift(db: sqlite3.Connection, name: str, version: str) -> dict[str, Any]:
         for j, part in enumerate(detector.parts)
     ]  # fmt: skip
     at_export = {"rows": len(detector.features), "performance": performance.at_export(held_out)}
-    return {"at_export": at_export, "drift": drift, "alarms": _episodes(detector, alarms, ends)}
+    return {"at_export": at_export, "drift": drift, "alarms": _episodes(detector, values > limits, ends)}
 
 
 def _signals(
@@ -124,7 +123,7 @@ def _episodes(detector: Detector, alarms: np.ndarray, ends: list[float]) -> list
 
 
 @functools.lru_cache(8)  # `--watch` asks again and again
-def _calibrated(blob: bytes) -> tuple[Reference, Detector, calibration.Thresholds]:
+def _calibrated(blob: bytes) -> tuple[Reference, Detector, np.ndarray]:
     held_out = reference.from_bytes(blob)
     detector = Detector(held_out)
     return held_out, detector, calibration.calibrate(detector)

@@ -74,7 +74,7 @@ def test_stores_merge_by_request_id(tmp_path):
     for name, numbers in {"a": range(6), "b": range(4, 10)}.items():
         made = Store(tmp_path / name)
         made.add(requests(numbers), answers(numbers))
-        made.add_model(Model("digits", "1", {"confidence": 1}, None, ["0", "1"]))
+        made.add_model(Model("digits", "1", {"confidence": 1}, None))
     db = store.merged([tmp_path / "a", tmp_path / "b"])
     assert sorted(int(id) for (id,) in db.execute("select id from answers")) == list(range(10))
     assert count(db, "models") == 1
@@ -85,9 +85,15 @@ def test_labels_replace_and_tell_how_many_are_of_known_rows(tmp_path):
     made.add(requests([1]), answers([1]))
     assert made.add_labels([Label("1", 0, "a"), Label("2", 0, "b")]) == 1
     assert made.add_labels([Label("1", 0, "c", "new customers")]) == 1
-    assert store.merged([tmp_path]).execute("select label, subgroup from labels where id = '1'").fetchall() == [
-        ("c", "new customers")
-    ]
+    assert store.merged([tmp_path]).execute("select * from labels").fetchall() == [("1", 0, "c", "new customers")]
+
+
+def test_a_second_request_with_an_id_leaves_nothing(tmp_path):
+    made = Store(tmp_path)
+    made.add(requests([1]), answers([1]))
+    made.add(requests([1, 2]), [*answers([1, 2]), Answer("1", 1, 5.0, "digits", "1")])
+    found = store.merged([tmp_path]).execute("select id, row from answers order by id").fetchall()
+    assert found == [("1", 0), ("2", 0)]
 
 
 def test_it_is_read_while_it_is_written(tmp_path):

@@ -30,7 +30,7 @@ def fill(folder, reference, names=None):
     found = {name: np.concatenate([part[name] for part in parts]) for name in sorted(parts[0])}
     blobs = np.concatenate(list(found.values()), 1).astype("<f4")
     made = Store(folder)
-    made.add_model(Model("m", "1", {name: x.shape[1] for name, x in found.items()}, reference, ["a"]))
+    made.add_model(Model("m", "1", {name: x.shape[1] for name, x in found.items()}, reference))
     made.add(
         [Request(str(i), float(i), "/v1/predict", 200 if i else 500, i / 1000) for i in range(1_200)],
         [Answer(str(i), 0, float(i), "m", "1", queue=i / 1e4, signals=x.tobytes()) for i, x in enumerate(blobs)],

@@ -98,3 +98,22 @@ def test_an_alarm_is_news_once():
     assert found == []
     known, found = monitor.news(numbers(alarm(5.0, 9.0), alarm(20.0, 21.0)), known)
     assert [(each["time"], each["model"], each["at"]) for each in found] == [(20.0, "m", "1970-01-01 00:00:20")]
+
+
+def test_new_alarms_are_logged_and_sent(monkeypatch, caplog):
+    """Two looks, a pause after each; the second pause ends it, as Ctrl-C does."""
+    looks = [numbers(), numbers(alarm(7.0, 9.0, stands=True))]
+    pauses, sent = [], []
+
+    def pause(seconds):
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(monitor, "_summary", lambda _: looks.pop(0))
+    monkeypatch.setattr(monitor.time, "sleep", pause)
+    monkeypatch.setattr(monitor.alerts, "send", lambda address, alert: sent.append((address, alert["time"])))
+    with pytest.raises(KeyboardInterrupt):
+        monitor._watch(["folder"], 60.0, "http://host/")
+    assert sent == [("http://host/", 7.0)] and pauses == [60.0, 60.0]
+    assert "drift of m 1: class" in caplog.text
