@@ -19,7 +19,7 @@ from research.util.errors import UserError
 
 
 class Damaged:
-    """A source of {"image": f32[n, Y, X, C], the original; "estimate": the same of the damaged one; "hidden": f32[n, Y, X, 1]}."""
+    """A source of {"image": f32[n, Y, X, C], the originals, "estimate": the same, and "hidden": f32[n, Y, X, 1]}: `inputs_of`."""
 
     def __init__(self, source: Source, damage: Any):
         self.source, self.damage = source, damage
@@ -102,7 +102,7 @@ class Repair(Codec):
         return damages.DAMAGES[self.name](self.size)
 
     def encode(self, value: Any) -> dict[str, np.ndarray]:
-        """A damaged PIL image, u8 or f32[Y, X, C] in 0..1, scaled and cut to the size of damaged pictures -> one row of inputs."""
+        """A damaged PIL image, u8 or f32[Y, X, C] in 0..1, scaled and cut to the size of such -> one row of inputs."""
         damaged = labelled.to_image(value, self._damage.input_shape(self.shape))[None]
         return inputs_of(self._damage, damaged, self.shape)
 
