@@ -1,4 +1,4 @@
-"""Inpainting of scikit-learn's digits: the middle 4 x 4 of 8 x 8 pixels is hidden, Pathak 2016's central region. Nothing to download.
+"""Inpainting of scikit-learn's 8 x 8 digits whose middle 4 x 4 pixels are hidden, as in Pathak 2016: nothing to download.
 
 Cost        half a minute on 2 idle CPU cores (estimate); 0.09 M parameters
 Run         almanac train restoration/digits_hole
