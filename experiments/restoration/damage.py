@@ -87,7 +87,7 @@ def make(cfg: Mapping[str, Any]) -> Downscale | Mask:
 
 
 def resized(images: np.ndarray, rows: int, columns: int, method: Image.Resampling) -> np.ndarray:
-    """Pillow's interpolation, which averages over more pixels where it makes smaller: f32[N, Y, X, C] -> f32[N, rows, columns, C].
+    """Pillow's interpolation, which averages over more pixels where it makes smaller: f32[N, Y, X, C] -> [N, rows, columns, C].
 
     Values that it sends beyond 0..1 are clipped.
     """

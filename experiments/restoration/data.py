@@ -14,12 +14,12 @@ from research.core.experiment import Baseline, Codec, Dataset
 from research.data import codecs, user_files
 from research.data.images import labelled
 from research.data.pipeline import EvalBatches, Source, TrainBatches
-from research.evals.image_restoration import psnr, ssim
+from research.evals.image_restoration import WINDOW, psnr, ssim
 from research.util.errors import UserError
 
 
 class Damaged:
-    """A source of {"image": f32[n, Y, X, C], the original; "estimate": the same of the damaged one; "hidden": f32[n, Y, X, 1]}."""
+    """A source of {"image": f32[n, Y, X, C], the originals, "estimate": the same, and "hidden": f32[n, Y, X, 1]}: `inputs_of`."""
 
     def __init__(self, source: Source, damage: Any):
         self.source, self.damage = source, damage
@@ -54,7 +54,7 @@ class Restoration(Dataset):
         self.codec = Repair(self.shape, damage_cfg["name"], damage_cfg["size"])
 
     def baselines(self) -> dict[str, Baseline]:
-        """The PSNR and SSIM of every classical estimate, on every held-out part."""
+        """The PSNR of every classical estimate on every held-out part, and SSIM of pictures as large as its window."""
         found = {}
         for part, batches in self.evals.items():
             image = batches.source.source.gather(np.arange(len(batches.source)), 0)["image"]
@@ -63,9 +63,9 @@ class Restoration(Dataset):
                 name: np.square(each - image)[:, hidden].mean(dtype=np.float64) for name, each in estimates.items()
             }
             found[f"{part}/psnr"] = Baseline({name: psnr(error) for name, error in errors.items()}, "dB")
-            found[f"{part}/ssim"] = Baseline(
-                {name: float(ssim(each, image).mean()) for name, each in estimates.items()}
-            )
+            if min(self.shape[:2]) >= WINDOW:
+                similar = {name: float(ssim(each, image).mean()) for name, each in estimates.items()}
+                found[f"{part}/ssim"] = Baseline(similar)
         return found
 
 
@@ -102,7 +102,7 @@ class Repair(Codec):
         return damages.DAMAGES[self.name](self.size)
 
     def encode(self, value: Any) -> dict[str, np.ndarray]:
-        """A damaged PIL image, u8 or f32[Y, X, C] in 0..1, scaled and cut to the size of damaged pictures -> one row of inputs."""
+        """A damaged PIL image, u8 or f32[Y, X, C] in 0..1, scaled and cut to the size of such -> one row of inputs."""
         damaged = labelled.to_image(value, self._damage.input_shape(self.shape))[None]
         return inputs_of(self._damage, damaged, self.shape)
 

@@ -14,7 +14,7 @@ from experiments.restoration.data import Restoration
 from research.core.experiment import Evaluated
 from research.evals import images
 
-ROWS = 6  # pictures that are shown, evenly spaced over the part
+ROWS, AMONG = 4, 500  # the pictures shown: those whose estimate is farthest from the original, among so many
 
 
 class Evaluation:
@@ -32,7 +32,9 @@ class Evaluation:
     def draw(self, state: Any, split: str, path: Path) -> None:
         """Writes rows of: the original, what the damage leaves, the classical estimate, the network's picture."""
         source = self._data.evals[split].source
-        rows = source.gather(np.linspace(0, len(source) - 1, min(ROWS, len(source))).astype(int), 0)
+        first = source.gather(np.arange(min(AMONG, len(source))), 0)
+        errors = np.square(first["estimate"] - first["image"]).mean((1, 2, 3))
+        rows = {name: x[np.argsort(-errors)[:ROWS]] for name, x in first.items()}
         restored = np.asarray(self._predict(state.variables, rows)["image"])
         Y, X, _ = self._data.shape
         damaged = resized(self._data.damage.apply(rows["image"]), Y, X, Image.Resampling.NEAREST)

@@ -1,4 +1,4 @@
-"""EDSR's residual trunk (Lim et al. 2017, 1707.02921), which corrects a classical estimate as VDSR does (Kim et al. 2016, 1511.04587)."""
+"""EDSR's residual trunk (Lim et al. 2017, 1707.02921), which corrects an estimate as VDSR does (Kim et al. 2016, 1511.04587)."""
 
 from functools import partial
 

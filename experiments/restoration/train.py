@@ -66,11 +66,13 @@ def predict(model: Any, variables: Any, inputs: Any) -> dict:
 
 
 def batch_metrics(outputs: Any, batch: Any) -> MetricSums:
-    """-> the squared error of the hidden pixels, by value, and SSIM, by whole picture."""
+    """-> the squared error of the hidden pixels, by value, and SSIM, by whole picture, if they are as large as its window."""
     restored, image = outputs["image"], batch["image"].astype(jnp.float32)
     weights = batch["mask"][:, None, None] * batch["hidden"][..., 0].astype(jnp.float32)
-    squares = jnp.square(restored - image).mean(-1)
-    return {"squared_error": pair(squares, weights), "ssim": pair(evals.ssim(restored, image), batch["mask"])}
+    sums = {"squared_error": pair(jnp.square(restored - image).mean(-1), weights)}
+    if min(image.shape[1:3]) >= evals.WINDOW:
+        sums["ssim"] = pair(evals.ssim(restored, image), batch["mask"])
+    return sums
 
 
 def split_metrics(means: dict[str, float]) -> dict[str, float]:

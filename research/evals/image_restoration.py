@@ -1,5 +1,7 @@
 """How near a restored picture is to the original (PSNR, SSIM), and a fill of hidden pixels that learns nothing."""
 
+import functools
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64
@@ -63,15 +65,19 @@ def harmonic_fill(
     [0.0, 1.0, 2.0, 3.0]
     """
     N, Y, X, C = images.shape
-    number = np.arange(Y * X).reshape(Y, X)
+    pixels = images.transpose(1, 2, 0, 3).reshape(Y * X, N * C).astype(np.float64)
+    pixels[~known.ravel()] = _harmonic_weights(known.tobytes(), Y, X) @ pixels[known.ravel()]
+    return pixels.reshape(Y, X, N, C).transpose(2, 0, 1, 3)
+
+
+@functools.lru_cache(maxsize=4)
+def _harmonic_weights(known: bytes, Y: int, X: int) -> Float64[np.ndarray, "hidden known"]:
+    """Of each known pixel in each hidden one, where the mask bool[Y, X] has these bytes."""
+    number, mask = np.arange(Y * X).reshape(Y, X), np.frombuffer(known, bool)
     pairs = [np.stack([number[1:], number[:-1]], -1), np.stack([number[:, 1:], number[:, :-1]], -1)]
     a, b = np.concatenate([each.reshape(-1, 2) for each in pairs]).T
-    known = known.ravel()
-    hidden = np.flatnonzero(~known)
     laplacian = np.zeros((Y * X, Y * X))
     for one, other in ((a, b), (b, a)):
         laplacian[one, other] -= 1
         np.add.at(laplacian, (one, one), 1)
-    pixels = images.transpose(1, 2, 0, 3).reshape(Y * X, N * C).astype(np.float64)
-    pixels[hidden] = np.linalg.solve(laplacian[np.ix_(hidden, hidden)], -laplacian[hidden][:, known] @ pixels[known])
-    return pixels.reshape(Y, X, N, C).transpose(2, 0, 1, 3)
+    return np.linalg.solve(laplacian[~mask][:, ~mask], -laplacian[~mask][:, mask])

@@ -33,7 +33,7 @@ def generator_loss(fake: Float[Array, " B"]) -> Float32[Array, ""]:
 
 
 def hinge_loss(real: Float[Array, " B"], fake: Float[Array, " B"]) -> Float32[Array, ""]:
-    """E max(0, 1 - f(real)) + E max(0, 1 + f(fake)) (Lim & Ye 2017, 1705.02894; Miyato et al. 2018, 1802.05957, eq. 16).
+    """E max(0, 1 - f(real)) + E max(0, 1 + f(fake)) (Lim & Ye 2017, 1705.02894; Miyato et al. 2018, 1802.05957, section 4).
 
     The generator's loss beside it is `critic_generator_loss`.
 

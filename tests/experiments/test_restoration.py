@@ -100,6 +100,13 @@ def test_the_baselines_are_the_metrics_of_the_estimates():
         assert means[name] == pytest.approx(baselines[f"valid/{name}"].values["bicubic"], rel=1e-4)
 
 
+def test_pictures_smaller_than_its_window_have_no_ssim():
+    e = build("data.source=digits", "damage.name=mask", "damage.size=4", "model.fold=2")
+    assert set(e.data.baselines()) == {"valid/psnr", "test/psnr"}
+    batch = e.evals["valid"].batch(0)
+    assert set(train.batch_metrics({"image": batch["estimate"]}, batch)) == {"squared_error"}
+
+
 def test_a_small_picture_becomes_a_large_one():
     e = build()
     codec = e.predictor.codec

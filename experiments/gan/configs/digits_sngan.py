@@ -1,6 +1,6 @@
 """SN-GAN (Miyato 2018) with a projection discriminator (Miyato & Koyama 2018) on scikit-learn's 8 x 8 digits, class by class.
 
-Cost        2 minutes on 2 CPU cores (estimate); 0.08 M parameters
+Cost        1 minute on 2 CPU cores; 0.08 M parameters
 Run         almanac train gan/digits_sngan
 """
 

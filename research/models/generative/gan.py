@@ -152,7 +152,7 @@ class DCGANDiscriminator(nn.Module):
     by its largest singular value, as one step of the power iteration a training pass finds it. Its
     vectors are kept in `batch_stats`, and only training passes move them.
 
-    With `num_classes` above 0 it is the projection discriminator (Miyato & Koyama 2018, 1802.05637, eq. 3):
+    With `num_classes` above 0 it is the projection discriminator (Miyato & Koyama 2018, 1802.05637, section 3):
     the inner product of the last features with an embedding of `label` is added to the logit.
     """
 
