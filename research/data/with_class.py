@@ -39,7 +39,7 @@ class WithClass(Codec):
         return self.codec.decode(outputs)
 
     @property
-    def draw(self) -> Callable[[Any, Mapping], Any] | None:
+    def draw(self) -> Callable[[Any, Mapping], Any] | None:  # type: ignore[override]  # nobody writes to it
         draw = self.codec.draw
         return draw and (lambda value, decoded: draw(value[0], decoded))
 

@@ -46,7 +46,17 @@ def client():
 
 def test_load_balancers_need_no_token_and_all_else_does(client):
     assert [client.get(path).status_code for path in ("/healthz", "/readyz")] == [200, 200]
-    for path in ("/metrics", "/v1/models", "/openapi.json", "/docs", "/v2", "/nothing", "/healthz/", "/page", "/pages/a"):
+    for path in (
+        "/metrics",
+        "/v1/models",
+        "/openapi.json",
+        "/docs",
+        "/v2",
+        "/nothing",
+        "/healthz/",
+        "/page",
+        "/pages/a",
+    ):
         answer = client.get(path)
         assert (answer.status_code, answer.json()["error"]["code"]) == (401, "missing_token"), path
         assert client.get(path, headers=bearer(secret("plain"))).status_code != 401, path
