@@ -1,8 +1,6 @@
 """`almanac monitor FOLDER ... [--json] [--watch SECONDS]` and `almanac monitor label FOLDER FILE`"""
 
 import argparse
-import csv
-import io
 import json
 import logging
 import time
@@ -153,28 +151,43 @@ def _label(argv: list[str]) -> int:
 
 def read_labels(file: Path) -> Iterator[store.Label]:
     """A .csv with a header, or a .jsonl, of request_id, label, row, subgroup. Raises UserError, which names the line."""
-    text = user_files.read(file)
+    for place, row in _rows(file):
+        try:
+            if isinstance(row, str):
+                raise ValueError(row)
+            yield store.Label(_text(row, "request_id"), _number(row), _text(row, "label"), _group(row))
+        except ValueError as fault:
+            raise UserError(
+                f"{file}, {place}: {fault}; want request_id, label, and if given a whole number as row"
+            ) from None
+
+
+def _rows(file: Path) -> Iterator[tuple[str, Mapping[str, Any] | str]]:
+    """(place, the row's values, or what is wrong with it)."""
     if file.suffix == ".csv":
-        rows: Any = csv.DictReader(io.StringIO(text))
+        for row in user_files.table(file, ",", ("request_id", "label"), "row and subgroup may follow"):
+            yield row.place, row.fault if row.cells is None else row.cells
     elif file.suffix == ".jsonl":
-        rows = (line for line in text.splitlines() if line.strip())
+        yield from user_files.json_lines(user_files.read(file))
     else:
         raise UserError(f"{file}: want a .csv or a .jsonl")
-    for number, row in enumerate(rows, 2 if file.suffix == ".csv" else 1):
-        try:
-            row = json.loads(row) if isinstance(row, str) else row
-            yield store.Label(str(row["request_id"]), int(row.get("row") or 0), _text(row["label"]), _group(row))
-        except (AttributeError, KeyError, TypeError, ValueError):
-            raise UserError(
-                f"{file}, line {number}: want request_id, label, and if given a whole number as row"
-            ) from None
+
+
+def _text(row: Mapping[str, Any], name: str) -> str:
+    value = row.get(name)
+    if value in (None, "") or isinstance(value, list | dict):
+        raise ValueError(f"{name} is {value!r}")
+    return str(value)
+
+
+def _number(row: Mapping[str, Any]) -> int:
+    value = row.get("row")
+    if value in (None, ""):
+        return 0
+    if not (type(value) is int or isinstance(value, str) and value.isdecimal()):
+        raise ValueError(f"row is {value!r}")
+    return int(value)
 
 
 def _group(row: Mapping[str, Any]) -> str | None:
     return str(row["subgroup"]) if row.get("subgroup") not in (None, "") else None
-
-
-def _text(label: Any) -> str:
-    if label is None or label == "" or isinstance(label, list | dict):
-        raise ValueError
-    return str(label)

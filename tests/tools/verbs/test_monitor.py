@@ -56,27 +56,30 @@ def test_labels_arrive(folder, tmp_path, capsys, kind):
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("a.csv", "id,label\n1,cat\n"),
+        ("a.csv", "request_id,label\n1\n"),
         ("a.csv", "request_id,label,row\n1,cat,first\n"),
         ("a.jsonl", "{}\n"),
         ("a.jsonl", "[1]\n"),
         ("a.jsonl", '{"request_id": 1, "label": null}\n'),
+        ("a.jsonl", '{"request_id": 1, "label": "cat", "row": 0.5}\n'),
     ],
 )
 def test_a_label_that_cannot_be_read_is_named_by_its_line(tmp_path, name, text):
     (tmp_path / name).write_text(text)
-    with pytest.raises(UserError, match=rf"{name}, line \d: want request_id, label"):
+    with pytest.raises(UserError, match=rf"{name}, line \d: .*; want request_id, label"):
         list(monitor.read_labels(tmp_path / name))
 
 
 def test_mistakes(folder, tmp_path, capsys):
     (tmp_path / "labels.txt").write_text("")
+    (tmp_path / "ids.csv").write_text("id,label\n1,cat\n")
     for argv, word in {
         ("monitor", str(tmp_path)): "there is no requests.sqlite",
         ("monitor", str(folder), "--webhook=http://host/"): "--watch=SECONDS",
         ("monitor", str(folder), "--watch=0"): "--watch=0.0: above 0",
         ("monitor", str(folder), "--watch=9", "--webhook=file:///x"): "want http://",
         ("monitor", "label", str(tmp_path), "x.csv"): "there is no requests.sqlite",
+        ("monitor", "label", str(folder), str(tmp_path / "ids.csv")): "has no column 'request_id' but id, label",
         ("monitor", "label", str(folder), str(tmp_path / "labels.txt")): "want a .csv or a .jsonl",
     }.items():
         assert cli.main(list(argv)) == 2
