@@ -1,6 +1,6 @@
 """Digits on a canvas by SSD: a smoke test.
 
-Cost        5 minutes on 2 CPU cores (estimate); 0.12 M parameters
+Cost        3 minutes on 2 CPU cores beside other work; 0.12 M parameters
 Run         almanac train detection/digits_ssd
 """
 
