@@ -22,6 +22,7 @@ from research.nn.softmax import softmax
 # "k" and "v" of S tokens; not named, as a call may have two caches of unequal S. A head's tokens lie together, as the products
 # with them want: with heads inside tokens, each new token had a copy of the whole cache transposed.
 Cache = dict[str, Float[Array, "B N _ K"]]
+Memory = dict[str, Float[Array, "B _ H K"]]  # "k" and "v" of the sequence that another attends to
 
 
 def attend(
@@ -141,15 +142,15 @@ class CrossAttention(nn.Module):
         self.out = dense(self.width, kernel_init=self.out_init)
         self.drop = nn.Dropout(self.dropout)
 
-    def project(self, memory: Float[Array, "B S D"]) -> Cache:
-        """The sequence to attend to -> its keys and values, {"k", "v": f[B, H, S, K]}."""
-        kv = self.kv(memory).reshape(*memory.shape[:2], self.num_heads, 2, -1).swapaxes(1, 2)
+    def project(self, memory: Float[Array, "B S D"]) -> Memory:
+        """The sequence to attend to -> its keys and values, {"k", "v": f[B, S, H, K]}."""
+        kv = self.kv(memory).reshape(*memory.shape[:2], self.num_heads, 2, -1)
         return {"k": kv[..., 0, :], "v": kv[..., 1, :]}
 
     def __call__(
         self,
         x: Float[Array, "B T D"],
-        memory: Cache,
+        memory: Memory,
         mask: Bool[Array, "..."] | Mask | None = None,
         *,
         train: bool = False,
@@ -158,8 +159,7 @@ class CrossAttention(nn.Module):
         """`memory` is the result of `project`. `mask` broadcasts against [B, H, 1, T, S]. `seen` is called with the weights."""
         q = self.q(x).reshape(*x.shape[:2], self.num_heads, 1, -1)
         drop = partial(self.drop, deterministic=False) if self.dropout and train else None
-        k, v = (memory[n].swapaxes(1, 2) for n in "kv")
-        y = _attend(self, q, k, v, mask, drop, seen)
+        y = _attend(self, q, memory["k"], memory["v"], mask, drop, seen)
         return self.out(y.reshape(x.shape))
 
 

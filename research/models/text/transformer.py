@@ -30,7 +30,7 @@ from jaxtyping import Bool, DTypeLike, Float, Float32, Int, Shaped
 
 from research.core.arrays import Array
 from research.core.mesh import shard_activations
-from research.nn.attention import Attention, Cache, CrossAttention
+from research.nn.attention import Attention, Cache, CrossAttention, Memory
 from research.nn.feed_forward import ACTIVATIONS, FeedForward
 from research.nn.flash import Mask
 from research.nn.logits import DeferredLogits, logits_dot
@@ -93,7 +93,7 @@ class Layer(nn.Module):
         self.feed_forward_norm = norm()
         self.drop = nn.Dropout(self.dropout)
 
-    def project(self, memory: Float[Array, "B S D"]) -> Cache:
+    def project(self, memory: Float[Array, "B S D"]) -> Memory:
         """The encoder's output -> this layer's cross-attention keys and values, f[B, S, H, K]."""
         return self.cross_attention.project(memory)
 
@@ -101,7 +101,7 @@ class Layer(nn.Module):
         self,
         x: Float[Array, "B T D"],
         mask: Bool[Array, "..."] | Mask,
-        memory: Cache | None = None,
+        memory: Memory | None = None,
         memory_mask: Mask | None = None,
         cache: Cache | None = None,
         index: Int[Array, ""] | int = 0,
