@@ -38,6 +38,9 @@ ROOMS = [f"research.{room}" for room in ("evals", "losses", "models", "nn")]
 jaxtyping.install_import_hook(ROOMS, f"{typechecker.__name__}.check")
 
 MIRROR = os.environ.get("ALMANAC_MIRROR")
+MOST_MAPS = (
+    20_000  # a compiled program takes several memory maps; of those Linux gives a process 65,530, then XLA ends it
+)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -52,6 +55,21 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             return tiers.scope(nodeid)
+
+        def remove_node(self, node: object) -> str | None:
+            """A test that ended its worker is not run again, nor is a file that was done: xdist does both, and waits for ever."""
+            files = self.assigned_work[node]
+            ended = next((test for tests in files.values() for test, done in tests.items() if not done), None)
+            if ended is None:
+                return super().remove_node(node)
+            del self.assigned_work[node]
+            for name, tests in files.items():
+                tests |= {ended: True} if ended in tests else {}
+                if not all(tests.values()):
+                    self.workqueue[name] = tests
+            for other in self.assigned_work:
+                self._reschedule(other)
+            return ended
 
     config.option.loadscopereorder = False  # short files stand at the end, where workers run out of work
     return ByFile(config, log)
@@ -68,6 +86,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="needs real data: ALMANAC_MIRROR is not set"))
         if item.get_closest_marker("gpu") and os.environ["JAX_PLATFORMS"] == "cpu":
             item.add_marker(pytest.mark.skip(reason="needs a GPU: almanac test --gpu"))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Between files, and families of the contract, forgets compiled programs before there are too many."""
+    if nextitem is None or tiers.scope(item.nodeid) == tiers.scope(nextitem.nodeid):
+        return
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS:
+        import jax  # not at the top, where the environment is not set yet
+
+        jax.clear_caches()
 
 
 class NetworkBlocked(ConnectionError):
