@@ -84,6 +84,10 @@ def test_what_one_worker_runs():
         == "tests/contract/test_determinism.py"
     )
     assert tiers.scope("tests/test_gpu.py::test_a[gan]") == "tests/test_gpu.py"
+    page = "tests/docs/test_readme.py::test_every_command_works[docs/lora.md]"
+    assert (
+        tiers.scope(page) == page != tiers.scope("tests/docs/test_readme.py::test_every_command_is_one[docs/lora.md]")
+    )
 
 
 def test_a_file_is_one_workers():
