@@ -38,9 +38,8 @@ ROOMS = [f"research.{room}" for room in ("evals", "losses", "models", "nn")]
 jaxtyping.install_import_hook(ROOMS, f"{typechecker.__name__}.check")
 
 MIRROR = os.environ.get("ALMANAC_MIRROR")
-MOST_MAPS = (
-    20_000  # a compiled program takes several memory maps; of those Linux gives a process 65,530, then XLA ends it
-)
+# A compiled program takes several memory maps. Linux gives a process 65,530; beyond them XLA ends it.
+MOST_MAPS = 20_000
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -64,7 +63,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
                 return super().remove_node(node)
             del self.assigned_work[node]
             for name, tests in files.items():
-                tests |= {ended: True} if ended in tests else {}
+                if ended in tests:
+                    tests[ended] = True
                 if not all(tests.values()):
                     self.workqueue[name] = tests
             for other in self.assigned_work:

@@ -1,5 +1,6 @@
 """Which tests `almanac test` chooses, and what they may reach."""
 
+import os
 import re
 import socket
 import subprocess
@@ -88,6 +89,20 @@ def test_what_one_worker_runs():
     assert (
         tiers.scope(page) == page != tiers.scope("tests/docs/test_readme.py::test_every_command_is_one[docs/lora.md]")
     )
+
+
+def test_a_test_that_ends_its_worker_fails_alone(tmp_path):
+    """Real workers: with pytest-xdist's own grouping the other worker runs it too, and then all wait for ever."""
+    (tmp_path / "conftest.py").write_text("from tests.conftest import pytest_xdist_make_scheduler\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    tests = "import os, pytest\n@pytest.mark.parametrize('i', range(6))\ndef test_a(i):\n    i != ENDS or os._exit(3)\n"
+    for name, ends in {"a": "2", "b": "-1", "c": "-1", "d": "-1"}.items():
+        (tmp_path / f"test_{name}.py").write_text(tests.replace("ENDS", ends))
+    words = [sys.executable, "-m", "pytest", "-n", "2", "--dist=loadscope", "-p", "no:cacheprovider", "."]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+    assert "crashed while running 'test_a.py::test_a[2]'" in done.stdout
+    assert "1 failed, 23 passed" in done.stdout, done.stdout
 
 
 def test_a_file_is_one_workers():
