@@ -143,6 +143,10 @@ def _check(limits: Any, port: int) -> None:
     for name in ("seconds", "drain", "body", "requests", "max_batch"):
         if (value := getattr(limits, name)) <= 0:
             raise UserError(f"--{name.replace('_', '-')}={value}: above 0")
+    from research.serving.web.connections import MOST
+
+    if limits.requests > MOST:
+        raise UserError(f"--requests={limits.requests}: at most {MOST}, the connections that the server keeps")
     if limits.answers < 0:
         raise UserError(f"--answers={limits.answers}: 0 or more")
 

@@ -131,13 +131,12 @@ async def pieces(model: Served, plan: Plan, metrics: Metrics, spend: Callable[[i
     `spend` is called with the number of tokens that each step adds to the usage, the prompt's in the first.
     """
     new = len(plan.request.prompt)
-    clock = TokenClock(metrics, model, new)
     if (kept := None if plan.key is None else model.answers.get(plan.key)) is not None:
         spend(new + sum(piece.token is not None for piece in kept))
         for piece in kept:
             yield piece
         return
-    made = []
+    clock, made = TokenClock(metrics, model, new), []
     async with contextlib.aclosing(_generated(model, plan)) as generated:
         async for piece in generated:
             if piece.token is not None:

@@ -125,6 +125,8 @@ def test_clients_that_are_slow_or_leave_cost_others_nothing(process):
     (["a b={run}"], "the name 'a b': letters, digits"),
     (["{run}", "--slots=0"], "slots=0, queue=64: want at least 1 of each"),
     (["{run}", "--max-batch=0"], "--max-batch=0: above 0"),
+    (["{run}", "--requests=513"], "--requests=513: at most 512, the connections that the server keeps"),
+    (["{run}", "--answers=-1"], "--answers=-1: 0 or more"),
     (["{run}", "--context=1000"], "length=1000: want 16 to 16 tokens a slot"),
     (["{run}", "--models=/nowhere"], "--models=/nowhere: there is no such folder"),
     (["/nowhere"], "/nowhere is no run directory"),
