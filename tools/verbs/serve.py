@@ -85,7 +85,7 @@ def main(argv: list[str]) -> int:
     server, scheme = uvicorn.Server(config), "http" if tls is None else "https"
     server.capture_signals = lambda: _drained_by_signals(server)
     with _bound(host, port) as listener:
-        print(f"almanac: compiling {', '.join(models.by_name)}", flush=True)
+        print(f"almanac: compiling {', '.join(models.versions)}", flush=True)
         models.start()
         listener.listen(config.backlog)
         print(f"almanac: serving on {scheme}://{host}:{listener.getsockname()[1]}, its API at /docs", flush=True)

@@ -167,11 +167,6 @@ class Models:
         self.versions = {name: Versions(name, served) for name, served in models.items()}
 
     @property
-    def by_name(self) -> dict[str, Served]:
-        """The latest version of each."""
-        return {name: versions.latest for name, versions in self.versions.items()}
-
-    @property
     def loaded(self) -> list[Served]:
         """Every version of every model."""
         return [served for versions in self.versions.values() for served in versions.loaded.values()]

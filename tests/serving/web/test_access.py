@@ -132,7 +132,7 @@ def test_a_body_beyond_its_token_is_413_and_not_read_whole(client, declared):
 
 
 def test_tokens_of_text_are_counted_and_openais_client_has_its_own_errors(server):
-    models = served.Models(server.models.by_name)
+    models = served.Models({name: server.models[name] for name in server.models.versions})
     models.close = lambda: None  # the session's server closes them
     with guarded(models) as port:
         clients = SimpleNamespace(**{
