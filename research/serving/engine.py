@@ -1,9 +1,9 @@
 """Continuous batching: requests share the slots of one decoder, and join and leave between tokens.
 
-A step of the engine reads at most one chunk of a prompt, then one token in every slot that is generating, so a long prompt
-delays the next token of the others by no more than a chunk. What a slot has read of a prompt that begins alike is copied and
-not read again. The device computes a step while the host handles the tokens of the step before: a request that ends at a
-token is decoded once more, and that token is discarded.
+A step of the engine reads at most one chunk of a prompt (with many slots one for every SLOTS_A_CHUNK, or some would stand
+empty), then one token in every slot that is generating, so a long prompt delays the next token of the others by no more than a
+chunk. What a slot has read of a prompt that begins alike is copied and not read again. The device computes a step while the
+host handles the tokens of the step before: a request that ends at a token is decoded once more, and that token is discarded.
 
 A request's tokens are a function of the request alone: whoever shares the slots, its logits are the same bits.
 """
@@ -26,6 +26,8 @@ from research.serving.decoder import Decoder
 from research.serving.jobs import CANCELLED, FAILED, Busy, Closed, Finished, Job, Request, Timing, Token
 from research.serving.prefixes import Prefixes
 from research.util.errors import UserError
+
+SLOTS_A_CHUNK = 16  # a token in so many slots takes about as long as a chunk of a prompt
 
 
 class Engine:
@@ -153,7 +155,7 @@ class Engine:
         self._reset()
 
     def step(self) -> bool:
-        """Reads a chunk of a prompt, draws a token in every slot that can, and delivers the tokens of the step before.
+        """Reads a chunk of a prompt or more, draws a token in every slot that can, and delivers the tokens of the step before.
 
         Returns whether there is more to do.
         """
@@ -198,12 +200,13 @@ class Engine:
     def _dispatch(self) -> tuple[draws.Drawn, dict[int, Job]] | None:
         """Starts a step on the device -> what it will have drawn, and for which jobs."""
         active = {slot: job for slot, job in enumerate(self._jobs) if job is not None and job.is_generating}
-        read = self._prefill()
+        reads = [self._prefill() for _ in range(max(1, len(self._jobs) // SLOTS_A_CHUNK))]
         if active:
             self._logits, self._cache = self.decoder.decode(self._cache, self._slots.token, self._mask(active))
-        if read is not None and (job := self._jobs[read[0]]).is_generating:
-            self._logits = draws.with_row(self._logits, *read)
-            active[read[0]] = job
+        for slot, logits in filter(None, reads):
+            if (job := self._jobs[slot]).is_generating:
+                self._logits = draws.with_row(self._logits, slot, logits)
+                active[slot] = job
         if not active:
             return None
         allowed = self._all_allowed

@@ -154,11 +154,18 @@ def test_constrained_text_matches_and_is_that_of_generate(decoder, variables):
     assert answers[0].reasons in ([STOP], [LENGTH])
 
 
+def counted(engine):
+    """The names of the engine's programs, in the order in which it will have called them."""
+    calls = []
+    programs = {name: getattr(engine.decoder, name) for name in ("prefill", "decode")}
+    noting = {name: lambda *args, name=name: (calls.append(name), programs[name](*args))[1] for name in programs}
+    engine.decoder = engine.decoder._replace(**noting)
+    return calls
+
+
 def test_a_long_prompt_delays_others_by_one_chunk_a_token(decoder):
-    engine, calls = Engine(decoder, 2), []
-    programs = {name: getattr(decoder, name) for name in ("prefill", "decode")}
-    counted = {name: lambda *args, name=name: (calls.append(name), programs[name](*args))[1] for name in programs}
-    engine.decoder = decoder._replace(**counted)
+    engine = Engine(decoder, 2)
+    calls = counted(engine)
     short = Recorded(engine, Request(np.array([1], np.int32), 20, jax.random.key(0)))
     engine.step()
     Recorded(engine, Request(np.arange(12, dtype=np.int32), 1, jax.random.key(0)))
@@ -166,6 +173,17 @@ def test_a_long_prompt_delays_others_by_one_chunk_a_token(decoder):
         pass
     assert calls[:8] == ["prefill", *["prefill", "decode"] * 3, "decode"]
     assert len(short.tokens) == 20
+
+
+def test_many_slots_read_a_chunk_for_every_sixteen(decoder):
+    prompt, key = np.array([1, 5, 2], np.int32), jax.random.key(3)
+    asked = [Request(prompt + i, 4, key) for i in range(6)]
+    alone = [run(Engine(decoder, 32), each)[0].bits for each in asked]
+    engine = Engine(decoder, 32)
+    calls = counted(engine)
+    answers = run(engine, *asked)
+    assert calls[:9] == ["prefill", "prefill", *["prefill", "prefill", "decode"] * 2, "decode"]
+    assert [answer.bits for answer in answers] == alone
 
 
 def test_what_cannot_be_served_is_refused(decoder):

@@ -2,10 +2,12 @@
 
 import json
 import time
+import timeit
 from functools import partial
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from research.cluster import cpu, device
@@ -75,20 +77,24 @@ class OurGenerator:
         return {"s": time.perf_counter() - start, "rss": peak_rss()}
 
     def serve(self, clients: int, requests: int) -> dict:
-        """The tokens of each of the mixed requests, and the seconds for all, with so many clients and as many slots."""
+        """The mixed requests with so many clients and as many slots: `s` seconds for all, and of each its `tokens`, the seconds
+        until the `first`, and (of all in one list) `between` one token and the next."""
         decoder = from_model(self._model, {"params": self._params})
         engine, waiting = Engine(decoder, slots=clients), list(enumerate(bench_serve.mixed(requests)))
         tokens: list[list[int]] = [[] for _ in waiting]
+        times: list[list[float]] = [[] for _ in waiting]  # when it was asked, and when each token came
 
         def ask_next() -> None:
             if waiting:
                 number, (prompt, length) = waiting.pop(0)
                 request = Request(self._prompts[number, :prompt], length, jax.random.key(0), {"temperature": 0.0})
-                engine.submit(request, partial(take, tokens[number]))
+                times[number].append(time.perf_counter())
+                engine.submit(request, partial(take, number))
 
-        def take(answer: list[int], event: Token | Finished) -> None:
+        def take(number: int, event: Token | Finished) -> None:
             if isinstance(event, Token):
-                answer.append(event.id)
+                tokens[number].append(event.id)
+                times[number].append(time.perf_counter())
             else:
                 ask_next()
 
@@ -97,4 +103,11 @@ class OurGenerator:
             ask_next()
         while engine.step():
             pass
-        return {"tokens": tokens, "s": time.perf_counter() - start}
+        return {"tokens": tokens, "s": time.perf_counter() - start, **bench_serve.waits(times)}
+
+    def bandwidth(self) -> dict:
+        """How fast a sum reads 256 MiB, at best."""
+        values = jnp.ones(2**26, jnp.float32)
+        total = jax.jit(jnp.sum)
+        seconds = min(timeit.repeat(lambda: total(values).block_until_ready(), number=1, repeat=20))
+        return {"bytes_per_s": values.nbytes / seconds}

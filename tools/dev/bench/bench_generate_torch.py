@@ -50,8 +50,9 @@ class TorchGenerator:
 
     @torch.inference_mode()
     def serve(self, clients: int, requests: int) -> dict:
-        """The tokens of each of the mixed requests, and the seconds for all, in batches of `clients`, padded on the left."""
+        """As ours, in batches of `clients`, padded on the left."""
         mixed, tokens, start = bench_serve.mixed(requests), list[list[int]](), time.perf_counter()
+        times, asked = list[list[float]](), [start] * clients
         for first in range(0, requests, clients):
             batch = mixed[first : first + clients]
             longest, most = max(prompt for prompt, _ in batch), max(length for _, length in batch)
@@ -60,7 +61,24 @@ class TorchGenerator:
             for row, (prompt, _) in enumerate(batch):
                 inputs[row, longest - prompt :] = self._prompts[first + row, :prompt]
                 mask[row, longest - prompt :] = 1
-            out = self._model.generate(inputs, attention_mask=mask, do_sample=False, max_new_tokens=most)
+            clock = _Clock()
+            out = self._model.generate(
+                inputs, attention_mask=mask, do_sample=False, max_new_tokens=most, stopping_criteria=[clock]
+            )
             rows = out[:, longest:].tolist()
             tokens += [row[:length] for row, (_, length) in zip(rows, batch, strict=True)]
-        return {"tokens": tokens, "s": time.perf_counter() - start}
+            came = [clock.times[:length] for _, length in batch]
+            times += [[when, *each] for when, each in zip(asked, came, strict=False)]
+            asked = [each[-1] for each in came]
+        return {"tokens": tokens, "s": time.perf_counter() - start, **bench_serve.waits(times)}
+
+
+class _Clock:
+    """Notes when each token of a batch was there."""
+
+    def __init__(self):
+        self.times: list[float] = []
+
+    def __call__(self, tokens: torch.Tensor, scores: Any) -> torch.Tensor:
+        self.times.append(time.perf_counter())
+        return torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)

@@ -1,12 +1,16 @@
 """`almanac benchmark serve`: tokens a second of requests of mixed lengths, beside transformers' static batches.
 
-The same weights and the same greedy requests, each with a prompt and a number of tokens of its own. Ours: the engine of
-`almanac serve`, without HTTP, with one client, which asks one after another, and with eight, each of which asks again when it
-has its answer. transformers: one request after another, and eight at a time, where a batch ends with its longest member and
-what the others generate beyond their number is not counted. Both must generate the same tokens.
+The same weights and the same greedy requests, each with a prompt and a number of tokens of its own, from 1, 8 and 64 clients. A
+client asks again when it has its last token. Ours: the engine of `almanac serve`, without HTTP, with a slot for each client.
+transformers: batches of one request a client, which end with their longest member; what the others generate beyond their number
+is not counted, and a client that has its last token waits for the next batch. Both must generate the same tokens.
+
+The memory bound is what reading all weights once a step would allow, from the bytes a second that a sum over 256 MiB reads: a
+model that fits into a cache can exceed it.
 """
 
 import argparse
+import itertools
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -23,7 +27,7 @@ from tools.dev.bench import bench_cases, bench_crowd
 from tools.dev.bench.bench_generate import CASE, PROMPT
 from tools.dev.bench.bench_workers import worker
 
-CLIENTS = (1, 8)
+CLIENTS = (1, 8, 64)
 LONGEST = 160  # tokens generated, at most; the model's window is 256
 
 
@@ -38,8 +42,24 @@ def mixed(count: int) -> list[tuple[int, int]]:
     return [(prompt, round(np.exp(log_length))) for prompt, log_length in draws]
 
 
+def waits(times: Sequence[Sequence[float]]) -> dict[str, list[float]]:
+    """Of when each request was asked and its tokens came, the waits.
+
+    >>> waits([[1.0, 3.0, 3.5], [2.0, 2.25]])
+    {'first': [2.0, 0.25], 'between': [0.5]}
+    """
+    return {
+        "first": [came[1] - came[0] for came in times],
+        "between": [after - before for came in times for before, after in itertools.pairwise(came[1:])],
+    }
+
+
 def measure(requests: int, rounds: int, threads: int, against: bool, changes: Sequence[str] = ()) -> dict[str, Any]:
-    """{"generated": tokens, "others": the share of the cores that others used, column: {clients: tokens/s of each round}}."""
+    """What was measured: `others` is the share of the cores that others used, `bandwidth` is in bytes a second.
+
+    Of each column and number of clients: `speeds`, the tokens a second of each round; `first`, the seconds until each request's
+    first token, and `between`, those from each token to the next, of all rounds.
+    """
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as processes:
         folder = Path(temporary)
         bench_cases.prepare(CASE, folder, changes, threads)
@@ -49,7 +69,9 @@ def measure(requests: int, rounds: int, threads: int, against: bool, changes: Se
         if against:
             theirs = worker("generate-transformers", folder, threads)
             workers["generate-transformers"] = processes.enter_context(theirs)
-        speeds: dict[str, dict[int, list[float]]] = {kind: {clients: [] for clients in CLIENTS} for kind in workers}
+        speeds, first, between = (
+            {kind: {clients: list[float]() for clients in CLIENTS} for kind in workers} for _ in range(3)
+        )
         cores, answers = bench_crowd.cores(), []
         for process in workers.values():
             for clients in CLIENTS:
@@ -61,21 +83,36 @@ def measure(requests: int, rounds: int, threads: int, against: bool, changes: Se
         for _ in range(rounds):
             for kind, process in workers.items():
                 for clients in CLIENTS:
-                    speeds[kind][clients].append(generated / process.ask("serve", clients, requests)["s"])
+                    answer = process.ask("serve", clients, requests)
+                    speeds[kind][clients].append(generated / answer["s"])
+                    first[kind][clients] += answer["first"]
+                    between[kind][clients] += answer["between"]
         after = bench_crowd.read(cores, [process.pid for process in workers.values()])
         shared = bench_crowd.others(before, after, len(cores))
-    return {"parameters": about["parameters"], "generated": generated, "others": shared, "speeds": speeds}
+        bandwidth = workers["generate-ours"].ask("bandwidth")["bytes_per_s"]
+    return {
+        "parameters": about["parameters"], "generated": generated, "others": shared, "bandwidth": bandwidth,
+        "speeds": speeds, "first": first, "between": between,
+    }  # fmt: skip
 
 
 def table(results: dict[str, Any]) -> str:
-    """The medians in tokens a second, with the range."""
+    """A line for each column and number of clients."""
     titles = {"generate-ours": "almanac serve's engine", "generate-transformers": "transformers, static batches"}
-    lines = [f"{results['parameters']:,} parameters, {results['generated']:,} tokens; tokens/s, median (range)"]
+    bound = results["bandwidth"] / (4 * results["parameters"])
+    lines = [
+        f"{results['parameters']:,} parameters, {results['generated']:,} tokens a round; memory bound: {bound:,.0f} steps/s",
+        f"{'':<30} clients  tokens/s (range)       first token, ms     next token, ms",
+        f"{'':<30}                                 median    95 %     median    95 %",
+    ]
     for kind, by_clients in results["speeds"].items():
-        cells = [f"{n}: {median(x):,.0f} ({min(x):,.0f} to {max(x):,.0f})" for n, x in by_clients.items()]
-        lines.append(f"  {titles[kind]:<30} clients {'   '.join(cells)}")
+        for clients, speeds in by_clients.items():
+            waits = [1e3 * np.quantile(results[name][kind][clients], (0.5, 0.95)) for name in ("first", "between")]
+            spread = f"{median(speeds):,.0f} ({min(speeds):,.0f} to {max(speeds):,.0f})"
+            cells = "    ".join(f"{middle:>7,.1f} {high:>7,.1f}" for middle, high in waits)
+            lines.append(f"{titles[kind]:<30} {clients:>7}  {spread:<22} {cells}")
     if results["others"] is not None:
-        lines.append(f"  other processes used {results['others']:.0%} of the cores' time")
+        lines.append(f"other processes used {results['others']:.0%} of the cores' time")
     return "\n".join(lines)
 
 
@@ -86,7 +123,7 @@ def main(argv: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description=__doc__,
     )
-    parser.add_argument("--requests", default="32", metavar="N", help="default: 32")
+    parser.add_argument("--requests", default="128", metavar="N", help="default: 128")
     parser.add_argument("--rounds", default="3", metavar="N", help="default: 3")
     parser.add_argument("--threads", default="1", metavar="N", help="default: 1")
     parser.add_argument("--against", choices=("transformers", "none"), default="transformers")

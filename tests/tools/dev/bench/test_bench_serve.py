@@ -18,10 +18,17 @@ def test_bad_numbers_are_named():
         bench_serve.main(["--requests", "0"])
 
 
-def test_a_table_has_the_medians():
-    speeds = {"generate-ours": {1: [10.0, 30.0, 20.0], 8: [50.0]}}
-    text = bench_serve.table({"parameters": 1234, "generated": 99, "others": 0.25, "speeds": speeds})
-    assert "1: 20 (10 to 30)   8: 50 (50 to 50)" in text and "25% of the cores' time" in text
+def test_a_table_has_medians_and_quantiles():
+    results = {
+        "parameters": 1000, "generated": 99, "others": 0.25, "bandwidth": 4e6,
+        "speeds": {"generate-ours": {1: [10.0, 30.0, 20.0], 8: [50.0]}},
+        "first": {"generate-ours": {1: [0.002] * 9 + [0.1], 8: [0.003]}},
+        "between": {"generate-ours": {1: [0.004], 8: [0.005]}},
+    }  # fmt: skip
+    lines = bench_serve.table(results).splitlines()
+    assert "memory bound: 1,000 steps/s" in lines[0]
+    assert lines[3].split()[3:] == ["1", "20", "(10", "to", "30)", "2.0", "55.9", "4.0", "4.0"]  # 2 + 0.55 * 98
+    assert "25% of the cores' time" in lines[-1]
 
 
 @pytest.mark.slow
