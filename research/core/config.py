@@ -5,6 +5,7 @@ values. Overrides are typed by the value they replace. A key that does not exist
 Durations may be said in steps, epochs or examples ("10 epochs"); they become steps once, after overrides.
 """
 
+import contextlib
 import importlib
 import importlib.util
 import re
@@ -272,7 +273,8 @@ def _set(cfg: ConfigDict, key: str, value: Any) -> None:
         cfg = cfg[group]
     if isinstance(cfg[last], float) and isinstance(value, int):
         value = float(value)
-    with cfg.ignore_type():
+    # `ignore_type` visits every group within, which is slow.
+    with contextlib.nullcontext() if type(value) is type(cfg[last]) else cfg.ignore_type():
         cfg[last] = value
 
 
