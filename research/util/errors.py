@@ -3,14 +3,21 @@
 import difflib
 from collections.abc import Iterable
 
+MOST = 24  # names in one line
+
 
 class UserError(Exception):
     """A mistake that the user can mend. The command line prints its one line and exits with 2."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`"; did you mean 'x'?"`, or `"; known: a, b, c"` where nothing is near. Empty if there is none."""
+    """`"; did you mean 'x'?"`, or where nothing is near what is known, the first MOST of it. Empty if nothing is.
+
+    >>> nearest("bret", ["bert", "gan"]), nearest("x", ["bert", "gan"])
+    ("; did you mean 'bert'?", '; known: bert, gan')
+    """
     known = sorted(known)
     if close := difflib.get_close_matches(name, known, n=1, cutoff=0.6):
         return f"; did you mean {close[0]!r}?"
-    return f"; known: {', '.join(known)}" if known else ""
+    more = f" and {len(known) - MOST} more" if len(known) > MOST else ""
+    return f"; known: {', '.join(known[:MOST])}{more}" if known else ""

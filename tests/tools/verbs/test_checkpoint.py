@@ -75,8 +75,8 @@ def test_list(trained, said):
     rows = {line.split()[0]: line.split() for line in lines}
     assert [*rows] == ["checkpoint", "checkpoints/6", "checkpoints/9", "checkpoints/12", "best/12"]
     assert [rows[name][1] for name in [*rows][1:]] == ["kept", "kept", "last", "best"]
-    about = json.loads((trained / "config.json").read_text())
-    assert about["devices"].startswith("8 x cpu") and rows["best/12"][-2] == f"{about['parameters']:,}"
+    assert int(rows["best/12"][-2]) == len(files.choose(f"{trained}@best").leaves) > 20
+    assert "8 x cpu" in json.loads((trained / "config.json").read_text())["devices"]
     assert all(rows[name][-1] == "whole" for name in [*rows][1:])
     assert said("list", trained / "checkpoints")[1][1].split()[0] == "checkpoints/6"
 
