@@ -22,6 +22,8 @@ class Evaluation:
     fn  (variables, {"image", "size"}) -> {"boxes": f32[B, K, 4], "labels": i32[B, K], "scores": f32[B, K]}
     """
 
+    METRICS = (*detection.METRICS, "ap50_*")
+
     def __init__(self, fn: Callable, data: Boxes):
         self._fn, self._data = jax.jit(fn), data
 

@@ -45,7 +45,7 @@ def build(cfg: Any) -> Experiment:
         loss=partial(loss, detector=detector, change=augment.make(dict(cfg.augment)), options=loss_options),
         predict=fn, batch_metrics=batch_metrics, rule_sets=SHARDING,
         predictor=Predictor(partial(fn, model), data.codec),
-        evaluator=Evaluation(partial(fn, model), data), measured=list(data.held_out),
+        evaluator=Evaluation(partial(fn, model), data), judged=Evaluation.METRICS, measured=list(data.held_out),
         whole_batch="batch statistics are of the whole batch",
     )  # fmt: skip
 

@@ -15,6 +15,7 @@ from experiments.diffusion import process as processes
 from experiments.diffusion.evaluation import Evaluation
 from experiments.diffusion.process import Process
 from experiments.diffusion.sampler import Sampler
+from research.algorithms.sample_metrics import METRICS
 from research.algorithms.supervised import supervised
 from research.core.config import track_reads
 from research.core.experiment import Experiment, Predictor
@@ -49,7 +50,7 @@ def build(cfg: Any) -> Experiment:
         predict=lambda model, variables, inputs: sampler.predict(variables, inputs),
         predictor=Predictor(sampler.predict, data.codec),
         eval_predict=partial(errors_at_times, process=process), batch_metrics=batch_metrics,
-        rule_sets=models.SHARDING, evaluator=evaluation, at_end=evaluation.at_end, sample=sample,
+        rule_sets=models.SHARDING, evaluator=evaluation, judged=METRICS, at_end=evaluation.at_end, sample=sample,
     )  # fmt: skip
 
 

@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from research.algorithms.sample_metrics import QUALITY, QUALITY_TEST, ClassifierMetrics
+from research.algorithms.sample_metrics import METRICS, QUALITY, QUALITY_TEST, ClassifierMetrics
 from research.core.experiment import Evaluated
 from research.data.latents import Latents
 from research.data.synthetic import mixtures
 from research.data.with_class import class_number
 from research.evals import generative, images
 
+NAMES = (*METRICS, "modes", "high_quality", "reverse_kl")
 NUM_POINTS = 2_500  # as in PacGAN's evaluation
 SHOWN, COLUMNS = 100, 10  # pictures of the image of samples
 

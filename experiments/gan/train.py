@@ -81,6 +81,7 @@ def build(cfg: Any) -> Experiment:
         train_step=Step(partial(train_step, players, tx, **order, **step_options), not_finite),
         eval_step=None,
         evaluator=evaluator,
+        judged=sample_metrics.NAMES,
         measured=("quality",),
         at_end=evaluator.at_end,
         predictor=Predictor(fn, data.codec),

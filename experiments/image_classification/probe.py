@@ -17,6 +17,8 @@ from research.util.errors import UserError
 SPLIT = "probe"
 DRAWS = 20  # of few examples, whose accuracies are averaged
 
+METRICS = ("linear_*", "prototypes_*", "*_shot_*")
+
 
 class Probe:
     """The evaluator of the split `probe`; of the others it measures nothing.

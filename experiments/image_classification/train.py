@@ -57,7 +57,7 @@ def build(cfg: Any) -> Experiment:
         batch_metrics=partial(batch_metrics, classes=data.classes if cfg.get("macro_f1") else ()),
         split_metrics=f1.add_macro if cfg.get("macro_f1") else dict, rule_sets=rule_sets,
         whole_batch=f"the batch statistics of a {cfg.model.name} are of the whole batch" if normalises else "",
-        evaluator=probed, at_end=(probe.SPLIT,) if probed else (),
+        evaluator=probed, judged=probe.METRICS, at_end=(probe.SPLIT,) if probed else (),
     )  # fmt: skip
 
 

@@ -58,7 +58,7 @@ def build(cfg: Any) -> Experiment:
     if is_gpt and model.experts > 1:
         more |= {"whole_batch": "a router's balance is of the whole batch"}
     if talks:
-        more |= {"evaluator": Replies(model, data)}
+        more |= {"evaluator": Replies(model, data), "judged": ("exact", "exact_*")}
     return supervised(
         cfg, data, model, example=(jnp.zeros((1, 1), jnp.int32),), loss=loss, predict=predict,
         eval_predict=partial(predict, defer_logits=True), batch_metrics=batch_metrics, rule_sets=rule_sets,

@@ -40,7 +40,7 @@ def build(cfg: Any) -> Experiment:
         loss=partial(loss, method=method, seed=cfg.seed, augment=random),
         predict=partial(predict, plain=plain), eval_predict=lambda *args: method.outputs(*args, **measured, train=False)[0],
         batch_metrics=partial(batch_metrics, model, method=method), rule_sets=method.SHARDING,
-        evaluator=Evaluation(embed, partial(method.rows, model, **measured), data, method.SAMPLE),
+        evaluator=Evaluation(embed, partial(method.rows, model, **measured), data, method.SAMPLE), judged=("probe", "knn"),
         measured=["valid"], whole_batch=method.WHOLE_BATCH,
     )  # fmt: skip
 

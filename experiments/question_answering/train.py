@@ -19,6 +19,7 @@ from research.core.step import make_rngs
 from research.data.text import question_answering, questions
 from research.data.text.question_answering import QuestionAnswering
 from research.data.text.spans import Apart, Joined
+from research.evals import squad
 from research.losses.spans import span_cross_entropy
 from research.models.text import bert, bidaf
 from research.models.text.bert_reader import BertReader
@@ -59,7 +60,7 @@ def build(cfg: Any) -> Experiment:
         cfg, data, model,
         example={name: jnp.zeros((1, *shape[1:]), dtype) for name, (shape, dtype) in data.codec.inputs.items()}, loss=loss,
         predict=predict, batch_metrics=partial(batch_metrics, no_answer=no_answer), rule_sets=rule_sets,
-        evaluator=partial(evaluate, reader, data), ask=reader,
+        evaluator=partial(evaluate, reader, data), judged=squad.METRICS, ask=reader,
     )  # fmt: skip
 
 

@@ -55,7 +55,7 @@ def build(cfg: Any) -> Experiment:
         cfg, data, model,
         example={name: jnp.zeros((1, *shape[1:]), dtype) for name, (shape, dtype) in data.codec.inputs.items()}, loss=loss,
         predict=predict, batch_metrics=batch_metrics, rule_sets=rule_sets,
-        evaluator=partial(evaluate, retriever, data),
+        evaluator=partial(evaluate, retriever, data), judged=("recall_at_*", "mrr"),
         whole_batch="a question's negatives are the passages of the whole batch", ask=retriever,
     )  # fmt: skip
 

@@ -19,6 +19,7 @@ from research.util.errors import UserError, nearest
 from research.util.files import write_text
 
 SCORES = ("bleu", "exact", "rouge")
+METRICS = ("bleu", "bleu_raw", "exact", "rouge1", "rouge2", "rougeL")
 SAMPLE_LINES = 20
 
 

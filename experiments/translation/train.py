@@ -40,7 +40,7 @@ def build(cfg: Any) -> Experiment:
         loss=partial(loss, smoothing=cfg.loss.smoothing),
         predict=translated, eval_predict=next_token_logits,
         batch_metrics=batch_metrics, rule_sets=transformer.SHARDING, split_metrics=perplexity,
-        evaluator=evaluation.Translations(partial(search, model), data, cfg),
+        evaluator=evaluation.Translations(partial(search, model), data, cfg), judged=evaluation.METRICS,
         measured=[part for part in data.evals if part.startswith("valid")],
         at_end=list(average_checkpoints.splits(data.one_way)) if cfg.scores else [], sample=sample,
     )  # fmt: skip

@@ -12,7 +12,7 @@ import numpy as np
 
 from experiments.vae.data import Pictures
 from experiments.vae.model import VAE
-from research.algorithms.sample_metrics import ClassifierMetrics
+from research.algorithms.sample_metrics import METRICS, ClassifierMetrics
 from research.core.experiment import Evaluated
 from research.evals import images
 from research.losses import variational
@@ -34,6 +34,8 @@ class Evaluation:
 
     pixels  batch -> f[B, P], as the loss has them
     """
+
+    METRICS = (*METRICS, "nll", "active_latents")
 
     def __init__(self, model: VAE, data: Pictures, cfg: Mapping[str, Any], pixels: Callable, scored: bool):
         self._model, self._data, self._pixels = model, data, pixels

@@ -46,7 +46,8 @@ def build(cfg: Any) -> Experiment:
         cfg, data, model, example=example, init_fn=partial(init, model, data, example),
         loss=partial(loss, bound=partial(bound, seed=cfg.seed)),
         predict=predict, eval_predict=partial(bound, seed=EVAL_SEED), batch_metrics=batch_metrics,
-        rule_sets=models.SHARDING, own=own, evaluator=evaluation, at_end=evaluation.at_end, sample=sample,
+        rule_sets=models.SHARDING, own=own, evaluator=evaluation, judged=evaluation.METRICS, at_end=evaluation.at_end,
+        sample=sample,
     )  # fmt: skip
 
 

@@ -28,6 +28,8 @@ class Evaluation:
     fn  (variables, {"image": f32[B, Y, X, C]}) -> {"embedding": f32[B, D]}
     """
 
+    METRICS = ("equal_error", "true_at_1%", "falsely_accepted", "falsely_rejected", "error", "best_run", "worst_run")
+
     def __init__(self, fn: Callable, data: Verification):
         self._fn, self._data = jax.jit(fn), data
         self.splits = [*data.held_out, *([ONE_SHOT] if data.runs else [])]

@@ -37,7 +37,7 @@ def build(cfg: Any) -> Experiment:
     return supervised(
         cfg, data, model, example=(jnp.zeros((1, *data.shape)),), loss=partial(loss, **options, shift=cfg.shift),
         predict=predict, batch_metrics=batch_metrics, rule_sets=models.SHARDING,
-        evaluator=evaluation, measured=evaluation.splits,
+        evaluator=evaluation, judged=evaluation.METRICS, measured=evaluation.splits,
         whole_batch="batch statistics and triplets are of the whole batch",
     )  # fmt: skip
 

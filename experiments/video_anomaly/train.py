@@ -32,7 +32,7 @@ def build(cfg: Any) -> Experiment:
         cfg, data, model, example=(jnp.zeros((1, *data.shape)),), loss=loss, predict=predict,
         batch_metrics=batch_metrics,
         predictor=Predictor(fn, data.codec),
-        rule_sets=models.SHARDING, evaluator=Evaluation(fn, data, cfg.data.eval_batch_size),
+        rule_sets=models.SHARDING, evaluator=Evaluation(fn, data, cfg.data.eval_batch_size), judged=("frame_auc*", "clip_auc*"),
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from experiments.vq_vae import codebook, prior
 from experiments.vq_vae import model as models
 from experiments.vq_vae.data import Pictures
-from research.algorithms.sample_metrics import ClassifierMetrics
+from research.algorithms.sample_metrics import METRICS, ClassifierMetrics
 from research.core.experiment import Evaluated
 from research.evals import images
 
@@ -21,6 +21,8 @@ SAMPLES, ROWS = 100, 10
 
 class AutoencoderEvaluation:
     """The first stage's evaluator. Of each held-out part: codes in use, their perplexity, reconstructions."""
+
+    METRICS = ("codes_used", "perplexity")
 
     def __init__(self, model: models.VQVAE, data: Pictures):
         self._model, self._data = model, data
@@ -54,6 +56,8 @@ class PriorEvaluation:
 
     With `scored`, samples are measured at the end: splits `quality`, against validation pictures, and `quality_test`.
     """
+
+    METRICS = (*METRICS, "independent_cells")
 
     def __init__(self, model: prior.GatedPixelCNN, autoencoder: models.VQVAE, data: Pictures, scored: bool):
         self._model, self._autoencoder, self._data = model, autoencoder, data

@@ -52,7 +52,7 @@ def build_autoencoder(cfg: Any, data: Pictures, model: models.VQVAE, prior: Gate
         cfg, data, model, example=(jnp.zeros((1, *data.shape)),),
         loss=partial(autoencoder_loss, variance=data.variance, **options), predict=reconstruct,
         batch_metrics=partial(reconstruction_metrics, variance=data.variance, commitment=options["commitment"]),
-        rule_sets=models.SHARDING, evaluator=AutoencoderEvaluation(model, data),
+        rule_sets=models.SHARDING, evaluator=AutoencoderEvaluation(model, data), judged=AutoencoderEvaluation.METRICS,
         whole_batch="the codebook's moving averages are of a whole batch" if averages else "",
     )  # fmt: skip
 
@@ -64,7 +64,7 @@ def build_prior(cfg: Any, data: Pictures, autoencoder: models.VQVAE, model: Gate
         cfg, data, model, example=(), init_fn=partial(init_prior, model, autoencoder),
         load_pretrained=load_autoencoder(cfg.pretrained, autoencoder),
         loss=partial(prior_loss, autoencoder), predict=partial(predict_codes, autoencoder), batch_metrics=batch_metrics,
-        rule_sets=models.SHARDING, evaluator=evaluation, at_end=evaluation.at_end, sample=sample,
+        rule_sets=models.SHARDING, evaluator=evaluation, judged=evaluation.METRICS, at_end=evaluation.at_end, sample=sample,
     )  # fmt: skip
 
 

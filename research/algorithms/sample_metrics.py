@@ -27,6 +27,10 @@ CHUNK = 1_000  # images whose features are computed at once
 QUALITY, QUALITY_TEST = "quality", "quality_test"  # splits: samples against validation images, and against test images
 
 
+METRICS = tuple(f"{name}{of}" for name in ("frechet", "precision", "recall") for of in ("", "_of_train"))
+METRICS += ("score", "score_of_real", "classes", "judge_accuracy")
+
+
 class ClassifierMetrics:
     """Metrics of `count` samples: as many as there are training images, MOST at the most.
 

@@ -23,7 +23,7 @@ def abstract_batch(spec: Mapping[str, jax.ShapeDtypeStruct], mesh: Mesh) -> dict
 def metric_names(
     e: Experiment, target: TrainState, mesh: Mesh, splits: Iterable[str], trains: bool = True
 ) -> dict[str, list[str]]:
-    """{split: names of its means over batches}, for the splits whose metrics are means over batches alone.
+    """{split: names of its means over batches}, for the splits that are measured in batches.
 
     `target` has the shapes and shardings of the state. Traces the evaluation of each, and, if it `trains`, the training step,
     whose compilation then need not trace it again. Raises UserError that names a loss term or a metric that is no scalar, and an
@@ -44,7 +44,7 @@ def _of_split(e: Experiment, target: TrainState, split: str, mesh: Mesh) -> list
     with _named(f"evaluation of {split}", batch):
         sums = jax.eval_shape(e.eval_step, target, batch)
         metrics.check(sums)
-    return None if e.evaluator else list(sums)
+    return list(sums)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,8 @@ def measure(
         return Evaluated(values)
     with local(state) as local_state:
         judged = e.evaluator(local_state, split, folder, after_batch)
+        if unsaid := [name for name in judged.values if not any(fnmatchcase(name, known) for known in e.judged)]:
+            raise ValueError(f"{split}: the evaluator measures {unsaid[0]!r}, which the experiment's `judged` lacks")
         keep(judged)
     return judged._replace(values={**values, **judged.values})
 

@@ -139,6 +139,7 @@ class Experiment:
     predictor      inference, and the way to it from raw values
     split_metrics  {name: mean over a split} -> the same with what derives from means (perplexity, macro F1)
     evaluator      what needs whole outputs and not means over batches (BLEU, ranks, samples)
+    judged         names of the metrics that the evaluator adds; "ap50_*" is all that begin so
     measured       splits that are measured in training; None: those of `evals`. `cfg.evals` may add to them and leave some out
     at_end         splits that the evaluator alone measures, once
     rules          (regex on a parameter's path, mesh axes) of this config; `sharding`: the model's named sets of them
@@ -164,6 +165,7 @@ class Experiment:
     predictor: Predictor
     split_metrics: Callable[[dict[str, float]], dict[str, float]] = dict
     evaluator: Evaluator | None = None
+    judged: Sequence[str] = ()
     measured: Sequence[str] | None = None
     at_end: Sequence[str] = ()
     rules: Sequence = ()

@@ -97,18 +97,16 @@ def voc_ap(
     return out
 
 
+METRICS = ("map", "map50", "map75", "voc2007", "voc2010")
+
+
 def summary(
     detections: Sequence[Detections], truths: Sequence[Truth], classes: Sequence[str]
 ) -> tuple[dict[str, float], dict[str, Mapping[str, float]]]:
     """-> the means over classes by name, and {class: {name: AP}}. A mean over no class is 0."""
     coco = coco_ap(detections, truths, len(classes))
-    by_class = {
-        "map": coco.mean(1),
-        "map50": coco[:, 0],
-        "map75": coco[:, 5],
-        "voc2007": voc_ap(detections, truths, len(classes), 2007),
-        "voc2010": voc_ap(detections, truths, len(classes), 2010),
-    }
+    voc = (voc_ap(detections, truths, len(classes), year) for year in (2007, 2010))
+    by_class = dict(zip(METRICS, (coco.mean(1), coco[:, 0], coco[:, 5], *voc), strict=True))
     means = {name: float(np.nanmean(aps)) if np.isfinite(aps).any() else 0.0 for name, aps in by_class.items()}
     return means, {c: {name: float(aps[i]) for name, aps in by_class.items()} for i, c in enumerate(classes)}
 

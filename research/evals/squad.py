@@ -40,6 +40,9 @@ def _f1(prediction: list[str], answer: list[str]) -> float:
     return 2 * shared / (len(prediction) + len(answer)) if shared else 0.0
 
 
+METRICS = ("em", "f1", "has_answer_em", "has_answer_f1", "no_answer_em")
+
+
 def score(references: Mapping[str, Sequence[str]], predictions: Mapping[str, str]) -> dict[str, float]:
     """Answers and predictions by question id -> {"em", "f1"}: means in percent. Raises UserError unless the ids are equal.
 

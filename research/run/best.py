@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -47,15 +48,19 @@ class Best:
             raise UserError(f"best.patience = {self._patience}: steps, at least 0; None never stops")
 
     def check_name(
-        self, means: Mapping[str, Sequence[str]], split_metrics: Callable[[dict], Mapping[str, float]]
+        self,
+        means: Mapping[str, Sequence[str]],
+        split_metrics: Callable[[dict], Mapping[str, float]],
+        judged: Sequence[str],
     ) -> None:
-        """Raises UserError for a metric that its split does not have, if it is one of those of which `means` has the names of
-        all means over batches; `split_metrics` derives others from these."""
+        """Raises UserError for a metric that its split does not have: `means` has the names of means over batches by split,
+        `split_metrics` derives others from these, and `judged` are those of the evaluator."""
         split, _, name = (self._metric or "").partition("/")
-        if split not in means or name in means[split]:
+        if split not in means and not judged:  # such as an agent's own play: it is known when it is measured
             return
-        names = split_metrics(dict.fromkeys(means[split], 1.0))
-        if name not in names:
+        means_of = dict.fromkeys(means.get(split, ()), 1.0)
+        names = {*(split_metrics(means_of) if means_of else ()), *judged}
+        if name and not any(fnmatchcase(name, known) for known in names):
             raise UserError(f"best.metric = {self._metric!r}: {split} has no such metric{nearest(name, names)}")
 
     def track(self, step: int, split: str, values: Mapping[str, float]) -> str:

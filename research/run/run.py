@@ -129,7 +129,9 @@ class Run:
         e = self._experiment
         self._check(e)
         self._target = target = state_lib.abstract(e.init_fn, e.tx, self.mesh, e.rules, bool(e.ema))[0]
-        self._best.check_name(dry_run.metric_names(e, target, self.mesh, self._evals, trains), e.split_metrics)
+        self._best.check_name(
+            dry_run.metric_names(e, target, self.mesh, self._evals, trains), e.split_metrics, e.judged
+        )
         self._guard = Guard(self._policy, target.params, e.tx)
         self.parameters = state_lib.count(jax.eval_shape(lambda state: state.variables["params"], target))
         self._flops = flops.share(lambda: e.train_step.trace(target, e.train.spec), self.mesh)

@@ -817,6 +817,7 @@ def test_unread_key_of_a_run_that_exists_destroys_nothing(tmp_path):
         ({"mesh": {"data": 16}}, "does not fit 8 device"),
         ({"best": {"metric": "vaild/loss"}}, "best.metric = 'vaild/loss': .* did you mean 'valid'"),
         ({"best": {"metric": "valid/los"}}, "best.metric = 'valid/los': valid has no such metric; did you mean 'loss'"),
+        ({"best": {"metric": "valid/belu"}}, "best.metric = 'valid/belu': valid has no such metric"),
         ({"best": {"patience": -3}}, "best.patience = -3: steps, at least 0"),
         ({"num_steps": -1, "optim": {"warmup": 0}}, "num_steps = -1: at least 1"),
         ({"save_seconds": float("nan")}, "save_seconds = nan: at least 1"),
