@@ -932,7 +932,7 @@ def test_an_evaluator_is_left_between_its_batches_too(tmp_path, whole):
                 seen.append(int(state.step))
             return Evaluated({"three": 3.0})
 
-        return dataclasses.replace(experiment(BASE), evaluator=evaluator), seen
+        return dataclasses.replace(experiment(BASE), evaluator=evaluator, judged=("three",)), seen
 
     train(tmp_path / "whole", e=evaluating(False)[0])
     e, seen = evaluating(True)
