@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
     from research.serving.web import app, connections, served, tokens
 
     runs = [_named(run) for run in args.pop("runs")]
-    allowed = None if file is None else tokens.read(file)
+    allowed = None if file is None else tokens.Watched(file)
     tls = connections.tls(args.pop("tls_cert"), args.pop("tls_key"))
     checkpoint, template = args.pop("checkpoint"), args.pop("chat_template")
     host, port = args.pop("host"), args.pop("port")

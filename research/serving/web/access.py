@@ -3,7 +3,7 @@
 import hmac
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter
 from starlette.requests import Request
@@ -67,9 +67,11 @@ class Access:
     count tokens of text with `spend`.
     """
 
-    def __init__(self, app: ASGIApp, allowed: Sequence[Token], registry: CollectorRegistry):
-        self._app, now = app, time.monotonic()
-        self._callers = [Caller(token, now) for token in allowed]
+    def __init__(self, app: ASGIApp, allowed: Callable[[], Sequence[Token]], registry: CollectorRegistry):
+        """`allowed` gives the tokens of now: the same object as long as nothing has changed."""
+        self._app, self._allowed = app, allowed
+        self._tokens_now: Sequence[Token] = ()
+        self._callers: list[Caller] = []
         self._requests = Counter("almanac_client_requests", "Requests by token", ["client"], registry=registry)
         self._tokens = Counter("almanac_client_tokens", "Tokens of text by token", ["client"], registry=registry)
 
@@ -92,6 +94,14 @@ class Access:
         scope["spend"] = spend
         await self._app(scope, receive if most is None else Body(receive, most), send)
 
+    def _callers_now(self) -> list[Caller]:
+        """A token that stays as it was keeps what is left of its rates."""
+        if (tokens_now := self._allowed()) is not self._tokens_now:
+            before, now = {each.token: each for each in self._callers}, time.monotonic()
+            self._callers = [before.get(token) or Caller(token, now) for token in tokens_now]
+            self._tokens_now = tokens_now
+        return self._callers
+
     def _admitted(self, headers: list[tuple[bytes, bytes]], path: str) -> Caller:
         """The caller of a request, which is counted. Raises `Problem`, 401, 403 or 429."""
         given = [value for name, value in headers if name == b"authorization"]
@@ -99,7 +109,9 @@ class Access:
         if scheme.lower() != b"bearer":
             raise problems.Problem(401, "missing_token", "this server wants a token: Authorization: Bearer TOKEN")
         digest = tokens.digest(secret.strip())
-        known = [each for each in self._callers if hmac.compare_digest(each.token.sha256, digest)]  # all are compared
+        known = [
+            each for each in self._callers_now() if hmac.compare_digest(each.token.sha256, digest)
+        ]  # all are compared
         if not known:
             raise problems.Problem(401, "invalid_token", "this token is not known")
         (caller,) = known

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -34,13 +34,13 @@ ABOUT = (
 def create(
     models: Models,
     limits: Limits,
-    tokens: Sequence[Token] | None = None,
+    tokens: Callable[[], Sequence[Token]] | None = None,
     bundles: Path | None = None,
     observer: Observer | None = None,
 ) -> FastAPI:
     """The ASGI application over models that have been started. Their requests may end when it stops.
 
-    tokens    of those who may ask; None: everyone may
+    tokens    gives the tokens of those who may ask now, as `tokens.Watched` does; None: everyone may
     bundles   a folder below which bundles may be loaded as new versions while it serves; None: none may, and no version changes
     observer  gets every request, and is started and closed with the application
     """

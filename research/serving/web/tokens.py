@@ -11,6 +11,7 @@ largest_body = 1_000_000     # bytes
 
 import datetime
 import hashlib
+import logging
 import re
 import secrets
 import tomllib
@@ -25,6 +26,7 @@ from research.util.files import write_errors, write_text
 PREFIX = "almanac_"  # of every secret, so that one in the wrong place can be searched for
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 DIGEST = re.compile(r"[0-9a-f]{64}")
+log = logging.getLogger("almanac.serve")
 
 
 class Token(NamedTuple):
@@ -52,6 +54,33 @@ def read(file: Path) -> list[Token]:
     if len({token.sha256 for token in found}) < len(found):
         raise UserError(f"{file}: two tokens have the same sha256")
     return found
+
+
+class Watched:
+    """The tokens of a file as it is now. Raises UserError at first; of a later fault the log tells, and the tokens stay."""
+
+    def __init__(self, file: Path):
+        self._file, self._seen = file, _state(file)
+        self._tokens = read(file)
+
+    def __call__(self) -> list[Token]:
+        """The same list until the file changes."""
+        if (state := _state(self._file)) != self._seen:
+            self._seen = state
+            try:
+                self._tokens = read(self._file)
+                log.info("%s has changed: %d tokens", visible(self._file), len(self._tokens))
+            except UserError as error:
+                log.error("%s; the tokens from before it changed stay", error)
+        return self._tokens
+
+
+def _state(file: Path) -> tuple[int, ...]:
+    try:
+        about = file.stat()
+        return about.st_ino, about.st_size, about.st_mtime_ns
+    except OSError:
+        return ()
 
 
 def add(file: Path, name: str) -> str:

@@ -34,7 +34,7 @@ def secret(name):
 def guarded(models):
     """A server of these models for the tokens in NAMES."""
     allowed = [Token(name, tokens.digest(secret(name).encode()), **bounds) for name, bounds in NAMES.items()]
-    return listening(app.create(models, served.Limits(), allowed))
+    return listening(app.create(models, served.Limits(), lambda: allowed))
 
 
 @pytest.fixture(scope="module")
@@ -164,3 +164,23 @@ def test_no_token_is_logged(client, caplog, capfd):
     captured = capfd.readouterr()
     logged = caplog.text + captured.out + captured.err
     assert not any(secret(name) in logged for name in ("plain", "old", "none"))
+
+
+def test_a_token_that_is_removed_is_refused_at_once_and_others_keep_their_rates(tmp_path):
+    file = tmp_path / "tokens.toml"
+    secrets = {name: tokens.add(file, name) for name in ("ann", "bob")}
+    file.write_text(file.read_text().replace("[bob]", "[bob]\nrequests_per_minute = 2"))
+    with listening(app.create(served.Models({}), served.Limits(), tokens.Watched(file))) as port:
+
+        def ask(name):
+            answer = httpx2.get(f"http://127.0.0.1:{port}/v1/models", headers=bearer(secrets[name]), timeout=60)
+            return answer.status_code
+
+        assert [ask("ann"), ask("bob")] == [200, 200]
+        whole = file.read_text()
+        file.write_text("[bob" + whole.partition("[bob")[2])
+        assert [ask("ann"), ask("bob"), ask("bob")] == [401, 200, 429]
+        file.write_text("[bob")  # a fault: nothing changes
+        assert [ask("ann"), ask("bob")] == [401, 429]
+        file.write_text(whole)
+        assert [ask("ann"), ask("bob")] == [200, 429]
