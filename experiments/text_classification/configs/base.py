@@ -36,6 +36,7 @@ def base(**changes: Any) -> ConfigDict:
                 augment=None,  # change training texts each epoch: some of synonyms, insert, swap, delete, paraphrase
                 paraphrases=None,  # the file of `almanac paraphrase` that the last of these reads
                 augment_share=None,  # of a text's words, default 0.1
+                extra=None,  # a folder of `almanac feedback export`: trained on too; what it holds out is the split new
                 folds=0,  # cross-validation: the training texts in so many folds
                 fold=0,  # of which this one is the test part
                 normalise="none",  # none, kim, joulin, keras: how texts are cleaned, see research/data/text/normalise.py
