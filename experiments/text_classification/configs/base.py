@@ -23,9 +23,9 @@ def base(**changes: Any) -> ConfigDict:
         config.family_defaults(
             data=dict(
                 # pydoc, service_messages, short_answers, sst2, imdb, trec, tweeteval_emotion, ag_news, ag_news_part,
-                # chinese_reviews, chinese_titles, files
+                # chinese_reviews, chinese_titles, files, feedback
                 source="pydoc",
-                path=None,  # files: a folder a class, or a .csv, .tsv or .jsonl of text and label
+                path=None,  # files: a folder a class, or a .csv, .tsv or .jsonl of text and label; feedback: an exported set
                 text_key=None,  # files: the column or key of a text, default "text"
                 label_key=None,  # and of its class, default "label"
                 phrases=None,  # sst2: train on every phrase of the sentences, too
