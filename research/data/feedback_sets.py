@@ -41,7 +41,7 @@ class Row(NamedTuple):
 
 
 class FeedbackSet(NamedTuple):
-    """`parts` are train and test, the rows that were held out; `digest` is that of the function."""
+    """`parts` are train and test, the rows that were held out; `digest` is the SHA-256 of the manifest."""
 
     folder: Path
     digest: str

@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
     from research.data import feedback_sets
     from research.run import reopen
     from research.serving import promotion
-    from research.util.files import write_json
+    from research.util.files import write_errors, write_json
 
     candidate, current = (promotion.Model(*reopen.load(run)[:2]) for run in (args.candidate, args.over))
     promotion.check_pair(candidate, current)
@@ -64,7 +64,8 @@ def main(argv: list[str]) -> int:
         "promoted": not why,
         "why": why,
     }
-    write_json(args.candidate / FILE, verdict)
+    with write_errors(args.candidate):
+        write_json(args.candidate / FILE, verdict)
     print("\n".join(_table({f"old, {split}": old, "new": new}, args.level)))
     print(f"refused: {why}" if why else "promoted")
     if client is not None and not why:
