@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from research.data import user_files
 from research.util import run_files
 from research.util.errors import UserError, nearest
@@ -79,6 +81,23 @@ def digest(folder: Path) -> str:
     if not (folder / MANIFEST).is_file():
         raise UserError(f"{folder} is no set of feedback: it has no {MANIFEST}")
     return hashlib.sha256(run_files.read_bytes(_inside(folder, MANIFEST), run_files.LARGEST)).hexdigest()
+
+
+def repeated(count: int, others: int, share: float | None) -> np.ndarray:
+    """The numbers 0..count-1 in turn, i64[n], so often that they are the share `share` of n and `others` rows; None: each once.
+
+    Raises UserError if the share is not below 1, or leaves a number out.
+
+    >>> repeated(2, others=5, share=0.5).tolist()
+    [0, 1, 0, 1, 0]
+    """
+    if share is None:
+        return np.arange(count)
+    if not count / (count + others) <= share < 1:
+        raise UserError(
+            f"data.extra_share = {share}: below 1 and at least {count / (count + others):.3f}, that of {count:,} rows once each"
+        )
+    return np.arange(max(count, round(others * share / (1 - share)))) % count
 
 
 def _inside(folder: Path, name: str) -> Path:

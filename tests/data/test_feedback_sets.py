@@ -78,6 +78,18 @@ def test_a_bad_set_is_refused(folder, edit, words):
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_a_share_of_an_epoch_repeats_rows_in_turn():
+    assert feedback_sets.repeated(3, others=9, share=None).tolist() == [0, 1, 2]
+    rows = feedback_sets.repeated(3, others=30, share=0.25)  # 10 of 40
+    assert rows.tolist() == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
+    assert feedback_sets.repeated(3, others=9, share=0.25).tolist() == [0, 1, 2]
+    for share in (0.2, 1.0, float("nan")):
+        with pytest.raises(
+            UserError, match="data.extra_share = .*: below 1 and at least 0.250, that of 3 rows once each"
+        ):
+            feedback_sets.repeated(3, others=9, share=share)
+
+
 def test_a_link_that_leads_out_is_refused(folder, tmp_path):
     (tmp_path / "elsewhere").write_bytes((folder / "train.jsonl").read_bytes())
     (folder / "train.jsonl").unlink()

@@ -37,6 +37,7 @@ def base(**changes: Any) -> ConfigDict:
                 paraphrases=None,  # the file of `almanac paraphrase` that the last of these reads
                 augment_share=None,  # of a text's words, default 0.1
                 extra=None,  # a folder of `almanac feedback export`: trained on too; what it holds out is the split new
+                extra_share=None,  # of an epoch's examples that are of extra, repeated in turn; None: each once
                 folds=0,  # cross-validation: the training texts in so many folds
                 fold=0,  # of which this one is the test part
                 normalise="none",  # none, kim, joulin, keras: how texts are cleaned, see research/data/text/normalise.py

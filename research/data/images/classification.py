@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from research.core.experiment import Baseline, Codec, Dataset
-from research.data import further_sets, user_files
+from research.data import feedback_sets, further_sets, user_files
 from research.data.images import labelled
 from research.data.images.picture_codecs import PictureClass
 from research.data.pipeline import EvalBatches, TrainBatches
@@ -68,9 +68,12 @@ def _with_extra(images: labelled.Images, cfg: Mapping[str, Any]) -> tuple[labell
     path = user_files.option(cfg, "extra", None)
     if path is None:
         return images, None
-    rows, columns, channels = images.shape
-    extra = labelled.feedback({"source": "feedback", "path": path, "size": (rows, columns), "channels": channels})
+    *size, channels = images.shape
+    extra = labelled.feedback({"source": "feedback", "path": path, "size": size, "channels": channels})
     numbers = further_sets.class_numbers(extra.classes, images.classes)
-    train = labelled.Joined([images.train, labelled.Joined([extra.train], numbers)], np.arange(len(images.classes)))
+    share = user_files.option(cfg, "extra_share", None)
+    rows = feedback_sets.repeated(len(extra.train), len(images.train), share)
+    ours = labelled.Joined([labelled.ImageSource(extra.train, rows, extra.train.labels, white=1)], numbers)
+    train = labelled.Joined([images.train, ours], np.arange(len(images.classes)))
     new = None if extra.test is None else labelled.Joined([extra.test], numbers)
     return dataclasses.replace(images, train=train, report=[*images.report, *extra.report]), new

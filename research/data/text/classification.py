@@ -4,8 +4,8 @@ Config: source (`labelled_corpora.SOURCES`), normalise (`normalise.NORMALISERS`)
 min_count, special), length (at most so many tokens of a text, T), keep (the head or tail of a longer one) and pad (front: <pad>
 tokens before a shorter one, which models read); fold and folds for cross-validation; valid_fraction and test_fraction (0.1) of
 train for a part that the source lacks; train_size (train on so many texts), augment and augment_share (`augment.OPERATIONS`),
-paraphrases (a file, see paraphrases.py); extra (a set of feedback, see feedback_sets.py); buckets (the number of length
-buckets, 0: none), batch_size and eval_batch_size.
+paraphrases (a file, see paraphrases.py); extra and extra_share (a set of feedback, see feedback_sets.py); buckets (the number of
+length buckets, 0: none), batch_size and eval_batch_size.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from research.core.experiment import Baseline, Codec, Dataset
-from research.data import codecs, further_sets, tokenizers, top, user_files
+from research.data import codecs, feedback_sets, further_sets, tokenizers, top, user_files
 from research.data.buckets import Bucketed, bounds
 from research.data.images import labelled
 from research.data.pipeline import Batch, EvalBatches, TrainBatches
@@ -268,7 +268,11 @@ def _with_extra(corpus: Corpus, cfg: Mapping[str, Any], clean: Callable[[str], s
     numbers = further_sets.class_numbers(extra.classes, corpus.classes)
     parts = {name: Part(part.texts, numbers[part.labels]) for name, part in extra.parts.items()}
     texts, labels = corpus.parts["train"]
-    train = Part([*texts, *parts["train"].texts], np.concatenate([labels, parts["train"].labels]))
+    rows = feedback_sets.repeated(
+        len(extra.parts["train"].texts), len(texts), user_files.option(cfg, "extra_share", None)
+    )
+    ours = _cut(parts["train"], {"train": rows})["train"]
+    train = Part([*texts, *ours.texts], np.concatenate([labels, ours.labels]))
     new = {"new": parts["test"]} if "test" in parts else {}
     return corpus._replace(parts={**corpus.parts, "train": train, **new}, report=[*corpus.report, *extra.report])
 

@@ -50,6 +50,23 @@ def test_a_set_is_trained_on_and_what_it_holds_out_is_a_split(tmp_path):
     assert len(data.report[-1].split()[1]) == 64
 
 
+def test_a_share_of_each_epoch_is_of_the_set(tmp_path):
+    data, count = load(f"data.extra={feedback(tmp_path / 'set')}", "data.extra_share=0.5"), len(load().training)
+    labels = data.training.labels()
+    assert len(labels) == 2 * count and np.bincount(labels[count:]).tolist() == [
+        0,
+        0,
+        0,
+        count // 2,
+        0,
+        0,
+        0,
+        count - count // 2,
+    ]
+    with pytest.raises(UserError, match="data.extra_share = 0.0"):
+        load(f"data.extra={tmp_path / 'set'}", "data.extra_share=0.0")
+
+
 def test_the_split_is_measured_and_chosen_by_only_if_the_config_says_so(tmp_path):
     changes = [f"data.extra={feedback(tmp_path / 'set')}"]
     e = reopen.build("image_classification/tiny", config.load("image_classification/tiny", changes))
@@ -60,7 +77,7 @@ def test_the_split_is_measured_and_chosen_by_only_if_the_config_says_so(tmp_path
 
 
 def test_a_class_that_the_experiment_lacks_is_named(tmp_path):
-    with pytest.raises(UserError, match="the set's class '9' is none that the model has"):
+    with pytest.raises(UserError, match="the set's class '0' is none that the model has"):
         load(f"data.extra={feedback(tmp_path / 'set')}", "data.classes=3,7")
 
 

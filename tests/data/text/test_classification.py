@@ -408,6 +408,8 @@ def test_a_set_of_feedback_is_trained_on_and_what_it_holds_out_is_a_split(tmp_pa
     np.testing.assert_array_equal(new["tokens"][0, : new["length"][0]], base.encoder.encode(heldout[0][1]))
     last = data.training.gather(np.array([len(base.training), len(base.training) + 1]))
     assert [data.classes[label] for label in last["label"]] == ["debugger", "statements"]
+    half = load(extra=str(folder), extra_share=0.5).training.labels[len(base.training) :]
+    assert len(half) == len(base.training) and len(set(half[0::2])) == len(set(half[1::2])) == 1
     augmented = load(extra=str(folder), augment="swap")
     assert len(augmented.train.source) == len(augmented.training) == len(data.training)
 
