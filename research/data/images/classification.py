@@ -69,7 +69,7 @@ def _with_extra(images: labelled.Images, cfg: Mapping[str, Any]) -> tuple[labell
     if path is None:
         return images, None
     *size, channels = images.shape
-    extra = labelled.feedback({"source": "feedback", "path": path, "size": size, "channels": channels})
+    extra = labelled.load({"source": "feedback", "path": path, "size": size, "channels": channels})
     numbers = further_sets.class_numbers(extra.classes, images.classes)
     share = user_files.option(cfg, "extra_share", None)
     rows = feedback_sets.repeated(len(extra.train), len(images.train), share)

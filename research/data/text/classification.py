@@ -264,7 +264,7 @@ def _with_extra(corpus: Corpus, cfg: Mapping[str, Any], clean: Callable[[str], s
     path = user_files.option(cfg, "extra", None)
     if path is None:
         return corpus
-    extra = _cleaned(labelled_corpora.feedback({"source": "feedback", "path": path}), clean)
+    extra = _cleaned(labelled_corpora.load({"source": "feedback", "path": path}), clean)
     numbers = further_sets.class_numbers(extra.classes, corpus.classes)
     parts = {name: Part(part.texts, numbers[part.labels]) for name, part in extra.parts.items()}
     texts, labels = corpus.parts["train"]
