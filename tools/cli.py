@@ -28,6 +28,7 @@ VERBS = {
     "helpdesk": "a conversation of a shop's customer service",
     "monitor": "what requests to a server left: latency, errors, drift, accuracy",
     "export": "a run as a bundle to predict with anywhere, or as a folder for transformers",
+    "promote": "compare a run with the one it is to replace, and serve it if it passes",
     "import": "a folder of Hugging Face weights as a run",
     "replay": "repeat one step of a run, with checks on",
     "report": "one page for one run or several",

@@ -2,8 +2,8 @@
 
 VOID = 255  # the label of a pixel of no class, as Pascal VOC and most data sets have it
 IMAGES = {  # images/labelled.py
-    "source": "digits",  # digits, usps, mnist, fashion_mnist, tfds:NAME, files, arrays
-    "path": None,  # files: a folder a class or a CSV; arrays: a .npz or a folder of .npy
+    "source": "digits",  # digits, usps, mnist, fashion_mnist, tfds:NAME, files, arrays, feedback
+    "path": None,  # files: a folder a class or a CSV; arrays: a .npz or a folder of .npy; feedback: an exported set
     "size": None,  # files, tfds: pixels, or (Y, X)
     "channels": None,  # files, tfds: 1 or 3
     "classes": None,  # names or numbers of the classes to keep, in the order of their labels; None: all

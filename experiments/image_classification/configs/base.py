@@ -26,6 +26,8 @@ def base(**changes: Any) -> ConfigDict:
         config.family_defaults(
             data=dict(
                 **IMAGES,
+                extra=None,  # a folder of `almanac feedback export`: trained on too; what it holds out is the split new
+                extra_share=None,  # of an epoch's examples that are of extra, repeated in turn; None: each once
                 batch_size=128,  # over all devices, B
                 eval_batch_size=512,
             ),

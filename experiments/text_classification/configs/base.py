@@ -23,9 +23,9 @@ def base(**changes: Any) -> ConfigDict:
         config.family_defaults(
             data=dict(
                 # pydoc, service_messages, short_answers, sst2, imdb, trec, tweeteval_emotion, ag_news, ag_news_part,
-                # chinese_reviews, chinese_titles, files
+                # chinese_reviews, chinese_titles, files, feedback
                 source="pydoc",
-                path=None,  # files: a folder a class, or a .csv, .tsv or .jsonl of text and label
+                path=None,  # files: a folder a class, or a .csv, .tsv or .jsonl of text and label; feedback: an exported set
                 text_key=None,  # files: the column or key of a text, default "text"
                 label_key=None,  # and of its class, default "label"
                 phrases=None,  # sst2: train on every phrase of the sentences, too
@@ -36,6 +36,8 @@ def base(**changes: Any) -> ConfigDict:
                 augment=None,  # change training texts each epoch: some of synonyms, insert, swap, delete, paraphrase
                 paraphrases=None,  # the file of `almanac paraphrase` that the last of these reads
                 augment_share=None,  # of a text's words, default 0.1
+                extra=None,  # a folder of `almanac feedback export`: trained on too; what it holds out is the split new
+                extra_share=None,  # of an epoch's examples that are of extra, repeated in turn; None: each once
                 folds=0,  # cross-validation: the training texts in so many folds
                 fold=0,  # of which this one is the test part
                 normalise="none",  # none, kim, joulin, keras: how texts are cleaned, see research/data/text/normalise.py

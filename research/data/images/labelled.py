@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from research.data import tfds_records, user_files
+from research.data import feedback_sets, tfds_records, user_files
 from research.data.images import image_files
 from research.data.images import usps as usps_digits
 from research.data.images.image_files import Shape
@@ -267,6 +267,26 @@ def files(cfg: Mapping[str, Any]) -> Images:
         images.report.append(f"frames   {several:,} pictures have several frames or pages; the first is used")
     images.report.extend([*user_files.listed("skipped ", faults), *others])
     return images
+
+
+@_source
+def feedback(cfg: Mapping[str, Any]) -> Images:
+    """A set of feedback (`feedback_sets`): pictures to train on, and as the test part those held out."""
+    data = feedback_sets.read(user_files.stem(cfg), "picture")
+    rows = [
+        image_files.Row(data.folder / row.value, row.value, row.label, part)
+        for part, members in data.parts.items()
+        for row in members
+    ]
+    shape = shape_option(cfg, image_files.first_size(row.path for row in rows))
+    _, pixels, unreadable, _ = image_files.readable(rows, shape, keep=True)
+    if unreadable:
+        raise UserError(f"{data.folder}/{unreadable[0]}")
+    labels = np.array([data.classes.index(row.label) for row in rows])
+    parts = {part: np.array([i for i, row in enumerate(rows) if row.part == part], np.int64) for part in data.parts}
+    source = Arrays({"image": np.stack(pixels), "label": labels})
+    images = _images(str(data.folder), source, labels, parts, data.classes, shape)
+    return dataclasses.replace(images, report=data.report)
 
 
 @_source

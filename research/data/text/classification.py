@@ -4,7 +4,8 @@ Config: source (`labelled_corpora.SOURCES`), normalise (`normalise.NORMALISERS`)
 min_count, special), length (at most so many tokens of a text, T), keep (the head or tail of a longer one) and pad (front: <pad>
 tokens before a shorter one, which models read); fold and folds for cross-validation; valid_fraction and test_fraction (0.1) of
 train for a part that the source lacks; train_size (train on so many texts), augment and augment_share (`augment.OPERATIONS`),
-paraphrases (a file, see paraphrases.py); buckets (the number of length buckets, 0: none), batch_size and eval_batch_size.
+paraphrases (a file, see paraphrases.py); extra and extra_share (a set of feedback, see feedback_sets.py); buckets (the number of
+length buckets, 0: none), batch_size and eval_batch_size.
 """
 
 import dataclasses
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from research.core.experiment import Baseline, Codec, Dataset
-from research.data import codecs, further_sets, tokenizers, top, user_files
+from research.data import codecs, feedback_sets, further_sets, tokenizers, top, user_files
 from research.data.buckets import Bucketed, bounds
 from research.data.images import labelled
 from research.data.pipeline import Batch, EvalBatches, TrainBatches
@@ -135,13 +136,13 @@ class TextClassification(Dataset):
         self, parts: Mapping[str, Texts], classes: Sequence[str], encoder: Encoder, report: Sequence[str], *,
         buckets: int, batch_size: int, eval_batch_size: int, seed: int, augmented: Augmented | None = None,
     ):  # fmt: skip
-        """`parts` are "train", and "valid", "test" or both; `augmented` is trained on in the place of "train".
+        """`parts` are "train", and "valid", "test" or both, and perhaps "new"; `augmented` is trained on in the place of "train".
 
         Raises UserError if nothing is held out.
         """
-        self._train = parts["train"]
+        self.training = parts["train"]
         self.train = batches(augmented or parts["train"], buckets, batch_size, seed)
-        held_out = [name for name in ("valid", "test") if name in parts]
+        held_out = [name for name in ("valid", "test", "new") if name in parts]
         self.evals = {name: batches(parts[name], buckets, eval_batch_size) for name in held_out}
         if not self.evals:
             raise UserError("the data has neither a validation nor a test part; set data.valid_fraction above 0")
@@ -151,7 +152,7 @@ class TextClassification(Dataset):
 
     def baselines(self) -> Mapping[str, Baseline]:
         split = next(iter(self.evals))
-        train, held_out = self._train, self.evals[split].source
+        train, held_out = self.training, self.evals[split].source
         predictions = {
             "most frequent class": np.bincount(train.labels).argmax(),
             "naive Bayes": naive_bayes(train, held_out, len(self.classes), self.encoder.tokenizer.size),
@@ -219,6 +220,7 @@ def load(cfg: Mapping[str, Any], seed: int) -> TextClassification:
     encoder = Encoder(
         _tokenizer(corpus, cfg, near, others), cfg["normalise"], cfg["length"], cfg["keep"], pad == "front"
     )
+    corpus = _with_extra(corpus, cfg, clean)  # the vocabulary is as without it, so that earlier weights fit
     ids = {name: [encoder.tokenizer.encode(text) for text in part.texts] for name, part in corpus.parts.items()}
     parts = {
         name: Texts([encoder.fit(text) for text in ids[name]], part.labels, encoder.length)
@@ -255,6 +257,24 @@ def _paraphrases(
     if path is None:
         return {}, []
     return paraphrases.of_texts(home.expanded(path, "data.paraphrases"), corpus.parts["train"].texts, clean)
+
+
+def _with_extra(corpus: Corpus, cfg: Mapping[str, Any], clean: Callable[[str], str]) -> Corpus:
+    """The corpus, to train on the texts of the set of feedback `data.extra` too; those that it holds out are the part new."""
+    path = user_files.option(cfg, "extra", None)
+    if path is None:
+        return corpus
+    extra = _cleaned(labelled_corpora.load({"source": "feedback", "path": path}), clean)
+    numbers = further_sets.class_numbers(extra.classes, corpus.classes)
+    parts = {name: Part(part.texts, numbers[part.labels]) for name, part in extra.parts.items()}
+    texts, labels = corpus.parts["train"]
+    rows = feedback_sets.repeated(
+        len(extra.parts["train"].texts), len(texts), user_files.option(cfg, "extra_share", None)
+    )
+    ours = _cut(parts["train"], {"train": rows})["train"]
+    train = Part([*texts, *ours.texts], np.concatenate([labels, ours.labels]))
+    new = {"new": parts["test"]} if "test" in parts else {}
+    return corpus._replace(parts={**corpus.parts, "train": train, **new}, report=[*corpus.report, *extra.report])
 
 
 def _operations(cfg: Mapping[str, Any]) -> tuple[str, ...]:

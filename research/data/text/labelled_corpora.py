@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from research.data import tfds_records, user_files
+from research.data import feedback_sets, tfds_records, user_files
 from research.data.builders import ag_news as ag_news_builder
 from research.data.builders import chinese_reviews as chinese_reviews_builder
 from research.data.builders import sst_trees as treebank
@@ -47,7 +47,7 @@ def load(cfg: Mapping[str, Any]) -> Corpus:
     if source not in SOURCES:
         raise UserError(f"no source of labelled texts {source!r}{nearest(source, SOURCES)}")
     corpus = SOURCES[source](cfg)
-    if len(corpus.classes) < 2:
+    if len(corpus.classes) < 2 and source != "feedback":  # which adds to others
         raise UserError(f"{source}: one class alone, {corpus.classes[0]!r}; there is nothing to tell apart")
     return corpus
 
@@ -228,6 +228,18 @@ def trec(cfg: Mapping[str, Any]) -> Corpus:
         for split, rows in examples.items()
     }
     return Corpus(parts, classes, [f"source   trec: {level} classes"])
+
+
+@_source
+def feedback(cfg: Mapping[str, Any]) -> Corpus:
+    """A set of feedback (`feedback_sets`): texts to train on, and as the test part those held out."""
+    data = feedback_sets.read(user_files.stem(cfg), "text")
+    parts = {
+        name: Part([row.value for row in rows], np.array([data.classes.index(row.label) for row in rows]))
+        for name, rows in data.parts.items()
+        if rows
+    }
+    return Corpus(parts, data.classes, data.report)
 
 
 @_source

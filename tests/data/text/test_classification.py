@@ -11,6 +11,7 @@ from research.data import tokenizers
 from research.data.builders import sst_trees
 from research.data.text import classification, labelled_corpora, normalise
 from research.util.errors import UserError
+from tests.data.feedback_writer import write
 
 KEYS = dict(
     source="pydoc", path=None, text_key=None, label_key=None, phrases=None, labels=None, valid_fraction=None,
@@ -392,3 +393,35 @@ def test_padding_in_front_is_read_as_keras_has_it():
     assert texts.gather(np.array([0]))["length"].tolist() == [4]
     with pytest.raises(UserError, match="data.pad = 'front': this tokenizer has no <pad>"):
         classification.Encoder(tokenizers.make("char", "abc", ""), "none", length=4, keep="tail", front=True)
+
+
+def test_a_set_of_feedback_is_trained_on_and_what_it_holds_out_is_a_split(tmp_path):
+    train = [("debugger", "step into the frobnicator"), ("statements", "the for statement")]
+    heldout = [("statements", "frobnicate the while statement")]
+    folder = write(tmp_path / "set", train, heldout, ("debugger", "statements"))
+    base, data = load(), load(extra=str(folder))  # `KEYS` has no such key, as configs of earlier runs
+    assert len(data.training) == len(base.training) + 2 and list(data.evals) == ["valid", "test", "new"]
+    # Its new words are unknown, so that a run without it can be fine-tuned.
+    assert data.encoder.tokenizer.to_json() == base.encoder.tokenizer.to_json()
+    new = data.evals["new"].batch(0)
+    assert new["mask"].sum() == 1 and data.classes[new["label"][0]] == "statements"
+    np.testing.assert_array_equal(new["tokens"][0, : new["length"][0]], base.encoder.encode(heldout[0][1]))
+    last = data.training.gather(np.array([len(base.training), len(base.training) + 1]))
+    assert [data.classes[label] for label in last["label"]] == ["debugger", "statements"]
+    half = load(extra=str(folder), extra_share=0.5).training.labels[len(base.training) :]
+    assert len(half) == len(base.training) and len(set(half[0::2])) == len(set(half[1::2])) == 1
+    augmented = load(extra=str(folder), augment="swap")
+    assert len(augmented.train.source) == len(augmented.training) == len(data.training)
+
+
+def test_a_set_of_feedback_of_one_class_can_be_evaluated_on(tmp_path):
+    folder = write(tmp_path / "set", [("statements", "the for statement")], [("statements", "the with statement")], ["statements"])
+    batches = load().eval_batches({**KEYS, "source": "feedback", "path": str(folder), "part": "test"})
+    assert batches.batch(0)["label"][0] == load().classes.index("statements") and len(batches.source) == 1
+
+
+def test_without_a_set_of_feedback_the_batches_stay_as_they_were():
+    before, ours = load(), load(extra=None)
+    for name, array in before.train.batch(3).items():
+        np.testing.assert_array_equal(array, ours.train.batch(3)[name])
+    assert list(ours.evals) == ["valid", "test"] and ours.report == before.report
