@@ -27,6 +27,7 @@ VERBS = {
     "ask": "answer questions from a folder of documents",
     "helpdesk": "a conversation of a shop's customer service",
     "monitor": "what requests to a server left: latency, errors, drift, accuracy",
+    "feedback": "what came back of answers: as a data set to train on; forget a request",
     "export": "a run as a bundle to predict with anywhere, or as a folder for transformers",
     "promote": "compare a run with the one it is to replace, and serve it if it passes",
     "import": "a folder of Hugging Face weights as a run",

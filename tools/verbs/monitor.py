@@ -10,6 +10,7 @@ from typing import Any
 
 from research.data import user_files
 from research.serving.monitor import alerts, store
+from research.serving.monitor.tables import Feedback
 from research.util.errors import UserError
 from research.util.escape import visible
 
@@ -144,18 +145,18 @@ def _label(argv: list[str]) -> int:
     if not (args.folder / store.FILE).is_file():
         raise UserError(f"{args.folder}: there is no {store.FILE}; give a folder of `almanac serve --monitor`")
     labels = list(read_labels(args.file))
-    known = store.Store(args.folder).add_labels(labels)
+    known = store.Store(args.folder).add_feedback(labels)
     print(f"{len(labels):,} labels, {known:,} of them of rows in {visible(args.folder)}, and kept")
     return 0
 
 
-def read_labels(file: Path) -> Iterator[store.Label]:
+def read_labels(file: Path) -> Iterator[Feedback]:
     """A .csv with a header, or a .jsonl, of request_id, label, row, subgroup. Raises UserError, which names the line."""
     for place, row in _rows(file):
         try:
             if isinstance(row, str):
                 raise ValueError(row)
-            yield store.Label(_text(row, "request_id"), _number(row), _text(row, "label"), _group(row))
+            yield Feedback(_text(row, "request_id"), _number(row), _text(row, "label"), _group(row))
         except ValueError as fault:
             raise UserError(
                 f"{file}, {place}: {fault}; want request_id, label, and if given a whole number as row"

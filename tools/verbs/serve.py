@@ -12,6 +12,8 @@ from typing import Any
 from research.util.errors import UserError
 from research.util.escape import visible
 
+CAPTURE_DAYS, MOST_DAYS = 30.0, 3650
+
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
@@ -34,6 +36,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--monitor", type=Path, metavar="FOLDER", help="keep numbers of every request there, for `almanac monitor`"
     )
+    parser.add_argument(
+        "--capture", action="store_true", help="keep what requests hold and are answered there too, to learn from"
+    )
+    parser.add_argument("--capture-days", type=float, metavar="N", help="that it is kept (default: 30)")
     text = parser.add_argument_group("text")
     text.add_argument("--slots", type=int, help="requests that generate at once (default: 8)")
     text.add_argument("--context", type=int, help="tokens of a prompt and its answer (default: the model's own)")
@@ -75,15 +81,21 @@ def main(argv: list[str]) -> int:
     checkpoint, template = args.pop("checkpoint"), args.pop("chat_template")
     host, port = args.pop("host"), args.pop("port")
     bundles, monitored = args.pop("models"), args.pop("monitor")
+    days = _capture_days(monitored, args.pop("capture"), args.pop("capture_days"))
     limits = served.Limits(**{name: value for name, value in args.items() if value is not None})
     _check(limits, port)
     if bundles is not None and not bundles.is_dir():
         raise UserError(f"--models={bundles}: there is no such folder")
     models = served.of([servable.from_folder(folder, name, checkpoint, template) for name, folder in runs], limits)
-    watch = observer.Observer(monitored) if monitored is not None else None
+    watch = observer.Observer(monitored, capture_days=days) if monitored is not None else None
     config = connections.config(app.create(models, limits, allowed, bundles, watch), limits.drain, tls)
     server, scheme = uvicorn.Server(config), "http" if tls is None else "https"
     server.capture_signals = lambda: _drained_by_signals(server)
+    if days is not None:
+        print(
+            f"almanac: captures what requests hold and are answered, for {days:g} days in {visible(monitored)}",
+            flush=True,
+        )
     with _bound(host, port) as listener:
         print(f"almanac: compiling {', '.join(models.versions)}", flush=True)
         models.start()
@@ -124,6 +136,17 @@ def _uvicorn() -> Any:
     except ImportError as error:
         raise UserError(f"almanac serve needs {error.name}: install the extra, almanac[serve]") from None
     return uvicorn
+
+
+def _capture_days(monitored: Path | None, capture: bool, days: float | None) -> float | None:
+    """For how many days contents are kept; None: they are not. Raises UserError for options that make no sense together."""
+    if capture and monitored is None:
+        raise UserError("--capture: say where to, with --monitor FOLDER")
+    if days is not None and not capture:
+        raise UserError(f"--capture-days={days:g}: nothing is captured without --capture")
+    if days is not None and not 0 < days <= MOST_DAYS:
+        raise UserError(f"--capture-days={days:g}: above 0, at most {MOST_DAYS}")
+    return (days or CAPTURE_DAYS) if capture else None
 
 
 def _named(text: str) -> tuple[str | None, str]:

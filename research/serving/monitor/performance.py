@@ -15,8 +15,8 @@ def measure(db: sqlite3.Connection, name: str, version: str) -> dict[str, Any] |
     A row's subgroup is the one that came with its label, otherwise its true class.
     """
     rows = db.execute(
-        "select prediction = label, confidence, coalesce(subgroup, label) from answers natural join labels "
-        "where model = ? and version = ? and prediction is not null",
+        "select prediction = label, confidence, coalesce(subgroup, label) from answers natural join feedback "
+        "where model = ? and version = ? and prediction is not null and label is not null",
         (name, version),
     ).fetchall()
     if not rows:

@@ -1,8 +1,10 @@
 """What one HTTP request has asked of the models, as it goes: the observer makes numbers of it once it has been answered."""
 
 import dataclasses
+import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,6 +12,7 @@ from research.serving.jobs import Finished, Timing, Token
 from research.serving.servable import Servable
 
 Arrays = Mapping[str, np.ndarray]
+LARGEST = 1 << 20  # bytes of what a request holds, to be captured: many requests may wait for the observer
 
 
 @dataclasses.dataclass
@@ -20,6 +23,16 @@ class Rows:
     inputs: Arrays
     timing: Timing = dataclasses.field(default_factory=Timing)
     outputs: Arrays | None = None
+
+    @property
+    def answered(self) -> int:
+        return 0 if self.outputs is None else len(next(iter(self.inputs.values())))
+
+    @property
+    def classes(self) -> Sequence:
+        """The classes of a classifier; empty of any other model."""
+        is_classifier = np.ndim((self.outputs or {}).get("probabilities", 0)) == 2
+        return getattr(self.servable.predictor.codec, "classes", None) or () if is_classifier else ()
 
 
 @dataclasses.dataclass
@@ -38,15 +51,34 @@ class Text:
             self.logprobs.append(event.logprob)
 
 
+class Repeated(NamedTuple):
+    """A text that had been kept: nothing is computed."""
+
+    servable: Servable
+
+
+class Content(NamedTuple):
+    """What a row held, as JSON's value, and the text that it was answered, if any."""
+
+    servable: Servable
+    value: Any
+    reply: str | None = None
+
+
 @dataclasses.dataclass
 class Record:
-    """A request by its id, and what it asked for, in order. Route, status and seconds are known when it has been answered."""
+    """A request by its id, and what it asked for, in order. Route, status and seconds are known when it has been answered.
+
+    contents  of its rows, in order; None: they are not captured
+    """
 
     id: str
-    parts: list[Rows | Text] = dataclasses.field(default_factory=list)
+    parts: list[Rows | Text | Repeated] = dataclasses.field(default_factory=list)
+    contents: list[Content] | None = None
     route: str = ""
     status: int = 0
     seconds: float = 0.0
+    _size: int = 0
 
     def rows(self, servable: Servable, inputs: Arrays) -> Rows:
         self.parts.append(part := Rows(servable, inputs))
@@ -55,3 +87,22 @@ class Record:
     def text(self, servable: Servable, prompt: int) -> Text:
         self.parts.append(part := Text(servable, prompt))
         return part
+
+    def repeated(self, servable: Servable) -> None:
+        self.parts.append(Repeated(servable))
+
+    def keep(self, servable: Servable, value: Any, reply: str | None = None) -> None:
+        """Keeps what the next row held, if contents are captured; of a request with more than LARGEST bytes nothing."""
+        if self.contents is None:
+            return
+        self.contents.append(Content(servable, value, reply))
+        self._size += len(value if isinstance(value, str) else json.dumps(value))
+        if self._size > LARGEST:
+            self.contents = None
+
+    def answered(self) -> list[Sequence]:
+        """Of each row that was answered, the classes that it could have had: none but a classifier's."""
+        found: list[Sequence] = []
+        for part in self.parts:
+            found += [part.classes] * part.answered if isinstance(part, Rows) else [()]
+        return found

@@ -13,6 +13,7 @@ from research.serving.web import (
     problems,
     routes_admin,
     routes_embeddings,
+    routes_feedback,
     routes_health,
     routes_oip,
     routes_openai,
@@ -42,7 +43,7 @@ def create(
 
     tokens    gives the tokens of those who may ask now, as `tokens.Watched` does; None: everyone may
     bundles   a folder below which bundles may be loaded as new versions while it serves; None: none may, and no version changes
-    observer  gets every request, and is started and closed with the application
+    observer  gets every request and feedback on it, and is started and closed with the application
     """
     metrics = Metrics()
 
@@ -70,6 +71,8 @@ def create(
         routes_embeddings.router(models),
     ):
         app.include_router(router)
+    if observer is not None:
+        app.include_router(routes_feedback.router(observer))
     if bundles is not None:
         app.include_router(routes_admin.router(models, limits, bundles))
     return app

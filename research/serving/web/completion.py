@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncGenerator, Callable, Hashable
+from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +14,7 @@ from research.data.text import chat
 from research.generation import constraints
 from research.generation.text_stream import TextStream, stop_sequences
 from research.serving import jobs
-from research.serving.web import problems
+from research.serving.web import problems, trace
 from research.serving.web.metrics import Metrics, TokenClock
 from research.serving.web.openai_schema import ChatRequest, CompletionRequest, Generation
 from research.serving.web.served import Served
@@ -30,12 +30,14 @@ class Plan(NamedTuple):
     stop  texts that end it
     eos   the token that ends it without being part of it
     key   all that the answer is a function of; None: of a seed that nobody gave, too
+    asked the conversation up to the answer, to be captured; a text to continue is a user's message, and token ids are none
     """
 
     request: jobs.Request
     stop: list[str]
     eos: int | None
     key: Hashable = None
+    asked: list[dict[str, str]] | None = None
 
 
 class Piece(NamedTuple):
@@ -54,7 +56,8 @@ async def of_completion(model: Served, body: CompletionRequest) -> Plan:
     else:
         tokens = np.array(body.prompt, np.int64)
     given = body.max_tokens if "max_tokens" in body.model_fields_set else None
-    return await _plan(model, body, tokens, given, DEFAULT_TOKENS, [], "prompt")
+    plan = await _plan(model, body, tokens, given, DEFAULT_TOKENS, [], "prompt")
+    return plan._replace(asked=[{"role": "user", "content": body.prompt}]) if isinstance(body.prompt, str) else plan
 
 
 async def of_chat(model: Served, body: ChatRequest) -> Plan:
@@ -68,7 +71,8 @@ async def of_chat(model: Served, body: ChatRequest) -> Plan:
     tokens = await asyncio.to_thread(_tokens, prompt, "messages")
     end = [chat.ENDS[template]] if template in chat.ENDS else []
     given = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
-    return await _plan(model, body, tokens, given, model.engine.length, end, "messages")
+    plan = await _plan(model, body, tokens, given, model.engine.length, end, "messages")
+    return plan._replace(asked=messages)
 
 
 def _tokens(encode: Any, param: str) -> np.ndarray:
@@ -133,8 +137,10 @@ async def pieces(model: Served, plan: Plan, metrics: Metrics, spend: Callable[[i
     new = len(plan.request.prompt)
     if (kept := None if plan.key is None else model.answers.get(plan.key)) is not None:
         spend(new + sum(piece.token is not None for piece in kept))
+        trace.current().repeated(model.servable)
         for piece in kept:
             yield piece
+        _keep(model, plan, kept)
         return
     clock, made = TokenClock(metrics, model, new), []
     async with contextlib.aclosing(_generated(model, plan)) as generated:
@@ -147,6 +153,13 @@ async def pieces(model: Served, plan: Plan, metrics: Metrics, spend: Callable[[i
             yield piece
     if plan.key is not None:
         model.answers.put(plan.key, made)
+    _keep(model, plan, made)
+
+
+def _keep(model: Served, plan: Plan, made: Sequence[Piece]) -> None:
+    """Once the whole answer is made."""
+    if plan.asked is not None:
+        trace.current().keep(model.servable, plan.asked, "".join(piece.text for piece in made))
 
 
 async def _generated(model: Served, plan: Plan) -> AsyncGenerator[Piece]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 from pydantic import Field
 
-from research.serving.web import problems, values
+from research.serving.web import problems, trace, values
 from research.serving.web.openai_schema import Strict
 from research.serving.web.served import Find, Models, Served
 from research.util.errors import UserError
@@ -53,6 +53,7 @@ def _encode(model: Served, inputs: list[Any]) -> list:
         try:
             encoded.append(values.encode(model.servable.predictor, value))
             model.batcher.programs.check(encoded[-1])
+            trace.current().keep(model.servable, value)
         except UserError as error:
             raise problems.of_user(error, f"inputs.{number}") from None
     return encoded

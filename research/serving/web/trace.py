@@ -23,6 +23,8 @@ def current() -> Record:
 class Traced:
     """An ASGI application around another: every answer carries the request's id, and `observer` gets every POST.
 
+    It gets it before the last of the answer is sent: whoever has an answer may give feedback on it at once.
+
     A client's own id is taken if it is 1 to 64 letters, digits, '.', '_' and '-'; otherwise the request gets a random one.
     """
 
@@ -33,11 +35,24 @@ class Traced:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         record, start = Record(_own_id(scope) or uuid.uuid4().hex), time.monotonic()
+        observer = self._observer if scope["method"] == "POST" else None
+        if observer is not None and observer.captures:
+            record.contents = []
+
+        def hand_over() -> None:
+            nonlocal observer
+            if observer is not None:
+                record.route = getattr(scope.get("route"), "path", "none")
+                record.seconds = time.monotonic() - start
+                observer.put(record)
+                observer = None
 
         async def named(message: Message) -> None:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
                 message["headers"] = [*message.get("headers", ()), (HEADER, record.id.encode())]
+            elif message["type"] == "http.response.body" and not message.get("more_body", False):
+                hand_over()
             await send(message)
 
         token = _current.set(record)
@@ -45,10 +60,7 @@ class Traced:
             await self._app(scope, receive, named)
         finally:
             _current.reset(token)
-            if self._observer is not None and scope["method"] == "POST":
-                record.route = getattr(scope.get("route"), "path", "none")
-                record.seconds = time.monotonic() - start
-                self._observer.put(record)
+            hand_over()  # of a client that left
 
 
 def _own_id(scope: Scope) -> str | None:

@@ -5,15 +5,20 @@ import pytest
 
 from research.serving.monitor import performance, store
 from research.serving.monitor.reference import Reference
-from research.serving.monitor.store import Answer, Label, Store
+from research.serving.monitor.store import Store
+from research.serving.monitor.tables import Answer, Feedback, Request
 
 
 @pytest.fixture
 def made(tmp_path):
     """Ten rows that say "cat" with confidence 0.8; of the first eight seven are, and one is a dog."""
     made = Store(tmp_path)
-    made.add([], [Answer(str(i), 0, 0.0, "pets", "1", confidence=0.8, prediction="cat") for i in range(10)])
-    made.add_labels([Label(str(i), 0, "dog" if i == 7 else "cat", "new" if i < 2 else None) for i in range(8)])
+    made.add(
+        [Request(str(i), 0.0, "/v1/predict", 200, 0.1, 1) for i in range(10)],
+        [Answer(str(i), 0, 0.0, "pets", "1", confidence=0.8, prediction="cat") for i in range(10)],
+    )
+    made.add_feedback([Feedback(str(i), 0, "dog" if i == 7 else "cat", "new" if i < 2 else None) for i in range(8)])
+    made.add_feedback([Feedback("8", 0, rating=1)])  # without a label
     return store.merged([tmp_path])
 
 

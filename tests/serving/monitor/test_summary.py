@@ -8,7 +8,8 @@ import pytest
 from research.serving.monitor import calibration, store, summary
 from research.serving.monitor.detector import STRIDE
 from research.serving.monitor.reference import Reference
-from research.serving.monitor.store import Answer, Model, Request, Store
+from research.serving.monitor.store import Store
+from research.serving.monitor.tables import Answer, Model, Request
 from tests.serving.monitor.test_detector import rows
 
 CHANGE = 600  # requests before the shift

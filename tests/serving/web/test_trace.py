@@ -12,6 +12,8 @@ from research.serving.web import app, served
 class Recorder:
     """An observer that keeps the records."""
 
+    captures = False
+
     def __init__(self):
         self.records = []
 

@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 import pytest
 
 from research.serving.monitor import store
+from research.serving.monitor.tables import Answer, Request
 from research.util.errors import UserError
 from tools import cli
 from tools.verbs import monitor
@@ -15,8 +16,8 @@ from tools.verbs import monitor
 def folder(tmp_path):
     made = store.Store(tmp_path / "one")
     made.add(
-        [store.Request(str(i), 60.0 * i, "/v1/predict", 200, 0.25) for i in range(4)],
-        [store.Answer(str(i), 0, 60.0 * i, "pets", "<b>1</b>", confidence=0.5, prediction="cat") for i in range(4)],
+        [Request(str(i), 60.0 * i, "/v1/predict", 200, 0.25, 1) for i in range(4)],
+        [Answer(str(i), 0, 60.0 * i, "pets", "<b>1</b>", confidence=0.5, prediction="cat") for i in range(4)],
     )
     made.close()
     return tmp_path / "one"

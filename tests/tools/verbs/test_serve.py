@@ -128,6 +128,9 @@ def test_clients_that_are_slow_or_leave_cost_others_nothing(process):
     (["{run}", "--requests=513"], "--requests=513: at most 512, the connections that the server keeps"),
     (["{run}", "--answers=-1"], "--answers=-1: 0 or more"),
     (["{run}", "--context=1000"], "length=1000: want 16 to 16 tokens a slot"),
+    (["{run}", "--capture"], "--capture: say where to, with --monitor FOLDER"),
+    (["{run}", "--monitor=/nowhere", "--capture-days=3"], "--capture-days=3: nothing is captured without --capture"),
+    (["{run}", "--monitor=/nowhere", "--capture", "--capture-days=0"], "--capture-days=0: above 0, at most 3650"),
     (["{run}", "--models=/nowhere"], "--models=/nowhere: there is no such folder"),
     (["/nowhere"], "/nowhere is no run directory"),
     (["{run}", "--tokens=/nowhere"], "cannot read /nowhere"),
@@ -156,6 +159,12 @@ def test_without_its_packages_it_says_how_to_get_them(monkeypatch):
     monkeypatch.setitem(sys.modules, "fastapi", None)
     with pytest.raises(UserError, match=r"almanac serve needs fastapi: install the extra, almanac\[serve\]"):
         serve.main(["run"])
+
+
+def test_capture_is_said_before_it_serves(trained, tmp_path, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(UserError, match="cannot listen"):
+        serve.main([str(trained), f"--port={taken.getsockname()[1]}", f"--monitor={tmp_path}", "--capture"])
+    assert f"captures what requests hold and are answered, for 30 days in {tmp_path}" in capsys.readouterr().out
 
 
 def test_a_port_in_use_is_one_line(trained):
