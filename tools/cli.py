@@ -28,6 +28,7 @@ VERBS = {
     "helpdesk": "a conversation of a shop's customer service",
     "monitor": "what requests to a server left: latency, errors, drift, accuracy",
     "feedback": "what came back of answers: as a data set to train on; forget a request",
+    "seal": "encrypt bundles and what servers captured, or do so with a new key",
     "export": "a run as a bundle to predict with anywhere, or as a folder for transformers",
     "promote": "compare a run with the one it is to replace, and serve it if it passes",
     "import": "a folder of Hugging Face weights as a run",

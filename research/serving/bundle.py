@@ -10,6 +10,8 @@ reference.npz            signals of held-out data, for the monitor: see monitor/
 README.md                a model card
 run_bundle.py            runs it with nothing but JAX, arrays in and arrays out
 SHA256SUMS               of all these, as sha256sum writes them
+
+All but the last may be sealed, by `seal`.
 """
 
 import dataclasses
@@ -28,7 +30,10 @@ from research.serving.decoder import Decoder
 from research.serving.monitor import reference
 from research.serving.monitor.reference import Reference
 from research.serving.run_bundle import MANIFEST, PARAMETERS, PROGRAM, SUMS
+from research.util import sealed
 from research.util.errors import UserError
+from research.util.files import write_bytes, write_errors
+from research.util.sealed import Keys
 
 CODEC, CARD, ONNX = "codec.json", "README.md", "model.onnx"
 
@@ -72,7 +77,7 @@ def open_bundle(folder: str | Path, checkpoint: str = "best") -> Bundle:
     if checkpoint != "best":
         raise UserError(f"--checkpoint={checkpoint}: {folder} is a bundle, which holds one; leave it out")
     try:
-        read = run_bundle.check(folder)
+        read = run_bundle.check(folder, sealed.opened)
         about = run_bundle.manifest(read)
         program, parameters = run_bundle.program_of(read(PROGRAM)), run_bundle.tensors(read(PARAMETERS))
         stored, name, decoder = json.loads(read(CODEC)), about["name"], None
@@ -87,6 +92,23 @@ def open_bundle(folder: str | Path, checkpoint: str = "best") -> Bundle:
     predictor = Predictor(jax.jit(program.call), codecs.from_json(stored))
     stored_reference = reference.from_bytes(read(reference.FILE)) if about.get("reference") else None
     return Bundle(folder, about, predictor, parameters, decoder, stored_reference)
+
+
+def seal(folder: Path, keys: Keys) -> int:
+    """Seals every file that is not sealed with the first key -> their number. The sums stay those of the files as they were.
+
+    A file is replaced whole, and a mixture is a bundle too: what is interrupted is done by the next call. Raises UserError if the
+    bundle is damaged, or a file is sealed with a key that `ALMANAC_KEYS` lacks.
+    """
+    try:
+        read, names = run_bundle.check(folder, keys.opened), run_bundle.listed(folder)
+    except run_bundle.Damaged as error:
+        raise UserError(str(error)) from None
+    older = [name for name in names if not keys.is_newest((folder / name).read_bytes())]
+    with write_errors(folder):
+        for name in older:
+            write_bytes(folder / name, keys.seal(read(name), name))
+    return len(older)
 
 
 def check_shapes(codec: Codec, inputs: Mapping[str, Any]) -> None:

@@ -24,6 +24,7 @@ import numpy as np
 
 SUMS, MANIFEST, PROGRAM, PARAMETERS = "SHA256SUMS", "manifest.json", "predict.stablehlo", "parameters.safetensors"
 VERSION = 1  # of the format
+SEALED = b"ALMANAC SEALED 1"  # the beginning of a file that is kept encrypted
 DTYPES = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16, "I64": np.int64, "I32": np.int32,
     "I16": np.int16, "I8": np.int8, "U64": np.uint64, "U32": np.uint32, "U16": np.uint16, "U8": np.uint8, "BOOL": np.bool_,
@@ -42,24 +43,22 @@ def load(folder: str | Path) -> Callable[[Mapping[str, Any]], dict[str, jax.Arra
     return lambda inputs: program(parameters, dict(inputs))
 
 
-def check(folder: str | Path) -> Callable[[str], bytes]:
-    """Compares every file of a bundle with its SHA-256, and returns what reads one of them. Raises Damaged."""
-    folder = Path(folder)
-    try:
-        listed = (folder / SUMS).read_bytes().decode("ascii")
-    except (OSError, ValueError):
-        raise Damaged(f"{folder} is no bundle: it has no {SUMS} that can be read") from None
-    sums = {name: digest for digest, name in _LINE.findall(listed)}
-    if "".join(f"{digest}  {name}\n" for name, digest in sums.items()) != listed:
-        raise Damaged(f"{folder / SUMS} is damaged; export the run again")
-    files = {}
-    for name, digest in sums.items():
+def check(folder: str | Path, opened: Callable[[bytes, str], bytes] | None = None) -> Callable[[str], bytes]:
+    """Compares every file of a bundle with its SHA-256, and returns what reads one of them. Raises Damaged.
+
+    `opened` makes of a sealed file's bytes and name what they were, as Almanac does; without it such a file is refused.
+    """
+    folder, files = Path(folder), {}
+    for name, digest in listed(folder).items():
         if (folder / name).is_symlink():
             raise Damaged(f"{folder / name} is a link; a bundle holds its files itself")
         try:
-            files[name] = (folder / name).read_bytes()
+            blob = (folder / name).read_bytes()
         except OSError:
             raise Damaged(f"{folder / name} is missing or cannot be read; export the run again") from None
+        if blob.startswith(SEALED) and opened is None:
+            raise Damaged(f"{folder / name} is sealed: open the bundle by Almanac, with its key")
+        files[name] = opened(blob, name) if opened else blob
         if hashlib.sha256(files[name]).hexdigest() != digest:
             raise Damaged(f"{folder / name} is damaged: its SHA-256 is not the one in {SUMS}; export the run again")
 
@@ -72,6 +71,18 @@ def check(folder: str | Path) -> Callable[[str], bytes]:
     if version != VERSION:
         raise Damaged(f"{folder} has format {version!r}, this file reads {VERSION}: use the run_bundle.py beside it")
     return read
+
+
+def listed(folder: Path) -> dict[str, str]:
+    """{file's name: its SHA-256}, of the bytes as they were before a file was sealed. Raises Damaged."""
+    try:
+        listed = (folder / SUMS).read_bytes().decode("ascii")
+    except (OSError, ValueError):
+        raise Damaged(f"{folder} is no bundle: it has no {SUMS} that can be read") from None
+    sums = {name: digest for digest, name in _LINE.findall(listed)}
+    if "".join(f"{digest}  {name}\n" for name, digest in sums.items()) != listed:
+        raise Damaged(f"{folder / SUMS} is damaged; export the run again")
+    return sums
 
 
 def manifest(read: Callable[[str], bytes]) -> dict[str, Any]:

@@ -14,9 +14,10 @@ import pytest
 import safetensors.numpy
 
 import research
-from research.serving import run_bundle, servable
+from research.serving import bundle, run_bundle, servable
 from research.serving.engine import Engine
 from research.serving.jobs import Request
+from research.util import sealed
 from research.util.errors import UserError
 from tools import cli
 
@@ -169,3 +170,56 @@ def test_the_server_answers_from_it_as_from_its_run(tmp_path):
             pass
         answers.append((model.name, model.version, [event.id for event in ids[:-1]]))
     assert answers[0] == answers[1] and answers[0][:2] == ("tiny", "language_model/tiny@4") and len(answers[0][2]) == 8
+
+
+@pytest.fixture
+def sealing(copy, monkeypatch):
+    """A key in the environment, and a bundle sealed with it."""
+    monkeypatch.setenv(sealed.KEYS, sealed.new_key())
+    assert cli.main(["seal", str(copy)]) == 0
+    return copy
+
+
+def test_a_sealed_bundle_predicts_the_same_and_shows_nothing(exported, sealing):
+    assert research.open_bundle(sealing).predict(TEXT) == exported[1]
+    files = {path.name for path in sealing.iterdir() if path.read_bytes().startswith(sealed.MAGIC)}
+    assert files == FILES - {"SHA256SUMS"} and run_bundle.SEALED == sealed.MAGIC
+    with pytest.raises(run_bundle.Damaged, match=r"is sealed: open the bundle by Almanac, with its key"):
+        run_bundle.load(sealing)
+
+
+def test_a_sealed_bundle_needs_its_key_and_every_byte(sealing, monkeypatch):
+    first = sealing / "codec.json"
+    whole = first.read_bytes()
+    first.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(UserError, match="codec.json has changed since it was sealed"):
+        research.open_bundle(sealing)
+    first.write_bytes((sealing / "README.md").read_bytes())
+    with pytest.raises(UserError, match="codec.json has changed since it was sealed"):
+        research.open_bundle(sealing)
+    first.write_bytes(whole)
+    monkeypatch.setenv(sealed.KEYS, sealed.new_key())
+    with pytest.raises(UserError, match="is sealed with the key [0-9a-f]{16}, which is none of the 1"):
+        research.open_bundle(sealing)
+    monkeypatch.delenv(sealed.KEYS)
+    with pytest.raises(UserError, match="is sealed: set ALMANAC_KEYS"):
+        research.open_bundle(sealing)
+
+
+def test_sealing_that_was_interrupted_leaves_a_bundle_and_goes_on(exported, copy, monkeypatch):
+    monkeypatch.setenv(sealed.KEYS, sealed.new_key())
+    write, done = bundle.write_bytes, []
+
+    def killed(*args):
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(write(*args))
+
+    monkeypatch.setattr(bundle, "write_bytes", killed)
+    keys = sealed.from_environment()
+    with pytest.raises(KeyboardInterrupt):
+        bundle.seal(copy, keys)
+    monkeypatch.setattr(bundle, "write_bytes", write)
+    assert research.open_bundle(copy).predict(TEXT) == exported[1]
+    assert (bundle.seal(copy, keys), bundle.seal(copy, keys)) == (len(FILES) - 1 - 3, 0)
+    assert research.open_bundle(copy).predict(TEXT) == exported[1]

@@ -27,7 +27,7 @@ from PIL import Image
 
 from research.data.images import image_files
 from research.data.text import conversations
-from research.serving.monitor import store
+from research.serving.monitor import sealing, store
 from research.serving.monitor.captured import CONVERSATION, PICTURE, TEXT
 from research.util.errors import UserError, nearest
 
@@ -114,7 +114,7 @@ def _rows(db: sqlite3.Connection, model: str, now: float) -> list[Row]:
         served = {name for (name,) in db.execute("select distinct model from answers")}
         why = "it was served without --capture" if model in served else f"it was not served{nearest(model, served)}"
         raise UserError(f"nothing that {model} was asked is captured: {why}")
-    return [Row(*row) for row in found]
+    return [sealing.opened(Row(*row)) for row in found]
 
 
 def _kind(rows: Sequence[Row], model: str, wanted: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from research.serving.monitor import captured
+from research.serving.monitor import captured, sealing
 from research.serving.monitor.captured import Captured
 from research.serving.monitor.tables import (
     NEW,
@@ -24,6 +24,7 @@ from research.serving.monitor.tables import (
     Model,
     Request,
 )
+from research.util import sealed
 from research.util.errors import UserError
 from research.util.escape import visible
 
@@ -38,11 +39,14 @@ WITH_FEEDBACK = (
 
 
 class Store:
-    """A folder to write to, which may have been written to before. One thread uses it."""
+    """A folder to write to, which may have been written to before. One thread uses it.
+
+    If this process has keys, contents and corrections are sealed with the first one (sealing.py).
+    """
 
     def __init__(self, folder: Path, most: int = MOST):
         """Raises UserError if the folder cannot be made, or its file is something else."""
-        self._most = most
+        self._most, self._keys = most, sealed.from_environment()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(folder / FILE, timeout=10, isolation_level=None)
@@ -80,7 +84,7 @@ class Store:
             there = {each.id for each in requests if self._has("requests where id = ?", each.id)}
             self._count += self._insert("requests", [each for each in requests if each.id not in there])
             self._insert("answers", [each for each in answers if each.id not in there])
-            captured.add(self._db, [each for each in contents if each.id not in there])
+            captured.add(self._db, [sealing.seal(self._keys, each) for each in contents if each.id not in there])
             if self._count > self._most:
                 self._trim()
 
@@ -88,7 +92,8 @@ class Store:
         """Adds the feedback on rows that are in the store, in place of what those rows had -> their number."""
         with self._transaction():
             known = [each for each in feedback if self._has("requests where id = ? and answered > ?", *each[:2])]
-            self._db.executemany("insert or replace into feedback values (?, ?, ?, ?, ?, ?)", known)
+            rows = [sealing.seal(self._keys, each) for each in known]
+            self._db.executemany("insert or replace into feedback values (?, ?, ?, ?, ?, ?)", rows)
         return len(known)
 
     def expire(self, now: float) -> None:
@@ -96,6 +101,22 @@ class Store:
         self._unerased |= captured.expire(self._db, now) > 0
         if self._unerased:
             self._unerased = not captured.erase(self._db)
+
+    def check_keys(self) -> None:
+        """Raises UserError if what is captured is sealed and this process has no keys: what follows would not be."""
+        if self._keys is None and sealing.is_any_sealed(self._db):
+            raise UserError(f"what is captured there is sealed: set {sealed.KEYS} or {sealed.KEYS_FILE}")
+
+    def seal(self) -> int:
+        """Seals what is not sealed with the first key, and leaves nothing else of it in the folder's files -> the number of rows.
+
+        Raises UserError without keys, for a row that none of them opens, and if the files could not be cleared.
+        """
+        if self._keys is None:
+            raise UserError(f"no key: set {sealed.KEYS} or {sealed.KEYS_FILE}; almanac seal --new-key makes one")
+        changed = sealing.seal_all(self._db, self._keys, self._transaction)
+        self._erase("sealed")
+        return changed
 
     def forget(self, ids: Iterable[str]) -> tuple[list[str], dict[str, int]]:
         """Deletes all that requests left, also from the folder's files -> the ids that were there, {table: deleted rows}.
@@ -109,11 +130,14 @@ class Store:
                 table: sum(self._db.execute(delete.format(table), (id,)).rowcount for id in there)
                 for table in OF_REQUESTS
             }
+        self._erase("deleted")
+        return there, counts
+
+    def _erase(self, what: str) -> None:
         if not captured.erase(self._db):
             raise UserError(
-                "deleted, but not from every file: another process reads the store, or its disk is full; run this again"
+                f"{what}, but not in every file: another process reads the store, or its disk is full; run this again"
             )
-        return there, counts
 
     def add_model(self, model: Model) -> None:
         row = (model.name, model.version, json.dumps(model.layout), model.reference, json.dumps(list(model.classes)))
