@@ -80,7 +80,7 @@ class Store:
             there = {each.id for each in requests if self._has("requests where id = ?", each.id)}
             self._count += self._insert("requests", [each for each in requests if each.id not in there])
             self._insert("answers", [each for each in answers if each.id not in there])
-            captured.add(self._db, [each for each in contents if each.id not in there])
+            self._unerased |= captured.add(self._db, [each for each in contents if each.id not in there]) > 0
             if self._count > self._most:
                 self._trim()
 

@@ -89,7 +89,7 @@ def test_what_cannot_be_is_refused_by_name(watched, stored):
         ({"request_id": refused, "rating": 1}, 404, "request_not_found", "request_id", "row 0"),
         ({"request_id": id, "label": "seven"}, 422, "unknown_class", "label", "no class 'seven'; known: 0, 1"),
         ({"request_id": id, "label": "77"}, 422, "unknown_class", "label", "no class '77'; did you mean '7'?"),
-        ({"request_id": talked, "label": "7"}, 422, "unknown_class", "label", "no classifier's"),
+        ({"request_id": talked, "label": "7"}, 422, "unknown_class", "label", "no classes to choose from"),
         ({"request_id": id}, 422, "missing_field", None, "want one of label, rating, correction"),
         ({"request_id": id, "subgroup": "new"}, 422, "missing_field", None, "want one of"),
         ({"request_id": id, "rating": 0}, 422, "invalid_value", "rating", "want -1 or 1"),
