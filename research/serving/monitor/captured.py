@@ -11,7 +11,7 @@ from typing import NamedTuple
 MOST = 50_000  # rows that are kept
 MOST_BYTES = 256 << 20  # of them all
 SLACK = 0.05  # of the rows are deleted at once
-TEXT, PICTURE, CONVERSATION = "text", "picture", "conversation"
+TEXT, PICTURE, CONVERSATIONS = "text", "picture", "conversations"
 SCHEMA = """
 create table captured (
   id text, row integer, time real, until real, size integer, model text, version text, kind text, input blob, output text,
@@ -25,7 +25,7 @@ create index captured_by_end on captured (until);
 class Captured(NamedTuple):
     """What one row of a request held, and until when it is kept.
 
-    kind    TEXT, PICTURE or CONVERSATION
+    kind    TEXT, PICTURE or CONVERSATIONS
     input   a text in UTF-8; a PNG; the messages up to the answer, as JSON
     output  of a conversation, the answer; of what is classified None, since its `Answer` has it
     """

@@ -176,7 +176,7 @@ def test_pictures_and_conversations_are_captured(watched, server, monkeypatch):
     rows = {row[0]: row[1:] for row in captured(watched, "talk")}
     for chat in chats:
         row, kind, messages, reply = rows.pop(chat.headers["x-request-id"])
-        assert (row, kind, reply) == (0, "conversation", said)
+        assert (row, kind, reply) == (0, "conversations", said)
         assert json.loads(messages) == [{"role": "user", "content": "I am [e-mail]"}]
     for answer in (whole, streamed):
         _, _, messages, reply = rows.pop(answer.headers["x-request-id"])
