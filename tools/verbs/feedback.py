@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from research.data import user_files
-from research.serving.monitor import store
+from research.serving.monitor import datasets, store
 from research.util.errors import UserError
 from research.util.escape import visible
 
@@ -36,15 +36,13 @@ def main(argv: list[str]) -> int:
 
 
 def _export(folders: list[str], model: str, out: Path, of_conversations: bool) -> int:
-    from research.serving.monitor import datasets
-
-    kinds = (datasets.CONVERSATION,) if of_conversations else datasets.LABELLED
+    kinds = (datasets.CONVERSATIONS,) if of_conversations else datasets.LABELLED
     print(table(datasets.export(folders, model, out, time.time(), kinds)))
     print(visible(out))
     return 0
 
 
-def table(report) -> str:
+def table(report: datasets.Report) -> str:
     """Rows by group and side, what was left out, and the digest."""
     rows = [("", "train", "held out"), *((visible(name), *counts) for name, counts in report.groups.items())]
     rows.append(("all", *(sum(counts) for counts in zip(*report.groups.values(), strict=True))))

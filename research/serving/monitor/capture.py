@@ -10,7 +10,7 @@ from PIL import Image
 from research.data import user_files
 from research.data.images import labelled
 from research.serving.monitor import signals
-from research.serving.monitor.captured import CONVERSATION, PICTURE, TEXT, Captured
+from research.serving.monitor.captured import CONVERSATIONS, PICTURE, TEXT, Captured
 from research.serving.monitor.record import Content, Record
 from research.serving.monitor.redaction import redact
 from research.serving.web import values
@@ -37,7 +37,7 @@ def _held(content: Content, classified: bool) -> tuple[str, bytes, str | None]:
     """(kind, input, output); the kind is empty for what is not captured."""
     if content.reply is not None:
         messages = [{**message, "content": redact(message["content"])} for message in content.value]
-        return CONVERSATION, json.dumps(messages, ensure_ascii=False).encode(), redact(content.reply)
+        return CONVERSATIONS, json.dumps(messages, ensure_ascii=False).encode(), redact(content.reply)
     value = values.from_json(content.value) if classified else None
     if isinstance(value, str) and value.strip() and user_files.whole_characters(value):
         return TEXT, redact(value).encode(), None

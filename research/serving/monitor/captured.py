@@ -11,7 +11,7 @@ from typing import NamedTuple
 MOST = 50_000  # rows that are kept
 MOST_BYTES = 256 << 20  # of them all
 SLACK = 0.05  # of the rows are deleted at once
-TEXT, PICTURE, CONVERSATION = "text", "picture", "conversation"
+TEXT, PICTURE, CONVERSATIONS = "text", "picture", "conversations"
 SCHEMA = """
 create table captured (
   id text, row integer, time real, until real, size integer, model text, version text, kind text, input blob, output text,
@@ -25,7 +25,7 @@ create index captured_by_end on captured (until);
 class Captured(NamedTuple):
     """What one row of a request held, and until when it is kept.
 
-    kind    TEXT, PICTURE or CONVERSATION
+    kind    TEXT, PICTURE or CONVERSATIONS
     input   a text in UTF-8; a PNG; the messages up to the answer, as JSON
     output  of a conversation, the answer; of what is classified None, since its `Answer` has it
     """
@@ -42,15 +42,16 @@ class Captured(NamedTuple):
     output: str | None = None
 
 
-def add(db: sqlite3.Connection, rows: Iterable[Captured], most: int = MOST, most_bytes: int = MOST_BYTES) -> None:
-    """Adds rows; beyond either bound the oldest are deleted."""
+def add(db: sqlite3.Connection, rows: Iterable[Captured], most: int = MOST, most_bytes: int = MOST_BYTES) -> int:
+    """Adds rows; beyond either bound the oldest are deleted -> their number."""
     db.executemany("insert or ignore into captured values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
     count, size = db.execute("select count(*), coalesce(sum(size), 0) from captured").fetchone()
-    if count > most or size > most_bytes:
-        newest = "select id, row, row_number() over newest as number, sum(size) over newest as total from captured"
-        kept = f"select id, row from ({newest} window newest as (order by time desc, id, row)) where number <= ? and total <= ?"
-        bounds = int(most * (1 - SLACK)), int(most_bytes * (1 - SLACK))
-        db.execute(f"delete from captured where (id, row) not in ({kept})", bounds)
+    if count <= most and size <= most_bytes:
+        return 0
+    newest = "select id, row, row_number() over newest as number, sum(size) over newest as total from captured"
+    kept = f"select id, row from ({newest} window newest as (order by time desc, id, row)) where number <= ? and total <= ?"
+    bounds = int(most * (1 - SLACK)), int(most_bytes * (1 - SLACK))
+    return db.execute(f"delete from captured where (id, row) not in ({kept})", bounds).rowcount
 
 
 def expire(db: sqlite3.Connection, now: float) -> int:

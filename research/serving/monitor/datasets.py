@@ -28,13 +28,12 @@ from PIL import Image
 from research.data.images import image_files
 from research.data.text import conversations
 from research.serving.monitor import sealing, store
-from research.serving.monitor.captured import CONVERSATION, PICTURE, TEXT
+from research.serving.monitor.captured import CONVERSATIONS, PICTURE, TEXT
 from research.util.errors import UserError, nearest
 
 FORMAT = 1
 SIDES = ("train", "heldout")
 LABELLED = (TEXT, PICTURE)
-CONVERSATIONS = "conversations"
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -72,7 +71,6 @@ class Sample(NamedTuple):
 class Report(NamedTuple):
     """{group: rows of each of SIDES}, why rows were left out and how many, and the set's digest."""
 
-    kind: str
     groups: dict[str, list[int]]
     left_out: dict[str, int]
     digest: str
@@ -88,9 +86,9 @@ def export(folders: Sequence[str | Path], model: str, out: Path, now: float, kin
     if out.exists() or out.is_symlink():
         raise UserError(f"{out} exists, and a data set is never changed: give --out a new folder")
     db = store.merged(folders, with_captured=model)
-    rows = _rows(db, model, now)
+    rows = _rows(db, model)
     kind = _kind(rows, model, kinds)
-    sample = {TEXT: _text, PICTURE: _picture, CONVERSATION: _conversation}[kind]
+    sample = {TEXT: _text, PICTURE: _picture, CONVERSATIONS: _conversation}[kind]
     samples, left_out = _samples(rows, sample, now)
     sides = _sides(samples)
     groups: dict[str, list[int]] = collections.defaultdict(lambda: [0, 0])
@@ -99,10 +97,10 @@ def export(folders: Sequence[str | Path], model: str, out: Path, now: float, kin
     if not any(train for train, _ in groups.values()):
         raise UserError(f"no row of {model} to train on: {_missing(len(samples), left_out)}")
     digest = _write(out, kind, model, samples, sides, now)
-    return Report(kind, dict(sorted(groups.items())), left_out, digest)
+    return Report(dict(sorted(groups.items())), left_out, digest)
 
 
-def _rows(db: sqlite3.Connection, model: str, now: float) -> list[Row]:
+def _rows(db: sqlite3.Connection, model: str) -> list[Row]:
     """All captured rows of a model, from the oldest on."""
     found = db.execute(
         "select c.id, c.row, time, c.version, until, kind, input, output, label, rating, correction, classes "
@@ -124,7 +122,7 @@ def _kind(rows: Sequence[Row], model: str, wanted: Sequence[str]) -> str:
             f"{model} was asked values of several kinds, {' and '.join(kinds)}: export the stores one by one"
         )
     if kinds[0] not in wanted:
-        remedy = "give --kind conversations" if kinds[0] == CONVERSATION else "leave --kind out"
+        remedy = "give --kind conversations" if kinds[0] == CONVERSATIONS else "leave --kind out"
         raise UserError(f"what {model} was asked is of kind {kinds[0]}: {remedy}")
     return kinds[0]
 
@@ -133,7 +131,7 @@ def _samples(
     rows: Sequence[Row], sample: Callable[[Row], Sample | str], now: float
 ) -> tuple[list[Sample], dict[str, int]]:
     """-> the samples, and why rows are none: {reason: rows}."""
-    made = [_refusal(row, now) or sample(row) for row in rows]
+    made = [_refusal(row, now) or _attempt(sample, row) for row in rows]
     left_out = collections.Counter(each for each in made if isinstance(each, str))
     return [each for each in made if not isinstance(each, str)], dict(sorted(left_out.items()))
 
@@ -144,6 +142,13 @@ def _refusal(row: Row, now: float) -> str:
     if row.until <= now:
         return "kept for longer than its days"
     return "without feedback" if row.input is None else ""
+
+
+def _attempt(sample: Callable[[Row], Sample | str], row: Row) -> Sample | str:
+    try:
+        return sample(row)
+    except (*image_files.UNREADABLE, ValueError, TypeError, KeyError):
+        return "with contents that cannot be read"
 
 
 def _label_fault(row: Row) -> str:
@@ -162,10 +167,7 @@ def _picture(row: Row) -> Sample | str:
     assert row.input is not None
     if fault := _label_fault(row):
         return fault
-    try:
-        pixels = np.asarray(Image.open(io.BytesIO(row.input), formats=["PNG"]))
-    except image_files.UNREADABLE:
-        return "with a picture that cannot be read"
+    pixels = np.asarray(Image.open(io.BytesIO(row.input), formats=["PNG"]))
     values = {"id": row.id, "row": row.row, "label": row.label}
     return Sample(row, values, str(row.label), repr(pixels.shape).encode() + pixels.tobytes())
 
@@ -182,19 +184,19 @@ def _conversation(row: Row) -> Sample | str:
     return Sample(row, {"messages": messages}, "rated 1" if row.correction is None else "corrected", row.input)
 
 
-def _sides(samples: Iterable[Sample]) -> list[int]:
-    """The index in SIDES of each sample."""
-    of_content: dict[bytes, int] = {}
+def _sides(samples: Iterable[Sample]) -> list[bool]:
+    """Whether each sample is held out: its index in SIDES."""
+    of_content: dict[bytes, bool] = {}
     return [of_content.setdefault(each.content, is_held_out(each.row.id)) for each in samples]
 
 
-def is_held_out(id: str) -> int:
-    """1 of a request in five, by its id alone.
+def is_held_out(id: str) -> bool:
+    """True of one request in five, by its id alone.
 
     >>> sum(is_held_out(str(i)) for i in range(1000))
     193
     """
-    return int(int(hashlib.sha256(id.encode()).hexdigest(), 16) % 5 == 0)
+    return int(hashlib.sha256(id.encode()).hexdigest(), 16) % 5 == 0
 
 
 def _missing(samples: int, left_out: dict[str, int]) -> str:
@@ -207,7 +209,7 @@ def _missing(samples: int, left_out: dict[str, int]) -> str:
 # The folder
 
 
-def _write(out: Path, kind: str, model: str, samples: list[Sample], sides: list[int], now: float) -> str:
+def _write(out: Path, kind: str, model: str, samples: list[Sample], sides: list[bool], now: float) -> str:
     """Writes the set whole or not at all -> its digest."""
     part = out.with_name(out.name + ".part")
     try:
@@ -220,7 +222,7 @@ def _write(out: Path, kind: str, model: str, samples: list[Sample], sides: list[
         for name, of_side in zip(SIDES, lines, strict=True):
             (part / f"{name}.jsonl").write_text("".join(of_side), "utf-8")
         about = {
-            "format": FORMAT, "kind": CONVERSATIONS if kind == CONVERSATION else kind, "model": model,
+            "format": FORMAT, "kind": kind, "model": model,
             "versions": sorted({each.row.version for each in samples}),
             "classes": sorted({each.group for each in samples}) if kind in LABELLED else [],
             "rows": {name: len(of_side) for name, of_side in zip(SIDES, lines, strict=True)},

@@ -84,7 +84,8 @@ class Store:
             there = {each.id for each in requests if self._has("requests where id = ?", each.id)}
             self._count += self._insert("requests", [each for each in requests if each.id not in there])
             self._insert("answers", [each for each in answers if each.id not in there])
-            captured.add(self._db, [sealing.seal(self._keys, each) for each in contents if each.id not in there])
+            new = [sealing.seal(self._keys, each) for each in contents if each.id not in there]
+            self._unerased |= captured.add(self._db, new) > 0
             if self._count > self._most:
                 self._trim()
 

@@ -63,5 +63,5 @@ def router(observer: Observer) -> APIRouter:
 
 def _no_class(label: str, classes: list[str]) -> str:
     if not classes:
-        return "label: the answer is no classifier's; give a rating or a correction"
+        return "label: the answer had no classes to choose from; give a rating or a correction"
     return f"label: the model has no class {label!r}{nearest(label, classes)}"

@@ -80,7 +80,7 @@ def test_conversations_are_redacted_on_both_sides():
     record.keep(servable(None), [{"role": "user", "content": "I am a@b.org"}], "Hello a@b.org, call 030 1234567")
     (row,) = capture.of_record(record, 0.0, 1.0)
     assert json.loads(row.input) == [{"role": "user", "content": "I am [e-mail]"}]
-    assert (row.kind, row.output) == ("conversation", "Hello [e-mail], call [phone]")
+    assert (row.kind, row.output) == ("conversations", "Hello [e-mail], call [phone]")
 
 
 def test_nothing_is_captured_of_other_models_failures_and_large_requests():

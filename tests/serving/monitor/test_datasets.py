@@ -32,7 +32,7 @@ def fill(folder, contents, feedback, kind="text", model="topics", until=NOW + 1)
         [Answer(id, 0, 0.0, model, "1", prediction="calm") for id in contents],
         rows,
     )
-    made.add_model(Model(model, "1", {}, None, () if kind == "conversation" else ("angry", "calm")))
+    made.add_model(Model(model, "1", {}, None, () if kind == "conversations" else ("angry", "calm")))
     made.add_feedback(feedback)
     made.close()
     return folder
@@ -103,7 +103,7 @@ def test_pictures_are_files_and_equal_if_their_pixels_are(tmp_path):
     assert contents["a"] != contents["t"]
     folder = fill(tmp_path / "store", contents, [Feedback(id, 0, "calm") for id in contents], kind="picture")
     report = export(folder, out := tmp_path / "set")
-    assert report.left_out == {"with a picture that cannot be read": 1}
+    assert report.left_out == {"with contents that cannot be read": 1}
     assert [row["image"] for row in lines(out, "train")] == ["images/a-0.png", "images/t-0.png"]
     assert [row["image"] for row in lines(out, "heldout")] == ["images/x-0.png"]
     assert (out / "images/t-0.png").read_bytes() == contents["t"]
@@ -145,8 +145,8 @@ def test_corrections_and_good_answers_become_conversations(tmp_path):
         Feedback("a", 0, rating=1), Feedback("g", 0, rating=-1, correction="Welcome"), Feedback("c", 0, rating=-1),
         Feedback("h", 0, rating=1), Feedback("t", 0, rating=1, correction="Hey"), Feedback("f", 0, rating=1),
     ]  # fmt: skip
-    folder = fill(tmp_path / "store", contents, feedback, kind="conversation", model="talk")
-    report = export(folder, out := tmp_path / "set", model="talk", kinds=(datasets.CONVERSATION,))
+    folder = fill(tmp_path / "store", contents, feedback, kind="conversations", model="talk")
+    report = export(folder, out := tmp_path / "set", model="talk", kinds=(datasets.CONVERSATIONS,))
     said = {"role": "assistant", "content": "Hello"}
     assert lines(out, "train")[0] == {"messages": [system, {"role": "user", "content": "Hi"}, said]}
     assert report.groups == {"corrected": [1, 1], "rated 1": [1, 0]}
@@ -180,7 +180,7 @@ def test_without_a_row_it_says_what_is_missing_and_writes_nothing(texts, tmp_pat
         ),
         (held_out, "topics", {}, "no row of topics to train on: 1 held out, and more are needed"),
         (both, "topics", {}, "several kinds, picture and text"),
-        (texts, "topics", {"kinds": (datasets.CONVERSATION,)}, "is of kind text: leave --kind out"),
+        (texts, "topics", {"kinds": (datasets.CONVERSATIONS,)}, "is of kind text: leave --kind out"),
     ):
         with pytest.raises(UserError, match=words.replace("?", r"\?")):
             export(folder, tmp_path / "set", model, **options)

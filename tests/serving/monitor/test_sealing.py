@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from research.serving.monitor import datasets, sealing
+from research.serving.monitor import captured, datasets, sealing
 from research.serving.monitor.captured import Captured
 from research.serving.monitor.store import Store
 from research.serving.monitor.tables import Answer, Feedback, Model, Request
@@ -23,7 +23,7 @@ def filled(folder):
     made.add(
         [Request(id, 0.0, "/v1/chat/completions", 200, 0.1, 1) for id in IDS],
         [Answer(id, 0, 0.0, "talk", "1") for id in IDS],
-        [Captured(id, 0, 0.0, 1e11, 1, "talk", "1", "conversation", asked[id], ANSWER) for id in IDS],
+        [Captured(id, 0, 0.0, 1e11, 1, "talk", "1", captured.CONVERSATIONS, asked[id], ANSWER) for id in IDS],
     )
     made.add_model(Model("talk", "1", {}, None, ()))
     made.add_feedback([Feedback(id, 0, correction=CORRECTION) for id in IDS[:100]])
@@ -39,7 +39,7 @@ def shown(folder):
 
 
 def exported(folder, out):
-    datasets.export([folder], "talk", out, 1.0, ("conversation",))
+    datasets.export([folder], "talk", out, 1.0, (captured.CONVERSATIONS,))
     return (out / "train.jsonl").read_bytes(), (out / "heldout.jsonl").read_bytes()
 
 

@@ -89,7 +89,7 @@ def test_what_cannot_be_is_refused_by_name(watched, stored):
         ({"request_id": refused, "rating": 1}, 404, "request_not_found", "request_id", "row 0"),
         ({"request_id": id, "label": "seven"}, 422, "unknown_class", "label", "no class 'seven'; known: 0, 1"),
         ({"request_id": id, "label": "77"}, 422, "unknown_class", "label", "no class '77'; did you mean '7'?"),
-        ({"request_id": talked, "label": "7"}, 422, "unknown_class", "label", "no classifier's"),
+        ({"request_id": talked, "label": "7"}, 422, "unknown_class", "label", "no classes to choose from"),
         ({"request_id": id}, 422, "missing_field", None, "want one of label, rating, correction"),
         ({"request_id": id, "subgroup": "new"}, 422, "missing_field", None, "want one of"),
         ({"request_id": id, "rating": 0}, 422, "invalid_value", "rating", "want -1 or 1"),
@@ -176,7 +176,7 @@ def test_pictures_and_conversations_are_captured(watched, server, monkeypatch):
     rows = {row[0]: row[1:] for row in captured(watched, "talk")}
     for chat in chats:
         row, kind, messages, reply = rows.pop(chat.headers["x-request-id"])
-        assert (row, kind, reply) == (0, "conversation", said)
+        assert (row, kind, reply) == (0, "conversations", said)
         assert json.loads(messages) == [{"role": "user", "content": "I am [e-mail]"}]
     for answer in (whole, streamed):
         _, _, messages, reply = rows.pop(answer.headers["x-request-id"])
