@@ -40,6 +40,9 @@ def main(argv: list[str]) -> int:
         "--capture", action="store_true", help="keep what requests hold and are answered there too, to learn from"
     )
     parser.add_argument("--capture-days", type=float, metavar="N", help="that it is kept (default: 30)")
+    parser.add_argument(
+        "--traces", action="store_true", help="send spans by OpenTelemetry, to where OTEL_EXPORTER_OTLP_ENDPOINT says"
+    )
     text = parser.add_argument_group("text")
     text.add_argument("--slots", type=int, help="requests that generate at once (default: 8)")
     text.add_argument("--context", type=int, help="tokens of a prompt and its answer (default: the model's own)")
@@ -73,14 +76,14 @@ def main(argv: list[str]) -> int:
     uvicorn = _uvicorn()
     from research.serving import servable
     from research.serving.monitor import observer
-    from research.serving.web import app, connections, served, tokens
+    from research.serving.web import app, connections, served, spans, tokens
 
     runs = [_named(run) for run in args.pop("runs")]
     allowed = None if file is None else tokens.Watched(file)
     tls = connections.tls(args.pop("tls_cert"), args.pop("tls_key"))
     checkpoint, template = args.pop("checkpoint"), args.pop("chat_template")
     host, port = args.pop("host"), args.pop("port")
-    bundles, monitored = args.pop("models"), args.pop("monitor")
+    bundles, monitored, traces = args.pop("models"), args.pop("monitor"), args.pop("traces")
     days = _capture_days(monitored, args.pop("capture"), args.pop("capture_days"))
     limits = served.Limits(**{name: value for name, value in args.items() if value is not None})
     _check(limits, port)
@@ -88,7 +91,8 @@ def main(argv: list[str]) -> int:
         raise UserError(f"--models={bundles}: there is no such folder")
     models = served.of([servable.from_folder(folder, name, checkpoint, template) for name, folder in runs], limits)
     watch = observer.Observer(monitored, capture_days=days) if monitored is not None else None
-    config = connections.config(app.create(models, limits, allowed, bundles, watch), limits.drain, tls)
+    sender = spans.from_environment() if traces else None
+    config = connections.config(app.create(models, limits, allowed, bundles, watch, sender), limits.drain, tls)
     server, scheme = uvicorn.Server(config), "http" if tls is None else "https"
     server.capture_signals = lambda: _drained_by_signals(server)
     if days is not None:

@@ -70,11 +70,16 @@ class Record:
     """A request by its id, and what it asked for, in order. Route, status and seconds are known when it has been answered.
 
     contents  of its rows, in order; None: they are not captured
+    started   as `time.monotonic` tells it
+    parent    the client's trace and span, as its header `traceparent` has them
     """
 
     id: str
     parts: list[Rows | Text | Repeated] = dataclasses.field(default_factory=list)
     contents: list[Content] | None = None
+    started: float = dataclasses.field(default_factory=time.monotonic)
+    parent: str = ""
+    method: str = ""
     route: str = ""
     status: int = 0
     seconds: float = 0.0

@@ -24,6 +24,7 @@ from research.serving.web.access import Access
 from research.serving.web.guard import Guard
 from research.serving.web.metrics import Metrics
 from research.serving.web.served import Limits, Models
+from research.serving.web.spans import Spans
 from research.serving.web.tokens import Token
 from research.serving.web.trace import Traced
 
@@ -38,12 +39,14 @@ def create(
     tokens: Callable[[], Sequence[Token]] | None = None,
     bundles: Path | None = None,
     observer: Observer | None = None,
+    spans: Spans | None = None,
 ) -> FastAPI:
     """The ASGI application over models that have been started. Their requests may end when it stops.
 
     tokens    gives the tokens of those who may ask now, as `tokens.Watched` does; None: everyone may
     bundles   a folder below which bundles may be loaded as new versions while it serves; None: none may, and no version changes
     observer  gets every request and feedback on it, and is started and closed with the application
+    spans     gets every request, to send traces of it, and is closed with the application
     """
     metrics = Metrics()
 
@@ -55,12 +58,14 @@ def create(
         await asyncio.to_thread(models.close)
         if observer is not None:
             await asyncio.to_thread(observer.close)
+        if spans is not None:
+            await asyncio.to_thread(spans.close)
 
     app = FastAPI(title="Almanac", description=ABOUT, version="1", lifespan=lifespan, responses=problems.RESPONSES)
     if tokens is not None:
         app.add_middleware(partial(Access, allowed=tokens, registry=metrics.registry))  # type: ignore[arg-type]
     app.add_middleware(partial(Guard, metrics=metrics, body=limits.body, requests=limits.requests))  # type: ignore[arg-type]
-    app.add_middleware(partial(Traced, observer=observer))  # type: ignore[arg-type]  # around the guard: its answers have ids, too
+    app.add_middleware(partial(Traced, observer=observer, spans=spans))  # type: ignore[arg-type]  # around the guard: its answers have ids, too
     problems.install(app)
     for router in (
         routes_page.router(),

@@ -9,9 +9,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from research.serving.monitor.observer import Observer
 from research.serving.monitor.record import Record
+from research.serving.web.spans import Spans
 
 HEADER = b"x-request-id"
-_SAFE = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_SAFE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _current: ContextVar[Record] = ContextVar("record")
 
 
@@ -21,31 +22,32 @@ def current() -> Record:
 
 
 class Traced:
-    """An ASGI application around another: every answer carries the request's id, and `observer` gets every POST.
+    """An ASGI application around another: every answer carries the request's id, and `observer` and `spans` get every POST.
 
-    It gets it before the last of the answer is sent: whoever has an answer may give feedback on it at once.
+    They get it before the last of the answer is sent: whoever has an answer may give feedback on it at once.
 
     A client's own id is taken if it is 1 to 64 letters, digits, '.', '_' and '-'; otherwise the request gets a random one.
     """
 
-    def __init__(self, app: ASGIApp, observer: Observer | None = None):
-        self._app, self._observer = app, observer
+    def __init__(self, app: ASGIApp, observer: Observer | None = None, spans: Spans | None = None):
+        self._app, self._to = app, [each for each in (observer, spans) if each is not None]
+        self._captures = observer is not None and observer.captures
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        record, start = Record(_own_id(scope) or uuid.uuid4().hex), time.monotonic()
-        observer = self._observer if scope["method"] == "POST" else None
-        if observer is not None and observer.captures:
+        record = Record(
+            _own_id(scope) or uuid.uuid4().hex, method=scope["method"], parent=_header(scope, b"traceparent")
+        )
+        waiting = [*self._to] if scope["method"] == "POST" else []
+        if self._captures:
             record.contents = []
 
         def hand_over() -> None:
-            nonlocal observer
-            if observer is not None:
-                record.route = getattr(scope.get("route"), "path", "none")
-                record.seconds = time.monotonic() - start
-                observer.put(record)
-                observer = None
+            record.route = getattr(scope.get("route"), "path", "none")
+            record.seconds = time.monotonic() - record.started
+            while waiting:
+                waiting.pop(0).put(record)
 
         async def named(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -64,5 +66,11 @@ class Traced:
 
 
 def _own_id(scope: Scope) -> str | None:
-    given = [value for name, value in scope["headers"] if name == HEADER]
-    return given[0].decode() if len(given) == 1 and _SAFE.fullmatch(given[0]) else None
+    given = _header(scope, HEADER)
+    return given if _SAFE.fullmatch(given) else None
+
+
+def _header(scope: Scope, name: bytes) -> str:
+    """The value of a header that was sent once; empty for another."""
+    given = [value for key, value in scope["headers"] if key == name]
+    return given[0].decode("latin-1") if len(given) == 1 else ""
