@@ -27,7 +27,7 @@ class Captured(NamedTuple):
 
     kind    TEXT, PICTURE or CONVERSATIONS
     input   a text in UTF-8; a PNG; the messages up to the answer, as JSON
-    output  of a conversation, the answer; of what is classified None, since its `Answer` has it
+    output  of a conversation, the answer, empty if it was cut at its length; of what is classified None: its `Answer` has it
     """
 
     id: str

@@ -178,9 +178,11 @@ def _conversation(row: Row) -> Sample | str:
     if row.correction is None and row.rating != 1:
         return "neither corrected nor rated 1"
     reply = row.output if row.correction is None else row.correction
-    messages = [*json.loads(row.input), conversations.message("assistant", reply or "")]
+    if not reply or not reply.strip():
+        return "rated 1, but empty or cut at its length"
+    messages = [*json.loads(row.input), conversations.message("assistant", reply)]
     if conversations.fault_of(messages):
-        return "no turns of a user and the assistant, or without text"
+        return "of messages that do not take turns"
     return Sample(row, {"messages": messages}, "rated 1" if row.correction is None else "corrected", row.input)
 
 

@@ -157,9 +157,10 @@ async def pieces(model: Served, plan: Plan, metrics: Metrics, spend: Callable[[i
 
 
 def _keep(model: Served, plan: Plan, made: Sequence[Piece]) -> None:
-    """Once the whole answer is made."""
+    """Once the whole answer is made; one that was cut at its length is captured as none, for nobody should learn to end there."""
     if plan.asked is not None:
-        trace.current().keep(model.servable, plan.asked, "".join(piece.text for piece in made))
+        whole = made[-1].reason == jobs.STOP
+        trace.current().keep(model.servable, plan.asked, "".join(piece.text for piece in made) if whole else "")
 
 
 async def _generated(model: Served, plan: Plan) -> AsyncGenerator[Piece]:

@@ -151,7 +151,8 @@ def test_corrections_and_good_answers_become_conversations(tmp_path):
     assert lines(out, "train")[0] == {"messages": [system, {"role": "user", "content": "Hi"}, said]}
     assert report.groups == {"corrected": [1, 1], "rated 1": [1, 0]}
     assert report.left_out == {
-        "neither corrected nor rated 1": 1, "no turns of a user and the assistant, or without text": 2,
+        "neither corrected nor rated 1": 1, "of messages that do not take turns": 1,
+        "rated 1, but empty or cut at its length": 1,
     }  # fmt: skip
     data = conversations.files({"path": str(out / "train.jsonl"), "source": "conversations"})  # as the family reads it
     assert [each.reply for each in (*data.train, *data.valid)] == ["Hello", "Welcome"]

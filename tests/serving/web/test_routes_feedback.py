@@ -4,6 +4,7 @@ import asyncio
 import base64
 import io
 import json
+import time
 from types import SimpleNamespace
 
 import httpx2
@@ -26,7 +27,10 @@ def sent(picture):
 
 KIND = {"content-type": "application/json"}
 DIGITS = {"model": "digits", "inputs": [sent(picture) for picture in PICTURES]}
-CHAT = {"model": "talk", "messages": [{"role": "user", "content": "I am ada@b.org"}], "max_tokens": 4, "temperature": 0}
+CHAT = {
+    "model": "talk", "messages": [{"role": "user", "content": "I am ada@b.org"}], "max_tokens": 8, "temperature": 0,
+    "response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "boolean"}}},
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -159,9 +163,10 @@ def test_pictures_and_conversations_are_captured(watched, server, monkeypatch):
     asked = [CHAT, CHAT, {**CHAT, "stream": True}]  # the second and the third are answered from what is kept
     chats = [watched.post("/v1/chat/completions", body) for body in asked]
     said = chats[0].json()["choices"][0]["message"]["content"]
-    assert talk.answers.hits == 2
+    assert said in ("true", "false") and talk.answers.hits == 2
     text = {"model": "talk", "prompt": "The order", "max_tokens": 3, "seed": 1}
-    whole, streamed = (watched.post("/v1/completions", {**text, "stream": stream}) for stream in (False, True))
+    cut = [watched.post("/v1/completions", {**text, "stream": stream}) for stream in (False, True)]
+    assert cut[0].json()["choices"][0]["finish_reason"] == "length"
     watched.post("/v1/completions", {**text, "prompt": [65, 66]})  # token ids
     for chat in chats:
         assert (
@@ -178,11 +183,33 @@ def test_pictures_and_conversations_are_captured(watched, server, monkeypatch):
         row, kind, messages, reply = rows.pop(chat.headers["x-request-id"])
         assert (row, kind, reply) == (0, "conversations", said)
         assert json.loads(messages) == [{"role": "user", "content": "I am [e-mail]"}]
-    for answer in (whole, streamed):
+    for answer in cut:
         _, _, messages, reply = rows.pop(answer.headers["x-request-id"])
-        assert json.loads(messages) == [{"role": "user", "content": "The order"}]
-        assert reply == whole.json()["choices"][0]["text"]
+        assert (json.loads(messages), reply) == ([{"role": "user", "content": "The order"}], "")
     assert rows == {} and len(feedback(watched)) == 3
+
+
+def test_whoever_has_an_answer_may_give_feedback_while_the_monitor_writes(watched, monkeypatch):
+    write_slowly = watched.observer._write
+    monkeypatch.setattr(watched.observer, "_write", lambda *args: (time.sleep(0.05), write_slowly(*args)))
+    watched.observer.start()
+
+    async def one(client):
+        answer = await client.post("/v1/predict", json={"model": "digits", "inputs": DIGITS["inputs"][:1]})
+        assert answer.status_code == 200
+        said = {"request_id": answer.headers["x-request-id"], "rating": 1}
+        return [(await client.post("/v1/feedback", json=said)).status_code for _ in range(3)]
+
+    async def call():
+        async with httpx2.AsyncClient(
+            transport=httpx2.ASGITransport(app=watched.app), base_url="http://test"
+        ) as client:
+            return [await asyncio.gather(*(one(client) for _ in range(4))) for _ in range(10)]
+
+    statuses = np.array(asyncio.run(call()))
+    watched.observer.close()
+    assert statuses.shape == (10, 4, 3) and (statuses == 202).all()
+    assert len(feedback(watched)) == 40
 
 
 def test_without_capture_nothing_is(watched, tmp_path, server):
