@@ -415,7 +415,9 @@ def test_a_set_of_feedback_is_trained_on_and_what_it_holds_out_is_a_split(tmp_pa
 
 
 def test_a_set_of_feedback_of_one_class_can_be_evaluated_on(tmp_path):
-    folder = write(tmp_path / "set", [("statements", "the for statement")], [("statements", "the with statement")], ["statements"])
+    folder = write(
+        tmp_path / "set", [("statements", "the for statement")], [("statements", "the with statement")], ["statements"]
+    )
     batches = load().eval_batches({**KEYS, "source": "feedback", "path": str(folder), "part": "test"})
     assert batches.batch(0)["label"][0] == load().classes.index("statements") and len(batches.source) == 1
 
