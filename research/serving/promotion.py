@@ -117,7 +117,7 @@ def objection(old: Comparison, new: Comparison | None, margin: float, level: flo
         few = f"; {old.rows:,} rows cannot show less than {least:.4f}: use more" if least > margin else ""
         return f"on old data it may be worse by {-old.low:.4f}, more than the margin of {margin:g}{few}"
     if new is not None and not new.p < level:
-        return f"on new data it is not shown to be better: p = {new.p:.4f}, at a level of {level:g}"
+        return f"on new data it is not shown to be better: p = {new.p:.3g}, at a level of {level:g}"
     return ""
 
 

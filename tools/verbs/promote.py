@@ -85,7 +85,7 @@ def _table(rows: Mapping[str, Any], level: float) -> list[str]:
     interval = f"{1 - 2 * level:.0%} interval"
     lines = [
         f"{'data':<14}{'rows':>8}{'left out':>10}{'current':>9}{'candidate':>11}{'difference':>12}{interval:>21}"
-        f"{'wins':>6}{'losses':>8}{'p':>8}"
+        f"{'wins':>6}{'losses':>8}{'p':>10}"
     ]
     for name, row in rows.items():
         if row is None:
@@ -94,7 +94,7 @@ def _table(rows: Mapping[str, Any], level: float) -> list[str]:
         bounds = f"{row.low:+.4f} to {row.high:+.4f}"
         lines.append(
             f"{visible(name):<14}{row.rows:>8,}{row.left_out:>10,}{row.current:>9.4f}{row.candidate:>11.4f}"
-            f"{row.difference:>+12.4f}{bounds:>21}{row.wins:>6,}{row.losses:>8,}{row.p:>8.4f}"
+            f"{row.difference:>+12.4f}{bounds:>21}{row.wins:>6,}{row.losses:>8,}{row.p:>10.3g}"
         )
     return lines
 
