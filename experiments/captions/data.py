@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,14 +17,21 @@ from research.data.pipeline import EvalBatches, TrainBatches
 from research.data.tokenizers import Tokenizer
 from research.util.errors import UserError
 
-PARTS = ("train", "valid", "test", "novel")  # each scene of novel has a pair of colour and shape that training never has
+PARTS = (
+    "train",
+    "valid",
+    "test",
+    "novel",
+)  # each scene of novel has a pair of colour and shape that training never has
 DESCRIBE = "describe"  # the prompt of a caption
 CAPTION = "caption"  # its kind, beside those of questions.KINDS
-ORDER = [kind for question in questions.KINDS for kind in (CAPTION, question)]  # of the examples' kinds, again and again
+ORDER = [
+    kind for question in questions.KINDS for kind in (CAPTION, question)
+]  # of the examples' kinds, again and again
 SHAPE = (scenes.SIDE, scenes.SIDE, 3)
 PROMPT_LENGTH = 12  # tokens; the longest question has eleven
 TEXT_LENGTH = 24  # four objects of four words, three relations of at most two, and the end
-SAMPLE = 10_000  # training examples that the baselines are counted in, at most
+SAMPLE = 20_000  # examples of a part that the baselines are counted in, at most
 
 
 class Example(NamedTuple):
@@ -53,6 +60,10 @@ class Examples:
             scene = scenes.compose(rng, scenes.draw_pairs(rng, self._novel))
             return Example(kind, scene, DESCRIBE, grammar.caption(scene))
         return Example(kind, *questions.KINDS[kind](rng, self._novel))
+
+    def questions(self, most: int) -> Iterator[Example]:
+        """Those among the first `most` examples."""
+        return (row for row in map(self.example, range(min(most, len(self)))) if row.kind != CAPTION)
 
     def gather(self, indices: np.ndarray, epoch: int) -> dict[str, np.ndarray]:
         rows = [self.example(int(index)) for index in indices]
@@ -84,9 +95,9 @@ class Captions(Dataset):
             )
         tokenizer = vocabulary()
         self.tokenizers, self.bos = (tokenizer,), tokenizer.special["bos"]
-        parts = {part: Examples(part, n, seed if part == "train" else 0, tokenizer) for part, n in counts.items()}
-        self.train = TrainBatches(parts.pop("train"), cfg["batch_size"], seed)
-        self.evals = {part: EvalBatches(source, cfg["eval_batch_size"]) for part, source in parts.items()}
+        self.parts = {part: Examples(part, n, seed if part == "train" else 0, tokenizer) for part, n in counts.items()}
+        self.train = TrainBatches(self.parts["train"], cfg["batch_size"], seed)
+        self.evals = {part: EvalBatches(self.parts[part], cfg["eval_batch_size"]) for part in PARTS[1:]}
         self.codec = Description(SHAPE, tokenizer, PROMPT_LENGTH)
         held_out = ", ".join(map(" ".join, scenes.HELD_OUT))
         self.report = [
@@ -98,24 +109,21 @@ class Captions(Dataset):
     def baselines(self) -> dict[str, Baseline]:
         """Accuracy of the most frequent answer of each kind of question, and of that to the same words: the question alone.
 
-        Counted in training examples.
+        Both are counted in training.
         """
         counts: dict[str, Counter] = {}
-        for row in (self.train.source.example(i) for i in range(1, min(SAMPLE, len(self.train.source)), 2)):
-            counts.setdefault(row.kind, Counter())[row.text] += 1
-            counts.setdefault(row.prompt, Counter())[row.text] += 1
+        for row in self.parts["train"].questions(SAMPLE):
+            for key in (row.kind, row.prompt):
+                counts.setdefault(key, Counter())[row.text] += 1
         answers = {key: counter.most_common(1)[0][0] for key, counter in counts.items()}
-        right: dict[str, list] = {}
-        for split, batches in self.evals.items():
-            for row in (batches.source.example(i) for i in range(1, len(batches.source), 2)):
+        right: dict[str, list[tuple]] = {}
+        for split in self.evals:
+            for row in self.parts[split].questions(SAMPLE):
                 common = answers[row.kind]
-                right.setdefault(f"{split}/{row.kind}", []).append(
-                    [row.text == common, row.text == answers.get(row.prompt, common)]
-                )
+                hits = (row.text == common, row.text == answers.get(row.prompt, common))
+                right.setdefault(f"{split}/{row.kind}", []).append(hits)
         names = ("most frequent answer", "question alone")
-        return {
-            name: Baseline(dict(zip(names, np.mean(rows, 0).tolist(), strict=True))) for name, rows in right.items()
-        }
+        return {key: Baseline(dict(zip(names, np.mean(hits, 0).tolist(), strict=True))) for key, hits in right.items()}
 
 
 def vocabulary() -> Tokenizer:
@@ -142,9 +150,11 @@ class Description(Picture):
     def encode(self, value: Any) -> dict[str, np.ndarray]:
         """A picture as `Picture.encode` takes it, or (question, picture) -> one row of inputs.
 
-        Raises UserError if the question is empty, too long or has a word that training has not.
+        Raises UserError for any other value, and if the question is empty, too long or has a word that training has not.
         """
-        question, picture = value if isinstance(value, tuple) else (DESCRIBE, value)
+        question, picture = value if isinstance(value, tuple) and len(value) == 2 else (DESCRIBE, value)
+        if not isinstance(question, str) or isinstance(picture, str | tuple):
+            raise UserError("want a picture, or a question and a picture")
         words = question.replace("?", " ").split()
         ids = self.tokenizer.encode(" ".join(words))
         if unknown := [word for word, i in zip(words, ids, strict=True) if i == self.tokenizer.special["unk"]]:

@@ -38,15 +38,14 @@ class Evaluation:
             inputs = {name: batches.batch(number)[name] for name in codec.inputs}
             texts += map(codec.text, np.asarray(self._write(state.variables, inputs)["tokens"]))
             after_batch()
-        rows = [batches.source.example(i) for i in range(len(batches.source))]
+        rows = [*map(self._data.parts[split].example, range(len(self._data.parts[split])))]
         texts = texts[: len(rows)]
         files = {f"{split}.txt": partial(samples, rows, texts), f"{split}.png": partial(self._draw, state, split)}
         return Evaluated(score(rows, texts), files)
 
     def _draw(self, state: Any, split: str, path: Path) -> None:
         """Scenes of questions, each with the caption that is written and the answer; what is wrong is red."""
-        source, codec = self._data.evals[split].source, self._data.codec
-        rows = [source.example(i) for i in range(1, 2 * SHOWN, 2)]
+        codec, rows = self._data.codec, list(self._data.parts[split].questions(2 * SHOWN))
 
         def write(prompt: str, scene: scenes.Scene) -> str:
             outputs = self._write(state.variables, codec.encode((prompt, scenes.render(scene))))

@@ -1,7 +1,7 @@
 """A transformer that reads a picture and a prompt, and writes a text.
 
-The picture's tokens and the prompt's are one source of the encoder, as in VL-T5 (Cho et al. 2021, 2102.02779), and a task is told by
-its prompt. Here convolutions, which are learnt with the rest, make the picture's tokens; theirs are features of a detector.
+The tokens of the picture and of the prompt, which tells the task, are one source of the encoder, as in VL-T5 (Cho et al. 2021,
+2102.02779). Theirs of a picture are features of a detector; here convolutions make them, and are learnt with the rest.
 """
 
 from typing import Any
@@ -47,9 +47,9 @@ class PictureTokens(nn.Module):
 
 
 class Describer(Transformer):
-    """Picture f[B, Y, X, C], prompt i32[B, P], padded with PAD, and target tokens i32[B, T] -> logits f32[B, T, V] of the next ones."""
+    """Picture f[B, Y, X, C], prompt i32[B, P] padded with PAD, target tokens i32[B, T] -> logits f32[B, T, V] of the next."""
 
-    vision: bool = True  # False: the text-only baseline, whose picture is a learned constant
+    vision: bool = True  # False: the text-only baseline, which sees a learned constant
     channels: tuple[int, ...] = (32, 64)  # of convolutions that halve the picture; one more has the transformer's width
 
     def __post_init__(self):

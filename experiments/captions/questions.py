@@ -4,8 +4,8 @@
     count                 how many circles are there; how many red objects are there
     exists                is there a red circle
 
-The one object that a question is about is found by its relation to another. How far the words of a question give its answer away is
-measured: the data set's baseline "question alone".
+The one object that the first three are about is found by its relation to another. What the words of a question give away of its
+answer is measured: "question alone", a baseline of the data set.
 """
 
 from collections.abc import Callable

@@ -69,8 +69,8 @@ def predict(model: Any, variables: Any, inputs: Any, *, dtype: str, bos: int, eo
     """
     B = inputs["image"].shape[0]
     step, cache = decoder(model, variables, inputs, dtype)
-    options = {"length": TEXT_LENGTH, "beam": 1, "eos": eos, "alpha": 0.0, "banned": banned}
-    beams = beam.search(step, cache, jnp.full(B, bos, jnp.int32), **options)
+    first = jnp.full(B, bos, jnp.int32)
+    beams = beam.search(step, cache, first, length=TEXT_LENGTH, beam=1, eos=eos, alpha=0.0, banned=banned)
     return {"tokens": beams.tokens[:, 0], "score": beams.scores[:, 0]}
 
 

@@ -134,17 +134,17 @@ def test_a_question_alone_gives_away_what_symmetry_says():
     So the best guess of a colour or shape is right 3 times of 11; of three counts once, of yes and no once in two, and of the
     sizes about that. Guesses are learnt from one half of the questions for the other.
     """
-    rows = examples("train", 30_000)[1::2]
+    rows = examples("train", 20_000)[1::2]
     best = {"colour": 3 / 11, "shape": 3 / 11, "count": 1 / 3, "exists": 1 / 2, "size": 1 / 2}
     for kind, rate in best.items():
         of_kind = [row for row in rows if row.kind == kind]
-        assert len(of_kind) == 3_000
+        assert len(of_kind) == 2_000
         counts = {}
         for row in of_kind[::2]:
             counts.setdefault(row.prompt, []).append(row.text)
         guesses = {prompt: max(set(texts), key=texts.count) for prompt, texts in counts.items()}
         right = np.mean([row.text == guesses.get(row.prompt) for row in of_kind[1::2]])
-        assert rate - 0.05 < right < rate + 0.04, kind  # a standard error is at most 0.013
+        assert rate - 0.05 < right < rate + 0.04, kind  # a standard error is at most 0.016
 
 
 def test_pairs_that_are_held_out_are_in_novel_alone():
@@ -207,7 +207,9 @@ def test_a_blind_network_sees_no_picture(vision):
     variables = jax.jit(e.init_fn)(jax.random.key(0))
     batch = e.train.batch(0)
     apply = jax.jit(e.model.apply)
-    a, b = (apply(variables, image, batch["prompt"], batch["tokens"]) for image in (batch["image"], batch["image"][::-1]))
+    a, b = (
+        apply(variables, image, batch["prompt"], batch["tokens"]) for image in (batch["image"], batch["image"][::-1])
+    )
     assert (np.abs(a - b).max() > 1e-3) == vision
 
 
@@ -253,15 +255,28 @@ def test_a_question_outside_of_training_is_refused(question, words):
 
 
 def test_a_question_without_a_picture_is_refused(tmp_path):
+    codec, picture = build().predictor.codec, scenes.render(SCENE)
+    for value in (
+        "is there a red circle",
+        (picture, "is there a red circle"),
+        ("is", "there"),
+        ("is", "there", picture),
+    ):
+        with pytest.raises(UserError, match="want a picture, or a question and a picture"):
+            codec.encode(value)
     path = tmp_path / "ask.txt"
     path.write_text("how many circles are there\n", encoding="utf-8")
     with pytest.raises(UserError, match="in the second the path of its picture"):
-        build().predictor.codec.read(path)
+        codec.read(path)
 
 
 @pytest.mark.parametrize(
     "change, words",
-    [("data.count=9", "data.count = 9"), ("data.eval_count=4", "data.eval_count = 4"), ("model.width=4", "model.width = 4")],
+    [
+        ("data.count=9", "data.count = 9"),
+        ("data.eval_count=4", "data.eval_count = 4"),
+        ("model.width=4", "model.width = 4"),
+    ],
 )
 def test_sizes_that_are_too_small_are_refused(change, words):
     with pytest.raises(UserError, match=words):

@@ -15,8 +15,8 @@ def base(**changes: Any) -> ConfigDict:
         config.family_defaults(
             data=dict(
                 count=100_000,  # generated examples an epoch, half of them captions
-                eval_count=1_000,  # of valid, test and novel each
-                batch_size=64,  # over all devices, B
+                eval_count=2_000,  # of valid, test and novel each
+                batch_size=32,  # over all devices, B
                 eval_batch_size=250,
             ),
             model=dict(

@@ -11,7 +11,7 @@ def get_config(**model):
     return base(
         model=dict(width=96, mlp_width=192, pre_norm=True, **model),
         optim=dict(peak_lr=2e-3, warmup="100 steps", clip_norm=1.0),
-        num_steps=1_500,
-        eval_every=500,
+        num_steps=3_000,
+        eval_every=1_000,
         save_every=250,
     )
