@@ -51,24 +51,22 @@ class Evaluation:
             outputs = self._write(state.variables, codec.encode((prompt, scenes.render(scene))))
             return codec.text(np.asarray(outputs["tokens"])[0])
 
-        figure = Figure(figsize=(2.6 * SHOWN, 3.9))
+        figure = Figure(figsize=(2.6 * SHOWN, 4.0))
         FigureCanvasAgg(figure)
-        figure.subplots_adjust(left=0.01, right=0.99, bottom=0.34, top=0.99, wspace=0.04)
+        figure.subplots_adjust(left=0.01, right=0.99, bottom=0.36, top=0.99, wspace=0.04)
         for i, row in enumerate(rows):
             axes = figure.add_subplot(1, SHOWN, i + 1, xticks=[], yticks=[])
             axes.imshow(scenes.render(row.scene))
             caption, answer = write(DESCRIBE, row.scene), write(row.prompt, row.scene)
-            lines = [(_wrapped(caption), caption == grammar.caption(row.scene)), (f"{row.prompt}?", None)]
-            lines = [*lines, (answer, answer == row.text)]
-            for height, (text, right) in zip((-0.04, -0.36, -0.48), lines, strict=True):
-                colour = "black" if right is None else "tab:green" if right else "tab:red"
-                axes.text(0, height, text, transform=axes.transAxes, va="top", fontsize=7, color=colour)
+            lines = (
+                (-0.03, caption.replace(" a ", "\na "), caption == grammar.caption(row.scene)),
+                (-0.33, row.prompt.replace(" object ", " object\n") + "?", True),
+                (-0.47, answer, answer == row.text),
+            )
+            for height, text, right in lines:
+                colour = "black" if right else "tab:red"
+                axes.text(0, height, text, transform=axes.transAxes, va="top", fontsize=7.5, color=colour)
         figures.save(figure, path, dpi=110)
-
-
-def _wrapped(caption: str) -> str:
-    """A caption with a line for each object."""
-    return caption.replace(" a ", "\na ")
 
 
 def score(rows: list[Example], texts: list[str]) -> dict[str, float]:

@@ -1,8 +1,10 @@
 """Captions: pixels counted by hand, sentences and what of them is true, questions recounted, and what a blind network sees."""
 
 import itertools
+import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -227,6 +229,27 @@ def test_scores_by_hand():
     assert values["answers"] == pytest.approx(0.3)
     # 15 + 4 words of 30, all n-grams right: exp(1 - 30 / 19)
     assert values["bleu"] == pytest.approx(100 * np.exp(1 - 30 / 19), rel=1e-6)
+
+
+def test_an_evaluation_writes_texts_and_a_picture(tmp_path):
+    """Of a network that says yes to everything."""
+    data = build().data
+    tokens = np.zeros(TEXT_LENGTH, np.int32)
+    tokens[:2] = [*data.codec.tokenizer.encode("yes"), data.codec.tokenizer.special["eos"]]
+
+    def write(variables, inputs):
+        return {"tokens": jnp.tile(tokens, (len(inputs["prompt"]), 1))}
+
+    evaluated = evaluation.Evaluation(write, data)(types.SimpleNamespace(variables={}), "test", tmp_path, lambda: None)
+    answers = [row.text for row in map(data.parts["test"].example, range(1, 20, 2))]
+    assert evaluated.values["answers"] == answers.count("yes") / 10
+    assert evaluated.values["exists"] == [a for a in answers if a in ("yes", "no")].count("yes") / 2
+    assert evaluated.values["exact"] == evaluated.values["true"] == 0
+    for name, file in evaluated.files.items():
+        file(tmp_path / name)
+    text = (tmp_path / "test.txt").read_text()
+    assert text.count("model      yes\n") == 20 and f"reference  {answers[0]}\n" in text
+    assert Image.open(tmp_path / "test.png").width > 1_000
 
 
 def test_a_picture_and_a_question_are_read_from_files(tmp_path):
