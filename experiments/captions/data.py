@@ -1,35 +1,24 @@
-"""Scenes with a prompt and the text that answers it, and the way from a user's picture to such a text."""
+"""Scenes, each with a prompt and the text that it asks for."""
 
-import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from experiments.captions import grammar, questions, scenes
+from experiments.captions.codec import DESCRIBE, PROMPT_LENGTH, Description, padded
 from experiments.captions.model import PAD
 from research.core.experiment import Baseline, Dataset
-from research.data import codecs, tokenizers, user_files
-from research.data.images.picture_codecs import Picture
+from research.data import tokenizers
 from research.data.pipeline import EvalBatches, TrainBatches
 from research.data.tokenizers import Tokenizer
 from research.util.errors import UserError
 
-PARTS = (
-    "train",
-    "valid",
-    "test",
-    "novel",
-)  # each scene of novel has a pair of colour and shape that training never has
-DESCRIBE = "describe"  # the prompt of a caption
-CAPTION = "caption"  # its kind, beside those of questions.KINDS
-ORDER = [
-    kind for question in questions.KINDS for kind in (CAPTION, question)
-]  # of the examples' kinds, again and again
+PARTS = ("train", "valid", "test", "novel")  # in each scene of novel is a colour with a shape that training never has
+CAPTION = "caption"  # the kind of example beside those of questions.KINDS
+ORDER = [kind for question in questions.KINDS for kind in (CAPTION, question)]  # of the kinds, again and again
 SHAPE = (scenes.SIDE, scenes.SIDE, 3)
-PROMPT_LENGTH = 12  # tokens; the longest question has eleven
 TEXT_LENGTH = 24  # four objects of four words, three relations of at most two, and the end
 SAMPLE = 20_000  # examples of a part that the baselines are counted in, at most
 
@@ -69,18 +58,14 @@ class Examples:
         rows = [self.example(int(index)) for index in indices]
         special = self._tokenizer.special
         texts = [self._tokenizer.encode(row.text).tolist() for row in rows]
-        targets = _padded([[*text, special["eos"]] for text in texts], TEXT_LENGTH)
+        targets = padded([[*text, special["eos"]] for text in texts], TEXT_LENGTH)
         return {
             "image": np.stack([scenes.render(row.scene) for row in rows]).astype(np.float32) / 255,
-            "prompt": _padded([self._tokenizer.encode(row.prompt).tolist() for row in rows], PROMPT_LENGTH),
-            "tokens": _padded([[special["bos"], *text] for text in texts], TEXT_LENGTH),
+            "prompt": padded([self._tokenizer.encode(row.prompt).tolist() for row in rows], PROMPT_LENGTH),
+            "tokens": padded([[special["bos"], *text] for text in texts], TEXT_LENGTH),
             "targets": targets,
             "targets_mask": (targets != PAD).astype(np.float32),
         }
-
-
-def _padded(rows: list[list[int]], length: int) -> np.ndarray:
-    return np.array([[*row, *[PAD] * (length - len(row))] for row in rows], np.int32)
 
 
 class Captions(Dataset):
@@ -127,57 +112,9 @@ class Captions(Dataset):
 
 
 def vocabulary() -> Tokenizer:
-    """The words of all prompts and texts."""
+    """The words of all prompts and texts, and of the kinds of questions."""
     words = [*scenes.SIZES, *scenes.COLOURS, *scenes.SHAPES, *grammar.RELATIONS, *questions.PLURALS.values()]
     words += [*questions.COUNTS, "yes", "no", DESCRIBE, "a", *questions.KINDS]
     words += ["what is the object", "how many are there", "is there a"]
     unique = " ".join(dict.fromkeys(" ".join(words).split()))
     return tokenizers.make("word", unique, lowercase=True, special=("bos", "eos"))
-
-
-@codecs.register("described_picture")
-@dataclasses.dataclass(frozen=True)
-class Description(Picture):
-    """A picture <-> its caption; (a question, a picture) <-> the answer."""
-
-    tokenizer: Tokenizer
-    prompt_length: int
-
-    @property
-    def inputs(self) -> dict[str, tuple]:
-        return {**super().inputs, "prompt": (("b", self.prompt_length), "int32")}
-
-    def encode(self, value: Any) -> dict[str, np.ndarray]:
-        """A picture as `Picture.encode` takes it, or (question, picture) -> one row of inputs.
-
-        Raises UserError for any other value, and if the question is empty, too long or has a word that training has not.
-        """
-        question, picture = value if isinstance(value, tuple) and len(value) == 2 else (DESCRIBE, value)
-        if not isinstance(question, str) or isinstance(picture, str | tuple):
-            raise UserError("want a picture, or a question and a picture")
-        words = question.replace("?", " ").split()
-        ids = self.tokenizer.encode(" ".join(words))
-        if unknown := [word for word, i in zip(words, ids, strict=True) if i == self.tokenizer.special["unk"]]:
-            raise UserError(f"the question has the word {unknown[0]!r}, which is in no question of training")
-        if not 1 <= len(ids) <= self.prompt_length:
-            raise UserError(f"a question of {len(ids)} words: want 1 to {self.prompt_length}")
-        return {**super().encode(picture), "prompt": _padded([ids.tolist()], self.prompt_length)}
-
-    def decode(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
-        """{"tokens": i32[1, T], "score": f32[1]} -> the text, and its probability."""
-        probability = float(np.exp(np.asarray(outputs["score"])[0]))
-        return {"text": self.text(np.asarray(outputs["tokens"])[0]), "probability": round(probability, 4)}
-
-    def text(self, ids: np.ndarray) -> str:
-        """Target tokens i32[T] up to the first end -> words."""
-        ends = np.flatnonzero(ids == self.tokenizer.special["eos"])
-        return self.tokenizer.decode(ids[: ends[0]] if len(ends) else ids)
-
-    def read(self, file: Path) -> Any:
-        """A picture; or of a .txt (question, picture): the question in the first line, after it the path of its picture."""
-        if file.suffix.lower() != ".txt":
-            return super().read(file)
-        question, path = user_files.read_pair(file)
-        if not path.strip():
-            raise UserError(f"{file}: want a question in the first line, and in the second the path of its picture")
-        return question, super().read(file.parent / path.strip())

@@ -11,7 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from experiments.captions import grammar, questions, scenes
-from experiments.captions.data import CAPTION, DESCRIBE, Captions, Example
+from experiments.captions.codec import DESCRIBE
+from experiments.captions.data import CAPTION, Captions, Example
 from research.core.experiment import Evaluated
 from research.evals.bleu import bleu
 from research.evals.exact_match import exact_match

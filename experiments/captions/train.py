@@ -10,7 +10,8 @@ import jax.numpy as jnp
 
 from experiments import launch
 from experiments.captions import model as models
-from experiments.captions.data import PROMPT_LENGTH, SHAPE, TEXT_LENGTH, Captions
+from experiments.captions.codec import PROMPT_LENGTH
+from experiments.captions.data import SHAPE, TEXT_LENGTH, Captions
 from experiments.captions.evaluation import Evaluation
 from research.algorithms.supervised import supervised
 from research.core.config import track_reads

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from experiments.captions import evaluation, grammar, questions, scenes, train
-from experiments.captions.data import ORDER, PROMPT_LENGTH, TEXT_LENGTH, Example, Examples, vocabulary
+from experiments.captions.codec import PROMPT_LENGTH
+from experiments.captions.data import ORDER, TEXT_LENGTH, Example, Examples, vocabulary
 from experiments.captions.scenes import Object
 from research.core import config
 from research.util.errors import UserError
