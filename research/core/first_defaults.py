@@ -56,6 +56,27 @@ MODELS: dict[str, dict[str | None, dict[str, Any]]] = {
     "bert": {
         None: ENCODER,
     },
+    "captions": {
+        None: dict(
+            activation_dropout=0.0,
+            attention_dropout=0.0,
+            channels=(32, 64),
+            decoder_layers=2,
+            dropout=0.0,
+            encoder_layers=2,
+            final_bias=False,
+            mlp="relu",
+            mlp_width=256,
+            norm_eps=1e-05,
+            num_heads=4,
+            positions="sinusoidal",
+            pre_norm=False,
+            scale_embedding=True,
+            tied=True,
+            vision=True,
+            width=128,
+        ),
+    },
     "detection": {
         "grid": dict(bins=16, blocks=1, head_layers=1, levels=3, neck=64, widths=(16, 32, 64, 128, 128)),
         "detr": dict(

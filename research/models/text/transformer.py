@@ -208,15 +208,20 @@ class Transformer(nn.Module):
 
         {"layers": L times {"k", "v": f[B, S, H, K]}, "mask": bool[B, S]}, with `copy` also {"source": i32[B, S]}
         """
-        mask = source_mask.astype(bool)
         table = self.tokens if self.shared else self.source_tokens
         x = self._embed(source, table, "source_position", 0, train)
+        memory = self.encode_embedded(x, source_mask.astype(bool), train=train)
+        return {**memory, "source": source} if self.copy else memory
+
+    def encode_embedded(
+        self, x: Float[Array, "B S D"], mask: Bool[Array, "B S"], *, train: bool = False
+    ) -> dict[str, Any]:
+        """Vectors of any origin, with their positions -> what `encode` makes of a source's, but for "source"."""
         for layer in self.encoder:
             x, _ = layer(x, _over_heads(mask), train=train)
         if self.pre_norm:
             x = self.encoder_norm(x)
-        memory = {"layers": [layer.project(x) for layer in self.decoder], "mask": mask}
-        return {**memory, "source": source} if self.copy else memory
+        return {"layers": [layer.project(x) for layer in self.decoder], "mask": mask}
 
     def decode(
         self,
