@@ -88,7 +88,7 @@ def explained(
 ) -> targets.Target:
     """The score of the `box`-th best box: the largest product of IoU with it and score of its class, over all candidates.
 
-    As Petsiuk et al. 2021 (2006.03204) compare boxes. Candidates are not suppressed, which would not be continuous.
+    After Petsiuk et al. 2021 (2006.03204), who compare boxes so. Suppression has no part in it: it is not continuous.
     """
     image, classes = inputs["image"], e.data.classes
     found = detector.predict(e.model, variables, image, options)
@@ -97,11 +97,10 @@ def explained(
         raise UserError(f"no box is found whose score is at least found.least_score = {e.cfg.found.least_score}")
     chosen = targets.number("box", box, 1, count) - 1
     place, label = found.boxes[0, chosen], found.labels[0, chosen]
-    every = options._replace(keep=4 * options.keep, **({"overlap": 1.0} if hasattr(options, "overlap") else {}))
 
     def score(variables: Any, image: jax.Array) -> jax.Array:
-        boxes, labels, scores = detector.predict(e.model, variables, image, every)
-        return (iou(boxes, place) * scores * (labels == label)).max(-1)
+        boxes, scores = detector.candidates(e.model, variables, image)
+        return (iou(boxes, place) * scores[..., label]).max(-1)
 
     x1, y1, x2, y2 = to_picture(place[None, None], inputs["size"], image.shape[1:3])[0, 0]
     name = f"box {box} of {count}: {classes[int(label)]}, score {found.scores[0, chosen]:.4f}"

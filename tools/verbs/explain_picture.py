@@ -52,9 +52,11 @@ def explain(
     facts = [*target.facts, *_meaning(method, target, made, steps, size)]
     if sanity:
         other = _map(method, target, pictures.randomised(state.variables, jax.random.key(0)), steps, size).pixels
+        alike = pictures.similarity(pixels, np.asarray(other))
         facts.append(
-            f"rank correlation with the map of random weights: {pictures.similarity(pixels, np.asarray(other)):.3f}; near 1 "
-            "it would tell nothing of the model"
+            f"rank correlation with the map of random weights: {alike:.3f}; near 1 it would tell nothing of the model"
+            if np.ptp(other)
+            else "with random weights the map is flat"
         )
     flat = (-1, *pixels.shape[-2:])
     pixels, shown = pixels.reshape(flat), target.image.reshape(*flat, target.image.shape[-1])
