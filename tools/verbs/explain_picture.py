@@ -60,7 +60,7 @@ def explain(
         )
     flat = (-1, *pixels.shape[-2:])
     pixels, shown = pixels.reshape(flat), target.image.reshape(*flat, target.image.shape[-1])
-    return Explanation(pixels, facts, pages.overlays(shown, pixels, target.names))
+    return Explanation(pixels, facts, pages.overlays(shown, pixels, target.names, len(pixels) // len(target.image)))
 
 
 def options(e: Any) -> list[str]:
