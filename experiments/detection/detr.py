@@ -228,15 +228,19 @@ def loss(model: DETR, params: Any, model_state: Any, batch: Any, key: jax.Array,
     return terms, (metrics | {"loss": (rows * objective(terms), rows)}, model_state)
 
 
+def candidates(model: DETR, variables: Any, image: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Pictures f32[B, Y, X, C] in 0..1 -> a box on the canvas for each query, f32[B, Q, 4], and its scores, f32[B, Q, N]."""
+    classes, boxes = (x[-1].astype(jnp.float32) for x in model.apply(variables, image))
+    Y, X = image.shape[1:3]
+    return corners(boxes) * jnp.array([X, Y, X, Y]), jax.nn.softmax(classes)[..., :-1]
+
+
 def predict(model: DETR, variables: Any, image: jax.Array, options: Found) -> generation.Found:
     """Pictures f32[B, Y, X, C] in 0..1 -> the best boxes on the canvas: of each query its best class, without suppression."""
-    classes, boxes = (x[-1].astype(jnp.float32) for x in model.apply(variables, image))
-    scores = jax.nn.softmax(classes)[..., :-1]
+    boxes, scores = candidates(model, variables, image)
     best, order = jax.lax.top_k(scores.max(-1), min(options.keep, model.queries))
     labels = jnp.take_along_axis(scores.argmax(-1), order, 1)
-    Y, X = image.shape[1:3]
-    boxes = jnp.take_along_axis(corners(boxes), order[..., None], 1) * jnp.array([X, Y, X, Y])
-    return generation.Found(boxes, labels, best)
+    return generation.Found(jnp.take_along_axis(boxes, order[..., None], 1), labels, best)
 
 
 def _feed_forward(width: int) -> FeedForward:

@@ -200,11 +200,16 @@ def loss(model: FasterRCNN, params: Any, model_state: Any, batch: Any, key: jax.
     return terms, (metrics, model_state)
 
 
-def predict(model: FasterRCNN, variables: Any, image: jax.Array, options: Found) -> generation.Found:
-    """Pictures f32[B, Y, X, C] in 0..1 -> the best boxes on the canvas."""
+def candidates(model: FasterRCNN, variables: Any, image: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Pictures f32[B, Y, X, C] in 0..1 -> a box on the canvas for each region, f32[B, R, 4], and its scores, f32[B, R, N]."""
     out = model.apply(variables, image)
     boxes = anchors.decode(out.offsets, out.regions, REGION_SCALES)
-    scores = jax.nn.softmax(out.classes.astype(jnp.float32))[..., :-1] * out.real[..., None]
+    return boxes, jax.nn.softmax(out.classes.astype(jnp.float32))[..., :-1] * out.real[..., None]
+
+
+def predict(model: FasterRCNN, variables: Any, image: jax.Array, options: Found) -> generation.Found:
+    """Pictures f32[B, Y, X, C] in 0..1 -> the best boxes on the canvas."""
+    boxes, scores = candidates(model, variables, image)
     return generation.non_maximum_suppression(boxes, scores, options.overlap, options.keep, 4 * options.keep)
 
 

@@ -112,11 +112,14 @@ def loss(model: Grid, params: Any, model_state: Any, batch: Any, key: jax.Array,
     return terms, (metrics, model_state)
 
 
-def predict(model: Grid, variables: Any, image: jax.Array, options: Found) -> generation.Found:
-    """Pictures f32[B, Y, X, C] in 0..1 -> the best boxes on the canvas."""
+def candidates(model: Grid, variables: Any, image: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Pictures f32[B, Y, X, C] in 0..1 -> a box on the canvas for each point, f32[B, P, 4], and its scores, f32[B, P, N]."""
     classes, sides = model.apply(variables, image)
     centres, strides = points(model, image.shape[1:3])
-    boxes = generation.from_distances(sides, centres, strides)
-    return generation.non_maximum_suppression(
-        boxes, jax.nn.sigmoid(classes), options.overlap, options.keep, 4 * options.keep
-    )
+    return generation.from_distances(sides, centres, strides), jax.nn.sigmoid(classes)
+
+
+def predict(model: Grid, variables: Any, image: jax.Array, options: Found) -> generation.Found:
+    """Pictures f32[B, Y, X, C] in 0..1 -> the best boxes on the canvas."""
+    boxes, scores = candidates(model, variables, image)
+    return generation.non_maximum_suppression(boxes, scores, options.overlap, options.keep, 4 * options.keep)

@@ -113,9 +113,14 @@ def loss(model: SSD, params: Any, model_state: Any, batch: Any, key: jax.Array, 
     return terms, (metrics, model_state)
 
 
-def predict(model: SSD, variables: Any, image: jax.Array, options: Found) -> generation.Found:
-    """Pictures f32[B, Y, X, C] in 0..1 -> the best boxes on the canvas."""
+def candidates(model: SSD, variables: Any, image: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Pictures f32[B, Y, X, C] in 0..1 -> a box on the canvas of each default box, f32[B, P, 4], and scores f32[B, P, N]."""
     classes, offsets = model.apply(variables, image)
     boxes = anchors.decode(offsets, default_boxes(model, image.shape[1:3]), SCALES)
-    scores = jax.nn.softmax(classes.astype(jnp.float32))[..., :-1]
+    return boxes, jax.nn.softmax(classes.astype(jnp.float32))[..., :-1]
+
+
+def predict(model: SSD, variables: Any, image: jax.Array, options: Found) -> generation.Found:
+    """Pictures f32[B, Y, X, C] in 0..1 -> the best boxes on the canvas."""
+    boxes, scores = candidates(model, variables, image)
     return generation.non_maximum_suppression(boxes, scores, options.overlap, options.keep, 4 * options.keep)

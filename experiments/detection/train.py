@@ -17,6 +17,8 @@ from research.core.experiment import Experiment, Predictor
 from research.core.metrics import MetricSums
 from research.data.boxes import augment
 from research.generation.boxes import to_picture
+from research.interpret import targets
+from research.losses.boxes import iou
 from research.nn.from_config import choose, from_config
 from research.run.run import Run
 from research.util.errors import UserError
@@ -46,6 +48,7 @@ def build(cfg: Any) -> Experiment:
         predict=fn, batch_metrics=batch_metrics, rule_sets=SHARDING,
         predictor=Predictor(partial(fn, model), data.codec),
         evaluator=Evaluation(partial(fn, model), data), judged=Evaluation.METRICS, measured=list(data.held_out),
+        explained=partial(explained, detector=detector, options=found),
         whole_batch="batch statistics are of the whole batch",
     )  # fmt: skip
 
@@ -78,6 +81,31 @@ def predict(model: Any, variables: Any, inputs: Any, *, detector: Any, options: 
     """
     found = detector.predict(model, variables, inputs["image"], options)
     return {**found._asdict(), "boxes": to_picture(found.boxes, inputs["size"], inputs["image"].shape[1:3])}
+
+
+def explained(
+    e: Experiment, variables: Any, inputs: Any, *, detector: Any, options: Any, box: int = 1
+) -> targets.Target:
+    """The score of the `box`-th best box: the largest product of IoU with it and score of its class, over all candidates.
+
+    After Petsiuk et al. 2021 (2006.03204), who compare boxes so. Suppression has no part in it: it is not continuous.
+    """
+    image, classes = inputs["image"], e.data.classes
+    found = detector.predict(e.model, variables, image, options)
+    count = int(((found.scores[0] > 0) & (found.scores[0] >= e.cfg.found.least_score)).sum())
+    if not count:
+        raise UserError(f"no box is found whose score is at least found.least_score = {e.cfg.found.least_score}")
+    chosen = targets.number("box", box, 1, count) - 1
+    place, label = found.boxes[0, chosen], found.labels[0, chosen]
+
+    def score(variables: Any, image: jax.Array) -> jax.Array:
+        boxes, scores = detector.candidates(e.model, variables, image)
+        return (iou(boxes, place) * scores[..., label]).max(-1)
+
+    x1, y1, x2, y2 = to_picture(place[None, None], inputs["size"], image.shape[1:3])[0, 0]
+    name = f"box {box} of {count}: {classes[int(label)]}, score {found.scores[0, chosen]:.4f}"
+    fact = f"{name}, at {x1:.1f}, {y1:.1f}, {x2:.1f}, {y2:.1f}"
+    return targets.Target(score, image, "score", [fact], [fact], features="^stage")
 
 
 def batch_metrics(outputs: Any, batch: Any) -> MetricSums:

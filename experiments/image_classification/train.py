@@ -17,6 +17,7 @@ from research.core.metrics import MetricSums
 from research.core.step import make_rngs
 from research.data.images import augment, classification
 from research.evals import f1
+from research.interpret import targets
 from research.losses.classification import cross_entropy
 from research.models.vision import compact_transformer, convnet, convnext, efficientnet, googlenet, lenet, resnet, vit
 from research.nn import frozen_norms
@@ -57,7 +58,7 @@ def build(cfg: Any) -> Experiment:
         batch_metrics=partial(batch_metrics, classes=data.classes if cfg.get("macro_f1") else ()),
         split_metrics=f1.add_macro if cfg.get("macro_f1") else dict, rule_sets=rule_sets,
         whole_batch=f"the batch statistics of a {cfg.model.name} are of the whole batch" if normalises else "",
-        evaluator=probed, judged=probe.METRICS, at_end=(probe.SPLIT,) if probed else (),
+        evaluator=probed, judged=probe.METRICS, at_end=(probe.SPLIT,) if probed else (), explained=explained,
     )  # fmt: skip
 
 
@@ -107,6 +108,15 @@ def predict(model: Any, variables: Any, inputs: Any, *, views: Any) -> dict:
         return {"logits": logits[0], "probabilities": jax.nn.softmax(logits[0])}
     probabilities = sum(map(jax.nn.softmax, logits)) / len(logits)
     return {"logits": jnp.log(jnp.maximum(probabilities, jnp.finfo(jnp.float32).tiny)), "probabilities": probabilities}
+
+
+def explained(e: Experiment, variables: Any, inputs: Any, *, class_name: str | None = None) -> targets.Target:
+    """The logit of a class, by default the top-1's."""
+
+    def logits(variables: Any, image: jax.Array) -> jax.Array:
+        return e.predictor.fn(variables, {"image": image})["logits"]
+
+    return targets.class_logit(logits, variables, inputs["image"], e.data.classes, class_name, transformer=e.model)
 
 
 def batch_metrics(outputs: Any, batch: Any, *, classes: Sequence[str] = ()) -> MetricSums:

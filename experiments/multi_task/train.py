@@ -17,6 +17,7 @@ from research.core.config import track_reads
 from research.core.experiment import Experiment
 from research.core.metrics import MetricSums
 from research.core.step import make_rngs
+from research.interpret import targets
 from research.losses import boxes
 from research.losses.classification import negative_log_likelihood, weighted
 from research.losses.multi_task import uncertainty
@@ -26,6 +27,7 @@ from research.run.run import Run
 from research.util.errors import UserError, nearest
 
 WEIGHTS = ("fixed", "uncertainty", *gradient_balance.RULES)
+SIDES = ("centre y", "centre x", "height", "width")
 LOSSES = {"class": "cross_entropy", "box": "absolute"}  # a task's kind -> its loss, as `uncertainty` names it
 
 
@@ -42,7 +44,7 @@ def build(cfg: Any) -> Experiment:
         predict=partial(predict, kinds=data.kinds),
         eval_predict=partial(measures, kinds=data.kinds), batch_metrics=batch_metrics,
         gradient=gradient_balance.estimator(name, models.OWN) if balances else None,
-        rule_sets=models.SHARDING,
+        rule_sets=models.SHARDING, explained=partial(explained, kinds=data.kinds),
     )  # fmt: skip
 
 
@@ -101,6 +103,31 @@ def predict(model: Any, variables: Any, inputs: Any, *, kinds: Mapping[str, str]
     outputs = model.apply(variables, inputs["image"])
     of_kind = {"class": lambda x: jax.nn.softmax(x.astype(jnp.float32)), "box": to_box}
     return {task: of_kind[kinds[task]](output) for task, output in outputs.items()}
+
+
+def explained(
+    e: Experiment, variables: Any, inputs: Any, *, kinds: Mapping[str, str], class_name: str | None = None
+) -> targets.Target:
+    """Of every task that classifies the logit of a class, by default its top-1; of every box its four numbers. A map for each."""
+    outputs = predict(e.model, variables, inputs, kinds=kinds)
+    chosen, names = [], []
+    for task, kind in kinds.items():
+        values = outputs[task][0]
+        if kind == "class":
+            number = int(values.argmax()) if class_name is None else targets.class_number(e.data.classes, class_name)
+            chosen.append((task, number))
+            names.append(f"{task} {e.data.classes[number]}: probability {values[number]:.4f}")
+        else:
+            chosen += [(task, i) for i in range(4)]
+            names += [f"{task}, {side}: {value:.3f}" for side, value in zip(SIDES, values, strict=True)]
+
+    def score(variables: Any, images: jax.Array) -> jax.Array:
+        outputs = e.model.apply(variables, images)
+        numbers = [outputs[task][row, number] for row, (task, number) in enumerate(chosen)]
+        return jnp.stack(numbers).astype(jnp.float32)
+
+    images = jnp.repeat(inputs["image"], len(chosen), 0)
+    return targets.Target(score, images, "head's output", names, names)
 
 
 def batch_metrics(outputs: Any, batch: Any) -> MetricSums:

@@ -16,6 +16,7 @@ from research.core.config import track_reads
 from research.core.experiment import Experiment
 from research.core.metrics import MetricSums
 from research.data.images import augment
+from research.interpret import targets
 from research.nn.from_config import choose, from_config
 from research.run.run import Run
 
@@ -41,7 +42,7 @@ def build(cfg: Any) -> Experiment:
         predict=partial(predict, plain=plain), eval_predict=lambda *args: method.outputs(*args, **measured, train=False)[0],
         batch_metrics=partial(batch_metrics, model, method=method), rule_sets=method.SHARDING,
         evaluator=Evaluation(embed, partial(method.rows, model, **measured), data, method.SAMPLE), judged=("probe", "knn"),
-        measured=["valid"], whole_batch=method.WHOLE_BATCH,
+        measured=["valid"], whole_batch=method.WHOLE_BATCH, explained=explained,
     )  # fmt: skip
 
 
@@ -74,6 +75,29 @@ def predict(model: Any, variables: Any, inputs: Any, *, plain: Any) -> dict:
     """{"image": f32[B, Y, X, C] in 0..1} -> {"embedding": f32[B, D]}: the features of the encoder."""
     image = plain(None, {"image": inputs["image"]})["image"]
     return {"embedding": model.apply(variables, image, method="embed").astype(jnp.float32)}
+
+
+def explained(e: Experiment, variables: Any, inputs: Any, *, unit: int | None = None) -> targets.Target:
+    """One number of the embedding; by default its product with the picture's own embedding, which is held fixed.
+
+    The product is of what the embedding as a whole hangs on (Crabbé & van der Schaar 2022, 2203.01928).
+    """
+
+    def embed(variables: Any, image: jax.Array) -> jax.Array:
+        return e.predictor.fn(variables, {"image": image})["embedding"]
+
+    def score(variables: Any, image: jax.Array) -> jax.Array:
+        if unit is None:
+            return (embed(variables, inputs["image"]) * embed(variables, image)).sum(-1)
+        return embed(variables, image)[:, unit]
+
+    embedding = embed(variables, inputs["image"])[0]
+    if unit is None:
+        quantity, fact = "product", f"norm of the embedding: {float(jnp.linalg.norm(embedding)):.4f}"
+    else:
+        value = float(embedding[targets.number("unit", unit, 0, len(embedding) - 1)])
+        quantity, fact = "unit", f"unit {unit} of the embedding: {value:.4f}"
+    return targets.Target(score, inputs["image"], quantity, [fact], [fact], transformer=e.model)
 
 
 def batch_metrics(model: Any, outputs: Any, batch: Any, *, method: Any) -> MetricSums:

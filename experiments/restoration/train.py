@@ -16,6 +16,7 @@ from research.core.config import track_reads
 from research.core.experiment import Experiment
 from research.core.metrics import MetricSums, pair
 from research.evals import image_restoration as evals
+from research.interpret import targets
 from research.nn.from_config import choose, from_config
 from research.run.run import Run
 
@@ -33,6 +34,7 @@ def build(cfg: Any) -> Experiment:
         loss=partial(loss, penalty=choose(LOSSES, cfg.loss.name, "loss.name")),
         predict=predict, batch_metrics=batch_metrics, split_metrics=split_metrics,
         rule_sets=models.SHARDING, evaluator=Evaluation(partial(predict, model), data),
+        explained=explained,
     )  # fmt: skip
 
 
@@ -63,6 +65,24 @@ def predict(model: Any, variables: Any, inputs: Any) -> dict:
     """{"estimate": f32[B, Y, X, C], "hidden": f32[B, Y, X, 1]} -> {"image": f32[B, Y, X, C] in 0..1}."""
     restored = model.apply(variables, inputs["estimate"], inputs["hidden"]).astype(jnp.float32)
     return {"image": jnp.clip(restored, 0, 1)}
+
+
+def explained(e: Experiment, variables: Any, inputs: Any, *, at: tuple[int, int] | None = None) -> targets.Target:
+    """One restored pixel, by default the middle one, as the mean of its channels: what of the estimate it was made of.
+
+    Gu & Dong 2021 (2011.11107) ask this of super-resolution.
+    """
+    Y, X = inputs["estimate"].shape[1:3]
+    row, column = targets.pixel(at or (Y // 2, X // 2), (Y, X))
+
+    def score(variables: Any, estimate: jax.Array) -> jax.Array:
+        restored = e.model.apply(variables, estimate, inputs["hidden"]).astype(jnp.float32)
+        return restored[:, row, column].mean(-1)
+
+    value = float(score(variables, inputs["estimate"])[0])
+    known = "" if inputs["hidden"][0, row, column, 0] else "; it was known, and is kept"
+    fact = f"restored pixel {row},{column}: {value:.4f}{known}"
+    return targets.Target(score, inputs["estimate"], "pixel", [fact], [fact], features="^body$")
 
 
 def batch_metrics(outputs: Any, batch: Any) -> MetricSums:

@@ -17,6 +17,7 @@ from research.core.metrics import MetricSums, mean
 from research.data.images import segmentation_augment
 from research.evals import segmentation as evals
 from research.generation import tiles
+from research.interpret import targets
 from research.losses import segmentation as losses
 from research.models.vision import unet
 from research.nn.from_config import from_config
@@ -38,7 +39,7 @@ def build(cfg: Any) -> Experiment:
         predict=fn, eval_predict=partial(logits, tile=cfg.tile),
         batch_metrics=partial(batch_metrics, classes=data.classes), split_metrics=evals.add_means,
         predictor=Predictor(partial(fn, model), data.codec),
-        rule_sets=unet.SHARDING, evaluator=Evaluation(partial(fn, model), data),
+        rule_sets=unet.SHARDING, evaluator=Evaluation(partial(fn, model), data), explained=explained,
         whole_batch="batch statistics are of the whole batch" if model.norm == "batch" else "",
     )  # fmt: skip
 
@@ -89,6 +90,38 @@ def logits(model: Any, variables: Any, inputs: Any, tile: int = 0) -> jax.Array:
 def predict(model: Any, variables: Any, inputs: Any, tile: int = 0) -> dict:
     """As `logits` -> {"probabilities": f32[B, Y, X, N]}."""
     return {"probabilities": jax.nn.softmax(logits(model, variables, inputs, tile))}
+
+
+def explained(
+    e: Experiment, variables: Any, inputs: Any, *, class_name: str | None = None, at: tuple[int, int] | None = None
+) -> targets.Target:
+    """The mean logit of a class over the pixels that it is predicted for, or at the pixel `at` (row, column).
+
+    The class is by default that of the pixel, or of most pixels. Grad-CAM reads the coarsest level: Vinogradova et al. 2020
+    (2002.11434).
+    """
+    image, classes = inputs["image"], e.data.classes
+    labels = logits(e.model, variables, inputs)[0].argmax(-1)
+    counts = jnp.bincount(labels.ravel(), length=len(classes))
+    region = None if at is None else targets.pixel(at, labels.shape)
+    if class_name is not None:
+        k = targets.class_number(classes, class_name)
+    else:
+        k = int(counts.argmax() if region is None else labels[region])
+    if region is None and not counts[k]:
+        raise UserError(f"--class={class_name}: predicted for no pixel of the picture; name a pixel, too, by --at=Y,X")
+    weights = labels == k if region is None else jnp.zeros(labels.shape).at[region].set(1.0)
+
+    def score(variables: Any, image: jax.Array) -> jax.Array:
+        return (logits(e.model, variables, {"image": image})[..., k] * weights).sum((1, 2)) / weights.sum()
+
+    place = f"its {counts[k]:,} pixels" if region is None else f"pixel {region[0]},{region[1]}"
+    others = ", ".join(f"{name} {n:,}" for i, (name, n) in enumerate(zip(classes, counts, strict=True)) if n and i != k)
+    facts = [
+        f"{classes[k]}: mean logit {float(score(variables, image)[0]):.4f} over {place}",
+        f"others: {others or 'none'}",
+    ]
+    return targets.Target(score, image, "mean logit", facts, facts[:1], features="^bottom/")
 
 
 def batch_metrics(outputs: jax.Array, batch: Any, classes: tuple[str, ...]) -> MetricSums:

@@ -20,6 +20,7 @@ from research.core.config import track_reads
 from research.core.experiment import Experiment
 from research.core.metrics import MetricSums
 from research.data import draws
+from research.interpret import targets
 from research.losses import variational
 from research.losses.classification import weighted
 from research.nn.from_config import from_config
@@ -47,7 +48,7 @@ def build(cfg: Any) -> Experiment:
         loss=partial(loss, bound=partial(bound, seed=cfg.seed)),
         predict=predict, eval_predict=partial(bound, seed=EVAL_SEED), batch_metrics=batch_metrics,
         rule_sets=models.SHARDING, own=own, evaluator=evaluation, judged=evaluation.METRICS, at_end=evaluation.at_end,
-        sample=sample,
+        sample=sample, explained=explained,
     )  # fmt: skip
 
 
@@ -120,6 +121,26 @@ def predict(model: Any, variables: Any, inputs: Any) -> dict:
     error = jnp.square(decoded - flat).mean(-1)
     std = jnp.exp(log_std.astype(jnp.float32))
     return {"mean": mean, "std": std, "reconstruction": decoded.reshape(image.shape), "error": error}
+
+
+def explained(e: Experiment, variables: Any, inputs: Any, *, unit: int | None = None) -> targets.Target:
+    """The mean of one number of the code; by default the reconstruction's error, whose gradient shows what is unlike the
+    training pictures (after Zimmerer et al. 2018, 1812.05941)."""
+
+    def outputs(variables: Any, image: jax.Array) -> Any:
+        return e.predictor.fn(variables, {**inputs, "image": image})
+
+    def score(variables: Any, image: jax.Array) -> jax.Array:
+        made = outputs(variables, image)
+        return made["error"] if unit is None else made["mean"][:, unit].astype(jnp.float32)
+
+    made = outputs(variables, inputs["image"])
+    if unit is None:
+        quantity, fact = "error", f"mean squared error of the reconstruction: {float(made['error'][0]):.4f}"
+    else:
+        value = float(made["mean"][0, targets.number("unit", unit, 0, e.model.latent - 1)])
+        quantity, fact = "unit", f"unit {unit} of the code: {value:.4f}"
+    return targets.Target(score, inputs["image"], quantity, [fact], [fact])
 
 
 def batch_metrics(outputs: Any, batch: Any) -> MetricSums:

@@ -16,6 +16,7 @@ from research.core.config import track_reads
 from research.core.experiment import Experiment
 from research.core.metrics import MetricSums
 from research.data.images import augment
+from research.interpret import targets
 from research.losses import metric_learning
 from research.losses.classification import cross_entropy, weighted
 from research.nn.from_config import from_config
@@ -38,7 +39,7 @@ def build(cfg: Any) -> Experiment:
         cfg, data, model, example=(jnp.zeros((1, *data.shape)),), loss=partial(loss, **options, shift=cfg.shift),
         predict=predict, batch_metrics=batch_metrics, rule_sets=models.SHARDING,
         evaluator=evaluation, judged=evaluation.METRICS, measured=evaluation.splits,
-        whole_batch="batch statistics and triplets are of the whole batch",
+        whole_batch="batch statistics and triplets are of the whole batch", explained=explained,
     )  # fmt: skip
 
 
@@ -77,6 +78,23 @@ def loss(
 def predict(model: Any, variables: Any, inputs: Any) -> dict:
     """{"image": f32[B, Y, X, C] in 0..1} -> {"embedding": f32[B, D]}, of norm 1: two pictures' cosine is their dot product."""
     return {"embedding": model.apply(variables, inputs["image"])[0].astype(jnp.float32)}
+
+
+def explained(e: Experiment, variables: Any, inputs: Any, *, other: Any = None) -> targets.Target:
+    """The cosine of two pictures: in each, what makes it like the other, whose embedding is held fixed.
+
+    Stylianou et al. 2019 (1901.00536) ask for both maps of a pair.
+    """
+    if other is None:
+        raise UserError(f"{e.cfg.name} explains what makes two pictures alike: give the second by --with=FILE")
+    images = jnp.concatenate([inputs["image"], other["image"]])
+
+    def score(variables: Any, changed: jax.Array) -> jax.Array:
+        fixed, embeddings = (e.predictor.fn(variables, {"image": x})["embedding"] for x in (images[::-1], changed))
+        return (fixed * embeddings).sum(-1)
+
+    facts = [f"cosine {float(score(variables, images)[0]):.4f}"]
+    return targets.Target(score, images, "cosine", facts, ["the first picture", "the second picture"])
 
 
 def batch_metrics(outputs: Any, batch: Any) -> MetricSums:

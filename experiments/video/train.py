@@ -15,6 +15,7 @@ from research.algorithms.supervised import supervised
 from research.core.config import track_reads
 from research.core.experiment import Experiment
 from research.core.metrics import MetricSums
+from research.interpret import targets
 from research.losses.classification import cross_entropy
 from research.nn.from_config import from_config
 from research.run.run import Run
@@ -28,7 +29,7 @@ def build(cfg: Any) -> Experiment:
     return supervised(
         cfg, data, model, example=(jnp.zeros((1, *data.shape)),), loss=loss, predict=predict,
         batch_metrics=batch_metrics, rule_sets=models.SHARDING, evaluator=Evaluation(partial(predict, model), data),
-        whole_batch="batch statistics are of the whole batch",
+        whole_batch="batch statistics are of the whole batch", explained=explained,
     )  # fmt: skip
 
 
@@ -65,6 +66,17 @@ def predict(model: Any, variables: Any, inputs: Any) -> dict:
     logits = model.apply(variables, clip.reshape(B * V, *window)).astype(jnp.float32)
     probabilities = jax.nn.softmax(logits).reshape(B, V, -1).mean(1)
     return {"probabilities": probabilities, "logits": jnp.log(jnp.maximum(probabilities, jnp.finfo(jnp.float32).tiny))}
+
+
+def explained(e: Experiment, variables: Any, inputs: Any, *, class_name: str | None = None) -> targets.Target:
+    """The logit of a class, by default the top-1's, in the clip's middle window, with a map for each of its frames."""
+
+    def logits(variables: Any, window: jax.Array) -> jax.Array:
+        return e.model.apply(variables, window).astype(jnp.float32)
+
+    window = inputs["clip"][:, inputs["clip"].shape[1] // 2]
+    names = [f"frame {i} of the window" for i in range(window.shape[1])]
+    return targets.class_logit(logits, variables, window, e.data.classes, class_name, names)
 
 
 def batch_metrics(outputs: Any, batch: Any) -> MetricSums:

@@ -15,6 +15,7 @@ from research.algorithms.supervised import supervised
 from research.core.config import track_reads
 from research.core.experiment import Experiment, Predictor
 from research.core.metrics import MetricSums
+from research.interpret import targets
 from research.losses.classification import weighted
 from research.nn.from_config import choose, from_config
 from research.run.run import Run
@@ -33,6 +34,7 @@ def build(cfg: Any) -> Experiment:
         batch_metrics=batch_metrics,
         predictor=Predictor(fn, data.codec),
         rule_sets=models.SHARDING, evaluator=Evaluation(fn, data, cfg.data.eval_batch_size), judged=("frame_auc*", "clip_auc*"),
+        explained=explained,
     )  # fmt: skip
 
 
@@ -72,6 +74,17 @@ def predict(model: Any, variables: Any, inputs: Any) -> dict:
     f32[B], the error of all expected frames."""
     frames, errors = expected(model, variables, inputs["clip"])
     return {"expected": frames[:, -1], "error": errors[:, -1], "loss": errors.mean(1)}
+
+
+def explained(e: Experiment, variables: Any, inputs: Any) -> targets.Target:
+    """The squared error of the window's last frame, with a map for each frame."""
+
+    def score(variables: Any, clip: jax.Array) -> jax.Array:
+        return e.predictor.fn(variables, {"clip": clip})["error"]
+
+    clip = inputs["clip"]
+    fact = f"squared error of the last frame: {float(score(variables, clip)[0]):.4g}"
+    return targets.Target(score, clip, "error", [fact], [f"frame {i} of the window" for i in range(clip.shape[1])])
 
 
 def batch_metrics(outputs: Any, batch: Any) -> MetricSums:

@@ -152,6 +152,8 @@ class Experiment:
     sample         (experiment, state, key, out, **options) -> pieces of text; None: the family does not generate
     ask            the reader or retriever that `almanac ask` calls; None: the family answers no questions
     chat           (experiment, state, key, **options) -> a conversation, for `almanac chat`; None: the family has none
+    explained      (experiment, variables, inputs of one row, **options) -> the `Target` (research/interpret/targets.py) that
+                   `almanac explain` explains; None: nothing
     built          the fields as `build` made them, which `dataclasses.replace` passes on; not an argument to give
     """
 
@@ -179,6 +181,7 @@ class Experiment:
     sample: Callable | None = None
     ask: Any = None
     chat: Callable | None = None
+    explained: Callable | None = None
     built: Mapping[str, Any] | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -22,9 +22,9 @@ from research.models.text.text_recurrent import TanhAttention
 from research.util.errors import UserError
 
 
-def maps(model: nn.Module, variables: Any, *inputs: jax.Array) -> dict[str, np.ndarray]:
+def maps(model: nn.Module, variables: Any, *inputs: jax.Array, method: str = "__call__") -> dict[str, np.ndarray]:
     """{"layer 0": f32[B, H, T, S], ...} in the order of the layers; rows sum to 1. Empty without attention."""
-    apply = jax.jit(lambda *inputs: model.apply(variables, *inputs, mutable=["intermediates"])[1])
+    apply = jax.jit(lambda *inputs: model.apply(variables, *inputs, method=method, mutable=["intermediates"])[1])
     layers: dict[int, np.ndarray] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(apply(*inputs).get("intermediates", {})):
         name = path_name(path)

@@ -76,23 +76,33 @@ def bars(words: Sequence[str], scores: np.ndarray, title: str) -> bytes:
     return figures.png(figure, dpi=100)
 
 
-def overlay(picture: np.ndarray, pixels: np.ndarray, title: str) -> bytes:
-    """A picture f[Y, X, C] in 0..1, a map f[Y, X] and both together, as PNG. A map with two signs is red for, blue against."""
-    top = np.abs(pixels).max() or 1.0
-    colours = dict(cmap="RdBu_r", vmin=-top, vmax=top) if pixels.min() < 0 else dict(cmap="inferno", vmin=0, vmax=top)
-    shown = picture.squeeze(-1) if picture.shape[-1] == 1 else picture
-    grey = picture.mean(-1)
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
+def overlays(pictures: np.ndarray, maps: np.ndarray, titles: Sequence[str], frames: int = 1) -> bytes:
+    """Pictures f[N, Y, X, C] in 0..1, their maps f[N, Y, X] and both together, as PNG: one beside its map, several above theirs.
+
+    The maps of `frames` that follow one another have one scale. If it has two signs, red is for, blue against.
+    """
+    count = len(pictures)
+    figure = Figure(figsize=(9, 3.4) if count == 1 else (1 + 1.9 * count, 6.6), layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.subplots(1, 3)
-    grid[0].imshow(shown, cmap="gray", vmin=0, vmax=1)
-    drawn = grid[1].imshow(pixels, **colours)
-    grid[2].imshow(grey, cmap="gray", vmin=0, vmax=1)
-    grid[2].imshow(pixels, alpha=np.sqrt(np.abs(pixels) / top) * 0.8, **colours)
-    for axes in grid:
+    grid = figure.subplots(*((1, 3) if count == 1 else (3, count)), squeeze=False).reshape(3, count)
+    for i, (column, picture, pixels, title) in enumerate(zip(grid.T, pictures, maps, titles, strict=True)):
+        clip = slice(i - i % frames, i - i % frames + frames)
+        top = np.abs(maps[clip]).max() or 1.0
+        signed = maps[clip].min() < 0
+        colours = dict(cmap="RdBu_r", vmin=-top, vmax=top) if signed else dict(cmap="inferno", vmin=0, vmax=top)
+        column[0].imshow(picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray", vmin=0, vmax=1)
+        drawn = column[1].imshow(pixels, **colours)
+        column[2].imshow(picture.mean(-1), cmap="gray", vmin=0, vmax=1)
+        column[2].imshow(pixels, alpha=np.sqrt(np.abs(pixels) / top) * 0.8, **colours)
+        if count > 1:
+            column[0].set_title(figures.label(title), fontsize=8)
+        if i % frames == 0:
+            where = "right" if count == 1 else "bottom"
+            figure.colorbar(drawn, ax=list(grid[1, clip]), shrink=0.8, location=where)
+    for axes in grid.ravel():
         axes.set_axis_off()
-    figure.colorbar(drawn, ax=grid[1], shrink=0.8)
-    figure.suptitle(figures.label(title), fontsize=9)
+    if count == 1:
+        figure.suptitle(figures.label(titles[0]), fontsize=9)
     return figures.png(figure, dpi=100)
 
 

@@ -73,6 +73,49 @@ def test_grad_cam_of_a_pooled_convolution_is_its_class_activation_map():
     np.testing.assert_allclose(got, want, atol=1e-5)
 
 
+def test_grad_cam_reads_the_last_of_the_layers_named_that_the_score_depends_on():
+    """Of two branches the score reads one; by name, the layer before it. The mean of its output gives each map the weight 1."""
+
+    class Branches(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = nn.Conv(2, (3, 3), name="first")(x)
+            read, other = (nn.Conv(1, (1, 1), use_bias=False, name=name)(x) for name in ("read", "other"))
+            return read.sum((1, 2, 3)), other
+
+    model = Branches()
+    variables = model.init(jax.random.key(0), IMAGE)
+    first = nn.Conv(2, (3, 3)).apply({"params": variables["params"]["first"]}, IMAGE)
+    kernel = variables["params"]["read"]["kernel"][0, 0, :, 0]
+    want = jax.nn.relu(first @ kernel)  # which for "read" itself is its own output
+    for features in ("", "^read$", "^first$"):
+        got = pictures.grad_cam(lambda x: model.apply(variables, x)[0], IMAGE, features).pixels
+        np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+def test_a_clip_has_a_map_for_each_frame():
+    """Of a linear score, whose maps are known, and a network whose features are the frames'."""
+    clip = RNG.random((2, 3, 6, 6, 2)).astype(np.float32)
+    weights = RNG.normal(size=clip.shape[1:]).astype(np.float32)
+
+    def score(x):
+        return (x * weights).sum((1, 2, 3, 4))
+
+    want = (clip * weights).sum(-1)
+    by_path = pictures.integrated_gradients(score, clip, steps=2)
+    np.testing.assert_allclose(by_path.pixels, want, atol=1e-5)
+    np.testing.assert_allclose(by_path.gap, 0, atol=1e-4)
+    np.testing.assert_allclose(pictures.saliency(score, clip).pixels, np.broadcast_to(abs(weights).max(-1), want.shape))
+    squares = pictures.occlusion(score, clip, size=3, stride=3).pixels
+    block = want.reshape(2, 3, 2, 3, 2, 3).sum((3, 5))
+    np.testing.assert_allclose(squares, block.repeat(3, 2).repeat(3, 3), atol=1e-4)
+
+    model = nn.Conv(1, (1, 1, 1), use_bias=False)
+    variables = {"params": {"kernel": jnp.ones((1, 1, 1, 2, 1))}}
+    maps = pictures.grad_cam(lambda x: model.apply(variables, x)[:, 1].sum((1, 2, 3)), clip).pixels
+    np.testing.assert_allclose(maps, clip.sum(-1) / 3, atol=1e-5)  # a third: the gradient's mean over three frames
+
+
 def test_a_network_without_maps_has_no_grad_cam():
     with pytest.raises(UserError, match="needs a convolutional network"):
         pictures.grad_cam(linear, IMAGE)
@@ -153,6 +196,24 @@ def test_a_rollout_is_the_product_of_its_layers(name):
     assert np.ptp(got) > 1e-3
     other = pictures.attention_rollout(lambda x: model.apply(variables, x), model, variables, image).pixels
     assert not np.allclose(got, other, atol=1e-6)
+
+
+def test_a_rollout_is_of_the_method_that_is_applied():
+    """The features of a classifier's parts flow as in the classifier itself."""
+    image = RNG.random((1, 4, 4, 1)).astype(np.float32)
+
+    class Encoder(ViT):
+        def embed(self, x):
+            return self(x, False)
+
+    sizes = dict(num_classes=3, image_shape=(4, 4, 1), patch=2, width=8, num_layers=1, num_heads=2)
+    variables = ViT(**sizes).init(jax.random.key(0), image)
+    want = pictures.attention_rollout(lambda x: ViT(**sizes).apply(variables, x), ViT(**sizes), variables, image).pixels
+    model = Encoder(**sizes)
+    got = pictures.attention_rollout(
+        lambda x: model.apply(variables, x, method="embed"), model, variables, image
+    ).pixels
+    np.testing.assert_allclose(got, want, atol=1e-6)
 
 
 def test_a_network_without_attention_has_no_rollout():

@@ -1,6 +1,7 @@
-"""`almanac explain RUN`: what a class was chosen for, by token or by pixel, and the pictures that a network prefers."""
+"""`almanac explain RUN`: what a prediction hangs on, by token or by pixel, and the pictures that a network prefers."""
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,20 +34,29 @@ class Explanation(NamedTuple):
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="almanac explain",
-        description="Explains a classifier's prediction by a score for each token or pixel: a page and an image.",
+        description="Explains a prediction by a score for each token of a text or pixel of a picture: a page and an image.",
     )
     arguments.add_run(parser)
     parser.add_argument("--text", help="the text to explain")
-    parser.add_argument("--image", type=Path, metavar="FILE", help="the picture to explain")
+    parser.add_argument("--image", type=Path, metavar="FILE", help="the picture or clip to explain")
     parser.add_argument(
         "--method", default="integrated_gradients",
         help=f"of a text {', '.join(METHODS)}; of a picture {', '.join(explain_picture.METHODS)} (default: integrated_gradients)",
     )  # fmt: skip
-    parser.add_argument("--class", dest="class_name", metavar="NAME", help="explain this class (default: the top-1)")
+    chosen = parser.add_argument_group("what is explained, where the family has it")
+    chosen.add_argument("--class", dest="class_name", metavar="NAME", help="this class (default: the top-1)")
+    chosen.add_argument(
+        "--at", metavar="Y,X", help="segmentation, restoration: the pixel of this row and column, from 0,0"
+    )
+    chosen.add_argument("--box", type=int, metavar="N", help="detection: the N-th best box (default: 1)")
+    chosen.add_argument("--unit", type=int, metavar="N", help="encoders: this number of the embedding or code, from 0")
+    chosen.add_argument(
+        "--with", dest="other", type=Path, metavar="FILE", help="verification: the picture to compare with"
+    )
     parser.add_argument(
         "--visualise",
         action="store_true",
-        help="of a picture classifier: the picture with the largest logit of each class",
+        help="the picture with the largest logit of each class, or for which the --unit of an encoder is largest",
     )
     parser.add_argument(
         "--steps",
@@ -72,10 +82,7 @@ def main(argv: list[str]) -> int:
         raise UserError(f"--method={args.method}{nearest(args.method, known)}")
     e, state, step = reopen.load(args.run, args.checkpoint)
     of_text = args.image is None and not args.visualise
-    kind, words = (TextClassification, "text") if of_text else (ImageClassification, "picture")
-    if not isinstance(e.data, kind):
-        option = "image" if args.image else "visualise" if args.visualise else "text"
-        raise UserError(f"{e.cfg.name} is no {words} classifier: --{option} explains only these")
+    _check(e, args, of_text)
     if args.agreement:
         return _agreement(e, state, args.split)
     method = "visualise" if args.visualise else args.method
@@ -96,13 +103,47 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def _check(e: Any, args: argparse.Namespace, of_text: bool) -> None:
+    """Raises UserError if the run is not of a family that is explained so, or an option is of pictures alone."""
+    if args.image:
+        if e.explained is None:
+            raise UserError(f"{e.cfg.name} explains no picture: --image is for the families of docs/explain.md")
+        return
+    if of_text and not isinstance(e.data, TextClassification):
+        raise UserError(f"{e.cfg.name} is no text classifier: --text explains only these")
+    allowed = ["class_name"]
+    if args.visualise and "unit" in explain_picture.options(e):
+        allowed = ["unit"]
+        if args.unit is None:
+            raise UserError(f"--visualise of {e.cfg.name} is of one number of its output: give --unit=N")
+    elif args.visualise and not isinstance(e.data, ImageClassification):
+        raise UserError(f"{e.cfg.name} is no picture classifier or encoder: --visualise explains only these")
+    for name, option in explain_picture.OPTIONS.items():
+        if name not in allowed and getattr(args, name) is not None:
+            raise UserError(f"{option} chooses what is explained of a picture: it is for --image")
+
+
 def _of_pictures(e: Any, state: Any, args: argparse.Namespace) -> Explanation:
     if args.visualise:
-        _, facts, image = explain_picture.preferred(e, state, args.class_name, args.steps or 256)
+        steps = args.steps or 256
+        if args.unit is None:
+            _, facts, image = explain_picture.preferred(e, state, args.class_name, steps)
+        else:
+            _, facts, image = explain_picture.preferred_unit(e, state, args.unit, steps)
         return Explanation([], np.zeros(0), facts, {"preferred pictures": image})
-    options = (args.method, args.class_name, args.steps or 64, args.size, args.sanity)
-    _, facts, image = explain_picture.explain(e, state, e.predictor.codec.read(args.image), *options)
+    options = {name: getattr(args, name) for name in explain_picture.OPTIONS}
+    read = e.predictor.codec.read
+    options |= {"at": args.at and _pixel(args.at), "other": args.other and read(args.other)}
+    numbers = (args.method, args.steps or 64, args.size, args.sanity)
+    _, facts, image = explain_picture.explain(e, state, read(args.image), *numbers, options)
     return Explanation([], np.zeros(0), facts, {"pixels": image})
+
+
+def _pixel(at: str) -> tuple[int, int]:
+    if not re.fullmatch(r"\d+,\d+", at):
+        raise UserError(f"--at={at}: want a row and a column, such as --at=12,30")
+    row, column = map(int, at.split(","))
+    return row, column
 
 
 def explain(e: Any, state: Any, text: str, method: str, class_name: str | None = None, steps: int = 64) -> Explanation:

@@ -71,6 +71,7 @@ def test_agreement_over_a_split(run, capsys):
         (["--text=a", "--steps=0"], "--steps=0: at least 1"),
         (["--agreement", "--split=tset"], "--split=tset: this experiment has no such split; did you mean 'test'?"),
         (["--text=a", "--checkpoint=7"], "holds no checkpoint of step 7"),
+        (["--text=a", "--unit=0"], "--unit chooses what is explained of a picture: it is for --image"),
     ],
 )
 def test_mistakes(run, tmp_path, monkeypatch, capsys, words, message):
@@ -123,6 +124,8 @@ def test_a_picture_is_explained_by_its_pixels(pictures, tmp_path, capsys, method
         (["--steps=0"], "--steps=0: at least 1"),
         (["--method=attention_rollout"], "the model has no attention"),
         (["--text=a"], "want one of --text=TEXT, --image=FILE, --visualise and --agreement"),
+        (["--unit=0"], "--unit is not an option of image_classification/tiny, which takes --class"),
+        (["--at=3"], "--at=3: want a row and a column, such as --at=12,30"),
     ],
 )
 def test_what_a_picture_cannot_be_asked(pictures, capsys, words, error):
@@ -147,6 +150,6 @@ def test_the_pictures_that_a_network_prefers(pictures, tmp_path, capsys):
 
 def test_a_text_classifier_reads_no_picture(run, pictures, capsys):
     assert cli.main(["explain", str(run), f"--image={pictures / 'a.png'}"]) == 2
-    assert "text_classification/tiny is no picture classifier" in capsys.readouterr().err
+    assert "text_classification/tiny explains no picture: --image is for the families of" in capsys.readouterr().err
     assert cli.main(["explain", str(pictures / "run"), "--text=a"]) == 2
     assert "image_classification/tiny is no text classifier" in capsys.readouterr().err
