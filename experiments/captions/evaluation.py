@@ -29,6 +29,8 @@ class Evaluation:
     write  (variables, {"image": f32[B, Y, X, C], "prompt": i32[B, P]}) -> {"tokens": i32[B, T]}
     """
 
+    METRICS = ("exact", "bleu", "true", "named", "answers", *questions.KINDS)
+
     def __init__(self, write: Callable, data: Captions):
         self._write, self._data = jax.jit(write), data
 

@@ -37,7 +37,8 @@ def build(cfg: Any) -> Experiment:
         cfg, data, model,
         example=(jnp.zeros((1, *SHAPE)), jnp.ones((1, PROMPT_LENGTH), jnp.int32), jnp.ones((1, 1), jnp.int32)),
         loss=loss, predict=written, eval_predict=next_token_logits, batch_metrics=batch_metrics,
-        rule_sets=models.SHARDING, evaluator=Evaluation(partial(written, model), data), measured=["valid"],
+        rule_sets=models.SHARDING, evaluator=Evaluation(partial(written, model), data),
+        judged=Evaluation.METRICS, measured=["valid"],
     )  # fmt: skip
 
 
