@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 
 import httpx2
 import numpy as np
@@ -11,8 +12,9 @@ from research.core import config
 from research.data import feedback_sets
 from research.data.images import classification
 from research.serving import servable
+from research.serving.monitor import store, summary
+from research.serving.monitor.observer import Observer
 from research.serving.web import app, served
-from tests.data.feedback_writer import write
 from tests.serving.web.conftest import listening
 from tools import cli
 from tools.verbs import promote, train
@@ -25,6 +27,7 @@ RECIPE = [
     "optim.name=adam",
     "optim.peak_lr=0.005",
 ]
+ASKED = 400
 RECIPE += ["num_steps=250", "eval_every=250", "save_every=250", "log_every=250"]
 
 
@@ -37,14 +40,46 @@ def inverted(rows):
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """A folder with a run "current", a set of inverted digits "feedback", and a run "candidate" tuned on both kinds."""
+def circle(tmp_path_factory):
+    """The folder and the port of a server of the run "current" as "digits", which has been asked inverted digits and told their
+    labels, and a run "candidate", tuned on the set "feedback" that came of it.
+
+    Of the module, since uvicorn closes the log handlers that `capsys` would find.
+    """
     root = tmp_path_factory.mktemp("runs")
-    write(root / "feedback", inverted(range(600)), inverted(range(600, 700)), "0123456789", kind="picture")
+    (root / "bundles").mkdir()
     train.run("image_classification/tiny", RECIPE, root / "current")
-    new = [f"data.extra={root / 'feedback'}", f"pretrained.weights={root / 'current'}", "optim.peak_lr=0.005"]
-    train.run("image_classification/tiny", [*RECIPE, *new], root / "candidate")
-    return root
+    assert cli.main(["export", str(root / "current"), f"--out={root / 'bundles' / 'first'}"]) == 0
+    limits = served.Limits(max_batch=2, drain=5.0)
+    models = served.of([servable.from_folder(root / "bundles" / "first", "digits", "best", None)], limits)
+    models.start()
+    watch = Observer(root / "monitored", capture_days=1.0)
+    with listening(app.create(models, limits, bundles=root / "bundles", observer=watch)) as port:
+        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
+            for number, (label, picture) in enumerate(inverted(range(ASKED))):
+                asked = {"model": "digits", "inputs": [(picture / 255)[..., None].tolist()]}
+                answer = http.post("/v1/predict", json=asked, headers={"x-request-id": f"request-{number}"})
+                told = {"request_id": answer.headers["x-request-id"], "label": label}
+                codes = answer.status_code, http.post("/v1/feedback", json=told).status_code
+                assert codes == (200, 202)
+        wait_for(root / "monitored", ASKED)
+        export = ["feedback", "export", str(root / "monitored"), "--model=digits", f"--out={root / 'feedback'}"]
+        assert cli.main(export) == 0
+        new = [f"data.extra={root / 'feedback'}", f"pretrained.weights={root / 'current'}"]
+        train.run("image_classification/tiny", [*RECIPE, *new], root / "candidate")
+        yield root, port
+    models.close()
+
+
+@pytest.fixture
+def runs(circle):
+    return circle[0]
+
+
+def wait_for(folder, labels):
+    """The monitor writes in a thread of its own."""
+    while store.merged([folder]).execute("select count(label) from feedback").fetchone()[0] < labels:
+        time.sleep(0.05)
 
 
 def said(capsys, *argv):
@@ -54,20 +89,17 @@ def said(capsys, *argv):
     return status, *capsys.readouterr()
 
 
-@pytest.fixture
-def server(runs):
-    """The port of a server of the run "current" as version 1 of "digits"; before `capsys`, since uvicorn closes log handlers."""
-    limits = served.Limits(max_batch=2, drain=5.0)
-    models = served.of([servable.from_folder(runs / "current", "digits", "best", None)], limits)
-    models.start()
-    (runs / "bundles").mkdir()
-    with listening(app.create(models, limits, bundles=runs / "bundles")) as port:
-        yield port
-    models.close()
+def test_the_monitor_saw_the_drift_and_the_loss(runs):
+    (digits,) = summary.summary(store.merged([runs / "monitored"]))["models"]
+    assert (
+        digits["alarms"][0]["request"] <= 100
+    )  # of requests that were all inverted; an alarm comes after 25 at the earliest
+    assert digits["performance"]["labels"] == ASKED and digits["performance"]["accuracy"] < 0.3
 
 
-def test_the_circle(runs, server, capsys):
-    url = f"http://127.0.0.1:{server}"
+def test_the_circle_closes_without_a_failed_request(circle, capsys):
+    runs, port = circle
+    url = f"http://127.0.0.1:{port}"
     body = {"model": "digits", "inputs": [np.full((8, 8, 1), 0.5).tolist()]}
     answers, done = [], threading.Event()
 
@@ -90,7 +122,9 @@ def test_the_circle(runs, server, capsys):
     assert list(dict.fromkeys(model for _, model in answers)) == ["digits@1", "digits@2"]
     verdict = json.loads((runs / "candidate" / promote.FILE).read_text())
     assert verdict["promoted"] and verdict["new"]["sha256"] == feedback_sets.digest(runs / "feedback")
-    assert verdict["new"]["rows"] == 100 and verdict["new"]["current"] < 0.3 and verdict["new"]["candidate"] > 0.7
+    manifest = json.loads((runs / "feedback" / feedback_sets.MANIFEST).read_text())
+    assert verdict["new"]["rows"] == manifest["rows"]["heldout"] == ASKED - manifest["rows"]["train"] > 60
+    assert verdict["new"]["current"] < 0.3 and verdict["new"]["candidate"] > 0.7
     assert verdict["candidate"]["parameters_sha256"] != verdict["current"]["parameters_sha256"]
 
 
