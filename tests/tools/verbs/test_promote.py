@@ -55,18 +55,18 @@ def said(capsys, *argv):
 
 
 @pytest.fixture
-def server(runs):
+def server(runs, tmp_path):
     """The port of a server of the run "current" as version 1 of "digits"; before `capsys`, since uvicorn closes log handlers."""
     limits = served.Limits(max_batch=2, drain=5.0)
     models = served.of([servable.from_folder(runs / "current", "digits", "best", None)], limits)
     models.start()
-    (runs / "bundles").mkdir()
-    with listening(app.create(models, limits, bundles=runs / "bundles")) as port:
+    (tmp_path / "bundles").mkdir()
+    with listening(app.create(models, limits, bundles=tmp_path / "bundles")) as port:
         yield port
     models.close()
 
 
-def test_the_circle(runs, server, capsys):
+def test_the_circle(runs, server, tmp_path, capsys):
     url = f"http://127.0.0.1:{server}"
     body = {"model": "digits", "inputs": [np.full((8, 8, 1), 0.5).tolist()]}
     answers, done = [], threading.Event()
@@ -79,7 +79,7 @@ def test_the_circle(runs, server, capsys):
 
     client = threading.Thread(target=ask)
     client.start()
-    to = ["--server", url, "--model", "digits", "--bundles", runs / "bundles"]
+    to = ["--server", url, "--model", "digits", "--bundles", tmp_path / "bundles"]
     rule = ["--over", runs / "current", "--data", runs / "feedback", "--margin", 0.04]
     status, out, err = said(capsys, runs / "candidate", *rule, *to)
     done.set()
@@ -92,6 +92,16 @@ def test_the_circle(runs, server, capsys):
     assert verdict["promoted"] and verdict["new"]["sha256"] == feedback_sets.digest(runs / "feedback")
     assert verdict["new"]["rows"] == 100 and verdict["new"]["current"] < 0.3 and verdict["new"]["candidate"] > 0.7
     assert verdict["candidate"]["parameters_sha256"] != verdict["current"]["parameters_sha256"]
+
+
+def test_a_server_that_refuses_keeps_its_version(runs, server, tmp_path, capsys):
+    (tmp_path / "token").write_text("secret\n")
+    url = f"http://127.0.0.1:{server}"
+    to = ["--server", url, "--model", "digits", "--bundles", tmp_path, "--token-file", tmp_path / "token"]
+    status, out, err = said(capsys, runs / "candidate", "--over", runs / "current", "--margin", 0.04, *to)
+    assert status == 2 and "promoted" in out  # the bundle was written where the server does not look
+    assert "promoted, and not served: the server answered 422: there is no folder" in err
+    assert "version 1 of digits stays" in err and httpx2.get(f"{url}/v1/admin/models/digits").json()["latest"] == 1
 
 
 def test_the_accuracies_are_those_of_evaluate(runs, capsys):
