@@ -91,10 +91,19 @@ def said(capsys, *argv):
 
 def test_the_monitor_saw_the_drift_and_the_loss(runs):
     (digits,) = summary.summary(store.merged([runs / "monitored"]))["models"]
-    assert (
-        digits["alarms"][0]["request"] <= 100
-    )  # of requests that were all inverted; an alarm comes after 25 at the earliest
+    assert digits["alarms"][0]["request"] <= 100  # all were inverted; an alarm comes after 25 at the earliest
     assert digits["performance"]["labels"] == ASKED and digits["performance"]["accuracy"] < 0.3
+
+
+def test_a_server_that_refuses_keeps_its_version(circle, tmp_path, capsys):
+    runs, port = circle
+    (tmp_path / "token").write_text("secret\n")
+    url = f"http://127.0.0.1:{port}"
+    to = ["--server", url, "--model", "digits", "--bundles", tmp_path, "--token-file", tmp_path / "token"]
+    status, out, err = said(capsys, runs / "candidate", "--over", runs / "current", "--margin", 0.04, *to)
+    assert status == 2 and "promoted" in out  # the bundle was written where the server does not look
+    assert "promoted, and not served: the server answered 422: there is no folder" in err
+    assert "version 1 of digits stays" in err and httpx2.get(f"{url}/v1/admin/models/digits").json()["latest"] == 1
 
 
 def test_the_circle_closes_without_a_failed_request(circle, capsys):
