@@ -35,14 +35,14 @@ class Evaluation:
         self._write, self._data = jax.jit(write), data
 
     def __call__(self, state: Any, split: str, folder: Path, after_batch: Callable[[], Any]) -> Evaluated:
-        batches, codec = self._data.evals[split], self._data.codec
+        batches, source, codec = self._data.evals[split], self._data.parts[split], self._data.codec
         texts: list[str] = []
         for number in range(len(batches)):
-            inputs = {name: batches.batch(number)[name] for name in codec.inputs}
+            batch = batches.batch(number)
+            inputs = {name: batch[name] for name in codec.inputs}
             texts += map(codec.text, np.asarray(self._write(state.variables, inputs)["tokens"]))
             after_batch()
-        rows = [*map(self._data.parts[split].example, range(len(self._data.parts[split])))]
-        texts = texts[: len(rows)]
+        rows, texts = [*map(source.example, range(len(source)))], texts[: len(source)]
         files = {f"{split}.txt": partial(samples, rows, texts), f"{split}.png": partial(self._draw, state, split)}
         return Evaluated(score(rows, texts), files)
 

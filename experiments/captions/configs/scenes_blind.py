@@ -1,6 +1,6 @@
 """The text-only baseline of scenes: the same network, whose picture is a learned constant.
 
-Cost        as scenes (estimate)
+Cost        two thirds of scenes (estimate); 0.38 M parameters
 Run         almanac train captions/scenes_blind
 """
 
