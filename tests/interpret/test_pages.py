@@ -78,3 +78,14 @@ def test_heads_have_a_picture_each():
     png = pages.heads([f"w{i}" for i in range(50)], {f"layer {i}": rng.random((3, 50, 50)) for i in range(2)})
     with Image.open(io.BytesIO(png)) as image:
         assert image.size[0] > 1.2 * image.size[1] > 200
+
+
+def test_numbers_have_a_scale_each_and_the_frames_of_a_clip_one():
+    """The largest of a scale is matplotlib's darkest red; of two maps the left one is a quarter of the right one."""
+    maps = np.array([[[1.0, -0.1]], [[4.0, -0.1]]])
+    for frames, dark in ((1, (True, True)), (2, (False, True))):
+        png = pages.overlays(np.zeros((2, 1, 2, 1)), maps, ["left", "right"], frames)
+        with Image.open(io.BytesIO(png)) as image:
+            pixels = np.asarray(image.convert("RGB"))
+        halves = np.array_split((pixels == (103, 0, 31)).all(-1), 2, axis=1)
+        assert tuple(half.sum() > 1_000 for half in halves) == dark

@@ -131,11 +131,14 @@ def _of_pictures(e: Any, state: Any, args: argparse.Namespace) -> Explanation:
         else:
             _, facts, image = explain_picture.preferred_unit(e, state, args.unit, steps)
         return Explanation([], np.zeros(0), facts, {"preferred pictures": image})
-    options = {name: getattr(args, name) for name in explain_picture.OPTIONS}
+    chosen = {name: value for name in explain_picture.OPTIONS if (value := getattr(args, name)) is not None}
     read = e.predictor.codec.read
-    options |= {"at": args.at and _pixel(args.at), "other": args.other and read(args.other)}
+    if "at" in chosen:
+        chosen["at"] = _pixel(args.at)
+    if "other" in chosen:
+        chosen["other"] = read(args.other)
     numbers = (args.method, args.steps or 64, args.size, args.sanity)
-    _, facts, image = explain_picture.explain(e, state, read(args.image), *numbers, options)
+    _, facts, image = explain_picture.explain(e, state, read(args.image), *numbers, chosen)
     return Explanation([], np.zeros(0), facts, {"pixels": image})
 
 

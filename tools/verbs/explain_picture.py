@@ -42,10 +42,11 @@ def explain(
 
     Raises UserError if the family has not one of the options, or the model does not support the method.
     """
-    given = _accepted(e, chosen or {})
-    if "other" in given:
-        given["other"] = e.predictor.codec.encode(given["other"])
-    target: Target = e.explained(e, state.variables, e.predictor.codec.encode(image), **given)
+    chosen = dict(chosen or {})
+    _check(e, chosen)
+    if "other" in chosen:
+        chosen["other"] = e.predictor.codec.encode(chosen["other"])
+    target: Target = e.explained(e, state.variables, e.predictor.codec.encode(image), **chosen)
     size = size or max(1, min(target.image.shape[-3:-1]) // 4)
     made = _map(method, target, state.variables, steps, size)
     pixels = np.asarray(made.pixels, np.float64)
@@ -69,14 +70,13 @@ def options(e: Any) -> list[str]:
     return [name for name in OPTIONS if name in parameters]
 
 
-def _accepted(e: Any, chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """What is set. Raises UserError if the family has not one of the options."""
-    known, given = options(e), {name: value for name, value in chosen.items() if value is not None}
-    for name in given:
+def _check(e: Any, chosen: Mapping[str, Any]) -> None:
+    """Raises UserError if the family has not one of the options."""
+    known = options(e)
+    for name in chosen:
         if name not in known:
             takes = ", ".join(OPTIONS[each] for each in known) or "none of these"
             raise UserError(f"{OPTIONS[name]} is not an option of {e.cfg.name}, which takes {takes}")
-    return given
 
 
 def preferred(e: Any, state: Any, class_name: str | None = None, steps: int = 256) -> Explanation:

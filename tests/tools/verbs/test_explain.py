@@ -125,6 +125,7 @@ def test_a_picture_is_explained_by_its_pixels(pictures, tmp_path, capsys, method
         (["--method=attention_rollout"], "the model has no attention"),
         (["--text=a"], "want one of --text=TEXT, --image=FILE, --visualise and --agreement"),
         (["--unit=0"], "--unit is not an option of image_classification/tiny, which takes --class"),
+        (["--at="], "--at=: want a row and a column"),
         (["--at=3"], "--at=3: want a row and a column, such as --at=12,30"),
     ],
 )

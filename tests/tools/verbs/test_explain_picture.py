@@ -27,7 +27,7 @@ def verifier():
 @pytest.mark.parametrize("method", ["integrated_gradients", "saliency", "occlusion", "grad_cam"])
 def test_two_pictures_have_a_map_each(verifier, method):
     first, second = RNG.random((2, 8, 8, 1)).astype(np.float32)
-    found = explain_picture.explain(*verifier, first, method, steps=2, chosen={"other": second, "unit": None})
+    found = explain_picture.explain(*verifier, first, method, steps=2, chosen={"other": second})
     assert found.pixels.shape == (2, 8, 8) and found.facts[0].startswith("cosine ")
     with Image.open(io.BytesIO(found.image)) as image:
         assert image.format == "PNG" and image.height > image.width  # above one another: picture, map, both
