@@ -24,7 +24,7 @@ def verifier():
     return e, SimpleNamespace(variables=jax.jit(e.init_fn)(jax.random.key(0)))
 
 
-@pytest.mark.parametrize("method", ["integrated_gradients", "saliency", "occlusion", "grad_cam"])
+@pytest.mark.parametrize("method", ["integrated_gradients", "grad_cam"])
 def test_two_pictures_have_a_map_each(verifier, method):
     first, second = RNG.random((2, 8, 8, 1)).astype(np.float32)
     found = explain_picture.explain(*verifier, first, method, steps=2, chosen={"other": second})
