@@ -80,13 +80,25 @@ def occlusion(score: Score, image: jax.Array, size: int, baseline: float = 0.0, 
 
     value = jax.jit(score)(image).astype(jnp.float32)
     total, count = np.zeros(frames.shape[:-1], np.float32), np.zeros((rows, columns), np.float32)
-    for top in _starts(rows, size, stride):
-        for left in _starts(columns, size, stride):
-            square = (slice(top, top + size), slice(left, left + size))
-            count[square] += 1
-            for frame in range(frames.shape[1]):
-                total[(slice(None), frame, *square)] += np.asarray(value - without(frame, top, left))[:, None, None]
+    for square in squares(rows, columns, size, stride):
+        count[square] += 1
+        for frame in range(frames.shape[1]):
+            changed = without(frame, *(side.start for side in square))
+            total[(slice(None), frame, *square)] += np.asarray(value - changed)[:, None, None]
     return Map(jnp.asarray(total / count).reshape(image.shape[:-1]), value)
+
+
+def squares(rows: int, columns: int, size: int, stride: int) -> list[tuple[slice, slice]]:
+    """The squares of `size` pixels, `stride` apart, that cover a picture.
+
+    >>> [square[1].start for square in squares(2, 6, size=2, stride=3)]
+    [0, 3, 4]
+    """
+
+    def starts(length: int) -> list[int]:
+        return sorted({*range(0, length - size, stride), length - size})
+
+    return [(slice(top, top + size), slice(left, left + size)) for top in starts(rows) for left in starts(columns)]
 
 
 def grad_cam(score: Score, image: jax.Array, features: str = "") -> Map:
@@ -205,7 +217,3 @@ def _pool(model: nn.Module, variables: Any, picture: jax.Array) -> np.ndarray:
     _, seen = model.apply(variables, picture, **options)
     logits = seen["intermediates"]["pool"]["__call__"][0][..., 0]
     return np.asarray(jax.nn.softmax(logits.astype(jnp.float32)))
-
-
-def _starts(length: int, size: int, stride: int) -> list[int]:
-    return sorted({*range(0, length - size, stride), length - size})

@@ -57,7 +57,7 @@ def test_a_pixel_is_occluded_by_every_square_that_covers_it():
     block = ((IMAGE - 0.25) * WEIGHTS).sum(-1).reshape(2, 2, 3, 2, 3).sum((2, 4))
     np.testing.assert_allclose(got.pixels, block.repeat(3, 1).repeat(3, 2), atol=1e-4)
     # 4-pixel squares of a 6-pixel side, 3 apart, start at 0 and, so as to end at the border, at 2.
-    assert pictures._starts(6, 4, 3) == [0, 2]
+    assert [row.start for row, column in pictures.squares(6, 4, size=4, stride=3)] == [0, 2]
     with pytest.raises(UserError, match="a square of 7 pixels does not fit into 6 x 6"):
         pictures.occlusion(linear, IMAGE, size=7)
 

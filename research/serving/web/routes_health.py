@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Response
 
-from research.serving.web import problems
+from research.serving.web import problems, routes_explain
 from research.serving.web.metrics import Metrics
 from research.serving.web.served import Models
 
@@ -47,6 +47,7 @@ def _card(models: Models, name: str) -> dict:
         "versions": list(models.versions[model.servable.name].loaded),
         "inputs": {k: {"shape": list(shape), "dtype": dtype} for k, (shape, dtype) in predictor.codec.inputs.items()},
         "embeds": list(predictor.codec.embeddings),
+        "explains": routes_explain.explains(model),
         "generates": engine is not None,
         "context": None if engine is None else engine.length,
         "chat": bool(model.servable.language and model.servable.language.template),

@@ -1,8 +1,10 @@
 """A name for every request, `x-request-id`, and the record of what it asks of the models."""
 
+import contextlib
 import re
 import time
 import uuid
+from collections.abc import Iterator
 from contextvars import ContextVar
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,6 +21,16 @@ _current: ContextVar[Record] = ContextVar("record")
 def current() -> Record:
     """The record of the request that is being answered; of nobody's request, one that is thrown away."""
     return _current.get(None) or Record("")
+
+
+@contextlib.contextmanager
+def apart() -> Iterator[None]:
+    """What is asked of models within is in no record: it is not what the client asked, and would be drift to the monitor."""
+    token = _current.set(Record(""))
+    try:
+        yield
+    finally:
+        _current.reset(token)
 
 
 class Traced:

@@ -10,6 +10,7 @@ import subprocess
 import time
 
 import httpx2
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -203,7 +204,22 @@ def test_a_drawing_and_a_file_are_predicted(page, client, tmp_path):
     drawn = shown.script("return document.querySelector('canvas').toDataURL('image/png')")
     ink = shown.script("return document.querySelector('canvas').getContext('2d').getImageData(150, 140, 1, 1).data[0]")
     assert ink == 255 and sorted(found) == sorted(text(expected(drawn))) and len(found) == 5
+    shown.script("document.querySelector('#explain').click()")
+    shown.until("!document.querySelector('.map').hidden")
+    explained = client.post("/v1/explain", json={"model": "digits", "input": {"image": drawn}}).json()
+    said = shown.script("return document.querySelector('#picture .detail').textContent")
+    assert (
+        f"Red pixels speak for {explained['class']}" in said and f"its {100 * explained['probability']:.1f} %" in said
+    )
+    reds = shown.script(
+        "const m = document.querySelector('.map'), d = m.getContext('2d').getImageData(0, 0, m.width, m.height).data;"
+        "return [m.width, m.height, ...d.filter((v, i) => i % 4 === 3)]"
+    )
+    pixels = abs(np.array(explained["pixels"]))
+    np.testing.assert_allclose(np.array(reds[2:]).reshape(8, 8), 255 * 0.75 * pixels / pixels.max(), atol=1.5)
+    assert reds[:2] == [8, 8]
     shown.script("document.querySelector('#wipe').click()")
+    assert shown.script("return document.querySelector('.map').hidden")
     Image.linear_gradient("L").resize((30, 60)).save(tmp_path / "a.png")
     blob = base64.b64encode((tmp_path / "a.png").read_bytes()).decode()
     shown.script(

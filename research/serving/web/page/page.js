@@ -23,7 +23,10 @@ async function attempt(work) {
 
 function show() {
   for (const name in forms) forms[name].hidden = !cards.length || name !== kind(model());
-  if (cards.length && model().generates) text.opened(model());
+  if (!cards.length) return;
+  byId("explain").hidden = !model().explains;
+  picture.uncover();
+  if (model().generates) text.opened(model());
 }
 
 async function list() {
@@ -40,7 +43,10 @@ async function predict(form, value) {
 
 const text = textForm(forms.text, model, attempt);
 const picture = pictureForm(forms.picture, attempt);
-forms.picture.addEventListener("submit", () => attempt(() => predict(forms.picture, picture())));
+forms.picture.addEventListener("submit", () => attempt(() => predict(forms.picture, picture.value())));
+byId("explain").addEventListener("click", () => attempt(async () => {
+  picture.cover(await api("v1/explain", { model: model().name, input: picture.value() }));
+}));
 forms.values.addEventListener("submit", () => {
   const written = forms.values.elements.value.value;
   let value = written; // what is no JSON is a text
