@@ -98,10 +98,10 @@ def seal(folder: Path, keys: Keys) -> int:
     """Seals every file that is not sealed with the first key -> their number. The sums stay those of the files as they were.
 
     A file is replaced whole, and a mixture is a bundle too: what is interrupted is done by the next call. Raises UserError if the
-    bundle is damaged, or a file is sealed with a key that `ALMANAC_KEYS` lacks.
+    bundle is damaged, or a file is sealed with a key that this process lacks.
     """
     try:
-        read, names = run_bundle.check(folder, keys.opened), run_bundle.listed(folder)
+        read, names = run_bundle.check(folder, sealed.opened), run_bundle.listed(folder)
     except run_bundle.Damaged as error:
         raise UserError(str(error)) from None
     older = [name for name in names if not keys.is_newest((folder / name).read_bytes())]

@@ -32,7 +32,7 @@ class Keys:
     def __init__(self, keys: list[bytes]):
         """Raises UserError if there is none, or `cryptography` is not installed."""
         if not keys:
-            raise UserError("no key: make one with almanac seal --new-key")
+            raise UserError(f"{KEYS} and {KEYS_FILE}: there is no key; make one with almanac seal --new-key")
         try:
             from cryptography.hazmat.primitives.ciphers.aead import AESGCM
         except ImportError:
@@ -60,10 +60,6 @@ class Keys:
         except (InvalidTag, ValueError):
             raise UserError(f"{visible(name)} has changed since it was sealed") from None
 
-    def opened(self, blob: bytes, name: str) -> bytes:
-        """The same of bytes that may be plain."""
-        return self.open(blob, name) if is_sealed(blob) else blob
-
     def is_newest(self, blob: bytes) -> bool:
         """Whether bytes are sealed with the key that seals now."""
         return blob.startswith(MAGIC + self._first)
@@ -74,17 +70,18 @@ def is_sealed(blob: bytes | str | None) -> bool:
 
 
 def from_environment() -> Keys | None:
-    """The keys of this process; None if there are none. Raises UserError for one that is no key, without showing it."""
+    """The keys of this process; None if neither variable is set. Raises UserError for one that is no key, without showing it, and
+    if there is none: nothing is stored plain because a file was empty."""
     text, file = os.environ.get(KEYS, ""), os.environ.get(KEYS_FILE)
     where = KEYS
     if file:
         if text:
             raise UserError(f"both {KEYS} and {KEYS_FILE} are set: set one of them")
         text, where = run_files.read_text(Path(file), most=1 << 16), visible(file)
-    return parse(text, where) if text.strip() else None
+    return parse(text, where) if text or file else None
 
 
-@functools.lru_cache(maxsize=2)  # a server asks for each request that it captures
+@functools.lru_cache(maxsize=2)  # an export asks for each row that it opens
 def parse(text: str, where: str) -> Keys:
     """Keys separated by white space. Raises UserError that names the place of one that is none."""
     found = []

@@ -72,6 +72,17 @@ def test_keys_come_from_the_environment_or_a_file(monkeypatch, tmp_path):
     assert sealed.opened(blob, "n") == b"x"
 
 
+def test_a_file_or_a_variable_without_a_key_is_an_error_and_not_plain_text(monkeypatch, tmp_path):
+    (tmp_path / "keys").write_text("\n")
+    monkeypatch.setenv(sealed.KEYS_FILE, str(tmp_path / "keys"))
+    with pytest.raises(UserError, match="there is no key; make one with almanac seal --new-key"):
+        sealed.from_environment()
+    monkeypatch.delenv(sealed.KEYS_FILE)
+    monkeypatch.setenv(sealed.KEYS, " ")
+    with pytest.raises(UserError, match="there is no key"):
+        sealed.from_environment()
+
+
 def test_what_is_no_key_is_named_and_not_shown(monkeypatch):
     monkeypatch.setenv(sealed.KEYS, f"{ONE} almanac_key_secret")
     with pytest.raises(UserError, match="ALMANAC_KEYS: key 2 is none") as caught:

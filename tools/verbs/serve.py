@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from research.util import sealed
 from research.util.errors import UserError
 from research.util.escape import visible
 
@@ -97,7 +98,8 @@ def main(argv: list[str]) -> int:
     server.capture_signals = lambda: _drained_by_signals(server)
     if days is not None:
         print(
-            f"almanac: captures what requests hold and are answered, for {days:g} days in {visible(monitored)}",
+            f"almanac: captures what requests hold and are answered, for {days:g} days in {visible(monitored)}, "
+            + ("not sealed" if sealed.from_environment() is None else "sealed"),
             flush=True,
         )
     with _bound(host, port) as listener:

@@ -37,8 +37,7 @@ class Observer:
     def __init__(self, folder: Path, waiting: int = WAITING, capture_days: float | None = None):
         """Raises UserError if nothing can be stored in `folder`."""
         with contextlib.closing(Store(folder)) as made:  # the thread opens its own, since SQLite binds one to a thread
-            if capture_days is not None:
-                made.check_keys()
+            made.check_keys()
         self._folder, self._server = folder, f"{socket.gethostname()}-{os.getpid()}"
         self._queue: queue.Queue[Record | Feedback | None] = queue.Queue(waiting)
         self._held: dict[str, list[Sequence]] = {}  # of records in the queue: id -> of each row its classes

@@ -29,9 +29,12 @@ def opened(row: Row) -> Row:
 
 
 def is_any_sealed(db: sqlite3.Connection) -> bool:
-    """Whether captured rows are sealed."""
-    start = f"select 1 from captured where substr(input, 1, {len(sealed.MAGIC)}) = ? limit 1"
-    return db.execute(start, (sealed.MAGIC,)).fetchone() is not None
+    length = len(sealed.MAGIC)
+    return any(
+        db.execute(f"select 1 from {table} where substr({column}, 1, {length}) = ? limit 1", (sealed.MAGIC,)).fetchone()
+        for table, columns in COLUMNS.items()
+        for column in columns
+    )
 
 
 def seal_all(db: sqlite3.Connection, keys: Keys, transaction: Callable[[], AbstractContextManager]) -> int:

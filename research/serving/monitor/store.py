@@ -104,9 +104,9 @@ class Store:
             self._unerased = not captured.erase(self._db)
 
     def check_keys(self) -> None:
-        """Raises UserError if what is captured is sealed and this process has no keys: what follows would not be."""
+        """Raises UserError if contents or corrections are sealed and this process has no keys: what follows would not be."""
         if self._keys is None and sealing.is_any_sealed(self._db):
-            raise UserError(f"what is captured there is sealed: set {sealed.KEYS} or {sealed.KEYS_FILE}")
+            raise UserError(f"what is kept there is sealed: set {sealed.KEYS} or {sealed.KEYS_FILE}")
 
     def seal(self) -> int:
         """Seals what is not sealed with the first key, and leaves nothing else of it in the folder's files -> the number of rows.

@@ -6,6 +6,7 @@ import pytest
 
 from research.serving.monitor import captured, datasets, sealing
 from research.serving.monitor.captured import Captured
+from research.serving.monitor.observer import Observer
 from research.serving.monitor.store import Store
 from research.serving.monitor.tables import Answer, Feedback, Model, Request
 from research.util import sealed
@@ -100,7 +101,18 @@ def test_without_the_key_nothing_is_read_and_nothing_is_captured_beside(plain, t
     monkeypatch.delenv(sealed.KEYS)
     with pytest.raises(UserError, match="the input of request request0, row 0, is sealed: set ALMANAC_KEYS"):
         exported(plain, tmp_path / "set")
-    with pytest.raises(UserError, match="what is captured there is sealed: set ALMANAC_KEYS or ALMANAC_KEYS_FILE"):
-        Store(plain).check_keys()
+    with pytest.raises(UserError, match="what is kept there is sealed: set ALMANAC_KEYS or ALMANAC_KEYS_FILE"):
+        Observer(plain)
     with pytest.raises(UserError, match="no key: set ALMANAC_KEYS"):
         Store(plain).seal()
+
+
+def test_a_correction_alone_is_enough_to_want_the_key(tmp_path, monkeypatch):
+    monkeypatch.setenv(sealed.KEYS, ONE)
+    made = Store(tmp_path)
+    made.add([Request("a", 0.0, "/v1/completions", 200, 0.1, 1)], [Answer("a", 0, 0.0, "talk", "1")])
+    made.add_feedback([Feedback("a", 0, correction=CORRECTION)])
+    made.close()
+    monkeypatch.delenv(sealed.KEYS)
+    with pytest.raises(UserError, match="what is kept there is sealed"):
+        Observer(tmp_path)

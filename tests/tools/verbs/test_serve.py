@@ -170,7 +170,7 @@ def test_capture_is_said_before_it_serves(tmp_path, monkeypatch):
     monkeypatch.setattr(serve, "_bound", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         serve.main(["run", f"--monitor={tmp_path}", "--capture", "--capture-days=7"])
-    assert said == [f"almanac: captures what requests hold and are answered, for 7 days in {tmp_path}"]
+    assert said == [f"almanac: captures what requests hold and are answered, for 7 days in {tmp_path}, not sealed"]
 
 
 def test_a_port_in_use_is_one_line(trained):
