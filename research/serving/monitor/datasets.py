@@ -1,10 +1,7 @@
 """From captured rows on which feedback came to a data set, in a new folder that is never changed afterwards.
 
-manifest.json   "format", "kind", "model", "versions", "classes", "rows" of each side, times of the first and last row ("from",
-                "until") and of the export ("created"), "files": {path: SHA-256}
-train.jsonl     a row a line: {"id", "row", "label"} and "text", or "image", a path below the folder; or {"messages"}
-heldout.jsonl   likewise, never to be trained on
-images/*.png    of pictures: 8 bits, grey or RGB
+It is as research/data/feedback_sets.py reads it. The manifest also has the versions that answered, the times of the first and
+last row ("from", "until") and of the export ("created"); of conversations a line is {"messages"}.
 
 A row is held out by the hash of its request's id, and so in every later set as well. Of equal contents all take the side of the
 oldest. The SHA-256 of the manifest is the set's digest.
@@ -25,14 +22,14 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from research.data import feedback_sets
 from research.data.images import image_files
 from research.data.text import conversations
 from research.serving.monitor import sealing, store
 from research.serving.monitor.captured import CONVERSATIONS, PICTURE, TEXT
 from research.util.errors import UserError, nearest
 
-FORMAT = 1
-SIDES = ("train", "heldout")
+SIDES = tuple(name.removesuffix(".jsonl") for name in feedback_sets.FILES.values())  # train, heldout
 LABELLED = (TEXT, PICTURE)
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -224,7 +221,7 @@ def _write(out: Path, kind: str, model: str, samples: list[Sample], sides: list[
         for name, of_side in zip(SIDES, lines, strict=True):
             (part / f"{name}.jsonl").write_text("".join(of_side), "utf-8")
         about = {
-            "format": FORMAT, "kind": kind, "model": model,
+            "format": feedback_sets.FORMAT, "kind": kind, "model": model,
             "versions": sorted({each.row.version for each in samples}),
             "classes": sorted({each.group for each in samples}) if kind in LABELLED else [],
             "rows": {name: len(of_side) for name, of_side in zip(SIDES, lines, strict=True)},
@@ -232,7 +229,7 @@ def _write(out: Path, kind: str, model: str, samples: list[Sample], sides: list[
             "files": _sums(part),
         }  # fmt: skip
         blob = (json.dumps(about, ensure_ascii=False, indent=1) + "\n").encode()
-        (part / "manifest.json").write_bytes(blob)
+        (part / feedback_sets.MANIFEST).write_bytes(blob)
         part.rename(out)
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror or error}") from None
