@@ -1,5 +1,6 @@
 """What goes wrong with a request, as an answer: a status, one sentence and a code, never a path or a stack trace."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -8,7 +9,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from research.util.errors import UserError
+from research.util.errors import UserError, nearest
 from research.util.escape import visible
 
 CODES = {404: "not_found", 405: "method_not_allowed", 408: "timeout", 413: "body_too_large"}
@@ -69,6 +70,15 @@ def failed() -> Problem:
 
 def of_user(error: UserError, param: str | None = None) -> Problem:
     return Problem(422, "invalid_value", visible(error), param)
+
+
+def unknown_class(name: str, classes: Sequence[str], param: str) -> Problem:
+    """Of an answer without classes, which only feedback may be on, what else can be said of it."""
+    if not classes:
+        message = "the answer had no classes to choose from; give a rating or a correction"
+    else:
+        message = f"the model has no class {name!r}{nearest(name, classes)}"
+    return Problem(422, "unknown_class", f"{param}: {message}", param)
 
 
 def install(app: FastAPI) -> None:

@@ -16,7 +16,7 @@ from research.interpret.pictures import squares
 from research.serving.web import problems, trace, values
 from research.serving.web.openai_schema import Strict
 from research.serving.web.served import Find, Models, Served
-from research.util.errors import UserError, nearest
+from research.util.errors import UserError
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -41,10 +41,9 @@ def router(models: Models) -> APIRouter:
         if not explains(model):
             message = f"{request.model} is no classifier of pictures; /v1/models says which models are explained"
             raise problems.Problem(400, "not_explained", message, "model")
-        classes = [str(each) for each in getattr(model.servable.predictor.codec, "classes", ())]
+        classes = _classes(model)
         if request.class_name is not None and request.class_name not in classes:
-            message = f"class: the model has no class {request.class_name!r}{nearest(request.class_name, classes)}"
-            raise problems.Problem(422, "unknown_class", message, "class")
+            raise problems.unknown_class(request.class_name, classes, "class")
         with trace.apart():
             return await _explained(
                 model, await asyncio.to_thread(_encode, model, request.input), classes, request.class_name
@@ -57,7 +56,12 @@ def explains(model: Served) -> bool:
     """Whether a model's values are single pictures, of which it gives a class."""
     programs = model.batcher.programs
     shapes = {name: shape for specs in (programs.specs, programs.outputs) for name, (shape, _) in specs.items()}
-    return list(programs.specs) == ["image"] and len(shapes["image"]) == 4 and len(shapes.get("probabilities", ())) == 2
+    of_pictures = list(programs.specs) == ["image"] and len(shapes["image"]) == 4
+    return of_pictures and len(shapes.get("probabilities", ())) == 2 and _classes(model) != []
+
+
+def _classes(model: Served) -> list[str]:
+    return [str(name) for name in getattr(model.servable.predictor.codec, "classes", None) or ()]
 
 
 def _encode(model: Served, value: Any) -> Arrays:

@@ -10,7 +10,6 @@ from research.serving.monitor.observer import Observer
 from research.serving.monitor.tables import Feedback
 from research.serving.web import problems
 from research.serving.web.openai_schema import Strict
-from research.util.errors import nearest
 
 SUBJECTS = ("label", "rating", "correction")
 
@@ -52,16 +51,10 @@ def router(observer: Observer) -> APIRouter:
             message = f"no answer with this request_id has a row {request.row} in the store"
             raise problems.Problem(404, "request_not_found", message, "request_id")
         if request.label is not None and request.label not in classes:
-            raise problems.Problem(422, "unknown_class", _no_class(request.label, classes), "label")
+            raise problems.unknown_class(request.label, classes, "label")
         said = request.model_dump(exclude={"request_id"})
         if not observer.put_feedback(Feedback(request.request_id, **said)):
             raise problems.busy()
         return {"request_id": request.request_id, "row": request.row}
 
     return routes
-
-
-def _no_class(label: str, classes: list[str]) -> str:
-    if not classes:
-        return "label: the answer had no classes to choose from; give a rating or a correction"
-    return f"label: the model has no class {label!r}{nearest(label, classes)}"

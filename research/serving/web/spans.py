@@ -1,6 +1,7 @@
 """Requests as spans of OpenTelemetry: one for each, and within it the queue, the computation, and a text's tokens.
 
-Names and attributes are those of its semantic conventions for HTTP servers and generative models. No span has any content.
+A request's name and attributes are those of its semantic conventions for HTTP servers; models and counts of tokens have the names
+of those for generative models. No span has any content.
 """
 
 import os

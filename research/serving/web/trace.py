@@ -36,7 +36,7 @@ def apart() -> Iterator[None]:
 class Traced:
     """An ASGI application around another: every answer carries the request's id, and `observer` and `spans` get every POST.
 
-    They get it before the last of the answer is sent: whoever has an answer may give feedback on it at once.
+    They get it before the end of the answer is sent, so that a client that has the answer can give feedback on it.
 
     A client's own id is taken if it is 1 to 64 letters, digits, '.', '_' and '-'; otherwise the request gets a random one.
     """
@@ -56,8 +56,9 @@ class Traced:
             record.contents = []
 
         def hand_over() -> None:
-            record.route = getattr(scope.get("route"), "path", "none")
-            record.seconds = time.monotonic() - record.started
+            if waiting:  # else it was handed over before, and is another thread's
+                record.route = getattr(scope.get("route"), "path", "none")
+                record.seconds = time.monotonic() - record.started
             while waiting:
                 waiting.pop(0).put(record)
 

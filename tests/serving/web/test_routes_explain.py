@@ -18,7 +18,7 @@ def asked(client, **changes):
 
 
 def probability(client, picture, name):
-    """By the prediction, of which the five most probable classes are told."""
+    """From /v1/predict, which gives the five most probable classes."""
     outputs = client.post("/v1/predict", json={"model": "digits", "inputs": [picture.tolist()]}).json()["outputs"]
     return outputs[0]["probabilities"][name]
 
@@ -29,7 +29,7 @@ def test_a_map_is_the_mean_fall_of_the_squares_that_cover_a_pixel(client):
     name, pixels = found["class"], np.array(found["pixels"])
     whole = probability(client, PICTURE, name)
     assert (found["model"], found["square"], pixels.shape) == ("digits@1", 2, (8, 8))
-    assert found["probability"] == pytest.approx(whole, abs=1e-4)  # four digits are told
+    assert found["probability"] == pytest.approx(whole, abs=1e-4)  # it gives four digits
 
     def fall(top, left):
         covered = PICTURE.copy()
