@@ -11,7 +11,7 @@ class UserError(Exception):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`"; did you mean 'x'?"`, or where nothing is near what is known, the first MOST of it. Empty if nothing is.
+    """`"; did you mean 'x'?"`, or, where nothing is near, the first MOST of what is known. Empty if nothing is known.
 
     >>> nearest("bret", ["bert", "gan"]), nearest("x", ["bert", "gan"])
     ("; did you mean 'bert'?", '; known: bert, gan')

@@ -88,7 +88,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def show_list(text: str) -> int:
-    """Prints a table of the checkpoints in the folder `text`. Only `show` imports Orbax, which takes a second to read shapes."""
+    """Prints a table of the checkpoints in the folder `text`, without Orbax: it reads no array's shape."""
     heading = ("checkpoint", "kind", "MB", "saved (UTC)", "leaves", "files")
     rows = [_row(checkpoint) for checkpoint in files.find(files.split(text)[0])]
     print("\n".join(_aligned([heading, *rows], "<<><><")))

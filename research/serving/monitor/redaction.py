@@ -1,6 +1,6 @@
 """E-mail addresses, phone numbers and card numbers, taken out of a text before it is stored.
 
-What these have is a form. Names, postal addresses and whatever is told in words have none, and stay.
+These have a fixed form. Names, postal addresses and personal details in words have none, and stay.
 """
 
 import re

@@ -155,7 +155,7 @@ def bytes_of(folder):
 
 
 def fill(made, count, seed=0):
-    """Rows of all sizes whose ids, texts and corrections can be told in the bytes of a file."""
+    """Rows of many sizes; a search of a file's bytes finds their ids, texts and corrections."""
     draw = random.Random(seed)
     for first in range(0, count, 5):
         numbers = range(first, first + 5)

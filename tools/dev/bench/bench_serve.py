@@ -107,9 +107,9 @@ def table(results: dict[str, Any]) -> str:
     ]
     for kind, by_clients in results["speeds"].items():
         for clients, speeds in by_clients.items():
-            waits = [1e3 * np.quantile(results[name][kind][clients], (0.5, 0.95)) for name in ("first", "between")]
+            rows = [1e3 * np.quantile(results[name][kind][clients], (0.5, 0.95)) for name in ("first", "between")]
             spread = f"{median(speeds):,.0f} ({min(speeds):,.0f} to {max(speeds):,.0f})"
-            cells = "    ".join(f"{middle:>7,.1f} {high:>7,.1f}" for middle, high in waits)
+            cells = "    ".join(f"{middle:>7,.1f} {high:>7,.1f}" for middle, high in rows)
             lines.append(f"{titles[kind]:<30} {clients:>7}  {spread:<22} {cells}")
     if results["others"] is not None:
         lines.append(f"other processes used {results['others']:.0%} of the cores' time")
