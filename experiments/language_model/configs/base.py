@@ -21,6 +21,7 @@ def base(**changes: Any) -> ConfigDict:
                 # pydoc, tiny_shakespeare, wikitext2, files, pydoc_dialogues, service_messages, gsm8k, conversations
                 source="pydoc",
                 path=None,  # files: a UTF-8 file, or a folder of .txt, .md, .jsonl; conversations: a .jsonl
+                conversations=None,  # pydoc_dialogues: how many are made to train on, default 8,000
                 valid_fraction=None,  # files, conversations: default 0.1
                 text_key=None,  # files: the key of a .jsonl's text, default "text"
                 clean=None,  # files: True makes characters and white space plain

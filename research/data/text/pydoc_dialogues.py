@@ -21,7 +21,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from research.data import user_files
 from research.data.text.conversations import Conversation, Message, Parts, message
+from research.util.errors import UserError
 
 KINDS = ("recall", "follow_up", "form", "quote")
 NUMBERED = ("order", "room", "ticket", "flight", "table", "locker")
@@ -48,9 +50,15 @@ class Material(NamedTuple):
 
 
 def load(cfg: Mapping[str, Any], seed: int = 0) -> Parts:
-    """The conversations of both parts, a pure function of `seed` and of Python's version. No key of `cfg` is read."""
-    del cfg
-    parts = {part: [conversation(part, i, seed) for i in range(size)] for part, size in SIZES.items()}
+    """The conversations of both parts, a pure function of `seed` and of Python's version.
+
+    `cfg["conversations"]` of them are to train on, 8,000 if it is None. Raises UserError if it is not a positive number.
+    """
+    wanted = user_files.option(cfg, "conversations", SIZES["train"])
+    if wanted < 1:
+        raise UserError(f"data.conversations = {wanted}: 1 or more")
+    sizes = SIZES | {"train": wanted}
+    parts = {part: [conversation(part, i, seed) for i in range(size)] for part, size in sizes.items()}
     report = [f"source   pydoc_dialogues: generated from the reference of Python {platform.python_version()}"]
     for part in SIZES:
         numbers, words, sentences = material(part)

@@ -2,8 +2,11 @@
 
 import re
 
+import pytest
+
 from research.data.text import conversations, pydoc_dialogues
 from research.data.text.pydoc_dialogues import FORMS, KINDS, conversation, material
+from research.util.errors import UserError
 
 
 def test_each_is_a_conversation_and_a_function_of_its_number():
@@ -57,5 +60,9 @@ def test_sizes_and_the_guess(monkeypatch):
     monkeypatch.setattr(pydoc_dialogues, "SIZES", {"train": 8, "valid": 4})
     parts = pydoc_dialogues.load({})
     assert [len(parts.train), len(parts.valid)] == [8, 4] and len(parts.report) == 3
+    more = pydoc_dialogues.load({"conversations": 12})
+    assert more.train[:8] == parts.train and [len(more.train), len(more.valid)] == [12, 4]
+    with pytest.raises(UserError, match="data.conversations = -1: 1 or more"):
+        pydoc_dialogues.load({"conversations": -1})
     told = [each["content"] for each in parts.valid[3].messages if each["content"].startswith("Of ")]
     assert told[-1].endswith(parts.valid[3].guess) and not told[0].endswith(parts.valid[3].guess)
