@@ -18,6 +18,8 @@ from research.serving.web.openai_schema import ChatRequest, CompletionRequest, G
 from research.serving.web.served import Find, Models, Served
 
 T = TypeVar("T")
+EVENTS = "text/event-stream"
+STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {EVENTS: {"schema": {"type": "string"}}}}}  # with `stream`
 
 
 def router(models: Models, metrics: Metrics) -> APIRouter:
@@ -33,9 +35,9 @@ def router(models: Models, metrics: Metrics) -> APIRouter:
             return made.whole(await _unless_gone(request, _all(pieces)))
         first = await _unless_gone(request, anext(pieces))  # what cannot be served gets a status of its own
         usage = body.stream_options is not None and body.stream_options.include_usage
-        return StreamingResponse(_events(made, first, pieces, usage), media_type="text/event-stream")
+        return StreamingResponse(_events(made, first, pieces, usage), media_type=EVENTS)
 
-    @routes.post("/completions", summary="The continuation of a text")
+    @routes.post("/completions", summary="The continuation of a text", responses=STREAMED)
     async def completions(
         body: CompletionRequest, request: Request, find: Annotated[Find, Depends(models.in_use)]
     ) -> Any:
@@ -43,7 +45,7 @@ def router(models: Models, metrics: Metrics) -> APIRouter:
         plan = await completion.of_completion(model, body)
         return await answer(request, body, model, plan, Completion, body.logprobs)
 
-    @routes.post("/chat/completions", summary="The reply to a conversation")
+    @routes.post("/chat/completions", summary="The reply to a conversation", responses=STREAMED)
     async def chat_completions(
         body: ChatRequest, request: Request, find: Annotated[Find, Depends(models.in_use)]
     ) -> Any:

@@ -156,6 +156,13 @@ def test_a_bad_request_gets_one_clear_sentence(client, name):
     assert not any(word in answer.text for word in ("Traceback", "/work", "site-packages", ".py"))
 
 
+def test_the_description_has_both_forms_of_a_text(client):
+    post = client.get("/openapi.json").json()["paths"]["/v1/completions"]["post"]
+    for stream in (False, True):
+        answer = client.post("/v1/completions", json={"model": "talk", "prompt": "a", "max_tokens": 1, "stream": stream})
+        assert answer.headers["content-type"].split(";")[0] in post["responses"]["200"]["content"]
+
+
 def test_the_description_has_the_errors_as_they_are(client):
     answer, described = client.post("/healthz"), client.get("/openapi.json").json()
     assert (answer.status_code, answer.headers["Allow"]) == (405, "GET")  # RFC 9110, section 15.5.6
