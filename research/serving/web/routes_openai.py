@@ -19,7 +19,9 @@ from research.serving.web.served import Find, Models, Served
 
 T = TypeVar("T")
 EVENTS = "text/event-stream"
-STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {EVENTS: {"schema": {"type": "string"}}}}}  # with `stream`
+STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {"content": {EVENTS: {"schema": {"type": "string"}}}}
+}  # with `stream`
 
 
 def router(models: Models, metrics: Metrics) -> APIRouter:

@@ -159,7 +159,9 @@ def test_a_bad_request_gets_one_clear_sentence(client, name):
 def test_the_description_has_both_forms_of_a_text(client):
     post = client.get("/openapi.json").json()["paths"]["/v1/completions"]["post"]
     for stream in (False, True):
-        answer = client.post("/v1/completions", json={"model": "talk", "prompt": "a", "max_tokens": 1, "stream": stream})
+        answer = client.post(
+            "/v1/completions", json={"model": "talk", "prompt": "a", "max_tokens": 1, "stream": stream}
+        )
         assert answer.headers["content-type"].split(";")[0] in post["responses"]["200"]["content"]
 
 
