@@ -49,7 +49,10 @@ def test_the_reply_follows_from_what_was_told():
 
 def test_validation_has_values_of_its_own():
     train, valid = material("train"), material("valid")
-    told = [{n for i in range(400) for n in re.findall(r"\d{3,7}", str(conversation(part, i)))} for part in ("train", "valid")]
+    told = [
+        {n for i in range(400) for n in re.findall(r"\d{3,7}", str(conversation(part, i)))}
+        for part in ("train", "valid")
+    ]
     assert not told[0] & told[1] and min(map(len, told)) > 300 and {len(n) for n in told[1]} == {3, 4, 5, 6, 7}
     assert not set(train.words) & set(valid.words) and min(map(len, valid.words)) >= 4
     quoted = [{s for each in has.sentences.values() for s in each} for has in (train, valid)]
