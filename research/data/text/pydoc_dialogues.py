@@ -1,7 +1,7 @@
 """Generated conversations whose answers stand in the conversation itself: nothing to download, and what is right is known.
 
-Facts (a number, a word or two joined words that the user tells) and sentences of Python's language reference are told, sometimes corrected, and
-asked for later. The last question is of one of four kinds:
+Facts (a number, a word or two joined words that the user tells) and sentences of Python's language reference are told,
+sometimes corrected, and asked for later. The last question is of one of four kinds:
 
     recall     one of several facts, told some turns before
     follow_up  the same, in a question that only the question before completes ("And my room?")
