@@ -57,17 +57,11 @@ def train(cfg: Any, workdir: str | Path, **options: Any) -> Any:
 
 
 def loss(model: Any, params: Any, model_state: Any, batch: Any, key: jax.Array) -> tuple:
-    """A batch as `Examples` has it -> the mean over texts of the nats a token, metrics."""
+    """A batch as `Examples` has it -> the term in nats a token of the caption or answer, metrics."""
     inputs, rngs = (batch["image"], batch["prompt"], batch["tokens"]), make_rngs(key, "dropout")
     logits = model.apply({"params": params}, *inputs, defer_logits=True, train=True, rngs=rngs)
-    terms, metrics = cross_entropy(logits, batch["targets"], shares(batch))
+    terms, metrics = cross_entropy(logits, batch["targets"], batch["targets_mask"])
     return terms, (metrics, model_state)
-
-
-def shares(batch: Any) -> jax.Array:
-    """-> weights f32[B, T] that sum to 1 over each text: an answer of two tokens counts as much as a caption of twenty."""
-    mask = batch["targets_mask"]
-    return mask / jnp.maximum(mask.sum(-1, keepdims=True), 1.0)  # rows that fill up a batch have no text
 
 
 def predict(model: Any, variables: Any, inputs: Any, *, dtype: str, bos: int, eos: int, banned: list[int]) -> dict:
@@ -101,8 +95,8 @@ def next_token_logits(model: Any, variables: Any, batch: Any) -> dict:
 
 
 def batch_metrics(outputs: Any, batch: Any) -> MetricSums:
-    """-> the mean over texts of the loss (nats a token), and of the share of tokens that are right."""
-    return cross_entropy(outputs["logits"], batch["targets"], shares(batch) * batch["mask"][:, None])[1]
+    """-> loss (nats) and accuracy, by token of the caption or answer."""
+    return cross_entropy(outputs["logits"], batch["targets"], batch["targets_mask"] * batch["mask"][:, None])[1]
 
 
 if __name__ == "__main__":

@@ -204,16 +204,6 @@ def test_greedy_search_writes_the_top_token_each_time_and_padding_is_not_read():
     np.testing.assert_allclose(apply(variables, batch["image"], longer, batch["tokens"]), expected, atol=1e-5)
 
 
-def test_texts_weigh_alike_whatever_their_length():
-    """Logits of 0 over four words cost ln 4 a token; the first text's own are certain, but for one of its four."""
-    targets, mask = np.zeros((3, 4), np.int32), np.array([[1, 1, 1, 1], [1, 1, 0, 0], [0, 0, 0, 0]], np.float32)
-    logits = np.zeros((3, 4, 4), np.float32)
-    logits[0, :3, 0] = 1e4
-    batch = {"targets": targets, "targets_mask": mask, "mask": np.array([1, 1, 0], np.float32)}
-    metrics = train.batch_metrics({"logits": logits}, batch)
-    assert metrics["loss"][0] / metrics["loss"][1] == pytest.approx((np.log(4) / 4 + np.log(4)) / 2)
-
-
 @pytest.mark.parametrize("vision", [True, False])
 def test_a_blind_network_sees_no_picture(vision):
     e = build(f"model.vision={vision}")
