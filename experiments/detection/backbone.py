@@ -1,15 +1,20 @@
-"""What the detectors share: a residual backbone, and a feature pyramid over its last stages.
+"""What the detectors share: a backbone, residual or EfficientNet-Lite0, and a feature pyramid over its last stages.
 
 They are functions, called within a module's `__call__`: their layers are the module's own.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from research.models.vision import efficientnet
 from research.models.vision.resnet import Block, Conv, Norm
+
+NAMES = ("residual", "efficientnet_lite0")
+MEAN, STD = 127 / 255, 128 / 255  # of the pictures that EfficientNet-Lite0's published weights want
 
 
 class Unit(nn.Module):
@@ -24,15 +29,29 @@ class Unit(nn.Module):
         return nn.relu(Norm(use_running_average=not train, name="norm")(x))
 
 
-def stages(x: jax.Array, train: bool, widths: Sequence[int], blocks: int) -> list[jax.Array]:
-    """Pictures f[B, Y, X, C] -> the features of each stage: at stride 4, 8, and so on. The stem's stride is 2."""
-    x = Unit(widths[0], 2, name="stem")(x, train)
+class EfficientNetLite0(nn.Module):
+    """Pictures f[B, Y, X, 3] in 0..1 -> features at strides 4, 8, 16 and 32."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> list[jax.Array]:
+        x = (x - jnp.array(MEAN, x.dtype)) / jnp.array(STD, x.dtype)
+        return efficientnet.stages(x, train, "lite0", 2, 0.0)[1:]
+
+
+def stages(model: Any, x: jax.Array, train: bool) -> list[jax.Array]:
+    """Pictures f[B, Y, X, C] -> the features of the last `model.levels` stages of the detector's backbone, the finest first.
+
+    The stages are at strides 4, 8, and so on; the stem's stride is 2. Those of EfficientNet-Lite0 are below `backbone`.
+    """
+    if model.backbone != "residual":
+        return EfficientNetLite0(name="backbone")(x, train)[-model.levels :]
+    x = Unit(model.widths[0], 2, name="stem")(x, train)
     outputs = []
-    for i, width in enumerate(widths[1:]):
-        for j in range(blocks):
+    for i, width in enumerate(model.widths[1:]):
+        for j in range(model.blocks):
             x = Block(width, 2 if j == 0 else 1, False, "projection", False, name=f"stage{i}_block{j}")(x, train)
         outputs.append(x)
-    return outputs
+    return outputs[-model.levels :]
 
 
 def pyramid(stages: Sequence[jax.Array], train: bool, width: int) -> list[jax.Array]:
@@ -50,6 +69,11 @@ def pyramid(stages: Sequence[jax.Array], train: bool, width: int) -> list[jax.Ar
     return outputs[::-1]
 
 
-def strides(widths: Sequence[int], levels: int) -> list[int]:
-    """Of the last `levels` stages, the finest first."""
-    return [2 ** (len(widths) - levels + 1 + i) for i in range(levels)]
+def count(model: Any) -> int:
+    """Of the stages."""
+    return len(model.widths) - 1 if model.backbone == "residual" else 4
+
+
+def strides(model: Any) -> list[int]:
+    """Of the last `model.levels` stages, the finest first."""
+    return [2 ** (count(model) - model.levels + 2 + i) for i in range(model.levels)]

@@ -3,7 +3,7 @@
 from typing import Any
 
 from experiments.detection import backbone
-from research.util.errors import UserError
+from research.util.errors import UserError, nearest
 
 
 def within(group: str, options: Any, **limits: tuple[float, float]) -> None:
@@ -14,13 +14,16 @@ def within(group: str, options: Any, **limits: tuple[float, float]) -> None:
 
 
 def levels(model: Any, shape: tuple[int, int, int]) -> None:
-    """Raises UserError if the backbone lacks `model.levels` levels, or canvases of `shape` are no multiple of a stride."""
-    stages = len(model.widths) - 1
+    """Raises UserError if the backbone is unknown, lacks `model.levels` levels, or does not fit canvases of `shape`."""
+    if model.backbone not in backbone.NAMES:
+        raise UserError(f"model.backbone = {model.backbone!r}{nearest(model.backbone, backbone.NAMES)}")
+    own, stages = model.backbone == "residual", backbone.count(model)
     if not 1 <= model.levels <= stages:
-        raise UserError(
-            f"model.levels = {model.levels}: from 1 to {stages}, the stages of model.widths = {model.widths}"
-        )
-    largest = backbone.strides(model.widths, model.levels)[-1]
+        of = f"model.widths = {model.widths}" if own else f"model.backbone = {model.backbone!r}"
+        raise UserError(f"model.levels = {model.levels}: from 1 to {stages}, the stages of {of}")
+    if not own and shape[2] != 3:
+        raise UserError(f"model.backbone = {model.backbone!r} reads three channels: set data.channels=3")
+    largest = backbone.strides(model)[-1]
     if shape[0] % largest or shape[1] % largest:
         rows, columns, _ = shape
         raise UserError(

@@ -32,6 +32,7 @@ class DETR(nn.Module):
     """
 
     num_classes: int
+    backbone: str = "residual"  # of `widths` and `blocks`; or efficientnet_lite0, which has its own
     widths: tuple[int, ...] = (16, 32, 64, 128, 128)  # of the stem and each stage: strides 2, 4, 8, 16 and 32
     blocks: int = 1  # of two convolutions, in each stage
     levels: int = 3  # stages in the pyramid
@@ -44,7 +45,7 @@ class DETR(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> tuple[jax.Array, jax.Array]:
-        stages = backbone.stages(x, train, self.widths, self.blocks)[-self.levels :]
+        stages = backbone.stages(self, x, train)
         memory = backbone.pyramid(stages, train, self.width)[0]
         B, Y, X, D = memory.shape
         grid = jnp.stack(jnp.mgrid[:Y, :X][::-1], -1).reshape(-1, 2) + 0.5  # (x, y) of the cells

@@ -51,6 +51,7 @@ class FasterRCNN(nn.Module):
     """
 
     num_classes: int
+    backbone: str = "residual"  # of `widths` and `blocks`; or efficientnet_lite0, which has its own
     widths: tuple[int, ...] = (16, 32, 64, 128, 128)  # of the stem and each stage: strides 2, 4, 8, 16 and 32
     blocks: int = 1  # of two convolutions, in each stage
     levels: int = 3  # with anchors
@@ -63,7 +64,7 @@ class FasterRCNN(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False, choose: Callable | None = None) -> Outputs:
-        stages = backbone.stages(x, train, self.widths, self.blocks)[-self.levels :]
+        stages = backbone.stages(self, x, train)
         pyramid = backbone.pyramid(stages, train, self.neck)
         objects, moves = self._propose(pyramid)
         regions, real = self._proposals(objects, moves, x.shape[1:3])
@@ -91,7 +92,7 @@ class FasterRCNN(nn.Module):
         return found.boxes, (found.scores > 0).astype(jnp.float32)
 
     def _classify(self, pyramid: list[jax.Array], regions: jax.Array) -> tuple[jax.Array, jax.Array]:
-        sizes = self.anchor * np.array(strides := backbone.strides(self.widths, self.levels), np.float32)
+        sizes = self.anchor * np.array(strides := backbone.strides(self), np.float32)
         side = jnp.sqrt(jnp.maximum(losses.area(regions), 1))
         nearest = jnp.abs(jnp.log(side[..., None] / sizes)).argmin(-1)
         pooled = sum(
@@ -136,7 +137,7 @@ def check(model: FasterRCNN, loss: Loss, shape: tuple[int, int, int]) -> None:
 
 def lay(model: FasterRCNN, shape: tuple[int, int]) -> np.ndarray:
     """The anchors, f32[P, 4], in the order of the outputs, for canvases of `shape` (Y, X)."""
-    strides, root = backbone.strides(model.widths, model.levels), np.sqrt(model.ratios)
+    strides, root = backbone.strides(model), np.sqrt(model.ratios)
     return anchors.lay(shape, strides, [model.anchor * stride * np.stack([1 / root, root], -1) for stride in strides])
 
 

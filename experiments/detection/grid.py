@@ -23,6 +23,7 @@ class Grid(nn.Module):
     """
 
     num_classes: int
+    backbone: str = "residual"  # of `widths` and `blocks`; or efficientnet_lite0, which has its own
     widths: tuple[int, ...] = (16, 32, 64, 128, 128)  # of the stem and each stage: strides 2, 4, 8, 16 and 32
     blocks: int = 1  # of two convolutions, in each stage
     levels: int = 3  # with points
@@ -32,7 +33,7 @@ class Grid(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> tuple[jax.Array, jax.Array]:
-        stages = backbone.stages(x, train, self.widths, self.blocks)[-self.levels :]
+        stages = backbone.stages(self, x, train)
         classes, sides = [], []
         for i, y in enumerate(backbone.pyramid(stages, train, self.neck)):
             a = b = y
@@ -77,7 +78,7 @@ def check(model: Grid, loss: Loss, shape: tuple[int, int, int]) -> None:
 def points(model: Grid, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """The centres (x, y) of the cells of each level, f32[P, 2], and their strides, f32[P], for pictures of `shape` (Y, X)."""
     centres, sizes = [], []
-    for stride in backbone.strides(model.widths, model.levels):
+    for stride in backbone.strides(model):
         y, x = np.mgrid[: shape[0] // stride, : shape[1] // stride]
         centres.append((np.stack([x, y], -1).reshape(-1, 2) + 0.5) * stride)
         sizes.append(np.full(x.size, stride))

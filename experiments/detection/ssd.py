@@ -25,6 +25,7 @@ class SSD(nn.Module):
     """
 
     num_classes: int
+    backbone: str = "residual"  # of `widths` and `blocks`; or efficientnet_lite0, which has its own
     widths: tuple[int, ...] = (16, 32, 64, 128, 128)  # of the stem and each stage: strides 2, 4, 8, 16 and 32
     blocks: int = 1  # of two convolutions, in each stage
     levels: int = 3  # with default boxes
@@ -36,7 +37,7 @@ class SSD(nn.Module):
     def __call__(self, x: jax.Array, train: bool = False) -> tuple[jax.Array, jax.Array]:
         classes: list[jax.Array] = []
         offsets: list[jax.Array] = []
-        for i, y in enumerate(backbone.stages(x, train, self.widths, self.blocks)[-self.levels :]):
+        for i, y in enumerate(backbone.stages(self, x, train)):
             for out, count, name in ((classes, self.num_classes + 1, "classes"), (offsets, 4, "offsets")):
                 head = nn.Conv(
                     count * (2 + 2 * len(self.ratios)), (3, 3), padding=1, conv_general_dilated=conv, name=f"{name}{i}"
@@ -81,7 +82,7 @@ def default_boxes(model: SSD, shape: tuple[int, int]) -> np.ndarray:
         squares = np.array([own, np.sqrt(own * following)])
         sides = [np.stack([squares, squares], -1), np.stack([own * ratios, own / ratios], -1)]
         sizes.append(np.concatenate(sides))
-    return anchors.lay(shape, backbone.strides(model.widths, model.levels), sizes)
+    return anchors.lay(shape, backbone.strides(model), sizes)
 
 
 def loss(model: SSD, params: Any, model_state: Any, batch: Any, key: jax.Array, options: Loss) -> tuple:

@@ -76,8 +76,11 @@ MODELS: dict[str, dict[str | None, dict[str, Any]]] = {
         None: TRANSFORMER | dict(channels=(32, 64), dropout=0.0, vision=True),
     },
     "detection": {
-        "grid": dict(bins=16, blocks=1, head_layers=1, levels=3, neck=64, widths=(16, 32, 64, 128, 128)),
+        "grid": dict(
+            backbone="residual", bins=16, blocks=1, head_layers=1, levels=3, neck=64, widths=(16, 32, 64, 128, 128)
+        ),
         "detr": dict(
+            backbone="residual",
             blocks=1,
             decoder_layers=3,
             encoder_layers=2,
@@ -90,6 +93,7 @@ MODELS: dict[str, dict[str | None, dict[str, Any]]] = {
         ),
         "faster_rcnn": dict(
             anchor=4.0,
+            backbone="residual",
             bins=5,
             blocks=1,
             head=128,
@@ -99,7 +103,15 @@ MODELS: dict[str, dict[str | None, dict[str, Any]]] = {
             ratios=(0.5, 1.0, 2.0),
             widths=(16, 32, 64, 128, 128),
         ),
-        "ssd": dict(blocks=1, largest=0.9, levels=3, ratios=(2.0, 3.0), smallest=0.1, widths=(16, 32, 64, 128, 128)),
+        "ssd": dict(
+            backbone="residual",
+            blocks=1,
+            largest=0.9,
+            levels=3,
+            ratios=(2.0, 3.0),
+            smallest=0.1,
+            widths=(16, 32, 64, 128, 128),
+        ),
     },
     "diffusion": {
         None: dict(

@@ -55,19 +55,25 @@ WEIGHTS = {
 }  # fmt: skip
 
 
-def read(name: str, module: Any) -> Arrays:
+def read(name: str, module: Any = None) -> Arrays:
     """The arrays of WEIGHTS[name] by our paths, `params/...` and `batch_stats/...`.
 
-    Raises UserError if there is no copy of the file, or the module is another.
+    Raises UserError if there is no copy of the file, or the module is another; None is a part of a model, told by shapes alone.
     """
     one = WEIGHTS[name]
+    if module is not None:
+        _check(name, one, module)
+    tensors = safetensors.numpy.load_file(download.fetch(name, [one.file])[one.file.name])
+    return {path: _ours(x) for theirs, x in tensors.items() if (path := one.path(theirs))}
+
+
+def _check(name: str, one: Published, module: Any) -> None:
+    """UserError if the module is another than that of the weights."""
     if not isinstance(module, one.module):
         raise UserError(f"{name} holds a {one.module.__name__}; this experiment's model is a {type(module).__name__}")
     for key, value in one.wanted.items():
         if getattr(module, key) != value:
             raise UserError(f"{name} has model.{key} = {value!r}; it is {getattr(module, key)!r} here: set it so")
-    tensors = safetensors.numpy.load_file(download.fetch(name, [one.file])[one.file.name])
-    return {path: _ours(x) for theirs, x in tensors.items() if (path := one.path(theirs))}
 
 
 def _ours(x: np.ndarray) -> np.ndarray:

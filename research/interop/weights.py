@@ -200,7 +200,7 @@ def read(weights: str, model: Any, into: str = "") -> Source:
     """A run's parameters, checksums verified, or those in a folder of Hugging Face's, for a model, under the path `into`."""
     path = Path(weights)
     if weights in published.WEIGHTS and not path.exists():
-        return Source(f"{weights} (published)", placed(published.read(weights, model), into))
+        return Source(f"{weights} (published)", placed(published.read(weights, None if into else model), into))
     if files.is_folder(path):
         return of_huggingface(path, model, into)
     if path.is_file():

@@ -47,16 +47,17 @@ def conv(
     On a CPU, images of one channel with stride 1 and no dilation are convolved as a sum of Ky Kx shifted outer products, in a
     tenth of the time, as each dot product of a convolution would have one term; the gradients are JAX's own. Depthwise
     convolutions of images of at most `SMALL` pixels are one matrix product a channel, which took a third of the time and less
-    at five sizes of EfficientNet's, gradients too. Other images pass an optimization barrier: XLA would otherwise recompute
-    the residual sum or norm that they come from inside each transpose of them (research/cluster/cpu.py keeps the barrier in
-    the program). On other platforms it is JAX's own.
+    at five sizes of EfficientNet's, gradients too; those of larger images are a sum of Ky Kx shifted products, which took 0.1 to
+    0.25 of the time at five sizes, and 0.08 to 0.4 with gradients. Other images pass an optimization barrier: XLA would
+    otherwise recompute the residual sum or norm that they come from inside each transpose of them (research/cluster/cpu.py
+    keeps the barrier in the program). On other platforms it is JAX's own.
     """
     plain = jax.lax.conv_general_dilated
     if mesh.platform() != "cpu":
         return plain(images, kernel, strides, padding, **options)
     dilated = {*(options.get("lhs_dilation") or ()), *(options.get("rhs_dilation") or ())} - {1}
     depthwise = 1 < images.shape[-1] == kernel.shape[-1] == options.get("feature_group_count")
-    if kernel.ndim == 4 and depthwise and not dilated and math.prod(images.shape[1:3]) <= SMALL:
+    if kernel.ndim == 4 and depthwise and not dilated:
         return _depthwise(images, kernel, strides, padding)
     if kernel.ndim != 4 or not kernel.shape[2] == images.shape[-1] == 1 or set(strides) != {1} or dilated:
         return plain(jax.lax.optimization_barrier(images), kernel, strides, padding, **options)
@@ -65,7 +66,7 @@ def conv(
 
     @jax.custom_vjp
     def shifted(images, kernel):
-        return _outer_products(images, kernel, padding)
+        return _products(images, kernel[:, :, 0], (1, 1), padding)
 
     def forward(images, kernel):
         return shifted(images, kernel), (images, kernel)
@@ -78,10 +79,13 @@ def conv(
 
 
 def _depthwise(images, kernel, strides, padding):
-    B, *shape, C = images.shape
-    taps = kernel.reshape(-1, C)
+    shape = images.shape[1:3]
     if isinstance(padding, str):
         padding = jax.lax.padtype_to_pads(shape, kernel.shape[:2], strides, padding)
+    if math.prod(shape) > SMALL:
+        return _products(images, kernel[:, :, 0], strides, padding)
+    B, *_, C = images.shape
+    taps = kernel.reshape(-1, C)
     places = [_places(*one) for one in zip(shape, kernel.shape[:2], strides, padding, strict=True)]
     which = jnp.asarray(np.einsum("kyp,lxq->klyxpq", *places).reshape(len(taps), math.prod(shape), -1), images.dtype)
     matrices = jnp.einsum("tc,tio->cio", taps, which)
@@ -95,11 +99,12 @@ def _places(pixels: int, size: int, stride: int, pads: tuple[int, int]) -> np.nd
     return (y == p * stride + k - pads[0]).astype(np.float32)
 
 
-def _outer_products(images, kernel, padding):
+def _products(images, taps, strides, padding):
+    """The sum over the places of `taps` [Ky, Kx, C] of the images that are shifted there, times the tap."""
     images = jnp.pad(images, ((0, 0), *padding, (0, 0)))
-    rows, columns = (images.shape[1 + axis] - kernel.shape[axis] + 1 for axis in (0, 1))
+    rows, columns = (images.shape[1 + axis] - taps.shape[axis] + 1 for axis in (0, 1))
     return sum(
-        images[:, y : y + rows, x : x + columns] * kernel[y, x]
-        for y in range(kernel.shape[0])
-        for x in range(kernel.shape[1])
+        images[:, y : y + rows : strides[0], x : x + columns : strides[1]] * taps[y, x]
+        for y in range(taps.shape[0])
+        for x in range(taps.shape[1])
     )

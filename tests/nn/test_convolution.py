@@ -1,5 +1,6 @@
-"""Sums of shifted outer products against torch's convolution, values and gradients."""
+"""Convolutions in their CPU form against torch's and JAX's own, values and gradients."""
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -62,8 +63,27 @@ def test_a_depthwise_convolution_of_few_pixels(on_cpu, size, stride, pad):
     np.testing.assert_allclose(dx, a.grad.numpy().transpose(0, 2, 3, 1), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(dv["params"]["kernel"], k.grad.numpy().transpose(2, 3, 1, 0), rtol=1e-4, atol=1e-4)
     assert "conv_general_dilated" not in str(jax.make_jaxpr(layer.apply)(variables, images))
-    large = jnp.zeros((1, 17, 16, 6))  # 272 pixels
-    assert "conv_general_dilated" in str(jax.make_jaxpr(layer.apply)(variables, large))
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "shape", "padding"),
+    [
+        ((5, 5), 2, (9, 8), "SAME"),
+        ((3, 3), 1, (17, 18), "SAME"),
+        ((5, 5), 2, (18, 17), 3),
+        ((3, 5), (2, 1), (17, 18), "VALID"),
+    ],
+)
+def test_a_depthwise_convolution_is_jaxs_own_to_rounding(on_cpu, size, stride, shape, padding):
+    images = jnp.asarray(RNG.normal(size=(2, *shape, 6)), jnp.float32)  # of 72, 306 and 306 pixels
+    options = dict(strides=stride, padding=padding, feature_group_count=6)
+    plain, ours = nn.Conv(6, size, **options), nn.Conv(6, size, **options, conv_general_dilated=conv)
+    variables = plain.init(jax.random.key(0), images)
+    assert "conv_general_dilated" not in str(jax.make_jaxpr(ours.apply)(variables, images))
+    y, pullback = jax.vjp(plain.apply, variables, images)
+    found, back = jax.vjp(ours.apply, variables, images)
+    direction = jnp.asarray(RNG.normal(size=y.shape), jnp.float32)
+    chex.assert_trees_all_close((found, back(direction)), (y, pullback(direction)), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("change", [dict(strides=2), dict(kernel_dilation=2), dict(feature_group_count=2), dict()])

@@ -90,14 +90,30 @@ class EfficientNetLite(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B Y X C"], train: bool = False) -> Float[Array, "B N"]:
-        blocks, norm = specs(self.variant), partial(Norm, use_running_average=not train)
-        x = Conv(32, (3, 3), self.stride, padding="SAME", name="stem")(x)
-        x = relu6(norm(name="stem_norm")(x))
-        for i, (spec, rate) in enumerate(zip(blocks, rates(self.drop_path, len(blocks)), strict=True)):
-            x = Block(spec, rate, name=f"block{i}")(x, train)
-        x = relu6(norm(name="top_norm")(Conv(1280, (1, 1), name="top")(x)))
+        x = stages(x, train, self.variant, self.stride, self.drop_path)[-1]
+        x = Conv(1280, (1, 1), name="top")(x)
+        x = relu6(Norm(use_running_average=not train, name="top_norm")(x))
         x = nn.Dropout(self.dropout, deterministic=not train)(x.mean((1, 2)))
         return nn.Dense(self.num_classes, name="head")(x)
+
+
+def stages(
+    x: Float[Array, "B Y X C"], train: bool, variant: str, stride: int, drop_path: float
+) -> list[Float[Array, "B _ _ _"]]:
+    """Images -> the last features of each size, the largest first: each is half of the one before.
+
+    For use within a module's compact method: the layers are the module's own.
+    """
+    blocks = specs(variant)
+    x = Conv(32, (3, 3), stride, padding="SAME", name="stem")(x)
+    x = relu6(Norm(use_running_average=not train, name="stem_norm")(x))
+    outputs = [x]
+    for i, (spec, rate) in enumerate(zip(blocks, rates(drop_path, len(blocks)), strict=True)):
+        x = Block(spec, rate, name=f"block{i}")(x, train)
+        if spec.stride > 1:
+            outputs.append(x)
+        outputs[-1] = x
+    return outputs
 
 
 def relu6(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
