@@ -38,7 +38,7 @@ FORMS: Mapping[str, Callable[[str, str], str]] = {  # a system text: (sentence, 
     "End every answer with over.": lambda sentence, value: f"{sentence} Over.",
 }
 SIZES = {"train": 8_000, "valid": 400}
-DIGITS = (3, 7)  # of a number, at least and at most
+DIGITS = (1, 6)  # of a number, at least and at most: to copy a short one is the first step to a long one
 SENTENCE = (20, 80)  # characters, at least and at most
 
 
@@ -79,7 +79,7 @@ def conversation(part: str, index: int, seed: int = 0) -> Conversation:
 @functools.cache
 def material(part: str) -> Material:
     text = " ".join(topics.values())
-    words = sorted(set(re.findall(r"(?<![\w\\])[a-z]{4,8}(?!\w)", text)))
+    words = sorted(set(re.findall(r"(?<![\w\\])[a-z]{2,8}(?!\w)", text)))
     sentences = {_title(name): _sentences(topics[name]) for name in sorted(topics)}
     if part == "valid":  # topics share sentences
         known = {s for title, found in sentences.items() if _part(title) == "train" for s in found}
