@@ -20,6 +20,7 @@ VERBS = {
     "evaluate": "evaluate a run on its data",
     "sample": "generate from a run",
     "predict": "apply a run to files",
+    "pipe": "runs one after another, each on what the last one gives",
     "paraphrase": "training texts, translated there and back",
     "explain": "what a classifier chose a class for, by token or pixel",
     "chat": "a conversation with a language model",

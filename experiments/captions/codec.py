@@ -30,6 +30,8 @@ class Description(Picture):
     tokenizer: Tokenizer
     prompt_length: int
 
+    gives = "text"
+
     @property
     def inputs(self) -> dict[str, tuple]:
         return {**super().inputs, "prompt": (("b", self.prompt_length), "int32")}
@@ -54,6 +56,9 @@ class Description(Picture):
         """{"tokens": i32[1, T], "score": f32[1]} -> the text, and its probability."""
         probability = float(np.exp(np.asarray(outputs["score"])[0]))
         return {"text": self.text(np.asarray(outputs["tokens"])[0]), "probability": round(probability, 4)}
+
+    def handed_on(self, value: Any, decoded: Mapping[str, Any]) -> str:
+        return decoded["text"]
 
     def text(self, ids: np.ndarray) -> str:
         """Target tokens i32[T] up to the first end -> words."""

@@ -46,6 +46,8 @@ class FoundBoxes(Codec):
     classes: tuple[str, ...]
     least_score: float
 
+    takes = "picture"
+
     @property
     def inputs(self) -> dict[str, tuple]:
         return {"image": (("b", *self.shape), "float32"), "size": (("b", 2), "int32")}

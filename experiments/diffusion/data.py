@@ -63,6 +63,8 @@ class Noise(Codec):
 
     shape: tuple[int, int, int]
 
+    takes, gives = "noise", "picture"
+
     @property
     def inputs(self) -> dict[str, tuple]:
         return {"noise": (("b", *self.shape), "float32")}
@@ -77,6 +79,9 @@ class Noise(Codec):
     def decode(self, outputs: Mapping[str, Any]) -> dict[str, list]:
         """-> the picture as nested lists, rounded to four digits."""
         return {"image": np.round(np.asarray(outputs["image"])[0], 4).tolist()}
+
+    def handed_on(self, value: Any, decoded: Mapping[str, Any]) -> Image.Image:
+        return self.draw(value, decoded)
 
     def draw(self, value: Any, decoded: Mapping[str, Any]) -> Image.Image:
         """The picture that comes of the noise."""

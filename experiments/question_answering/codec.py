@@ -24,6 +24,8 @@ class AnswerSpan(Codec):
     layout: spans.Layout
     max_length: int
 
+    takes = "question and passage"
+
     @property
     def inputs(self) -> dict[str, tuple]:
         return self.layout.inputs

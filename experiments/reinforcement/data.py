@@ -69,6 +69,8 @@ class Observation(Codec):
 
     shape: tuple[int, ...]
 
+    takes = "observation"
+
     @property
     def inputs(self) -> dict[str, tuple]:
         return {"observation": (("b", *self.shape), "float32")}

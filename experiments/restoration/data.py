@@ -92,6 +92,8 @@ class Repair(Codec):
     name: str
     size: int
 
+    takes, gives = "picture", "picture"
+
     @property
     def inputs(self) -> dict[str, tuple]:
         Y, X, C = self.shape
@@ -109,6 +111,9 @@ class Repair(Codec):
     def decode(self, outputs: Mapping[str, Any]) -> dict[str, list]:
         """-> the picture as nested lists, rounded to four digits."""
         return {"image": np.round(np.asarray(outputs["image"])[0], 4).tolist()}
+
+    def handed_on(self, value: Any, decoded: Mapping[str, Any]) -> Image.Image:
+        return self.draw(value, decoded)
 
     def draw(self, value: Any, decoded: Mapping[str, Any]) -> Image.Image:
         """The restored picture."""

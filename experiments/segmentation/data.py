@@ -82,6 +82,8 @@ class LabelMap(Codec):
     shape: tuple[int, int, int]
     classes: tuple[str, ...]
 
+    takes = "picture"
+
     @property
     def inputs(self) -> dict[str, tuple]:
         return {"image": (("b", *self.shape), "float32")}

@@ -56,6 +56,8 @@ class ClipClass(Codec):
     views: int
     classes: tuple[str, ...]
 
+    takes, gives = "clip", "class"
+
     @property
     def inputs(self) -> dict[str, tuple]:
         return {"clip": (("b", self.views, *self.shape), "float32")}
@@ -72,6 +74,9 @@ class ClipClass(Codec):
     def decode(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
         """-> the top-1 class, and the top five with their probabilities."""
         return top.classes(self.classes, outputs["probabilities"][0])
+
+    def handed_on(self, value: Any, decoded: Mapping[str, Any]) -> str:
+        return decoded["class"]
 
     def read(self, file: Path) -> np.ndarray:
         """An animated file -> its frames, scaled and cut to the network's size, u8[L, Y, X, C]."""

@@ -31,6 +31,8 @@ class Codec(Protocol):
     embeddings   {what a value is embedded as: how}, the usual one first; empty: the model's outputs are no embedding of a value
     stream       a file -> ({name: value} that tells the place in the file, a value) in turn, read as they are asked for; None: a
                  file is one value, as `read` has it
+    takes        the kind of value that `encode` takes ("text", "picture"), for `almanac pipe`; empty: it is in no chain
+    gives        the kind of value that `handed_on` returns; "record": all that `decode` returns
     """
 
     @property
@@ -46,6 +48,8 @@ class Codec(Protocol):
 
     draw: Callable[[Any, Mapping], Any] | None = None
     stream: Callable[[Path], Iterator[tuple[Mapping, Any]]] | None = None
+    takes: str = ""
+    gives: str = "record"
 
     def encode(self, value: Any) -> Mapping[str, Any]:
         """A value (a text, an image, an array) -> inputs of one row, {name: numpy [1, ...]}. Raises UserError if it is none."""
@@ -54,6 +58,10 @@ class Codec(Protocol):
     def decode(self, outputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """Outputs of one row -> what a person reads, {name: value}."""
         raise NotImplementedError
+
+    def handed_on(self, value: Any, decoded: Mapping[str, Any]) -> Any:
+        """(value, what `decode` returned) -> a value of the kind `gives`: what the next model of a chain takes."""
+        return decoded
 
     def read(self, file: Path) -> Any:
         """A file -> a value that `encode` takes: for the command line alone."""

@@ -51,6 +51,8 @@ class Latent(Codec):
 
     size: int
 
+    takes = "latent vector"
+
     @property
     def inputs(self) -> dict[str, tuple]:
         return {"z": (("b", self.size), "float32")}

@@ -114,7 +114,7 @@ class Batcher:
     def _answer(self, batch: list[_Item]) -> None:
         if not batch:  # all were cancelled
             return
-        inputs = {name: _joined([item.inputs[name] for item in batch]) for name in batch[0].inputs}
+        inputs = {name: joined([item.inputs[name] for item in batch]) for name in batch[0].inputs}
         began, fill = time.monotonic(), sum(item.rows for item in batch) / self.programs.max_batch
         outputs, first = self.programs(inputs), 0
         for item in batch:
@@ -124,7 +124,7 @@ class Batcher:
             first += item.rows
 
 
-def _joined(arrays: list[np.ndarray]) -> np.ndarray:
+def joined(arrays: list[np.ndarray]) -> np.ndarray:
     """Arrays one after another along their rows, their other axes padded with zeros to the largest."""
     sizes = [max(x.shape[i] for x in arrays) for i in range(1, arrays[0].ndim)]
     pads = lambda x: [(0, 0), *((0, size - n) for size, n in zip(sizes, x.shape[1:], strict=True))]  # noqa: E731

@@ -13,3 +13,13 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", default="best", metavar="best|last|STEP", help="default: best if there is one, else last"
     )
+
+
+def named(text: str) -> tuple[str | None, str]:
+    """`NAME=RUN` or `RUN` -> (name or None, run).
+
+    >>> named("tiny=runs/a"), named("runs/a=b")
+    (('tiny', 'runs/a'), (None, 'runs/a=b'))
+    """
+    name, equals, run = text.partition("=")
+    return (name, run) if equals and "/" not in name else (None, text)

@@ -12,6 +12,7 @@ from typing import Any
 from research.util import sealed
 from research.util.errors import UserError
 from research.util.escape import visible
+from tools.verbs import arguments
 
 CAPTURE_DAYS, MOST_DAYS = 30.0, 3650
 
@@ -79,7 +80,7 @@ def main(argv: list[str]) -> int:
     from research.serving.monitor import observer
     from research.serving.web import app, connections, served, spans, tokens
 
-    runs = [_named(run) for run in args.pop("runs")]
+    runs = [arguments.named(run) for run in args.pop("runs")]
     allowed = None if file is None else tokens.Watched(file)
     tls = connections.tls(args.pop("tls_cert"), args.pop("tls_key"))
     checkpoint, template = args.pop("checkpoint"), args.pop("chat_template")
@@ -153,16 +154,6 @@ def _capture_days(monitored: Path | None, capture: bool, days: float | None) -> 
     if days is not None and not 0 < days <= MOST_DAYS:
         raise UserError(f"--capture-days={days:g}: above 0, at most {MOST_DAYS}")
     return (days or CAPTURE_DAYS) if capture else None
-
-
-def _named(text: str) -> tuple[str | None, str]:
-    """`NAME=RUN` or `RUN` -> (name or None, run).
-
-    >>> _named("tiny=runs/a"), _named("runs/a=b")
-    (('tiny', 'runs/a'), (None, 'runs/a=b'))
-    """
-    name, equals, run = text.partition("=")
-    return (name, run) if equals and "/" not in name else (None, text)
 
 
 def _check(limits: Any, port: int) -> None:

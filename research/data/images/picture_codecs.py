@@ -18,6 +18,8 @@ class Picture(Codec):
 
     shape: tuple[int, int, int]
 
+    takes = "picture"
+
     @property
     def inputs(self) -> dict[str, tuple]:
         return {"image": (("b", *self.shape), "float32")}
@@ -37,9 +39,14 @@ class PictureClass(Picture):
 
     classes: tuple[str, ...]
 
+    gives = "class"
+
     def decode(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
         """-> the top-1 class, and the top five with their probabilities."""
         return top.classes(self.classes, outputs["probabilities"][0])
+
+    def handed_on(self, value: Any, decoded: Mapping[str, Any]) -> str:
+        return decoded["class"]
 
 
 @codecs.register("picture_embedding")

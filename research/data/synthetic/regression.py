@@ -69,6 +69,8 @@ class Table(Codec):
     dims: int
     points: int
 
+    takes = "table"
+
     @property
     def inputs(self) -> dict[str, tuple]:
         return {"x": (("b", "n", self.dims), "float32"), "y": (("b", "n"), "float32")}

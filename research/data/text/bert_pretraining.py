@@ -54,6 +54,8 @@ class FilledMasks(Codec):
     tokenizer: Tokenizer
     length: int
 
+    takes = "text"
+
     @property
     def inputs(self) -> dict[str, tuple]:
         shape = ("b", "t")

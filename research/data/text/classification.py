@@ -179,6 +179,8 @@ class TextClass(Codec):
     encoder: Encoder
     classes: tuple[str, ...]
 
+    takes, gives = "text", "class"
+
     @property
     def inputs(self) -> dict[str, tuple]:
         return {"tokens": (("b", "t"), "int32"), "length": (("b",), "int32")}
@@ -197,6 +199,9 @@ class TextClass(Codec):
     def decode(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
         """-> the top-1 class, and the top five with their probabilities."""
         return top.classes(self.classes, outputs["probabilities"][0])
+
+    def handed_on(self, value: Any, decoded: Mapping[str, Any]) -> str:
+        return decoded["class"]
 
     def read(self, file: Path) -> str:
         return user_files.read(file)

@@ -84,6 +84,8 @@ class NextToken(Codec):
     tokenizer: tokenizers.Tokenizer
     length: int
 
+    takes = "text"
+
     @property
     def inputs(self) -> dict[str, tuple]:
         return {"tokens": (("b", "t"), "int32")}

@@ -109,6 +109,8 @@ class QuestionAndPassage(Codec):
     question: TokenRows
     passage: TokenRows
 
+    takes = "question and passage"
+
     @property
     def inputs(self) -> dict[str, tuple]:
         rows = {"question": self.question, "passage": self.passage}

@@ -115,6 +115,8 @@ class TextReward(Codec):
     tokenizer: tokenizers.Tokenizer
     length: int
 
+    takes = "text"
+
     @property
     def inputs(self) -> dict[str, tuple]:
         return {"tokens": (("b", "t"), "int32"), "length": (("b",), "int32")}

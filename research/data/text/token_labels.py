@@ -129,6 +129,8 @@ class WordLabels(Codec):
     unit: str
     joint: str | None
 
+    takes = "text"
+
     @property
     def inputs(self) -> dict[str, tuple]:
         return {"tokens": (("b", "t"), "int32"), "length": (("b",), "int32"), "starts": (("b", "t"), "int32")}

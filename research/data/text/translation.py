@@ -122,6 +122,8 @@ class TranslatedLines(Codec):
     max_length: int
     form: Form
 
+    takes, gives = "text", "text"
+
     @property
     def inputs(self) -> dict[str, tuple]:
         return {"source": (("b", "s"), "int32"), "source_mask": (("b", "s"), "float32")}
@@ -156,6 +158,9 @@ class TranslatedLines(Codec):
         asked = [tags.index(tag) if tag in tags else 0 for tag in outputs.get("asked", [0] * len(outputs["tokens"]))]
         rows = zip(np.asarray(outputs["tokens"]), asked, strict=True)
         return {"lines": [self.form.ways[way].restore(self.text(row)) for row, way in rows]}
+
+    def handed_on(self, value: Any, decoded: Mapping[str, Any]) -> str:
+        return "\n".join(decoded["lines"])
 
     def text(self, ids: np.ndarray) -> str:
         """Target tokens i32[T] up to the first `<eos>` -> words."""

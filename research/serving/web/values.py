@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from research.core.experiment import Predictor
+from research.core.experiment import Codec, Predictor
 from research.util.errors import UserError
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF")
@@ -68,16 +68,18 @@ def image(text: str) -> Image.Image:
 
 def encode(predictor: Predictor, value: Any) -> Mapping[str, np.ndarray]:
     """A JSON value -> a predictor's inputs. Raises UserError if it is not what the model takes."""
-    raw = from_json(value)
+    return encode_raw(predictor.codec, from_json(value))
+
+
+def encode_raw(codec: Codec, raw: Any) -> Mapping[str, np.ndarray]:
+    """A value of `from_json`'s -> a model's inputs. Raises UserError if it is not what the model takes."""
     try:
-        return predictor.codec.encode(raw)
+        return codec.encode(raw)
     except UserError:
         raise
     except Exception:  # `encode` takes a value of the model's own kind, and need not expect another
         kind = {str: "a text", tuple: "a list of values", np.ndarray: "numbers"}.get(type(raw), "an image")
-        raise UserError(
-            f"{kind} is not what this model takes; its inputs are {', '.join(predictor.codec.inputs)}"
-        ) from None
+        raise UserError(f"{kind} is not what this model takes; its inputs are {', '.join(codec.inputs)}") from None
 
 
 def to_json(value: Any) -> Any:
