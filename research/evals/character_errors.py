@@ -20,9 +20,9 @@ def edit_distance(a: Sequence, b: Sequence) -> int:
 
 
 def character_error_rate(hypotheses: Sequence[str], references: Sequence[str]) -> float:
-    """Edits a character of the references, 0 and above: 1 for empty hypotheses. Raises as `check_pairs`.
+    """Edits per character of the references, 0 and above; empty hypotheses have 1. Raises as `check_pairs`.
 
-    References without a character count as one of one character, so that the rate is finite.
+    If the references have no character, it is the number of edits.
 
     >>> character_error_rate(["kitten"], ["sitting"])  # 3 of 7
     0.42857142857142855

@@ -4,6 +4,7 @@ A stage computes the rows that wait for it together. The first row is through be
 on earlier rows while the stages before it work on later ones. Between two stages at most HANDOVER rows wait.
 """
 
+import contextlib
 import dataclasses
 import queue
 import threading
@@ -15,7 +16,7 @@ from research.serving.stage import MOST_ROWS, Output, Stage
 from research.util.errors import UserError
 
 HANDOVER = MOST_ROWS  # rows between two stages, at most
-NAMES = {"class": ("class", "text")}  # kinds that a kind may be taken for: the name of a class is a text
+PASSES_AS = {"class": ("class", "text")}  # a class is a name, which is a text; any other kind is itself alone
 
 
 @dataclasses.dataclass
@@ -38,15 +39,6 @@ class Row:
     error: str = ""
     on_truth: dict[int, Output | None] = dataclasses.field(default_factory=dict)
 
-    def pass_on(self, output: Output | UserError, seconds: float) -> None:
-        """Takes what a stage made of it."""
-        if isinstance(output, UserError):
-            self.error = str(output)
-        else:
-            self.value = output.value
-            self.outputs.append(output)
-            self.seconds.append(seconds)
-
 
 def check(stages: Sequence[Stage]) -> None:
     """Raises UserError if a stage does not take what the one before it gives, or does not say what it takes."""
@@ -56,9 +48,9 @@ def check(stages: Sequence[Stage]) -> None:
                 f"stage {number} ({stage.name}) does not say what it takes: no chain has a model of its family"
             )
     for number, (one, other) in enumerate(zip(stages, stages[1:], strict=False), 1):
-        if other.takes not in NAMES.get(one.gives, (one.gives,)):
+        if other.takes not in PASSES_AS.get(one.gives, (one.gives,)):
             raise UserError(
-                f"stage {number + 1} ({other.name}) takes a {other.takes}; stage {number} ({one.name}) gives a {one.gives}"
+                f"stage {number + 1} ({other.name}) takes: {other.takes}; stage {number} ({one.name}) gives: {one.gives}"
             )
 
 
@@ -100,21 +92,21 @@ class _Work(threading.Thread):
         self._sink, self._function, self._arguments, self.is_left = sink, function, arguments, False
 
     def run(self) -> None:
+        end = _End()
         try:
             self._function(self._put, *self._arguments)
-            self._put(_End())
-        except _Left:
-            pass
         except BaseException as error:
-            self._put(_End(error))
+            end = _End(error)
+        with contextlib.suppress(_Left):
+            self._put(end)
 
     def _put(self, item: Any) -> None:
-        while not self.is_left:
+        while True:
             try:
                 return self._sink.put(item, timeout=0.1)
             except queue.Full:
-                continue
-        raise _Left
+                if self.is_left:
+                    raise _Left from None
 
 
 def _feed(put: Any, rows: Iterable[Row]) -> None:
@@ -157,7 +149,12 @@ def apply(stage: Stage, index: int, rows: Sequence[Row]) -> None:
     outputs = stage([row.value for row in passing])
     seconds = (time.perf_counter() - began) / max(1, len(passing))
     for row, output in zip(passing, outputs, strict=True):
-        row.pass_on(output, seconds)
+        if isinstance(output, UserError):
+            row.error = str(output)
+        else:
+            row.value = output.value
+            row.outputs.append(output)
+            row.seconds.append(seconds)
     known = [row for row in rows if index - 1 in row.truth]
     for row, output in zip(known, stage([row.truth[index - 1] for row in known]), strict=True):
         row.on_truth[index] = None if isinstance(output, UserError) else output

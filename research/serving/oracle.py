@@ -12,10 +12,8 @@ from research.data.images import image_files
 from research.evals.character_errors import character_error_rate
 from research.evals.image_restoration import psnr
 from research.serving.chain import Row
-from research.serving.stage import Stage
+from research.serving.stage import Output, Stage
 from research.util.errors import UserError, nearest
-
-TEXTS = ("text", "class")
 
 
 class Score(NamedTuple):
@@ -63,11 +61,11 @@ def _index(key: str, stages: Sequence[Stage]) -> int:
 
 
 def _value(stage: Stage, value: Any, folder: Path) -> Any:
-    if stage.gives not in (*TEXTS, "picture"):
-        raise UserError(f"{stage.name} gives a {stage.gives}, which is not compared; leave it out")
+    if stage.gives not in MEASURES:
+        raise UserError(f"{stage.name} gives {stage.gives}, which is not compared; leave it out")
     if not isinstance(value, str):
-        raise UserError(f"{stage.name} gives a {stage.gives}: want a text, not {value!r:.40}")
-    if stage.gives in TEXTS:
+        raise UserError(f"{stage.name} gives {stage.gives}: want a text, not {value!r:.40}")
+    if stage.gives != "picture":
         return value
     try:
         with Image.open(folder / value) as picture:
@@ -85,28 +83,29 @@ def scores(stages: Sequence[Stage], rows: Sequence[Row]) -> list[Score]:
     """
     found = []
     for i, stage in enumerate(stages):
-        got = [(row.outputs[i].value if i < len(row.outputs) else None, row.truth[i]) for row in rows if i in row.truth]
-        on_truth = [
-            (output and output.value, row.truth[i]) for row in rows if i in row.truth and i in row.on_truth
-            for output in [row.on_truth[i]]
-        ]  # fmt: skip
-        for name, measure in MEASURES.get(stage.gives, {}).items():
-            if got:
-                values = [measure(pairs) if pairs else None for pairs in (got, on_truth)]
-                found.append(Score(i, name, values[0], len(got), values[1], len(on_truth)))
+        known = [row for row in rows if i in row.truth]
+        got = [(row.outputs[i] if i < len(row.outputs) else None, row.truth[i]) for row in known]
+        on_truth = [(row.on_truth[i], row.truth[i]) for row in known if i in row.on_truth]
+        for name, measure in MEASURES.get(stage.gives, {}).items() if known else ():
+            values = [measure(pairs) if pairs else None for pairs in (got, on_truth)]
+            found.append(Score(i, name, values[0], len(got), values[1], len(on_truth)))
     return found
 
 
-def _exact(pairs: Sequence[tuple[Any, str]]) -> float:
-    return float(np.mean([output is not None and output.split() == truth.split() for output, truth in pairs]))
+Pairs = Sequence[tuple[Output | None, Any]]  # what a stage made, and what is true
 
 
-def _characters(pairs: Sequence[tuple[Any, str]]) -> float:
-    return character_error_rate([output or "" for output, _ in pairs], [truth for _, truth in pairs])
+def _exact(pairs: Pairs) -> float:
+    return float(np.mean([output is not None and output.value.split() == truth.split() for output, truth in pairs]))
 
 
-def _psnr(pairs: Sequence[tuple[Any, Image.Image]]) -> float | None:
-    errors = [_squared_errors(output, truth) for output, truth in pairs if output is not None]
+def _characters(pairs: Pairs) -> float:
+    texts = ["" if output is None else output.value for output, _ in pairs]
+    return character_error_rate(texts, [truth for _, truth in pairs])
+
+
+def _psnr(pairs: Pairs) -> float | None:
+    errors = [_squared_errors(output.value, truth) for output, truth in pairs if output is not None]
     return psnr(float(np.mean(np.concatenate(errors)))) if errors else None
 
 
@@ -119,7 +118,7 @@ def _squared_errors(output: Image.Image, truth: Image.Image) -> np.ndarray:
     return np.square(arrays[0] - arrays[1]).ravel()
 
 
-MEASURES: dict[str, dict[str, Callable[[Sequence], float | None]]] = {
+MEASURES: dict[str, dict[str, Callable[[Pairs], float | None]]] = {
     "class": {"exact": _exact},
     "text": {"exact": _exact, "character error rate": _characters},
     "picture": {"PSNR, dB": _psnr},

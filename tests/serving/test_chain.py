@@ -47,9 +47,9 @@ def through(stages, values):
     [
         (
             [("text", "text"), ("picture", "class")],
-            r"stage 2 \(b\) takes a picture; stage 1 \(a\) gives a text",
+            r"stage 2 \(b\) takes: picture; stage 1 \(a\) gives: text",
         ),
-        ([("text", "record"), ("text", "text")], r"stage 2 \(b\) takes a text; stage 1 \(a\) gives a record"),
+        ([("text", "record"), ("text", "text")], r"stage 2 \(b\) takes: text; stage 1 \(a\) gives: record"),
         ([("text", "text"), ("", "record")], r"stage 2 \(b\) does not say what it takes"),
     ],
 )

@@ -69,8 +69,8 @@ def test_a_file_names_stages_by_number_or_name(tmp_path):
     [
         ({"d": "x"}, "line 1: no stage 'd'; known: a, b, c; numbers begin at 1"),
         ({"0": "x"}, "no stage '0'"),
-        ({"a": 3}, "a gives a text: want a text, not 3"),
-        ({"c": "x"}, "c gives a record, which is not compared"),
+        ({"a": 3}, "a gives text: want a text, not 3"),
+        ({"c": "x"}, "c gives record, which is not compared"),
         ([], r"no JSON object but '\[\]'"),
     ],
 )

@@ -2,8 +2,12 @@
 
 import argparse
 import functools
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 from research.run import object_store
+from research.util.errors import UserError
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
@@ -23,3 +27,20 @@ def named(text: str) -> tuple[str | None, str]:
     """
     name, equals, run = text.partition("=")
     return (name, run) if equals and "/" not in name else (None, text)
+
+
+def files(paths: list[str]) -> Iterator[tuple[str, str]]:
+    """(path, its name inside the folder that was given; empty if it was given itself)."""
+    from research.data import user_files
+
+    for path in paths:
+        root = Path(path)
+        if not root.is_dir():
+            yield path, ""
+            continue
+        found, faults = user_files.listing(root)
+        for fault in faults:
+            print(f"skipped {fault}", file=sys.stderr)
+        if not found:
+            raise UserError(f"{path} holds no file")
+        yield from ((str(file), file.relative_to(root).as_posix()) for file in found)

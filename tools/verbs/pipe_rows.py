@@ -1,6 +1,6 @@
 """The rows of `almanac pipe`: from files, lines or JSON lines, each read when it is asked for; to a line or an object."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from research.serving.stage import Output, Stage
 from research.serving.web import values
 from research.util.errors import UserError
 from research.util.escape import json_line
+from tools.verbs import arguments
 
 
 def read(stage: Stage, files: list[str] | None, lines: str, jsonl: str | None) -> Iterator[Row]:
@@ -18,8 +19,8 @@ def read(stage: Stage, files: list[str] | None, lines: str, jsonl: str | None) -
     A row that cannot be read has the error for a value. Raises UserError if a file that holds rows cannot be read.
     """
     if files is not None:
-        for file in _each(files):
-            yield _row(str(file), stage.codec.read, file)
+        for file, _ in arguments.files(files):
+            yield _row(file, stage.codec.read, Path(file))
     elif jsonl is not None:
         for number, line in _lines(jsonl):
             yield _row(f"line {number}", _parsed, line)
@@ -43,12 +44,6 @@ def _parsed(line: str) -> Any:
         return values.from_json(user_files.parse_json(line))
     except ValueError as error:
         raise UserError(f"not JSON ({getattr(error, 'msg', error)})") from None
-
-
-def _each(files: Iterable[str]) -> Iterator[Path]:
-    for argument in files:
-        root = Path(argument)
-        yield from user_files.listing(root)[0] if root.is_dir() else [root]
 
 
 def _lines(file: str) -> Iterator[tuple[int, str]]:

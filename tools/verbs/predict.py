@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     if args.out and codec.draw is None:
         raise UserError("--out: this run's family draws no pictures; leave it out")
     lines, done, skipped = [], 0, 0
-    files = list(_files(args.files))
+    files = list(arguments.files(args.files))
     if args.out:
         _check_names([name or Path(file).name for file, name in files])
     for file, name in files:
@@ -92,23 +92,6 @@ def _check_names(names: list[str]) -> None:
     name, count = Counter(names).most_common(1)[0]
     if count > 1:
         raise UserError(f"--out: {count} files would be written to {name}.png; predict them into folders of their own")
-
-
-def _files(arguments: list[str]) -> Iterator[tuple[str, str]]:
-    """(path, its name inside the folder that was given; empty if it was given itself)."""
-    from research.data import user_files
-
-    for argument in arguments:
-        root = Path(argument)
-        if not root.is_dir():
-            yield argument, ""
-            continue
-        files, faults = user_files.listing(root)
-        for fault in faults:
-            print(f"skipped {fault}", file=sys.stderr)
-        if not files:
-            raise UserError(f"{argument} holds no file")
-        yield from ((str(file), file.relative_to(root).as_posix()) for file in files)
 
 
 def _predicted(predict: Any, value: Any, file: str) -> Mapping:

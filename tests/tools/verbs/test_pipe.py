@@ -86,7 +86,7 @@ def test_a_line_a_row_and_the_truth_beside(models, pictures, tmp_path, capsys):
         (
             (1, 0),
             ["--lines=missing"],
-            "stage 2 (restoration) takes a picture; stage 1 (image_classification) gives a class",
+            "stage 2 (restoration) takes: picture; stage 1 (image_classification) gives: class",
         ),
         ((0, 1), ["--lines=missing"], "cannot read missing: No such file or directory"),
         ((0, 1), ["--length=0"], "--length=0: at least 1"),
