@@ -29,7 +29,7 @@ def read(stage: Stage, files: list[str] | None, lines: str, jsonl: str | None) -
             if stage.takes == "text":
                 yield Row(f"line {number}", line)
             else:
-                yield _row(line, stage.codec.read, Path(line))
+                yield _row(line or f"line {number}", stage.codec.read, Path(line))
 
 
 def _row(name: str, read: Callable[[Any], Any], source: Any) -> Row:
