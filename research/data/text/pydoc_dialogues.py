@@ -1,7 +1,7 @@
 """Generated conversations whose answers stand in the conversation itself: nothing to download, and what is right is known.
 
-Facts (a number, a word or two joined words that the user tells) and sentences of Python's language reference are told,
-sometimes corrected, and asked for later. The last question is of one of four kinds:
+Facts (a word or a number that the user tells) and sentences of Python's language reference are told, sometimes corrected, and
+asked for later. The last question is of one of four kinds:
 
     recall     one of several facts, told some turns before
     follow_up  the same, in a question that only the question before completes ("And my room?")
@@ -38,14 +38,13 @@ FORMS: Mapping[str, Callable[[str, str], str]] = {  # a system text: (sentence, 
     "End every answer with over.": lambda sentence, value: f"{sentence} Over.",
 }
 SIZES = {"train": 8_000, "valid": 400}
-DIGITS = (1, 6)  # of a number, at least and at most: to copy a short one is the first step to a long one
 SENTENCE = (20, 80)  # characters, at least and at most
 
 
 class Material(NamedTuple):
-    """What a part's conversations are about beside numbers: words as values of facts, and sentences by topic."""
+    """What a part's conversations are about: values of facts, and sentences by topic."""
 
-    part: str
+    numbers: list[str]
     words: list[str]
     sentences: dict[str, list[str]]
 
@@ -62,8 +61,10 @@ def load(cfg: Mapping[str, Any], seed: int = 0) -> Parts:
     parts = {part: [conversation(part, i, seed) for i in range(size)] for part, size in sizes.items()}
     report = [f"source   pydoc_dialogues: generated from the reference of Python {platform.python_version()}"]
     for part in SIZES:
-        _, words, sentences = material(part)
-        report.append(f"         {part}: {len(words):,} words and {len(sentences)} topics of its own")
+        numbers, words, sentences = material(part)
+        report.append(
+            f"         {part}: {len(numbers):,} numbers, {len(words):,} words, {len(sentences)} topics of its own"
+        )
     return Parts(parts["train"], parts["valid"], report)
 
 
@@ -79,13 +80,13 @@ def conversation(part: str, index: int, seed: int = 0) -> Conversation:
 @functools.cache
 def material(part: str) -> Material:
     text = " ".join(topics.values())
-    words = sorted(set(re.findall(r"(?<![\w\\])[a-z]{2,8}(?!\w)", text)))
+    words = sorted(set(re.findall(r"(?<![\w\\])[a-z]{4,8}(?!\w)", text)))
     sentences = {_title(name): _sentences(topics[name]) for name in sorted(topics)}
     if part == "valid":  # topics share sentences
         known = {s for title, found in sentences.items() if _part(title) == "train" for s in found}
         sentences = {title: [s for s in found if s not in known] for title, found in sentences.items()}
     return Material(
-        part,
+        [n for n in map(str, range(1_000, 10_000)) if _part(n) == part],
         [word for word in words if _part(word) == part],
         {title: found for title, found in sentences.items() if found and _part(title) == part},
     )
@@ -120,7 +121,7 @@ def _facts(rng: np.random.Generator, has: Material, kind: str) -> Iterator[Any]:
         yield message("system", system)
     for name in [*names, *(names[:1] if rng.random() < 0.25 else [])]:  # the first may be corrected
         told = _choice(rng, TELL).format(thing=name, value="{value}")
-        values[name] = latest = _number(rng, has.part) if name in NUMBERED else _words(rng, has.words)
+        values[name] = latest = _choice(rng, has.numbers if name in NUMBERED else has.words)
         yield from _exchange(told.format(value=latest), form("Noted.", "Noted."))
     if rng.random() < 0.3:
         said, answer = SMALL_TALK[rng.integers(len(SMALL_TALK))]
@@ -132,23 +133,6 @@ def _facts(rng: np.random.Generator, has: Material, kind: str) -> Iterator[Any]:
     for question, name in zip(questions, asked, strict=False):
         yield from _exchange(question, form(f"Your {name} is {values[name]}.", values[name]))
     yield form(f"Your {name} is {latest}.", latest)
-
-
-# There are more values than can be memorised, so that a model has to learn to copy (Chan et al. 2022, 2205.05055).
-
-
-def _words(rng: np.random.Generator, words: list[str]) -> str:
-    """A word, or two that are joined as in a name of Python's."""
-    return "_".join(_choice(rng, words) for _ in range(rng.integers(1, 3)))
-
-
-def _number(rng: np.random.Generator, part: str) -> str:
-    low, high = DIGITS
-    while True:
-        digits = int(rng.integers(low, high + 1))
-        number = str(rng.integers(10 ** (digits - 1), 10**digits))
-        if _part(number) == part:
-            return number
 
 
 def _quote(rng: np.random.Generator, has: Material) -> Iterator[Any]:

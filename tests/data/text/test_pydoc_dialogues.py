@@ -47,16 +47,10 @@ def test_the_reply_follows_from_what_was_told():
     assert FORMS["End every answer with over."]("Your room is 5.", "5") == "Your room is 5. Over."
 
 
-def said(part, index):
-    """The text of a conversation about facts, in which all numbers are values."""
-    return " ".join(each["content"] for each in conversation(part, 4 * (index // 3) + index % 3).messages)
-
-
 def test_validation_has_values_of_its_own():
     train, valid = material("train"), material("valid")
-    told = [{n for i in range(400) for n in re.findall(r"\d+", said(part, i))} for part in ("train", "valid")]
-    assert not told[0] & told[1] and min(map(len, told)) > 200 and {len(n) for n in told[1]} == {1, 2, 3, 4, 5, 6}
-    assert not set(train.words) & set(valid.words) and min(map(len, valid.words)) == 2
+    assert not set(train.numbers) & set(valid.numbers) and len(train.numbers) + len(valid.numbers) == 9_000
+    assert not set(train.words) & set(valid.words) and min(map(len, valid.words)) >= 4
     quoted = [{s for each in has.sentences.values() for s in each} for has in (train, valid)]
     assert not set(train.sentences) & set(valid.sentences) and not quoted[0] & quoted[1]
     assert len(valid.sentences) > 2 and all(20 <= len(s) <= 80 for s in quoted[0] | quoted[1])
