@@ -19,7 +19,17 @@ from research.data.images import augment, classification
 from research.evals import f1
 from research.interpret import targets
 from research.losses.classification import cross_entropy
-from research.models.vision import compact_transformer, convnet, convnext, efficientnet, googlenet, lenet, resnet, vit
+from research.models.vision import (
+    compact_transformer,
+    convnet,
+    convnext,
+    efficientnet,
+    googlenet,
+    inception_v3,
+    lenet,
+    resnet,
+    vit,
+)
 from research.nn import frozen_norms
 from research.nn.from_config import choose, from_config
 from research.run.run import Run
@@ -31,12 +41,13 @@ MODELS: dict[str, tuple[Any, Mapping[str, Any]]] = {
     "convnext": (convnext.ConvNeXt, convnext.SHARDING),
     "efficientnet": (efficientnet.EfficientNetLite, efficientnet.SHARDING),
     "googlenet": (googlenet.GoogLeNet, googlenet.SHARDING),
+    "inception_v3": (inception_v3.InceptionV3, inception_v3.SHARDING),
     "lenet5": (lenet.LeNet5, {}),
     "mlp": (lenet.MLP, {}),
     "resnet": (resnet.ResNet, resnet.SHARDING),
     "vit": (vit.ViT, vit.SHARDING),
 }
-BATCH_STATISTICS = ("efficientnet", "googlenet", "resnet")  # names of models that have them
+BATCH_STATISTICS = ("efficientnet", "googlenet", "inception_v3", "resnet")  # names of models that have them
 
 
 def build(cfg: Any) -> Experiment:

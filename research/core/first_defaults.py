@@ -183,7 +183,10 @@ MODELS: dict[str, dict[str | None, dict[str, Any]]] = {
             widths=(96, 192, 384, 768),
         ),
         "efficientnet": dict(drop_path=0.2, dropout=0.2, stride=2, variant="lite0"),
-        "googlenet": dict(auxiliary=0.3, batch_norm=True, dropout=0.4, large_kernel=5, strides=(2, 2, 2, 2, 2)),
+        "googlenet": dict(
+            auxiliary=0.3, batch_norm=True, dropout=0.4, large_kernel=5, last_pool=3, strides=(2, 2, 2, 2, 2)
+        ),
+        "inception_v3": dict(auxiliary=0.4, dropout=0.5),
     },
     "in_context": {
         None: dict(dropout=0.0, num_heads=2, num_layers=3, width=64),

@@ -1,7 +1,11 @@
-"""Convolutions in the form that is fastest on a CPU: of images, for `nn.Conv(conv_general_dilated=conv)`, and of texts."""
+"""Convolutions in the form that is fastest on a CPU: of images, for `nn.Conv(conv_general_dilated=conv)`, and of texts.
+
+`Convolution` is what the Inception networks are made of.
+"""
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -37,6 +41,29 @@ class Window(nn.Module):
         # Output p sums word p - size + i times the kernel's row i.
         padded = [jnp.pad(parts[:, :, i], ((0, 0), (self.size - i, i), (0, 0))) for i in range(self.size)]
         return sum(padded) + bias
+
+
+class Convolution(nn.Module):
+    """Convolution, batch norm (epsilon 1e-3), ReLU; without the norm a bias.
+
+    `padding` is what `nn.Conv` takes; None: half the kernel on each side.
+    """
+
+    channels: int
+    kernel: int | tuple[int, int]
+    batch_norm: bool = True
+    stride: int = 1
+    padding: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B Y X I"], train: bool) -> Float[Array, "B _ _ O"]:
+        layer = partial(nn.Conv, kernel_init=nn.initializers.he_normal(), conv_general_dilated=conv)
+        size = (self.kernel, self.kernel) if isinstance(self.kernel, int) else self.kernel
+        pad = self.padding or [(n // 2, n // 2) for n in size]
+        x = layer(self.channels, size, self.stride, padding=pad, use_bias=not self.batch_norm, name="conv")(x)
+        if self.batch_norm:
+            x = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-3, name="norm")(x)
+        return nn.relu(x)
 
 
 def conv(

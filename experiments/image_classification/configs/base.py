@@ -14,6 +14,7 @@ MODELS = {  # model.name -> the module whose fields are its keys
     "convnext": "research.models.vision.convnext.ConvNeXt",
     "efficientnet": "research.models.vision.efficientnet.EfficientNetLite",
     "googlenet": "research.models.vision.googlenet.GoogLeNet",
+    "inception_v3": "research.models.vision.inception_v3.InceptionV3",
     "lenet5": "research.models.vision.lenet.LeNet5",
     "mlp": "research.models.vision.lenet.MLP",
     "resnet": "research.models.vision.resnet.ResNet",

@@ -2,7 +2,8 @@
 
 Batch normalisation after each convolution (Inception-BN, 1502.03167) takes the place of the paper's local response
 normalisation, as in torchvision. `large_kernel=3` has the 6,624,904 parameters of torchvision's at 1,000 classes, and 13,004,888
-with its auxiliary heads. The paper does not state its initial values; these are He's.
+with its auxiliary heads; with `last_pool=2`, too, it is torchvision's network. The paper does not state its initial values; these
+are He's.
 """
 
 from functools import partial
@@ -13,7 +14,7 @@ from jaxtyping import Float, Float32
 
 from research.core.arrays import Array
 from research.core.mesh import shard_activations
-from research.nn.convolution import conv
+from research.nn.convolution import Convolution
 from research.util.errors import UserError
 
 SHARDING = {"fsdp": ((r"kernel$", "fsdp"),)}
@@ -31,24 +32,6 @@ MODULES = {
     "5b": (384, 192, 384, 48, 128, 128),
 }
 HEADS = {"4a": "auxiliary1", "4d": "auxiliary2"}  # the module below each auxiliary head
-
-
-class Convolution(nn.Module):
-    """Convolution, norm, ReLU; without the norm a bias."""
-
-    channels: int
-    kernel: int
-    batch_norm: bool
-    stride: int = 1
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "B Y X I"], train: bool) -> Float[Array, "B _ _ O"]:
-        layer = partial(nn.Conv, kernel_init=nn.initializers.he_normal(), conv_general_dilated=conv)
-        size, pad = (self.kernel, self.kernel), self.kernel // 2
-        x = layer(self.channels, size, self.stride, padding=pad, use_bias=not self.batch_norm, name="conv")(x)
-        if self.batch_norm:
-            x = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-3, name="norm")(x)
-        return nn.relu(x)
 
 
 class Inception(nn.Module):
@@ -92,6 +75,7 @@ class GoogLeNet(nn.Module):
     num_classes: int
     strides: tuple[int, ...] = (2, 2, 2, 2, 2)  # of the first convolution and the four poolings; 1: no pooling
     large_kernel: int = 5  # the paper's; torchvision has 3
+    last_pool: int = 3  # window of the fourth pooling; torchvision has 2
     batch_norm: bool = True
     dropout: float = 0.4  # before the head
     auxiliary: float = 0.3  # the weight of each auxiliary head's loss; 0: none
@@ -112,7 +96,8 @@ class GoogLeNet(nn.Module):
         stage, auxiliary = 2, []
         for name, channels in MODULES.items():
             if int(name[0]) > stage:
-                x, stage = pool(x, self.strides[stage]), int(name[0])
+                window = self.last_pool if stage == 4 else 3
+                x, stage = pool(x, self.strides[stage], window), int(name[0])
             x = Inception(channels, self.large_kernel, self.batch_norm, name=f"inception_{name}")(x, train)
             if name in HEADS and self.auxiliary and (train or self.is_initializing()):
                 auxiliary.append(AuxiliaryHead(self.num_classes, self.batch_norm, name=HEADS[name])(x, train))
@@ -121,12 +106,12 @@ class GoogLeNet(nn.Module):
         return (logits, auxiliary) if train and auxiliary else logits
 
 
-def pool(x: Float[Array, "B Y X C"], stride: int) -> Float[Array, "B _ _ C"]:
-    """3 x 3 max-pooling whose last windows may reach over the edge (Caffe's and torch's `ceil_mode`); stride 1: none."""
+def pool(x: Float[Array, "B Y X C"], stride: int, window: int = 3) -> Float[Array, "B _ _ C"]:
+    """Max-pooling whose last windows may reach over the edge (Caffe's and torch's `ceil_mode`); stride 1: none."""
     if stride == 1:
         return x
-    ends = [max(-(-(n - 3) // stride), 0) * stride + 3 - n for n in x.shape[1:3]]
-    return nn.max_pool(x, window_shape=(3, 3), strides=(stride, stride), padding=[(0, end) for end in ends])
+    ends = [max(-(-(n - window) // stride), 0) * stride + window - n for n in x.shape[1:3]]
+    return nn.max_pool(x, window_shape=(window, window), strides=(stride, stride), padding=[(0, end) for end in ends])
 
 
 def adaptive_mean(x: Float[Array, "B Y X C"], size: int) -> Float[Array, "B {size} {size} C"]:

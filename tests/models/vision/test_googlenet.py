@@ -133,6 +133,7 @@ def test_adaptive_mean_by_hand():
 def test_pooling_keeps_a_last_window_that_reaches_over_the_edge():
     x = jnp.arange(6.0).reshape(1, 1, 6, 1)
     assert googlenet.pool(x, 2)[0, 0, :, 0].tolist() == [2, 4, 5]
+    assert googlenet.pool(x, 2, 2)[0, 0, :, 0].tolist() == [1, 3, 5]
     assert googlenet.pool(x, 1) is x
 
 
