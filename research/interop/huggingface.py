@@ -47,6 +47,14 @@ class Source(NamedTuple):
     left: list[str]
     config: dict[str, Any]
 
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """Rows and columns of the patches of a ViT's pictures; None: it is none."""
+        if self.architecture is not vit.VIT:
+            return None
+        rows, columns, _ = self.attributes["image_shape"]
+        return rows // self.attributes["patch"], columns // self.attributes["patch"]
+
     def placed(self, module: Any, into: str = "") -> tuple[Arrays, dict[str, str]]:
         """`arrays` and `theirs` by the paths of `module`; UserError where that computes something else from them.
 

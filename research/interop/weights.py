@@ -1,17 +1,17 @@
-"""Parameters from elsewhere: a checkpoint of one of our runs, or a folder of Hugging Face weights, into a fresh state.
+"""Parameters from elsewhere into a fresh state: of one of our runs, of Hugging Face, torchvision or timm.
 
 A config's `pretrained` group says which:
 
-    weights   RUN[@best|@last|@STEP], a folder with safetensors, or a name in interop/published.py; None: the family's own
-              initial values
+    weights   RUN[@best|@last|@STEP], a folder of Hugging Face's, a safetensors file of torchvision or timm, or a name in
+              interop/published.py; None: the family's own initial values
     into      the path that the arrays go under: "encoder" makes tokens/embedding encoder/tokens/embedding
     fresh     a regular expression of paths here that keep their initial values, a new head's, say
     resize    of paths whose first axis may differ (an embedding's rows): the rows that both have are loaded
 
-Every other array must be there, in its shape. What the source has beside them is left out, and listed. Layers may be stacked
-(`scan`) on one side and not on the other. What no shape shows, the number of heads above all, must be the same on both sides,
-and so must the vocabularies, unless `fresh` or `resize` names the table of tokens: a run that reads tokens keeps its own as
-vocabulary.json.
+Every other array must be there, in its shape; the positions of a ViT are resampled for pictures of another size. What the source
+has beside them is left out, and listed. Layers may be stacked (`scan`) on one side and not on the other. What no shape shows, the
+number of heads above all, must be the same on both sides, and so must the vocabularies, unless `fresh` or `resize` names the table
+of tokens: a run that reads tokens keeps its own as vocabulary.json.
 """
 
 import dataclasses
@@ -31,9 +31,11 @@ from research.core import low_rank, upgrade
 from research.core.mesh import path_name
 from research.core.state import TrainState
 from research.data.tokenizers import Tokenizer
-from research.interop import huggingface, published
-from research.interop.hf import files, paths
+from research.interop import huggingface, positions, published
+from research.interop.hf import files, mapping, paths
 from research.interop.hf.paths import Arrays
+from research.interop.layouts import reader
+from research.models.vision.vit import ViT
 from research.run import checkpoint_files, checksum
 from research.run.checkpoint_files import VOCABULARY
 from research.util import run_files
@@ -109,16 +111,18 @@ class Source(NamedTuple):
     """Arrays from elsewhere, by path: `params/...` and those of mutable collections.
 
     `words` say what they are of. `theirs`: {path: name and shape there}, where these are others. `left`: what was not read.
+    `grids`: {path: rows and columns of the patches, there and here}, of positions to be resampled.
     """
 
     words: str
     arrays: Arrays
     theirs: Mapping[str, str] = {}
     left: tuple[str, ...] = ()
+    grids: Mapping[str, tuple[positions.Grid, positions.Grid]] = {}
 
 
-def placed(found: Arrays, into: str) -> Arrays:
-    """The same arrays under the path `into` of their collections."""
+def placed(found: dict[str, Any], into: str) -> dict[str, Any]:
+    """The same under the path `into` of their collections."""
     return {name.replace("/", f"/{into.strip('/')}/", 1) if into else name: x for name, x in found.items()}
 
 
@@ -147,6 +151,11 @@ class Fitted:
             self._wrong.append(f"{here} {list(leaf.shape)} is not there{self._there(name)}")
             return leaf
         self._taken.append(name)
+        if name in self._source.grids:
+            before, after = self._source.grids[name]
+            value = positions.resampled(value, before, after)
+            there, to = (f"{rows} x {columns}" for rows, columns in (before, after))
+            self._resized.append(f"{here} {there} -> {to} patches, bicubically")
         value, may_resize = value.astype(leaf.dtype), self._is("resize", here)
         if value.shape == leaf.shape:
             return jax.device_put(value, leaf.sharding)
@@ -197,12 +206,18 @@ class Fitted:
 
 
 def read(weights: str, model: Any, into: str = "") -> Source:
-    """A run's parameters, checksums verified, or those in a folder of Hugging Face's, for a model, under the path `into`."""
+    """A run's parameters, checksums verified, or weights of other libraries, for a model, under the path `into`."""
     path = Path(weights)
     if weights in published.WEIGHTS and not path.exists():
-        return Source(f"{weights} (published)", placed(published.read(weights, None if into else model), into))
+        # A part that `into` names is made within the model's call, and compared by its shapes alone.
+        part = published.WEIGHTS[weights].module if into else model
+        return of_layout(published.file(weights), part, into)._replace(words=f"{weights} (published)")
+    if file := reader.file(path):
+        return of_layout(file, model, into)
     if files.is_folder(path):
         return of_huggingface(path, model, into)
+    if path.is_file() and any(path.match(kind) for kind in files.PICKLES):
+        raise UserError(f"pretrained.weights = {weights} is {files.a_pickle(path.name)}")
     if path.is_file():
         raise UserError(f"pretrained.weights = {weights} is a file; give the folder that it is in, or a run")
     if not Path(weights.rpartition("@")[0] or weights).exists() and "://" not in weights:
@@ -222,7 +237,27 @@ def of_huggingface(folder: Path, model: Any, into: str = "") -> Source:
         {f"params/{name}": x for name, x in arrays.items()},
         {f"params/{name}": words for name, words in theirs.items()},
         tuple(found.left),
+        _grids(model, into, found.grid),
     )
+
+
+def of_layout(file: Path, model: Any, into: str = "") -> Source:
+    """A file of torchvision's or timm's, in the paths of `model`; UserError where that computes something else from it."""
+    found = reader.read(file, model)
+    place = into or found.place
+    words = f"{file} ({found.layout.module.__name__} of {found.layout.library})"
+    arrays, theirs = placed(found.arrays, place), placed(found.theirs, place)
+    return Source(words, arrays, theirs, grids=_grids(model, into, found.grid))
+
+
+def _grids(model: Any, into: str, before: positions.Grid | None) -> dict[str, tuple[positions.Grid, positions.Grid]]:
+    """`Source.grids` of a model's ViT, whose weights are for so many rows and columns of patches; None: they are for no ViT."""
+    if before is None:
+        return {}
+    part, place = mapping.find(model, ViT)
+    rows, columns, _ = part.image_shape
+    after = (rows // part.patch, columns // part.patch)
+    return {} if before == after else placed({"params/position": (before, after)}, into or place)
 
 
 def _check_run(folder: Path, model: Any) -> None:

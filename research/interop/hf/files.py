@@ -1,6 +1,6 @@
 """A Hugging Face folder's files: config.json, and safetensors in one file or in several with an index. Never a pickle."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,48 +18,12 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 FLOATS = {"F16": np.float16, "F32": np.float32, "F64": np.float64, "BF16": None}  # NumPy has no bfloat16
 
 
-class Folder:
-    """`config` and the tensors by name, read one at a time as f32; UserError where a file is not what it should be."""
+class Tensors:
+    """The tensors of safetensors files by name, read one at a time as f32; UserError where a file is damaged."""
 
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
-        if not self.path.is_dir():
-            raise UserError(f"{self.path} is no folder; give the folder of config.json and {SINGLE}")
-        found = {name: file for file in self._shards() for name in self._names(file)}
+    def __init__(self, files: Iterable[Path]):
         # Files made from TensorFlow's name a norm's parameters as it did.
-        self._files = {_modern(name): (file, name) for name, file in found.items()}
-        self.config = self._json(CONFIG)
-        if not isinstance(self.config.get("model_type"), str):
-            raise UserError(f"{self.path / CONFIG} names no model_type: it tells nothing of the architecture")
-
-    def _shards(self) -> list[Path]:
-        if (self.path / SINGLE).is_file():
-            return [self.path / SINGLE]
-        if (self.path / INDEX).is_file():
-            names = self._json(INDEX).get("weight_map")
-            if not isinstance(names, dict) or not all(isinstance(n, str) and Path(n).name == n for n in names.values()):
-                raise UserError(f"{self.path / INDEX} has no weight_map of files beside it")
-            shards = [self.path / name for name in sorted(set(names.values()))]
-            if missing := [file.name for file in shards if not file.is_file()]:
-                raise UserError(f"{self.path} lacks {missing[0]}, which {INDEX} names")
-            return shards
-        if pickles := sorted(file.name for kind in PICKLES for file in self.path.glob(kind)):
-            raise UserError(
-                f"{self.path} has its weights in {pickles[0]}, a pickle, which may run any code when it is read; "
-                f"give a folder with {SINGLE}, as transformers' save_pretrained writes it"
-            )
-        raise UserError(f"{self.path} has neither {SINGLE} nor {INDEX}")
-
-    def _json(self, name: str) -> dict[str, Any]:
-        path = self.path / name
-        if not path.exists():
-            raise UserError(f"{self.path} has no {name}")
-        if path.is_file() and (size := path.stat().st_size) > LARGEST:
-            raise UserError(f"{path}: {size:,} bytes, where such a file has at most {LARGEST:,}")
-        found = user_files.json_value(path)
-        if not isinstance(found, dict):
-            raise UserError(f"{self.path / name} is not a JSON object")
-        return found
+        self._files = {_modern(name): (file, name) for file in files for name in self._names(file)}
 
     def _names(self, file: Path) -> list[str]:
         with self._open(file) as tensors:
@@ -92,10 +56,57 @@ class Folder:
             return np.asarray(tensors.get_tensor(stored)).astype(np.float32)
 
 
+class Folder(Tensors):
+    """A folder's `config` and tensors; UserError where a file is not what it should be."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        if not self.path.is_dir():
+            raise UserError(f"{self.path} is no folder; give the folder of config.json and {SINGLE}")
+        super().__init__(self._shards())
+        self.config = self._json(CONFIG)
+        if not isinstance(self.config.get("model_type"), str):
+            raise UserError(f"{self.path / CONFIG} names no model_type: it tells nothing of the architecture")
+
+    def _shards(self) -> list[Path]:
+        if (self.path / SINGLE).is_file():
+            return [self.path / SINGLE]
+        if (self.path / INDEX).is_file():
+            names = self._json(INDEX).get("weight_map")
+            if not isinstance(names, dict) or not all(isinstance(n, str) and Path(n).name == n for n in names.values()):
+                raise UserError(f"{self.path / INDEX} has no weight_map of files beside it")
+            shards = [self.path / name for name in sorted(set(names.values()))]
+            if missing := [file.name for file in shards if not file.is_file()]:
+                raise UserError(f"{self.path} lacks {missing[0]}, which {INDEX} names")
+            return shards
+        if pickles := sorted(file.name for kind in PICKLES for file in self.path.glob(kind)):
+            raise UserError(f"{self.path} has its weights in {a_pickle(pickles[0])}")
+        raise UserError(f"{self.path} has neither {SINGLE} nor {INDEX}")
+
+    def _json(self, name: str) -> dict[str, Any]:
+        path = self.path / name
+        if not path.exists():
+            raise UserError(f"{self.path} has no {name}")
+        if path.is_file() and (size := path.stat().st_size) > LARGEST:
+            raise UserError(f"{path}: {size:,} bytes, where such a file has at most {LARGEST:,}")
+        found = user_files.json_value(path)
+        if not isinstance(found, dict):
+            raise UserError(f"{self.path / name} is not a JSON object")
+        return found
+
+
 def _modern(name: str) -> str:
     if name.endswith(("LayerNorm.gamma", "LayerNorm.beta")):
         return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
     return name
+
+
+def a_pickle(name: str) -> str:
+    """Why a pickle of that name is not read, and how it is converted."""
+    return (
+        f'{name}, a pickle, which may run any code when it is read; where you trust it, convert it: python -c "import torch, '
+        "safetensors.torch as s; s.save_file(torch.load('IN', weights_only=True), 'OUT.safetensors')\""
+    )
 
 
 def is_folder(path: Path) -> bool:

@@ -81,6 +81,7 @@ PACKED_TRANSPOSED = _transposed(PACKED)
 JOINED = Form(  # q, k and v side by side in one
     lambda sizes, x: _pack(sizes, *np.split(x, 3, -1)), lambda sizes, x: [np.concatenate(_unpack(sizes, x), -1)]
 )
+JOINED_TRANSPOSED = _transposed(JOINED)
 
 
 class Row(NamedTuple):
@@ -240,9 +241,14 @@ class Architecture:
 
     def find(self, module: Any) -> tuple[Any, str] | None:
         """Where in a module, or in its parts, this is -> that part and the path of its parameters; None: nowhere."""
-        if isinstance(module, self.module):
-            return module, ""
-        for name in getattr(module, "__dataclass_fields__", ()):
-            if name != "parent" and isinstance(part := getattr(module, name, None), self.module):
-                return part, name
-        return None
+        return find(module, self.module)
+
+
+def find(module: Any, kind: type) -> tuple[Any, str] | None:
+    """Where in a module, or in its parts, one of this kind is -> that part and the path of its parameters; None: nowhere."""
+    if isinstance(module, kind):
+        return module, ""
+    for name in getattr(module, "__dataclass_fields__", ()):
+        if name != "parent" and isinstance(part := getattr(module, name, None), kind):
+            return part, name
+    return None
