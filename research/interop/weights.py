@@ -10,8 +10,8 @@ A config's `pretrained` group says which:
 
 Every other array must be there, in its shape; the positions of a ViT are resampled for pictures of another size. What the source
 has beside them is left out, and listed. Layers may be stacked (`scan`) on one side and not on the other. What no shape shows, the
-number of heads above all, must be the same on both sides, and so must the vocabularies, unless `fresh` or `resize` names the table
-of tokens: a run that reads tokens keeps its own as vocabulary.json.
+number of heads above all, must be the same on both sides, and so must the vocabularies, unless `fresh` or `resize` names the
+table of tokens: a run that reads tokens keeps its own as vocabulary.json.
 """
 
 import dataclasses

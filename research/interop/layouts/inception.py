@@ -68,6 +68,5 @@ INCEPTION_V3 = Layout(
     module=inception_v3.InceptionV3,
     sign="Mixed_5b.branch1x1.conv.weight",
     table=_inception_v3,
-    wanted=lambda shapes: {},
     models=r"(gluon_)?inception_v3",
 )

@@ -73,6 +73,6 @@ class Layout:
     module: type
     sign: str
     table: Callable[[Any], Table]
-    wanted: Callable[[Shapes], dict[str, Any]]
+    wanted: Callable[[Shapes], dict[str, Any]] = lambda shapes: {}
     refused: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    models: str = "$^"
+    models: str = ".*"

@@ -1,7 +1,7 @@
-"""Weights of torchvision and timm in, from one safetensors file: ResNet, GoogLeNet, Inception v3, ViT, ConvNeXt, EfficientNet-Lite.
+"""Weights of torchvision and timm in, from one safetensors file.
 
-Which layout a file has is told by the names in it; what they mean is in the tables beside this file. Neither PyTorch nor the
-libraries are needed.
+The names in a file tell which layout it has; what they mean is in the tables beside this file. Neither PyTorch nor the libraries
+are needed.
 """
 
 import math
@@ -112,7 +112,13 @@ def _layout(file: Path, names: list[str]) -> Layout:
 
 def _check(file: Path, layout: Layout, module: Any, shapes: dict[str, tuple[int, ...]]) -> None:
     """UserError where the module has an attribute with which it computes something else."""
-    for name, value in layout.wanted(shapes).items():
+    try:
+        wanted = layout.wanted(shapes)
+    except (KeyError, IndexError, ValueError):
+        raise UserError(
+            f"{file} has names of a {layout.module.__name__} of {layout.library}, and not its shapes"
+        ) from None
+    for name, value in wanted.items():
         here = getattr(module, name)
         if (tuple(here) if isinstance(here, list) else here) != value:
             raise UserError(

@@ -67,7 +67,7 @@ def _wanted(shapes: Shapes, patch: str, layer: str, pool: str, representation: s
 TORCHVISION = Layout(
     library="torchvision",
     module=ViT,
-    sign="conv_proj.weight",
+    sign="encoder.layers.encoder_layer_0.ln_1.weight",
     table=_torchvision,
     wanted=lambda shapes: _wanted(
         shapes, "conv_proj.weight", r"encoder\.layers\.encoder_layer_(\d+)\.", "token", "heads.pre_logits.weight"
@@ -76,7 +76,7 @@ TORCHVISION = Layout(
 TIMM = Layout(
     library="timm",
     module=ViT,
-    sign="patch_embed.proj.weight",
+    sign="blocks.0.attn.qkv.weight",
     table=_timm,
     wanted=lambda shapes: _wanted(
         shapes, "patch_embed.proj.weight", r"blocks\.(\d+)\.", "token" if "cls_token" in shapes else "mean"
