@@ -69,7 +69,7 @@ class AuxiliaryHead(nn.Module):
 class GoogLeNet(nn.Module):
     """Images -> logits; with `train` and `auxiliary`, (logits, [the logits of the auxiliary heads]).
 
-    Raises UserError if `strides` or `large_kernel` does not fit.
+    Raises UserError if `strides`, `large_kernel` or `last_pool` does not fit.
     """
 
     num_classes: int
@@ -90,6 +90,8 @@ class GoogLeNet(nn.Module):
             raise UserError(
                 f"model.large_kernel = {self.large_kernel}, model.auxiliary = {self.auxiliary}: odd, and at least 0"
             )
+        if self.last_pool < min(self.strides[-1], 3):
+            raise UserError(f"model.last_pool = {self.last_pool}: at least its stride, {self.strides[-1]}")
         layer = partial(Convolution, batch_norm=self.batch_norm)
         x = pool(layer(64, 7, stride=self.strides[0], name="conv1")(x, train), self.strides[1])
         x = layer(192, 3, name="conv3")(layer(64, 1, name="conv2")(x, train), train)

@@ -60,10 +60,14 @@ MODULES: dict[str, Branches] = {
     "6c": _figure6(160),
     "6d": _figure6(160),
     "6e": _figure6(192),
-    "7a": (("3x3", ((192, 1, 1), (320, 3, 3))), ("7x7_3x3", ((192, 1, 1), (192, 1, 7), (192, 7, 1), (192, 3, 3))), ("pool", ())),
+    "7a": (
+        ("3x3", ((192, 1, 1), (320, 3, 3))),
+        ("7x7_3x3", ((192, 1, 1), (192, 1, 7), (192, 7, 1), (192, 3, 3))),
+        ("pool", ()),
+    ),
     "7b": _FIGURE7,
     "7c": _FIGURE7,
-}  # fmt: skip
+}
 REDUCING = ("6a", "7a")
 SMALLEST = 75, 299  # pixels of a side, without and with the auxiliary head, whose 5 x 5 convolution has no padding
 
@@ -114,7 +118,7 @@ class AuxiliaryHead(nn.Module):
 class InceptionV3(nn.Module):
     """Images -> logits; with `train` and `auxiliary`, (logits, [the logits of the auxiliary head]).
 
-    Raises UserError for pictures that are too small.
+    Raises UserError for pictures that are too small, and for a negative weight.
     """
 
     num_classes: int
@@ -125,6 +129,8 @@ class InceptionV3(nn.Module):
     def __call__(
         self, x: Float[Array, "B Y X C"], train: bool = False
     ) -> Float[Array, "B N"] | tuple[Float[Array, "B N"], list[Float[Array, "B N"]]]:
+        if self.auxiliary < 0:
+            raise UserError(f"model.auxiliary = {self.auxiliary}: at least 0")
         second = bool(self.auxiliary) and (train or self.is_initializing())
         if min(x.shape[1:3]) < SMALLEST[second]:
             remedy = ", or model.auxiliary=0 and at least 75" if second else ""

@@ -14,6 +14,7 @@ from research.core.mesh import path_name
 from research.interop import huggingface, weights
 from research.interop.hf import files
 from research.interop.layouts import convnext, efficientnet, inception, reader, resnet, vit
+from research.models.vision import googlenet, inception_v3
 from research.models.vision.convnext import ConvNeXt
 from research.models.vision.efficientnet import EfficientNetLite
 from research.models.vision.googlenet import GoogLeNet
@@ -282,4 +283,34 @@ def test_logits_are_the_librarys(library, name, model, side, tmp_path):
         expected = net(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
     logits = jax.jit(model.apply)(unflatten_dict(found, sep="/"), x)
     assert np.abs(expected[0] - expected[1]).max() > 1e-3 * np.abs(expected).max()  # pictures differ
+    np.testing.assert_allclose(logits, expected, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize(
+    ("name", "model", "head", "places", "shape"),
+    [
+        ("googlenet", GOOGLENET, googlenet.AuxiliaryHead(1000, True), ("aux2", "auxiliary2"), (2, 5, 7, 528)),
+        (
+            "inception_v3",
+            InceptionV3(1000),
+            inception_v3.AuxiliaryHead(1000),
+            ("AuxLogits", "auxiliary"),
+            (2, 17, 18, 768),
+        ),
+    ],
+)
+def test_auxiliary_heads_are_the_librarys(name, model, head, places, shape, tmp_path):
+    """Each alone, without dropout, on what it reads."""
+    torch, torchvision = pytest.importorskip("torch"), pytest.importorskip("torchvision")
+    net = scrambled(torch, getattr(torchvision.models, name)(init_weights=False))
+    file = tmp_path / "theirs.safetensors"
+    safetensors.numpy.save_file({key: x.numpy() for key, x in net.state_dict().items()}, file)
+    theirs, ours = places
+    arrays = weights.read(str(file), model).arrays
+    part = {path.replace(f"/{ours}/", "/"): x for path, x in arrays.items() if f"/{ours}/" in path}
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    with torch.no_grad():
+        expected = getattr(net, theirs)(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
+    logits = head.apply(unflatten_dict(part, sep="/"), x, False)
     np.testing.assert_allclose(logits, expected, atol=1e-4 * np.abs(expected).max())

@@ -138,7 +138,12 @@ def test_pooling_keeps_a_last_window_that_reaches_over_the_edge():
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"), [({"strides": (2, 2)}, "model.strides"), ({"auxiliary": -1.0}, "at least 0")]
+    ("changes", "words"),
+    [
+        ({"strides": (2, 2)}, "model.strides"),
+        ({"auxiliary": -1.0}, "at least 0"),
+        ({"last_pool": 1}, "model.last_pool = 1: at least its stride, 2"),
+    ],
 )
 def test_bad_values_are_named(changes, words):
     with pytest.raises(UserError, match=words):

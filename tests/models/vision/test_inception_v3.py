@@ -76,6 +76,11 @@ def test_small_pictures_are_refused(model, side):
     assert abstract(model, side + 1)
 
 
+def test_a_negative_weight_is_refused():
+    with pytest.raises(UserError, match="model.auxiliary = -1.0: at least 0"):
+        abstract(InceptionV3(10, auxiliary=-1.0), 299)
+
+
 def test_sharding_rules_match_and_split_most():
     tree = abstract(InceptionV3(1000), 299)["params"]
     found = shardings(
