@@ -14,12 +14,8 @@ GOOGLE = {
     "_project_conv": "out", "_bn2": "out_norm",
 }  # fmt: skip
 ENDS = {"conv_stem": "stem", "bn1": "stem_norm", "conv_head": "top", "bn2": "top_norm", "classifier": "head"}
-FIRST = {
-    "conv_dw": "depthwise",
-    "bn1": "depthwise_norm",
-    "conv_pw": "out",
-    "bn2": "out_norm",
-}  # blocks that do not expand
+# Of blocks that do not expand, and of the others.
+FIRST = {"conv_dw": "depthwise", "bn1": "depthwise_norm", "conv_pw": "out", "bn2": "out_norm"}
 BLOCK = {
     "conv_pw": "expand", "bn1": "expand_norm", "conv_dw": "depthwise", "bn2": "depthwise_norm", "conv_pwl": "out",
     "bn3": "out_norm",
@@ -45,9 +41,8 @@ def _google(model: EfficientNetLite) -> Table:
 
 def _variant(blocks: int, channels: int) -> dict[str, Any]:
     """The variant with so many blocks, of which the last but one has so many channels."""
-    of = {(len(found), found[-2].channels): variant for variant in VARIANTS for found in [specs(variant)]}
-    variant = of.get((blocks, channels))
-    return {"variant": variant} if variant else {}
+    found = [one for one in VARIANTS if (len(specs(one)), specs(one)[-2].channels) == (blocks, channels)]
+    return {"variant": found[0]} if found else {}
 
 
 def _wanted_of_timm(shapes: Shapes) -> dict[str, Any]:

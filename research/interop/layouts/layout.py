@@ -44,6 +44,7 @@ def layers(names: Mapping[str, str]) -> Table:
 
 
 def one_row(_: Any, x: np.ndarray) -> np.ndarray:
+    """[1, T, D] -> [T, D]."""
     return mapping.ONE_ROW.read({}, x)
 
 

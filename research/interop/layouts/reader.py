@@ -85,9 +85,10 @@ def read(file: Path, module: Any) -> Found:
 
 
 def _grid(module: Any, arrays: Arrays) -> positions.Grid | None:
-    if not isinstance(module, ViT) or "params/position" not in arrays:
+    table = arrays.get("params/position")
+    if not isinstance(module, ViT) or table is None or table.ndim != 2:
         return None
-    patches = len(arrays["params/position"]) - (module.pool == "token")
+    patches = max(len(table) - (module.pool == "token"), 0)
     side = math.isqrt(patches)
     return (side, side) if side * side == patches else None
 
@@ -105,7 +106,7 @@ def _layout(file: Path, names: list[str]) -> Layout:
     if isinstance(model, str) and not re.fullmatch(layout.models, model.partition(".")[0]):
         raise UserError(
             f"{file.parent / files.CONFIG} names {shown(model)}, whose tensors have the names of a {layout.module.__name__}; "
-            f"it computes something else, and is not read"
+            "it computes something else, and is not read"
         )
     return layout
 
@@ -140,5 +141,5 @@ def _read(file: Path, held: files.Tensors, name: str, place: Place, module: Any)
     x = held.array(name)
     try:
         return place.read(module, x)
-    except ValueError:
+    except (ValueError, IndexError, TypeError):  # of other axes
         raise UserError(f"{file}: {name} is {list(x.shape)}, which {place.ours} cannot be made of") from None

@@ -89,5 +89,5 @@ TIMM = Layout(
         r"\.ls[12]\.": "scales of the residual branches",
         r"\.attn\.[qk]_norm\.": "norms of queries and keys",
     },
-    models=r"(vit|deit)_(tiny|small|base|large|huge)_patch\d+_(gap_)?\d+",
+    models=r"(vit|deit)_(tiny|small|base|large|huge)_patch\d+_(gap_)?\d+(_in21k)?",
 )

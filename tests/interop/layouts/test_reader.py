@@ -163,6 +163,7 @@ def of(name, change, message, module=None):
         of("timm's vit", {}, "norm_eps = 1e-06; model.norm_eps here is 1e-12", ViT(5, (8, 8, 3), 4, 8, 2, 2, norm_eps=1e-12)),
         of("timm's vit", {}, "num_layers = 2; model.num_layers here is 3", ViT(5, (8, 8, 3), 4, 8, 3, 2)),
         of("timm's vit", {"patch_embed.proj.weight": 1}, "has names of a ViT of timm, and not its shapes"),
+        of("timm's vit", {"pos_embed": ()}, "pos_embed is [], which params/position cannot be made of"),
         of("timm's convnext", {"stages.0.blocks.0.mlp.grn.weight": 1}, "global response normalisation (ConvNeXt V2)"),
     ],
 )  # fmt: skip
