@@ -92,8 +92,10 @@ def test_pretrained_weights_takes_the_name(monkeypatch, tmp_path):
     safetensors.numpy.save_file(arrays, tmp_path / "small.safetensors")
     raw = (tmp_path / "small.safetensors").read_bytes()
     small = File("small.safetensors", "", hashlib.sha256(raw).hexdigest(), len(raw))
-    monkeypatch.setitem(published.WEIGHTS, NAME, small)
+    monkeypatch.setitem(published.WEIGHTS, NAME, published.Published(small, EfficientNetLite(10)))
     monkeypatch.setenv("ALMANAC_MIRROR", str(tmp_path))
     source = weights.read(NAME, EfficientNetLite(10))
+    inner = weights.read(NAME, None, "backbone")  # a part of a model that is made within its call
+    assert sorted(inner.arrays) == ["params/backbone/head/bias", "params/backbone/stem/kernel"]
     assert source.words == f"{NAME} (published)" and sorted(source.arrays) == ["params/head/bias", "params/stem/kernel"]
     assert "params/body/head/bias" in weights.read(NAME, EfficientNetLite(10), "body").arrays

@@ -1,6 +1,7 @@
 """Files of torchvision and timm: names and shapes as theirs, values in their places, refusals, and equal logits."""
 
 import hashlib
+import importlib
 import json
 from functools import cache
 
@@ -270,10 +271,18 @@ def scrambled(torch, net):
     return net.eval()
 
 
+def imported(library):
+    """The library, which no extra has: it must be of the same build as PyTorch."""
+    try:
+        return importlib.import_module(library)
+    except (ImportError, RuntimeError) as error:
+        pytest.skip(f"{library} is not there, or of another build than PyTorch: {error}")
+
+
 @pytest.mark.parity
 @pytest.mark.parametrize(("library", "name", "model", "side"), THEIRS, ids=[" ".join(case[:2]) for case in THEIRS])
 def test_logits_are_the_librarys(library, name, model, side, tmp_path):
-    torch, library = pytest.importorskip("torch"), pytest.importorskip(library)
+    torch, library = pytest.importorskip("torch"), imported(library)
     net = scrambled(torch, theirs(name, library))
     tensors = {key: x.numpy() for key, x in net.state_dict().items()}
     safetensors.numpy.save_file(tensors, tmp_path / "theirs.safetensors")
@@ -303,7 +312,7 @@ def test_logits_are_the_librarys(library, name, model, side, tmp_path):
 )
 def test_auxiliary_heads_are_the_librarys(name, model, head, places, shape, tmp_path):
     """Each alone, without dropout, on what it reads."""
-    torch, torchvision = pytest.importorskip("torch"), pytest.importorskip("torchvision")
+    torch, torchvision = pytest.importorskip("torch"), imported("torchvision")
     net = scrambled(torch, getattr(torchvision.models, name)(init_weights=False))
     file = tmp_path / "theirs.safetensors"
     safetensors.numpy.save_file({key: x.numpy() for key, x in net.state_dict().items()}, file)
