@@ -10,6 +10,7 @@ import numpy as np
 from flax import traverse_util
 
 from research.core.experiment import Codec, Predictor
+from research.util.errors import UserError
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 _BOUND = re.compile(r"(\w+) <= (\d+)")
@@ -35,6 +36,18 @@ def specs(codec: Codec) -> dict[str, jax.ShapeDtypeStruct]:
         k: jax.ShapeDtypeStruct(tuple(symbols.get(d, d) for d in shape), np.dtype(dtype))
         for k, (shape, dtype) in codec.inputs.items()
     }
+
+
+def largest_specs(codec: Codec, batch: Any) -> dict[str, jax.ShapeDtypeStruct]:
+    """A codec's inputs with `batch` rows, an int or a symbolic size; other open sizes are the largest.
+
+    Raises UserError for a size without a bound.
+    """
+    sizes = {"b": batch, **bounds(codec)}
+    shapes = {name: tuple(sizes.get(d, d) for d in shape) for name, (shape, _) in codec.inputs.items()}
+    if unbounded := [d for shape in shapes.values() for d in shape if isinstance(d, str)]:
+        raise UserError(f"ONNX and LiteRT need the largest value of each size, and {unbounded[0]} has no bound")
+    return {name: jax.ShapeDtypeStruct(shapes[name], np.dtype(dtype)) for name, (_, dtype) in codec.inputs.items()}
 
 
 def export(predictor: Predictor, variables: Mapping) -> jax.export.Exported:

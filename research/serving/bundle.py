@@ -3,12 +3,12 @@
 manifest.json            what it is: inputs and outputs, versions, metrics, its data, how well it agrees with the run
 predict.stablehlo        the program, for cpu, cuda and tpu; parameters are arguments
 prefill.stablehlo, decode.stablehlo   of a language model, its decoder's: see decoder_programs.py
-model.onnx               if it was asked for: the program with its parameters, for onnxruntime
+model.onnx, model.tflite, model_int8.tflite   those asked for: the program with its parameters, for onnxruntime and LiteRT
 parameters.safetensors   the parameters, by path
 codec.json               the way between raw values and arrays: vocabulary, classes, sizes
 reference.npz            signals of held-out data, for the monitor: see monitor/reference.py; not in every bundle
 README.md                a model card
-run_bundle.py            runs it with nothing but JAX, arrays in and arrays out
+run_bundle.py            runs any of these programs with nothing but NumPy and its runtime, arrays in and arrays out
 SHA256SUMS               of all these, as sha256sum writes them
 
 All but the last may be sealed, by `seal`.
@@ -35,7 +35,7 @@ from research.util.errors import UserError
 from research.util.files import write_bytes, write_errors
 from research.util.sealed import Keys
 
-CODEC, CARD, ONNX = "codec.json", "README.md", "model.onnx"
+CODEC, CARD = "codec.json", "README.md"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from research.serving import parity, run_bundle
 from research.util.escape import visible
 
 
@@ -37,15 +38,18 @@ almanac predict FOLDER FILE...                  # raw values in and out, with Al
 python run_bundle.py inputs.npz outputs.npz     # arrays in and out, with JAX alone
 ```
 
-{_table(["", "array", "shape", "dtype"], rows)}{bounds}{_onnx(about)}
+{_table(["", "array", "shape", "dtype"], rows)}{bounds}{_forms(about)}
 
 The program runs on {", ".join(about["platforms"])}."""
 
 
-def _onnx(about: Mapping[str, Any]) -> str:
-    if "onnx" not in about["parity"]:
+def _forms(about: Mapping[str, Any]) -> str:
+    if not (files := [file for form, file in run_bundle.FORMS.items() if form in about["parity"]]):
         return ""
-    return "\n\nmodel.onnx takes texts of the longest length alone: fill shorter ones up with zeros."
+    return (
+        f"\n\n`python run_bundle.py inputs.npz outputs.npz FORM` runs {' and '.join(files)} by the form's own runtime. They take texts of "
+        "the longest length alone: it fills shorter ones up with zeros. LiteRT takes one row at a time."
+    )
 
 
 def _data(about: Mapping[str, Any]) -> str:
@@ -65,10 +69,7 @@ def _numbers(about: Mapping[str, Any]) -> str:
         rows = [[n, f"{x['examples']:,}", _share(x["accuracy"])] for n, x in groups["classes"].items()]
         parts.append(f"By class, on {groups['split']}:\n\n" + _table(["class", "examples", "accuracy"], rows))
     for form, found in about["parity"].items():
-        parts.append(
-            f"{form} against the run, on {found['on']}: largest difference {found['largest_difference']:.1e}, the same choice in "
-            f"{found['agreement']:.2%}"
-        )
+        parts.append(parity.line(form, found))
     return "## Numbers\n\n" + "\n\n".join(parts)
 
 

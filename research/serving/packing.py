@@ -15,10 +15,10 @@ from research.cluster import device
 from research.core.experiment import Experiment
 from research.core.state import TrainState
 from research.data import codecs
-from research.interop import onnx, stablehlo
+from research.interop import stablehlo
 from research.run import run_logs
-from research.serving import card, decoder_programs, parity, run_bundle, servable
-from research.serving.bundle import CARD, CODEC, ONNX, is_bundle
+from research.serving import card, decoder_programs, forms, parity, run_bundle, servable
+from research.serving.bundle import CARD, CODEC, is_bundle
 from research.serving.decoder import from_model, generates
 from research.serving.monitor import reference
 from research.serving.run_bundle import MANIFEST, PARAMETERS, PROGRAM, SUMS
@@ -29,20 +29,21 @@ BATCHES = 8  # of training, whose bytes are the data's fingerprint
 
 
 def pack(
-    out: Path, e: Experiment, state: TrainState, about: Mapping[str, Any], with_onnx: bool = False
+    out: Path, e: Experiment, state: TrainState, about: Mapping[str, Any], convert: Mapping[str, forms.Convert] = {}
 ) -> dict[str, Any]:
     """Writes a bundle to `out`, in place of a bundle there, and returns its manifest.
 
-    `about` is what the manifest says of the run: at least "name", FAMILY/CONFIG; see `of_run`. `with_onnx` adds the program as
-    ONNX, or raises UserError with the reason why ONNX cannot hold it. Raises UserError if what was read
-    back differs from the model by 1e-4 or more, and if `out` is something else than a bundle; nothing is then written.
+    `about` is what the manifest says of the run: at least "name", FAMILY/CONFIG; see `of_run`. `convert` has for each further form
+    what writes it into the unfinished bundle, as forms.convert does, and raises UserError with the reason if the form cannot hold
+    the program. Raises UserError if what was read back differs from the model by 1e-4 or more, int8 excepted, and if `out` is
+    something else than a bundle; nothing is then written.
     """
     if out.exists() and not out.is_symlink() and not is_bundle(out):
         raise UserError(f"{out} exists and is no bundle: give --out another folder")
     part = out.with_name(out.name + ".part")
     try:
         _remove(part)
-        manifest = _write(part, e, state, about, with_onnx)
+        manifest = _write(part, e, state, about, convert)
         _remove(out)
         part.rename(out)
     except OSError as error:
@@ -60,7 +61,9 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
 
 
-def _write(out: Path, e: Experiment, state: TrainState, about: Mapping[str, Any], with_onnx: bool) -> dict[str, Any]:
+def _write(
+    out: Path, e: Experiment, state: TrainState, about: Mapping[str, Any], convert: Mapping[str, forms.Convert]
+) -> dict[str, Any]:
     out.mkdir()
     exported = stablehlo.export(e.predictor, state.variables)
     parameters = {name: np.array(x, order="C") for name, x in jax.device_get(stablehlo.flat(state.variables)).items()}
@@ -95,14 +98,20 @@ def _write(out: Path, e: Experiment, state: TrainState, about: Mapping[str, Any]
     if (held_out := reference.of_experiment(model, e)) is not None:
         (out / reference.FILE).write_bytes(held_out.to_bytes())
         manifest["reference"] = sorted(held_out.signals)
-    if with_onnx:
-        manifest["parity"]["onnx"] = _add_onnx(out, exported_program, e, state)
-    (out / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    _write_manifest(out, manifest)  # which a conversion reads
+    for form, write in convert.items():
+        found = manifest["parity"][form] = write(out)
+        _check(found["largest_difference"], np.inf if form == forms.INT8 else LEAST)
+    _write_manifest(out, manifest)
     (out / CARD).write_text(card.text(manifest), encoding="utf-8")
     files = sorted(path for path in out.iterdir())
     sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files]
     (out / SUMS).write_text("".join(sums), encoding="ascii")
     return manifest
+
+
+def _write_manifest(out: Path, manifest: Mapping[str, Any]) -> None:
+    (out / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def of_run(e: Experiment, state: TrainState, folder: Path, license: str | None) -> dict[str, Any]:
@@ -122,21 +131,6 @@ def of_run(e: Experiment, state: TrainState, folder: Path, license: str | None) 
     }
 
 
-def _add_onnx(out: Path, program: parity.Fn, e: Experiment, state: TrainState) -> dict[str, Any]:
-    """Writes the program as ONNX. -> how well it agrees with the exported `program`, both given texts of the longest length.
-
-    Not with the model: jax2onnx replaces functions of JAX, and what is traced after its import may be another program.
-    """
-    blob = onnx.export(e.predictor, state.variables)
-    (out / ONNX).write_bytes(blob)
-    fn, codec = onnx.load(blob), e.predictor.codec
-    found = parity.measure(
-        lambda inputs: fn(onnx.filled(codec, inputs)), lambda inputs: program(onnx.filled(codec, inputs)), e
-    )
-    _check(found["largest_difference"])
-    return found
-
-
 def _of_decoder(out: Path, parameters: Mapping, e: Experiment, state: TrainState) -> dict[str, Any]:
     """What a manifest says of a decoder. Raises UserError if the logits of its programs differ from the model's."""
     facts = decoder_programs.facts(e.model, state.variables)
@@ -151,8 +145,8 @@ def _of_decoder(out: Path, parameters: Mapping, e: Experiment, state: TrainState
     return {"decoder": {**facts, "largest_difference": found}, "template": servable.chat_template(e)}
 
 
-def _check(difference: float) -> None:
-    if not difference < LEAST:
+def _check(difference: float, least: float = LEAST) -> None:
+    if not difference < least:
         raise UserError(f"the export differs from the model by {difference:.1e}; it was not written")
 
 

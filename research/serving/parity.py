@@ -39,6 +39,17 @@ def measure(fn: Fn, model: Fn, e: Experiment) -> dict[str, Any]:
     return {"on": on, "largest_difference": float(largest), "agreement": same / max(places, 1)}
 
 
+def line(form: str, found: Mapping[str, Any]) -> str:
+    """What `measure` found of a form, and what a row takes if that was timed, as a sentence."""
+    text = (
+        f"{form} against the run, on {found['on']}: largest difference {found['largest_difference']:.1e}, "
+        f"the same choice in {found['agreement']:.2%}"
+    )
+    if times := found.get("milliseconds"):
+        text += f"; a row takes {times[form]:.3g} ms on one core, by StableHLO {times['stablehlo']:.3g} ms"
+    return text
+
+
 def by_class(model: Fn, e: Experiment) -> dict[str, Any] | None:
     """{"split", "classes": {name: {"examples", "accuracy"}}} of a classifier on held-out data; None for another model."""
     split, batches = held_out(e)

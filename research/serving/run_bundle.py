@@ -1,10 +1,19 @@
-"""Runs a bundle with nothing but JAX: arrays in, arrays out. A copy of this file lies in every bundle.
+"""Runs a bundle with nothing but NumPy and one runtime: arrays in, arrays out. A copy of this file lies in every bundle.
 
-python run_bundle.py inputs.npz outputs.npz      the arrays of inputs.npz by name, as manifest.json lists them
+python run_bundle.py inputs.npz outputs.npz [FORM]    the arrays of inputs.npz by name, as manifest.json lists them
 
 import run_bundle
-fn = run_bundle.load("bundle")
+fn = run_bundle.load("bundle")  # or load("bundle", FORM)
 outputs = fn({"image": images})
+
+FORM           file                  needs
+stablehlo      predict.stablehlo     jax
+onnx           model.onnx            onnxruntime
+litert         model.tflite          ai-edge-litert
+litert-int8    model_int8.tflite     ai-edge-litert
+
+All but the first were asked for when the bundle was written. They take texts of the longest length: shorter ones are filled up with
+zeros here, and the outputs are as long. LiteRT takes one row at a time.
 
 A bundle is data: loading it runs no code of whoever made it. `load` refuses one of which a byte has changed.
 """
@@ -17,30 +26,94 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.export
-import ml_dtypes  # comes with JAX; NumPy alone has no bfloat16
 import numpy as np
 
 SUMS, MANIFEST, PROGRAM, PARAMETERS = "SHA256SUMS", "manifest.json", "predict.stablehlo", "parameters.safetensors"
 VERSION = 1  # of the format
 SEALED = b"ALMANAC SEALED 1"  # the beginning of a file that is kept encrypted
+FORMS = {"onnx": "model.onnx", "litert": "model.tflite", "litert-int8": "model_int8.tflite"}
 DTYPES = {
-    "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16, "I64": np.int64, "I32": np.int32,
-    "I16": np.int16, "I8": np.int8, "U64": np.uint64, "U32": np.uint32, "U16": np.uint16, "U8": np.uint8, "BOOL": np.bool_,
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32", "I16": "int16",
+    "I8": "int8", "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
 }  # fmt: skip
 _LINE = re.compile(r"([0-9a-f]{64})  (\w[\w.-]*)\n")
+_BOUND = re.compile(r"(\w+) <= (\d+)")
+
+Fn = Callable[[Mapping[str, Any]], dict[str, Any]]  # {name: array} -> {name: array}
 
 
 class Damaged(ValueError):
     """A folder is no bundle, or not as it was written."""
 
 
-def load(folder: str | Path) -> Callable[[Mapping[str, Any]], dict[str, jax.Array]]:
-    """A bundle -> its function, {name: array} -> {name: array}. Raises Damaged."""
+def load(folder: str | Path, form: str = "stablehlo") -> Fn:
+    """A bundle -> its function. Raises Damaged, and ImportError if the form's runtime is not installed."""
     read = check(folder)
+    if form == "stablehlo":
+        return stablehlo(read)
+    if form not in FORMS:
+        raise ValueError(f"{form!r} is no form: stablehlo, {', '.join(FORMS)}")
+    return model(form, read(FORMS[form]), manifest(read))
+
+
+def stablehlo(read: Callable[[str], bytes]) -> Fn:
+    """What reads a bundle's files -> its program with its parameters, by JAX."""
+    import jax
+
     program, parameters = jax.jit(program_of(read(PROGRAM)).call), tensors(read(PARAMETERS))
     return lambda inputs: program(parameters, dict(inputs))
+
+
+def model(form: str, blob: bytes, about: Mapping[str, Any], threads: int | None = None) -> Fn:
+    """The bytes of an ONNX or LiteRT model and a bundle's manifest -> its function, on a CPU. `threads`: None, its own."""
+    run = (_onnx if form == "onnx" else _litert)(blob, sorted(about["outputs"]), threads)
+    return lambda inputs: run(filled(about, inputs))
+
+
+def filled(about: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Inputs by name, of a manifest's types, with zeros up to the longest length. Raises ValueError for one that is longer."""
+    most, out = {bound[1]: int(bound[2]) for bound in map(_BOUND.fullmatch, about["constraints"]) if bound}, {}
+    for name, each in about["inputs"].items():
+        x = np.asarray(inputs[name], each["dtype"])
+        missing = [most.get(d, n) - n for d, n in zip(each["shape"], x.shape, strict=True)]
+        if min(missing) < 0:
+            raise ValueError(f"{name} is of shape {x.shape}, longer than {', '.join(about['constraints'])}")
+        out[name] = np.pad(x, [(0, n) for n in missing])
+    return out
+
+
+def _onnx(blob: bytes, names: list[str], threads: int | None) -> Fn:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    try:
+        session = onnxruntime.InferenceSession(blob, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise Damaged(f"onnxruntime does not load it: {' '.join(str(error).split())[:200]}") from None
+    taken = [given.name for given in session.get_inputs()]  # what the model does not use is no input
+
+    def run(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return dict(zip(names, session.run(None, {name: inputs[name] for name in taken}), strict=True))
+
+    return run
+
+
+def _litert(blob: bytes, names: list[str], threads: int | None) -> Fn:
+    from ai_edge_litert.interpreter import Interpreter
+
+    try:
+        runner = Interpreter(model_content=blob, num_threads=threads).get_signature_runner()
+    except (RuntimeError, ValueError) as error:
+        raise Damaged(f"LiteRT does not load it: {' '.join(str(error).split())[:200]}") from None
+    taken = list(runner.get_input_details())
+
+    def run(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        count = len(next(iter(inputs.values())))
+        rows = [runner(**{name: inputs[name][i : i + 1] for name in taken}) for i in range(count)]
+        return {name: np.concatenate([row[name] for row in rows]) for name in names}
+
+    return run
 
 
 def check(folder: str | Path, opened: Callable[[bytes, str], bytes] | None = None) -> Callable[[str], bytes]:
@@ -95,16 +168,20 @@ def manifest(read: Callable[[str], bytes]) -> dict[str, Any]:
     return value
 
 
-def program_of(blob: bytes) -> jax.export.Exported:
-    """Serialised StableHLO -> a program; `call` of it takes (parameters, inputs). Raises Damaged."""
+def program_of(blob: bytes) -> Any:
+    """Serialised StableHLO -> a jax.export.Exported; `call` of it takes (parameters, inputs). Raises Damaged."""
+    import jax.export
+
     try:
         return jax.export.deserialize(bytearray(blob))
     except Exception as error:
         raise Damaged(f"this is no program that this JAX reads: {str(error).splitlines()[0]}") from None
 
 
-def tensors(blob: bytes) -> dict[str, jax.Array]:
-    """The arrays of a safetensors file: 8 bytes, the size of a JSON header; the header; the arrays' bytes."""
+def tensors(blob: bytes) -> dict[str, Any]:
+    """The arrays of a safetensors file, on JAX's device: 8 bytes, the size of a JSON header; the header; the arrays' bytes."""
+    import jax.numpy as jnp
+
     try:
         size = int.from_bytes(blob[:8], "little")
         header = json.loads(blob[8 : 8 + size])
@@ -113,23 +190,24 @@ def tensors(blob: bytes) -> dict[str, jax.Array]:
             if name == "__metadata__":
                 continue
             start, end = about["data_offsets"]
-            array = np.frombuffer(blob[8 + size + start : 8 + size + end], DTYPES[about["dtype"]])
-            out[name] = jax.numpy.asarray(array.reshape(about["shape"]))
+            array = np.frombuffer(blob[8 + size + start : 8 + size + end], jnp.dtype(DTYPES[about["dtype"]]))
+            out[name] = jnp.asarray(array.reshape(about["shape"]))
         return out
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise Damaged(f"this is no safetensors file: {error}") from None
 
 
 def main(argv: list[str]) -> int:
-    if len(argv) != 2:
+    if len(argv) not in (2, 3):
         print(__doc__, file=sys.stderr)
         return 2
     try:
-        fn = load(Path(__file__).resolve().parent)
+        fn = load(Path(__file__).resolve().parent, *argv[2:])
         with np.load(argv[0], allow_pickle=False) as file:
             inputs = {name: file[name] for name in file.files}
-        np.savez(argv[1], **jax.device_get(fn(inputs)))
-    except (OSError, ValueError) as error:
+        outputs: dict[str, Any] = {name: np.asarray(x) for name, x in fn(inputs).items()}
+        np.savez(argv[1], **outputs)
+    except (ImportError, OSError, ValueError) as error:
         print(f"run_bundle: {error}", file=sys.stderr)
         return 2
     return 0

@@ -1,5 +1,7 @@
 """One program for every platform, its parameters arguments and its batch open."""
 
+from types import SimpleNamespace
+
 import jax.export
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from research.core.experiment import Codec, Predictor
 from research.interop import stablehlo
+from research.util.errors import UserError
 
 VARIABLES = {"params": {"dense": {"w": jnp.array([[1.0], [2.0]])}}}
 
@@ -36,3 +39,13 @@ def test_an_example_is_within_the_bounds(size, expected):
     example = stablehlo.example(Pairs(), 4, size, jax.random.key(0))
     assert {name: x.shape for name, x in example.items()} == {"x": (4, 2), "t": (4, expected)}
     assert set(np.unique(example["t"])) <= {0, 1}
+
+
+def test_the_largest_inputs():
+    specs = stablehlo.largest_specs(Pairs(), 1)
+    assert {name: (x.shape, x.dtype) for name, x in specs.items()} == {
+        "x": ((1, 2), np.float32),
+        "t": ((1, 5), np.int32),
+    }
+    with pytest.raises(UserError, match="and t has no bound"):
+        stablehlo.largest_specs(SimpleNamespace(inputs=Pairs.inputs, constraints=()), 1)

@@ -1,5 +1,7 @@
 """Where a bundle is written, and what its manifest says of the data."""
 
+from functools import partial
+
 import pytest
 
 from research.run import reopen
@@ -44,6 +46,31 @@ def test_a_model_that_differs_is_not_written(run, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="differs from the model by 2.0e-04; it was not written"):
         packing.pack(tmp_path / "bundle", e, state, {"name": "segmentation/tiny"})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_further_form_is_measured_and_int8_may_differ(run, tmp_path):
+    e, state, _ = reopen.load(run)
+
+    def writes(difference):
+        def convert(part):
+            assert (part / "manifest.json").is_file() and (part / "predict.stablehlo").is_file()
+            (part / "model").write_bytes(b"model")
+            return {"on": "random inputs", "largest_difference": difference, "agreement": 0.9}
+
+        return convert
+
+    pack = partial(packing.pack, tmp_path / "bundle", e, state, {"name": "segmentation/tiny"})
+    for form, difference in (("onnx", 2e-4), ("litert-int8", float("nan"))):
+        with pytest.raises(UserError, match="differs from the model by"):
+            pack({form: writes(difference)})
+        assert not list(tmp_path.iterdir())
+    manifest = pack({"litert-int8": writes(0.02), "litert": writes(2e-5)})
+    assert [manifest["parity"][form]["largest_difference"] for form in ("litert", "litert-int8")] == [2e-5, 0.02]
+    card = (tmp_path / "bundle" / "README.md").read_text()
+    assert (
+        "litert-int8 against the run, on random inputs: largest difference 2.0e-02, the same choice in 90.00%" in card
+    )
+    assert "model" in (tmp_path / "bundle" / "SHA256SUMS").read_text()
 
 
 def test_the_fingerprint_is_of_the_data_and_its_order():

@@ -84,6 +84,25 @@ def test_the_first_call_installs_and_the_next_goes_straight_on(checkout, call, v
     assert call(checkout, verb) == ([], [python, "-P", "-m", "tools.cli", verb])
 
 
+@pytest.mark.parametrize(
+    "to, made",
+    [
+        (["--to", "onnx"], ["-onnx", ""]),
+        (["--to=litert-int8"], ["-litert", ""]),
+        (["--to", "litert,onnx"], ["-onnx", "-litert", ""]),
+        (["--to=huggingface"], [""]),
+        ([], [""]),
+    ],
+)
+def test_an_export_has_its_converters_environments_made_and_runs_in_its_own(checkout, call, to, made):
+    for kind in ("-onnx", "-litert"):
+        (checkout / f"requirements{kind}.lock").write_text(f"# {kind}\n")
+    commands, handover = call(checkout, "export", "run", *to)
+    venvs = [command.split()[-1] for command in commands if "venv --clear" in command]
+    assert venvs == [f"{checkout}/.venv{kind}" for kind in made]
+    assert handover[0] == f"{checkout}/.venv/bin/python"
+
+
 @pytest.mark.parametrize("name", ["requirements.lock", "pyproject.toml"])
 def test_a_changed_lock_or_project_updates_in_place(checkout, call, name, capsys):
     call(checkout, "train")
@@ -177,7 +196,15 @@ def test_a_failed_install_is_one_line_and_leaves_no_stamp(checkout):
     assert not (checkout / ".venv" / "almanac.stamp").exists()
 
 
-@pytest.mark.parametrize("lock, extras", [("requirements.lock", []), ("requirements-dev.lock", ["dev"])])
+@pytest.mark.parametrize(
+    "lock, extras",
+    [
+        ("requirements.lock", []),
+        ("requirements-onnx.lock", ["onnx"]),
+        ("requirements-litert.lock", ["litert"]),
+        ("requirements-dev.lock", ["dev"]),
+    ],
+)
 def test_the_locks_hold_what_the_project_asks_for_and_name_no_place(lock, extras):
     text = (ROOT / lock).read_text()
     assert not any(mark in text for mark in ("://", "--find-links", "--index", "file:"))
