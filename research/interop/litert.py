@@ -31,7 +31,7 @@ def export(predictor: Predictor, variables: Mapping, int8: bool = False) -> byte
     def predict(**inputs: Any) -> dict:
         return dict(predictor.fn(constants, inputs))
 
-    given = stablehlo.largest_specs(predictor.codec, 1)
+    given = stablehlo.largest_row(predictor.codec)
     module = tf.Module()
     module.predict = tf.function(jax2tf.convert(predict, with_gradient=False), autograph=False)
     with _standard_error() as messages:

@@ -38,15 +38,12 @@ def specs(codec: Codec) -> dict[str, jax.ShapeDtypeStruct]:
     }
 
 
-def largest_specs(codec: Codec, batch: Any) -> dict[str, jax.ShapeDtypeStruct]:
-    """A codec's inputs with `batch` rows, an int or a symbolic size; other open sizes are the largest.
-
-    Raises UserError for a size without a bound.
-    """
-    sizes = {"b": batch, **bounds(codec)}
+def largest_row(codec: Codec) -> dict[str, jax.ShapeDtypeStruct]:
+    """A codec's inputs with one row, open sizes the largest. Raises UserError for a size without a bound."""
+    sizes = {"b": 1, **bounds(codec)}
     shapes = {name: tuple(sizes.get(d, d) for d in shape) for name, (shape, _) in codec.inputs.items()}
     if unbounded := [d for shape in shapes.values() for d in shape if isinstance(d, str)]:
-        raise UserError(f"ONNX and LiteRT need the largest value of each size, and {unbounded[0]} has no bound")
+        raise UserError(f"LiteRT cannot hold this model: the size {unbounded[0]} has no bound")
     return {name: jax.ShapeDtypeStruct(shapes[name], np.dtype(dtype)) for name, (_, dtype) in codec.inputs.items()}
 
 

@@ -57,9 +57,9 @@ def write(run: Path, checkpoint: str, form: str, bundle: Path) -> dict[str, Any]
     # Not the model, which may be another one by now: jax2onnx replaces functions of JAX.
     program = run_bundle.stablehlo(lambda name: (bundle / name).read_bytes())
     fn = run_bundle.model(form, blob, about, threads=1)
-    found = parity.measure(fn, lambda inputs: program(run_bundle.filled(about, inputs)), e)
+    found = parity.measure(fn, lambda inputs: program(run_bundle.prepared(form, about, inputs)), e)
     if PINS:
-        row = run_bundle.filled(about, stablehlo.example(e.predictor.codec, 1, 8, jax.random.key(0)))
+        row = run_bundle.prepared(form, about, stablehlo.example(e.predictor.codec, 1, 8, jax.random.key(0)))
         found["milliseconds"] = {form: milliseconds(fn, row), "stablehlo": milliseconds(program, row)}
     return found
 
@@ -89,7 +89,7 @@ def main(argv: list[str]) -> None:
     cpu.tune("cpu")
     try:
         print(json.dumps(write(Path(run), checkpoint, form, Path(bundle))))
-    except UserError as error:
+    except (UserError, run_bundle.Damaged) as error:  # its runtime may lack what the form holds
         print(json.dumps({"refused": str(error)}))
 
 

@@ -33,10 +33,10 @@ def pack(
 ) -> dict[str, Any]:
     """Writes a bundle to `out`, in place of a bundle there, and returns its manifest.
 
-    `about` is what the manifest says of the run: at least "name", FAMILY/CONFIG; see `of_run`. `convert` has for each further form
-    what writes it into the unfinished bundle, as forms.convert does, and raises UserError with the reason if the form cannot hold
-    the program. Raises UserError if what was read back differs from the model by 1e-4 or more, int8 excepted, and if `out` is
-    something else than a bundle; nothing is then written.
+    `about` is what the manifest says of the run: at least "name", FAMILY/CONFIG; see `of_run`. `convert` has for each further
+    form what writes it into the unfinished bundle, as forms.convert does. Raises UserError if a form cannot hold the program, if
+    what was read back differs from the model by 1e-4 or more, int8 excepted, and if `out` is something else than a bundle; nothing
+    is then written.
     """
     if out.exists() and not out.is_symlink() and not is_bundle(out):
         raise UserError(f"{out} exists and is no bundle: give --out another folder")

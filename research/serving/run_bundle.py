@@ -12,8 +12,8 @@ onnx           model.onnx            onnxruntime
 litert         model.tflite          ai-edge-litert
 litert-int8    model_int8.tflite     ai-edge-litert
 
-All but the first were asked for when the bundle was written. They take texts of the longest length: shorter ones are filled up with
-zeros here, and the outputs are as long. LiteRT takes one row at a time.
+All but the first were asked for when the bundle was written. LiteRT takes one row at a time, and texts of the longest length alone:
+shorter ones are filled up with zeros here, and the outputs are as long.
 
 A bundle is data: loading it runs no code of whoever made it. `load` refuses one of which a byte has changed.
 """
@@ -67,18 +67,18 @@ def stablehlo(read: Callable[[str], bytes]) -> Fn:
 def model(form: str, blob: bytes, about: Mapping[str, Any], threads: int | None = None) -> Fn:
     """The bytes of an ONNX or LiteRT model and a bundle's manifest -> its function, on a CPU. `threads`: None, its own."""
     run = (_onnx if form == "onnx" else _litert)(blob, sorted(about["outputs"]), threads)
-    return lambda inputs: run(filled(about, inputs))
+    return lambda inputs: run(prepared(form, about, inputs))
 
 
-def filled(about: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Inputs by name, of a manifest's types, with zeros up to the longest length. Raises ValueError for one that is longer."""
+def prepared(form: str, about: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Inputs by name, of a manifest's types; for LiteRT with zeros up to the longest length. Raises ValueError if longer."""
     most, out = {bound[1]: int(bound[2]) for bound in map(_BOUND.fullmatch, about["constraints"]) if bound}, {}
     for name, each in about["inputs"].items():
         x = np.asarray(inputs[name], each["dtype"])
         missing = [most.get(d, n) - n for d, n in zip(each["shape"], x.shape, strict=True)]
         if min(missing) < 0:
             raise ValueError(f"{name} is of shape {x.shape}, longer than {', '.join(about['constraints'])}")
-        out[name] = np.pad(x, [(0, n) for n in missing])
+        out[name] = x if form == "onnx" else np.pad(x, [(0, n) for n in missing])
     return out
 
 

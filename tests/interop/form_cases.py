@@ -1,6 +1,7 @@
 """Conversions for test_onnx.py and test_litert.py: `python -m tests.interop.form_cases FORM CASE...`.
 
-A case is a family or a key of BY_HAND. Prints {case: the largest difference between the form's runtime and the model, or {"refused": why}} as JSON.
+A case is a family or a key of BY_HAND. Prints as JSON, for each, the largest difference between the form's runtime and the model,
+or {"refused": why}.
 """
 
 import json
@@ -8,6 +9,7 @@ import sys
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from research.core import config
@@ -16,18 +18,25 @@ from research.run import reopen
 from research.serving import forms, run_bundle
 from research.util.errors import UserError
 
-BY_HAND = {
+MATRICES = jnp.array([[[1.0, 2.0], [0.0, 1.0]], [[0.5, 0.0], [1.0, 1.0]]])
+BY_HAND = {  # functions of f32[B, 2]
+    "bfloat16": lambda x: (x.astype(jnp.bfloat16) @ MATRICES[0].astype(jnp.bfloat16)).astype(jnp.float32),
     "loop": jax.vmap(lambda x: jax.lax.fori_loop(0, 3, lambda i, x: x + i, x)),
+    "identity": lambda x: x,
+    "resize": lambda x: jax.image.resize(x, (x.shape[0], 4), "bilinear"),
+    "scan": lambda x: jax.lax.scan(lambda x, matrix: (x @ matrix, None), x, MATRICES)[0],
+    "scan_reverse": lambda x: jax.lax.scan(lambda x, matrix: (x @ matrix, None), x, MATRICES, reverse=True)[0],
     "top_k": lambda x: jax.lax.top_k(x, 1)[0],
 }
 
 
 def main(form: str, cases: list[str]) -> None:
-    prepared = {case: prepare(case) for case in cases}  # before jax2onnx is imported, which replaces functions of JAX
+    # Before jax2onnx is imported, which replaces functions of JAX.
+    prepared = {case: prepare(form, case) for case in cases}
     print(json.dumps({case: compared(form, *each) for case, each in prepared.items()}))
 
 
-def prepare(case: str) -> tuple:
+def prepare(form: str, case: str) -> tuple:
     """-> a predictor, its variables, inputs of two batch sizes and lengths, and what the model makes of them."""
     if case in BY_HAND:
         codec = SimpleNamespace(inputs={"x": (("b", 2), "float32")}, constraints=())
@@ -37,17 +46,17 @@ def prepare(case: str) -> tuple:
         e = reopen.build(f"{case}/tiny", config.load(f"{case}/tiny"))
         predictor, variables = e.predictor, jax.jit(e.init_fn)(jax.random.key(0))
     codec, predict = predictor.codec, jax.jit(predictor.fn)
-    given = [stablehlo.example(codec, batch, 4, jax.random.key(batch)) for batch in (1, 3)]
-    inputs = [run_bundle.filled(about(codec), each) for each in given]
+    given = [stablehlo.example(codec, batch, length, jax.random.key(batch)) for batch, length in ((1, 4), (3, 7))]
+    inputs = [run_bundle.prepared(form, about(codec), each) for each in given]
     return predictor, variables, inputs, [jax.device_get(predict(variables, each)) for each in inputs]
 
 
 def compared(form: str, predictor, variables, inputs: list, expected: list) -> float | dict:
     try:
         blob = forms.export(form, predictor, variables)
-    except UserError as error:
+        fn = run_bundle.model(form, blob, {**about(predictor.codec), "outputs": expected[0]})
+    except (UserError, run_bundle.Damaged) as error:
         return {"refused": str(error)}
-    fn = run_bundle.model(form, blob, {**about(predictor.codec), "outputs": expected[0]})
     pairs = [(x, y[name]) for each, y in zip(inputs, expected, strict=True) for name, x in fn(each).items()]
     assert all(np.shape(a) == np.shape(b) for a, b in pairs)
     return max(float(np.abs(np.asarray(a, np.float64) - b).max()) for a, b in pairs)

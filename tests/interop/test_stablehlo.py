@@ -41,11 +41,11 @@ def test_an_example_is_within_the_bounds(size, expected):
     assert set(np.unique(example["t"])) <= {0, 1}
 
 
-def test_the_largest_inputs():
-    specs = stablehlo.largest_specs(Pairs(), 1)
+def test_the_largest_row():
+    specs = stablehlo.largest_row(Pairs())
     assert {name: (x.shape, x.dtype) for name, x in specs.items()} == {
         "x": ((1, 2), np.float32),
         "t": ((1, 5), np.int32),
     }
-    with pytest.raises(UserError, match="and t has no bound"):
-        stablehlo.largest_specs(SimpleNamespace(inputs=Pairs.inputs, constraints=()), 1)
+    with pytest.raises(UserError, match="the size t has no bound"):
+        stablehlo.largest_row(SimpleNamespace(inputs=Pairs.inputs, constraints=()))

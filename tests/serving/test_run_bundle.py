@@ -16,12 +16,12 @@ ABOUT = {
 INPUTS = {"tokens": [[1, 2, 3], [4, 5, 6]], "length": [3, 2]}
 
 
-def test_texts_are_filled_up_with_zeros():
-    filled = run_bundle.filled(ABOUT, INPUTS)
+def test_litert_has_texts_filled_up_with_zeros():
+    filled = run_bundle.prepared("litert", ABOUT, INPUTS)
     assert filled["tokens"].tolist() == [[1, 2, 3, 0, 0], [4, 5, 6, 0, 0]] and filled["tokens"].dtype == np.int32
-    assert filled["length"].tolist() == [3, 2]
+    assert filled["length"].tolist() == [3, 2] and run_bundle.prepared("onnx", ABOUT, INPUTS)["tokens"].shape == (2, 3)
     with pytest.raises(ValueError, match=r"tokens is of shape \(1, 6\), longer than t <= 5"):
-        run_bundle.filled(ABOUT, {"tokens": [[1] * 6], "length": [6]})
+        run_bundle.prepared("onnx", ABOUT, {"tokens": [[1] * 6], "length": [6]})
 
 
 def test_onnx_of_a_model_written_by_hand():
@@ -31,12 +31,12 @@ def test_onnx_of_a_model_written_by_hand():
     graph = h.make_graph(
         [h.make_node("ReduceSum", ["tokens"], ["sum"], keepdims=1), h.make_node("Neg", ["tokens"], ["tokens_output"])],
         "sums",
-        [h.make_tensor_value_info("tokens", ints, ["b", 5])],  # the length is not used, and so no input
-        [h.make_tensor_value_info("sum", ints, [1, 1]), h.make_tensor_value_info("tokens_output", ints, ["b", 5])],
+        [h.make_tensor_value_info("tokens", ints, ["b", "t"])],  # the length is not used, and so no input
+        [h.make_tensor_value_info("sum", ints, [1, 1]), h.make_tensor_value_info("tokens_output", ints, ["b", "t"])],
     )
     blob = h.make_model(graph, opset_imports=[h.make_opsetid("", 21)], ir_version=10).SerializeToString()
     outputs = run_bundle.model("onnx", blob, ABOUT)(INPUTS)
-    assert outputs["sum"].tolist() == [[21]] and outputs["tokens"][1].tolist() == [-4, -5, -6, 0, 0]
+    assert outputs["sum"].tolist() == [[21]] and outputs["tokens"][1].tolist() == [-4, -5, -6]
     with pytest.raises(run_bundle.Damaged, match="onnxruntime does not load it"):
         run_bundle.model("onnx", b"something else", ABOUT)
 
