@@ -1,7 +1,7 @@
 """Export to LiteRT by jax2tf and TensorFlow's converter: the prediction function with its parameters as constants.
 
-One row is a batch: with an open one the converter does not hold attention, and LiteRT's fast kernels (XNNPACK) want fixed sizes. A
-text's length is the model's longest. TensorFlow reads an older StableHLO than JAX can write, so that some operations are refused.
+One row is a batch: with an open one the converter does not hold attention, and LiteRT's fast kernels (XNNPACK) want fixed sizes.
+A text's length is the model's longest. TensorFlow reads an older StableHLO than JAX writes, so that some operations are refused.
 """
 
 import contextlib
@@ -21,9 +21,9 @@ _ERROR = re.compile(r"error: (.+)")
 
 
 def export(predictor: Predictor, variables: Mapping, int8: bool = False) -> bytes:
-    """A LiteRT model with the predictor's names, f32; `int8`: weights are int8, by channel, and activations become so at run time.
+    """A LiteRT model with the predictor's names, f32; `int8`: weights are int8, and activations become so at run time.
 
-    Only matrices and kernels of 1,024 numbers or more are quantised. Raises UserError for what LiteRT cannot hold, with the reason.
+    Matrices and kernels of fewer than 1,024 numbers stay f32. Raises UserError for what LiteRT cannot hold, with the reason.
     """
     jax2tf, tf = _packages()
     constants = jax.device_get(variables)

@@ -47,8 +47,8 @@ def _forms(about: Mapping[str, Any]) -> str:
     if not (files := [file for form, file in run_bundle.FORMS.items() if form in about["parity"]]):
         return ""
     return (
-        f"\n\n`python run_bundle.py inputs.npz outputs.npz FORM` runs {' and '.join(files)} by the form's own runtime. LiteRT takes one "
-        "row at a time, and texts of the longest length: shorter ones are filled up with zeros."
+        f"\n\n`python run_bundle.py inputs.npz outputs.npz FORM` runs {' and '.join(files)} by its own runtime. "
+        "LiteRT takes one row at a time, and texts of the longest length: shorter ones are filled up with zeros."
     )
 
 

@@ -2,8 +2,8 @@
 
 python -m research.serving.forms RUN CHECKPOINT FORM BUNDLE
 
-reads a run and its unfinished bundle, writes the form's file into the bundle, and prints one line of JSON: how well the form agrees
-with the bundle's program and what a row takes on one core, or {"refused": why}.
+reads a run and its unfinished bundle, writes the form's file into the bundle, and prints one line of JSON: how well the form
+agrees with the bundle's program and what a row takes on one core, or {"refused": why}.
 """
 
 import json

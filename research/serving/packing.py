@@ -35,8 +35,8 @@ def pack(
 
     `about` is what the manifest says of the run: at least "name", FAMILY/CONFIG; see `of_run`. `convert` has for each further
     form what writes it into the unfinished bundle, as forms.convert does. Raises UserError if a form cannot hold the program, if
-    what was read back differs from the model by 1e-4 or more, int8 excepted, and if `out` is something else than a bundle; nothing
-    is then written.
+    what was read back differs from the model by 1e-4 or more, int8 excepted, and if `out` is no bundle: nothing
+    is written then.
     """
     if out.exists() and not out.is_symlink() and not is_bundle(out):
         raise UserError(f"{out} exists and is no bundle: give --out another folder")

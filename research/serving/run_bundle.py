@@ -12,8 +12,8 @@ onnx           model.onnx            onnxruntime
 litert         model.tflite          ai-edge-litert
 litert-int8    model_int8.tflite     ai-edge-litert
 
-All but the first were asked for when the bundle was written. LiteRT takes one row at a time, and texts of the longest length alone:
-shorter ones are filled up with zeros here, and the outputs are as long.
+All but the first were asked for when the bundle was written. LiteRT takes one row at a time, and texts of the longest length
+alone: shorter ones are filled up with zeros here, and the outputs are as long.
 
 A bundle is data: loading it runs no code of whoever made it. `load` refuses one of which a byte has changed.
 """
@@ -71,15 +71,26 @@ def model(form: str, blob: bytes, about: Mapping[str, Any], threads: int | None 
 
 
 def prepared(form: str, about: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Inputs by name, of a manifest's types; for LiteRT with zeros up to the longest length. Raises ValueError if longer."""
+    """Inputs by name, of a manifest's types; for LiteRT with zeros up to the longest length.
+
+    Raises ValueError if one is missing or of another shape.
+    """
     most, out = {bound[1]: int(bound[2]) for bound in map(_BOUND.fullmatch, about["constraints"]) if bound}, {}
     for name, each in about["inputs"].items():
-        x = np.asarray(inputs[name], each["dtype"])
-        missing = [most.get(d, n) - n for d, n in zip(each["shape"], x.shape, strict=True)]
-        if min(missing) < 0:
-            raise ValueError(f"{name} is of shape {x.shape}, longer than {', '.join(about['constraints'])}")
-        out[name] = x if form == "onnx" else np.pad(x, [(0, n) for n in missing])
+        if name not in inputs:
+            raise ValueError(f"the input {name} is missing")
+        shape, x = each["shape"], np.asarray(inputs[name], each["dtype"])
+        if not _fits(x.shape, shape, most):
+            raise ValueError(f"{name} is of shape {x.shape}, the model takes {shape} with {about['constraints']}")
+        out[name] = (
+            x if form == "onnx" else np.pad(x, [(0, most.get(d, n) - n) for d, n in zip(shape, x.shape, strict=True)])
+        )
     return out
+
+
+def _fits(sizes: tuple[int, ...], shape: list, most: Mapping[str, int]) -> bool:
+    pairs = zip(sizes, shape, strict=True)
+    return len(sizes) == len(shape) and all(n == d if isinstance(d, int) else n <= most.get(d, n) for n, d in pairs)
 
 
 def _onnx(blob: bytes, names: list[str], threads: int | None) -> Fn:

@@ -20,8 +20,22 @@ def test_litert_has_texts_filled_up_with_zeros():
     filled = run_bundle.prepared("litert", ABOUT, INPUTS)
     assert filled["tokens"].tolist() == [[1, 2, 3, 0, 0], [4, 5, 6, 0, 0]] and filled["tokens"].dtype == np.int32
     assert filled["length"].tolist() == [3, 2] and run_bundle.prepared("onnx", ABOUT, INPUTS)["tokens"].shape == (2, 3)
-    with pytest.raises(ValueError, match=r"tokens is of shape \(1, 6\), longer than t <= 5"):
-        run_bundle.prepared("onnx", ABOUT, {"tokens": [[1] * 6], "length": [6]})
+
+
+@pytest.mark.parametrize(
+    "changed, said",
+    [
+        ({"tokens": [[1] * 6]}, r"tokens is of shape \(1, 6\), the model takes \['b', 't'\] with \['t <= 5'\]"),
+        ({"length": [[3]]}, r"length is of shape \(1, 1\)"),
+        ({"image": np.zeros((2, 7))}, r"image is of shape \(2, 7\), the model takes \['b', 8\]"),
+        ({"image": None}, "the input image is missing"),
+    ],
+)
+def test_an_input_of_another_shape_is_named(changed, said):
+    about = {**ABOUT, "inputs": {**ABOUT["inputs"], "image": {"shape": ["b", 8], "dtype": "float32"}}}
+    inputs = {**INPUTS, "image": np.zeros((2, 8)), **changed}
+    with pytest.raises(ValueError, match=said):
+        run_bundle.prepared("litert", about, {name: x for name, x in inputs.items() if x is not None})
 
 
 def test_onnx_of_a_model_written_by_hand():

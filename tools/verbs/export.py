@@ -53,11 +53,12 @@ def forms_of(to: str) -> list[str]:
     >>> forms_of("bundle"), forms_of("litert,onnx")
     ([], ['onnx', 'litert'])
     """
-    names = to.split(",")
+    names = [] if to == HUGGINGFACE else to.split(",")
     for name in names:
-        if name not in ("bundle", *FORMS) and to != HUGGINGFACE:
-            alone = "" if name == HUGGINGFACE else nearest(name, ["bundle", HUGGINGFACE, *FORMS])
-            raise UserError(f"--to {to}: {name!r} " + ("stands alone" if not alone else f"is no form{alone}"))
+        if name == HUGGINGFACE:
+            raise UserError(f"--to {to}: {HUGGINGFACE} stands alone")
+        if name not in ("bundle", *FORMS):
+            raise UserError(f"--to {to}: {name!r} is no form{nearest(name, ['bundle', HUGGINGFACE, *FORMS])}")
     return [form for form in FORMS if form in names]
 
 

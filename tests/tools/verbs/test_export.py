@@ -13,7 +13,7 @@ from tools.verbs import export
     [
         ("onxx", "--to onxx: 'onxx' is no form; did you mean 'onnx'?"),
         ("litert,", "--to litert,: '' is no form"),
-        ("onnx,huggingface", "--to onnx,huggingface: 'huggingface' stands alone"),
+        ("onnx,huggingface", "--to onnx,huggingface: huggingface stands alone"),
     ],
 )
 def test_a_form_that_there_is_not_is_named_before_anything_is_read(tmp_path, capsys, to, said):
