@@ -1,7 +1,7 @@
 """Export to ONNX by jax2onnx: the prediction function with its parameters as constants.
 
-jax2onnx replaces functions of JAX, and its plugins stay in place: export in a process that then ends. The batch's size is open, and
-so is a text's length.
+jax2onnx replaces functions of JAX, and its plugins stay in place: export in a process that then ends. The batch's size
+is open, and so is a text's length.
 """
 
 import contextlib

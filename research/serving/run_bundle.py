@@ -81,7 +81,9 @@ def prepared(form: str, about: Mapping[str, Any], inputs: Mapping[str, Any]) -> 
             raise ValueError(f"the input {name} is missing")
         shape, x = each["shape"], np.asarray(inputs[name], each["dtype"])
         if not _fits(x.shape, shape, most):
-            raise ValueError(f"{name} is of shape {x.shape}, the model takes {shape} with {about['constraints']}")
+            raise ValueError(
+                " ".join([f"{name} is of shape {x.shape}, the model takes {shape}", *about["constraints"]])
+            )
         out[name] = (
             x if form == "onnx" else np.pad(x, [(0, most.get(d, n) - n) for d, n in zip(shape, x.shape, strict=True)])
         )

@@ -25,7 +25,7 @@ def test_litert_has_texts_filled_up_with_zeros():
 @pytest.mark.parametrize(
     "changed, said",
     [
-        ({"tokens": [[1] * 6]}, r"tokens is of shape \(1, 6\), the model takes \['b', 't'\] with \['t <= 5'\]"),
+        ({"tokens": [[1] * 6]}, r"tokens is of shape \(1, 6\), the model takes \['b', 't'\] t <= 5"),
         ({"length": [[3]]}, r"length is of shape \(1, 1\)"),
         ({"image": np.zeros((2, 7))}, r"image is of shape \(2, 7\), the model takes \['b', 8\]"),
         ({"image": None}, "the input image is missing"),
