@@ -22,7 +22,7 @@ from research.losses import segmentation as losses
 from research.models.vision import unet
 from research.nn.from_config import from_config
 from research.run.run import Run
-from research.util.errors import UserError
+from research.util.errors import UserError, nearest
 
 
 def build(cfg: Any) -> Experiment:
@@ -32,6 +32,7 @@ def build(cfg: Any) -> Experiment:
     model = from_config(unet.UNet, cfg.model, num_classes=len(data.classes))
     change = segmentation_augment.make(cfg.augment, data.shape)
     _check(cfg, model, cfg.augment.crop or data.shape[:2])
+    _check_objects(cfg, data.classes)
     fn = partial(predict, tile=cfg.tile)
     return supervised(
         cfg, data, model, example=(jnp.zeros((1, *(unet.stride(model),) * 2, data.shape[2])),),
@@ -39,7 +40,7 @@ def build(cfg: Any) -> Experiment:
         predict=fn, eval_predict=partial(logits, tile=cfg.tile),
         batch_metrics=partial(batch_metrics, classes=data.classes), split_metrics=evals.add_means,
         predictor=Predictor(partial(fn, model), data.codec),
-        rule_sets=unet.SHARDING, evaluator=Evaluation(partial(fn, model), data), explained=explained,
+        rule_sets=unet.SHARDING, evaluator=Evaluation(partial(fn, model), data, cfg.objects, cfg.markers), explained=explained,
         whole_batch="batch statistics are of the whole batch" if model.norm == "batch" else "",
     )  # fmt: skip
 
@@ -146,6 +147,17 @@ def _check(cfg: Any, model: unet.UNet, shape: Any) -> None:
     least = 2 * (-(-unet.reach(model) // stride) * stride) + stride
     if tile and (tile % stride or tile < least):
         raise UserError(f"tile = {tile}: a multiple of {stride}, at least {least}, so that no seam shows; or 0")
+
+
+def _check_objects(cfg: Any, classes: tuple[str, ...]) -> None:
+    if cfg.objects is not None and cfg.objects not in classes:
+        raise UserError(
+            f"objects = {cfg.objects!r}: no class{nearest(cfg.objects, classes)}; one of {', '.join(classes)}"
+        )
+    if cfg.markers is not None and (cfg.objects is None or not 0 < cfg.markers < 1):
+        raise UserError(
+            f"markers = {cfg.markers}: a probability between 0 and 1, and with objects set to a class; or None"
+        )
 
 
 if __name__ == "__main__":

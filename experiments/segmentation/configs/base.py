@@ -34,6 +34,8 @@ def base(**changes: Any) -> ConfigDict:
             ),
             model=model_keys.fields("research.models.vision.unet.UNet"),
             loss=dict(dice=0.0),  # coefficient of the Dice loss beside the cross-entropy
+            objects=None,  # the class whose regions are measured as objects
+            markers=None,  # probability that an object grows from, by a watershed; None: each region is an object
             tile=0,  # pixels a side of the tiles that a picture is predicted by; 0: whole
             best=dict(metric="valid/mean_iou", mode="max", patience=None),  # patience: a duration
         ),

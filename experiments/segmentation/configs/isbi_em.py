@@ -14,6 +14,7 @@ def get_config():
         data=dict(source="isbi_em", border=10.0, batch_size=8, eval_batch_size=1),
         augment=dict(elastic=10.0, crop=96, flip=0.5, flip_vertical=0.5, transpose=0.5),
         model=dict(widths=(16, 32, 64, 128, 256)),
+        objects="cell",
         optim=dict(peak_lr=2e-3, warmup="50 steps"),
         num_steps=450,
         log_every=50,
