@@ -31,7 +31,7 @@ class Evaluation:
         return Evaluated(values, {"predictions.png": partial(self._draw, state)} if split == self._first else {})
 
     def _measure(self, state: Any, split: str, k: int, after_batch: Callable[[], Any]) -> dict[str, float]:
-        """AP at each IoU and PQ are of all pictures together, the adapted Rand error is the mean over pictures."""
+        """AP at each IoU and PQ are of all pictures together, the adapted Rand error is the mean over those with an object."""
         source, shared = self._data.evals[split].source, []
         for i in range(len(source)):
             row = source.gather(np.array([i]), 0)
@@ -62,5 +62,5 @@ def objects_found(shared: list[np.ndarray]) -> dict[str, float]:
         "ap50": precisions[0.5],
         "mean_ap": float(np.mean(list(precisions.values()))),
         **instances.panoptic_quality(matches[0.5]),
-        "adapted_rand_error": float(np.mean([instances.adapted_rand_error(each) for each in shared])),
+        "adapted_rand_error": float(np.nanmean([instances.adapted_rand_error(each) for each in shared])),
     }

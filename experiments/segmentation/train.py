@@ -40,7 +40,9 @@ def build(cfg: Any) -> Experiment:
         predict=fn, eval_predict=partial(logits, tile=cfg.tile),
         batch_metrics=partial(batch_metrics, classes=data.classes), split_metrics=evals.add_means,
         predictor=Predictor(partial(fn, model), data.codec),
-        rule_sets=unet.SHARDING, evaluator=Evaluation(partial(fn, model), data, cfg.objects, cfg.markers), explained=explained,
+        rule_sets=unet.SHARDING, explained=explained,
+        evaluator=Evaluation(partial(fn, model), data, cfg.objects, cfg.markers),
+        judged=("ap50", "mean_ap", "pq", "sq", "rq", "adapted_rand_error") if cfg.objects else (),
         whole_batch="batch statistics are of the whole batch" if model.norm == "batch" else "",
     )  # fmt: skip
 
