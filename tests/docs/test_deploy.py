@@ -8,7 +8,7 @@ import yaml
 from fastapi.testclient import TestClient
 
 from research.serving.web import app, served
-from tools.verbs import serve
+from tools.verbs import arguments, serve
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 
@@ -49,7 +49,7 @@ def test_the_image_runs_the_server(container, monkeypatch):
         root / "pyproject.toml"
     ).read_text()
     seen = {}
-    monkeypatch.setattr(serve, "_named", lambda run: seen.setdefault("run", run) and 1 / 0)
+    monkeypatch.setattr(arguments, "named", lambda run: seen.setdefault("run", run) and 1 / 0)
     with pytest.raises(ZeroDivisionError):  # its options have been parsed by then
         serve.main([*options, *container[1]["args"]])
     assert seen["run"] == "talk=/bundles/talk" and container[1]["volumeMounts"][0]["mountPath"] == "/bundles"
