@@ -1,6 +1,6 @@
 """A small GPT on GSM8K's word problems, answered in steps; the share of right final numbers beside guesses.
 
-Cost        about 8 minutes on one idle CPU core, estimated; 0.9 M parameters
+Cost        30 minutes on a busy CPU core; 0.9 M parameters
 Run         almanac train language_model/gsm8k
 """
 
