@@ -14,6 +14,7 @@ from research.models.vision import efficientnet
 from research.models.vision.resnet import Block, Conv, Norm
 
 NAMES = ("residual", "efficientnet_lite0")
+FEATURES = "^(stage|backbone)"  # paths of the layers below pyramids and heads, for Grad-CAM
 MEAN, STD = 127 / 255, 128 / 255  # of the pictures that EfficientNet-Lite0's published weights want
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments import launch
-from experiments.detection import checks, detr, faster_rcnn, grid, ssd
+from experiments.detection import backbone, checks, detr, faster_rcnn, grid, ssd
 from experiments.detection.data import Boxes
 from experiments.detection.evaluation import Evaluation
 from research.algorithms.supervised import supervised
@@ -105,7 +105,7 @@ def explained(
     x1, y1, x2, y2 = to_picture(place[None, None], inputs["size"], image.shape[1:3])[0, 0]
     name = f"box {box} of {count}: {classes[int(label)]}, score {found.scores[0, chosen]:.4f}"
     fact = f"{name}, at {x1:.1f}, {y1:.1f}, {x2:.1f}, {y2:.1f}"
-    return targets.Target(score, image, "score", [fact], [fact], features="^stage")
+    return targets.Target(score, image, "score", [fact], [fact], features=backbone.FEATURES)
 
 
 def batch_metrics(outputs: Any, batch: Any) -> MetricSums:

@@ -1,5 +1,6 @@
 """Stages and strides of the detectors' backbones."""
 
+import re
 from functools import partial
 
 import jax
@@ -43,6 +44,17 @@ def test_detectors_lay_as_many_boxes_as_their_backbones_have_cells(name):
     model = faster_rcnn.FasterRCNN(2, backbone=name, levels=levels)
     assert shapes(model)[0].objects.shape == (2, len(faster_rcnn.lay(model, shape)))
     assert shapes(detr.DETR(2, backbone=name, levels=levels))[0][0].shape == (3, 2, 50, 3)
+
+
+@pytest.mark.parametrize("name", backbone.NAMES)
+def test_grad_cam_reads_the_stages_and_no_head(name):
+    """By the names of layers: the stem of the small network is left out, as it was."""
+    _, variables = shapes(ssd.SSD(2, backbone=name, levels=3))
+    layers = {path.split("/")[1] for path in variables if path.startswith("params/")}
+    read = {layer for layer in layers if re.search(backbone.FEATURES, layer)}
+    assert read and layers - read == {"classes0", "classes1", "classes2", "offsets0", "offsets1", "offsets2"} | (
+        {"stem"} if name == "residual" else set()
+    )
 
 
 @pytest.mark.parametrize(("model", "fault"), [

@@ -19,7 +19,7 @@ FLOATS = {"F16": np.float16, "F32": np.float32, "F64": np.float64, "BF16": None}
 
 
 class Tensors:
-    """The tensors of safetensors files by name, read one at a time as f32; UserError where a file is damaged."""
+    """The tensors of safetensors files by name, each read as f32 when it is asked for; UserError if a file is damaged."""
 
     def __init__(self, files: Iterable[Path]):
         # Files made from TensorFlow's name a norm's parameters as it did.
@@ -57,7 +57,7 @@ class Tensors:
 
 
 class Folder(Tensors):
-    """A folder's `config` and tensors; UserError where a file is not what it should be."""
+    """The `config` and the tensors of a folder; UserError for a file that is missing, damaged or a pickle."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)

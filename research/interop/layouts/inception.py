@@ -24,7 +24,7 @@ def _convolutions(names: dict[str, str]) -> Table:
 
 
 def _grid(_: Any, x: np.ndarray) -> np.ndarray:
-    """A linear layer after a grid of 4 x 4 pixels: its inputs are channel by channel there, pixel by pixel here."""
+    """A linear layer that reads 4 x 4 pixels: torch orders its inputs (channel, row, column), we (row, column, channel)."""
     return x.reshape(len(x), -1, 4, 4).transpose(2, 3, 1, 0).reshape(-1, len(x))
 
 
