@@ -15,7 +15,6 @@ from research.models.vision.resnet import Block, Conv, Norm
 
 NAMES = ("residual", "efficientnet_lite0")
 FEATURES = "^(stage|backbone)"  # paths of the layers below pyramids and heads, for Grad-CAM
-MEAN, STD = 127 / 255, 128 / 255  # of the pictures that EfficientNet-Lite0's published weights want
 
 
 class Unit(nn.Module):
@@ -30,22 +29,13 @@ class Unit(nn.Module):
         return nn.relu(Norm(use_running_average=not train, name="norm")(x))
 
 
-class EfficientNetLite0(nn.Module):
-    """Pictures f[B, Y, X, 3] in 0..1 -> features at strides 4, 8, 16 and 32."""
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> list[jax.Array]:
-        x = (x - jnp.array(MEAN, x.dtype)) / jnp.array(STD, x.dtype)
-        return efficientnet.stages(x, train, "lite0", 2, 0.0)[1:]
-
-
 def stages(model: Any, x: jax.Array, train: bool) -> list[jax.Array]:
     """Pictures f[B, Y, X, C] -> the features of the last `model.levels` stages of the detector's backbone, the finest first.
 
     The stages are at strides 4, 8, and so on; the stem's stride is 2. Those of EfficientNet-Lite0 are below `backbone`.
     """
     if model.backbone != "residual":
-        return EfficientNetLite0(name="backbone")(x, train)[-model.levels :]
+        return efficientnet.Features(name="backbone")(x, train)[1:][-model.levels :]
     x = Unit(model.widths[0], 2, name="stem")(x, train)
     outputs = []
     for i, width in enumerate(model.widths[1:]):

@@ -2,7 +2,7 @@
 
 The middle of each picture is hidden. The network's fill, of the class that the picture has, stands beside a harmonic one, and
 its mean over several draws beside a single draw: the mean of what the pixels may be has the least squared error, and one draw
-of it, though it looks like a digit, up to twice as much.
+of it, though it looks like a digit, up to twice as much. The distance of features is to the classifier that samples are judged by.
 """
 
 import argparse
@@ -13,8 +13,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from research.algorithms import picture_features
 from research.cluster.exits import guarded
 from research.evals import images
+from research.evals.feature_distance import feature_distance
 from research.evals.image_restoration import harmonic_fill, psnr
 from research.generation.diffusion import Known
 from research.run import reopen
@@ -40,9 +42,12 @@ def main(argv: list[str]) -> int:
     source = e.evals["test" if "test" in e.evals else "valid"].source
     batch = source.gather(np.arange(min(args.pictures, len(source))), 0)
     fills, known = filled(e, state.variables, batch, args.steps, args.repeats, args.draws)
+    features = picture_features.make("classifier", e.data.images)
+    original, hidden = features(batch["image"]), (~known[..., 0]).astype(np.float32)
     for name, fill in fills.items():
         error = np.square(fill - batch["image"])[~known].mean()  # of the hidden pixels of all pictures
-        print(f"{name:24s} PSNR {psnr(error):6.2f} dB")
+        distance = float(feature_distance(features(fill.astype(np.float32)), original, hidden).mean())
+        print(f"{name:24s} PSNR {psnr(error):6.2f} dB   feature distance {distance:.3f}")
     shown = [batch["image"], np.where(known, batch["image"], 0.5), *fills.values()]
     out = run_files.inside(args.run, "samples") / "inpainted.png"
     out.parent.mkdir(exist_ok=True)

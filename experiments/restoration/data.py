@@ -10,10 +10,12 @@ from PIL import Image
 
 from experiments.restoration import damage as damages
 from experiments.restoration import photographs
+from research.algorithms import picture_features
 from research.core.experiment import Baseline, Codec, Dataset
 from research.data import codecs, user_files
 from research.data.images import labelled
 from research.data.pipeline import EvalBatches, Source, TrainBatches
+from research.evals.feature_distance import feature_distance
 from research.evals.image_restoration import WINDOW, psnr, ssim
 from research.util.errors import UserError
 
@@ -41,9 +43,10 @@ def inputs_of(damage: Any, damaged: np.ndarray, shape: tuple) -> dict[str, np.nd
 class Restoration(Dataset):
     """Batches as `Damaged` has them. `shape` is (Y, X, C) of the originals."""
 
-    def __init__(self, cfg: Mapping[str, Any], damage_cfg: Mapping[str, Any], seed: int):
+    def __init__(self, cfg: Mapping[str, Any], damage_cfg: Mapping[str, Any], features: str | None, seed: int):
         self.damage = damages.make(damage_cfg)
-        parts, self.report = _parts(cfg, seed)
+        parts, self.report, images = _parts(cfg, seed)
+        self.features = picture_features.make(features, images) if features else None
         self.shape = tuple(parts["train"].gather(np.arange(1), 0)["image"].shape[1:])
         self.damage.input_shape(self.shape)
         sources = {part: Damaged(source, self.damage) for part, source in parts.items()}
@@ -53,8 +56,12 @@ class Restoration(Dataset):
             raise UserError("the data has neither a validation nor a test part; set data.valid_fraction above 0")
         self.codec = Repair(self.shape, damage_cfg["name"], damage_cfg["size"])
 
+    def distance(self, restored: np.ndarray, image: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+        """Of restored pictures f32[n, Y, X, C] from the originals to `features`, where `hidden` f32[n, Y, X, 1] is 1: f32[n]."""
+        return np.asarray(feature_distance(self.features(restored), self.features(image), hidden[..., 0]))
+
     def baselines(self) -> dict[str, Baseline]:
-        """The PSNR of every classical estimate on every held-out part, and SSIM of pictures as large as its window."""
+        """Of every classical estimate on every held-out part: PSNR, SSIM of pictures as large as its window, and `distance`."""
         found = {}
         for part, batches in self.evals.items():
             image = batches.source.source.gather(np.arange(len(batches.source)), 0)["image"]
@@ -66,21 +73,25 @@ class Restoration(Dataset):
             if min(self.shape[:2]) >= WINDOW:
                 similar = {name: float(ssim(each, image).mean()) for name, each in estimates.items()}
                 found[f"{part}/ssim"] = Baseline(similar)
+            if self.features:
+                mask = np.broadcast_to(hidden[..., None].astype(np.float32), (len(image), *self.shape[:2], 1))
+                far = {name: float(self.distance(each, image, mask).mean()) for name, each in estimates.items()}
+                found[f"{part}/feature_distance"] = Baseline(far)
         return found
 
 
-def _parts(cfg: Mapping[str, Any], seed: int) -> tuple[dict[str, Source], list[str]]:
-    """{part: source of originals}, and what to report of them."""
+def _parts(cfg: Mapping[str, Any], seed: int) -> tuple[dict[str, Source], list[str], labelled.Images | None]:
+    """{part: source of originals}, what to report of them, and the pictures with their classes, if they have any."""
     if cfg["source"] != "photographs":
         images = labelled.load(cfg)
         parts = {"train": images.train, "valid": images.valid, "test": images.test}
-        return {part: source for part, source in parts.items() if source is not None}, images.report
+        return {part: source for part, source in parts.items() if source is not None}, images.report, images
     size = user_files.option(cfg, "size", 32)
     if not isinstance(size, int) or not 1 <= size <= 64:
         raise UserError(f"data.size = {size!r}: pixels a side of the squares that are cut from photographs, 1 to 64")
     parts = photographs.load(size, seed)
     counts = ", ".join(f"{len(source):,} {part}" for part, source in parts.items())
-    return dict(parts), [f"source   two photographs of scikit-learn's, {size} x {size} pixels each: {counts}"]
+    return dict(parts), [f"source   two photographs of scikit-learn's, {size} x {size} pixels each: {counts}"], None
 
 
 @codecs.register("repair")

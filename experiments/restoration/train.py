@@ -26,7 +26,7 @@ LOSSES = {"l1": jnp.abs, "l2": jnp.square}  # of a value's error
 def build(cfg: Any) -> Experiment:
     """Config -> data, model, optimiser and steps."""
     cfg = track_reads(cfg)
-    data = Restoration(cfg.data, cfg.damage, cfg.seed)
+    data = Restoration(cfg.data, cfg.damage, cfg.features, cfg.seed)
     model = from_config(models.Restorer, cfg.model)
     Y, X, C = data.shape
     return supervised(
@@ -34,7 +34,7 @@ def build(cfg: Any) -> Experiment:
         loss=partial(loss, penalty=choose(LOSSES, cfg.loss.name, "loss.name")),
         predict=predict, batch_metrics=batch_metrics, split_metrics=split_metrics,
         rule_sets=models.SHARDING, evaluator=Evaluation(partial(predict, model), data),
-        explained=explained,
+        judged=("feature_distance",) if cfg.features else (), explained=explained,
     )  # fmt: skip
 
 

@@ -44,7 +44,7 @@ class ClassifierMetrics:
                 "samples are compared with the validation images, and there are none; set data.valid_fraction above 0"
             )
         self._parts = {QUALITY: data.valid} | ({} if data.test is None else {QUALITY_TEST: data.test})
-        self._data, self._model = data, ConvNet(num_classes=len(data.classes), hidden=128)
+        self._data, self._model = data, judge(data)
         self._jitted_features = jax.jit(self._features)
         self._held_out, self._of_train = functools.cache(self._measure_held_out), functools.cache(self._measure_train)
 
@@ -81,7 +81,7 @@ class ClassifierMetrics:
     @functools.cached_property
     def _params(self) -> Any:
         """Trained when they are first needed, because showing or exporting an experiment does not need them."""
-        return _train(self._model, self._data)
+        return trained_judge(self._model, self._data)
 
     def _measure_held_out(self, split: str) -> tuple[np.ndarray, np.ndarray, float]:
         """-> features and class probabilities of a held-out part, and the classifier's accuracy on it."""
@@ -110,7 +110,12 @@ class ClassifierMetrics:
         return hidden, jax.nn.softmax(logits)
 
 
-def _train(model: ConvNet, data: labelled.Images) -> Any:
+def judge(data: labelled.Images) -> ConvNet:
+    """The classifier's network."""
+    return ConvNet(num_classes=len(data.classes), hidden=128)
+
+
+def trained_judge(model: ConvNet, data: labelled.Images) -> Any:
     """The classifier's parameters after JUDGE_STEPS of Adam; deterministic for the same data."""
     batches = TrainBatches(data.train, JUDGE_BATCH, seed=0)
     tx = optim.make({**config.OPTIM, "peak_lr": 2e-3}, JUDGE_STEPS)

@@ -1,5 +1,7 @@
 """Restoration: damages by hand and against JAX's interpolation, regions that share no pixel, what is known and what is kept."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from PIL import Image
 
 from experiments.restoration import damage, model, photographs, train
+from research.algorithms import sample_metrics
 from research.core import config
 from research.util.errors import UserError
 
@@ -134,3 +137,21 @@ def test_what_means_nothing_is_refused(change, words):
     with pytest.raises(UserError, match=words):
         e = build(*change.split())
         jax.eval_shape(e.init_fn, jax.random.key(0))
+
+
+def test_the_distance_of_features_is_measured_in_the_evaluation(monkeypatch, tmp_path):
+    """An untrained network returns the first estimate, whose distance is the baseline; the original has none."""
+    monkeypatch.setattr(sample_metrics, "JUDGE_STEPS", 2)
+    hole = ["data.source=digits", "damage.name=mask", "damage.size=4", "model.fold=2", "features=classifier"]
+    e = build(*hole, "data.eval_batch_size=50")
+    assert "feature_distance" in e.judged and "feature_distance" not in build().judged
+    batches = []
+    state = SimpleNamespace(variables=jax.jit(e.init_fn)(jax.random.key(0)))
+    values = e.evaluator(state, "test", tmp_path, lambda: batches.append(1)).values
+    assert len(batches) == 4
+    baseline = e.data.baselines()["test/feature_distance"].values
+    assert (
+        values["feature_distance"] == pytest.approx(baseline["harmonic"], rel=1e-4) and values["feature_distance"] > 0
+    )
+    rows = e.evals["test"].source.gather(np.arange(5), 0)
+    assert e.data.distance(rows["image"], rows["image"], rows["hidden"]).max() < 1e-6

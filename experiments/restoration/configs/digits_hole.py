@@ -9,5 +9,6 @@ from experiments.restoration.configs import photographs_x4
 
 def get_config():
     return photographs_x4.get_config(
-        data=dict(source="digits"), damage=dict(name="mask", size=4), model=dict(fold=2), loss=dict(name="l2")
-    )
+        data=dict(source="digits"), damage=dict(name="mask", size=4), model=dict(fold=2), loss=dict(name="l2"),
+        features="classifier",
+    )  # fmt: skip

@@ -26,6 +26,7 @@ from research.nn.stochastic_depth import DropPath, rates
 from research.util.errors import UserError, nearest
 
 SHARDING = {"fsdp": ((r"kernel$", "fsdp"),)}
+MEAN, STD = 127 / 255, 128 / 255  # of the pictures that the published weights want
 
 VARIANTS = {  # width and depth over EfficientNet-B0's
     "lite0": (1.0, 1.0),
@@ -77,7 +78,7 @@ class Block(nn.Module):
 
 
 class EfficientNetLite(nn.Module):
-    """Images -> logits. The published weights want pictures of 3 channels as (x - 127/255) / (128/255).
+    """Images -> logits. The published weights want pictures of 3 channels as (x - MEAN) / STD.
 
     Running statistics are in "batch_stats". Raises UserError for an unknown variant.
     """
@@ -95,6 +96,15 @@ class EfficientNetLite(nn.Module):
         x = relu6(Norm(use_running_average=not train, name="top_norm")(x))
         x = nn.Dropout(self.dropout, deterministic=not train)(x.mean((1, 2)))
         return nn.Dense(self.num_classes, name="head")(x)
+
+
+class Features(nn.Module):
+    """Pictures f[B, Y, X, 3] in 0..1 -> what lite0's layers make of them at strides 2, 4, 8, 16 and 32."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B Y X 3"], train: bool = False) -> list[Float[Array, "B _ _ _"]]:
+        x = (x - jnp.array(MEAN, x.dtype)) / jnp.array(STD, x.dtype)
+        return stages(x, train, "lite0", 2, 0.0)
 
 
 def stages(
