@@ -2,7 +2,7 @@
 
 The middle of each picture is hidden. The network's fill, of the class that the picture has, stands beside a harmonic one, and
 its mean over several draws beside a single draw: the mean of what the pixels may be has the least squared error, and one draw
-of it, though it looks like a digit, up to twice as much. The distance of features is to the classifier that samples are judged by.
+of it, though it looks like a digit, up to twice as much. Features are those of the classifier that judges samples.
 """
 
 import argparse
