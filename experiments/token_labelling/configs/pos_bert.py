@@ -9,4 +9,4 @@ from experiments.token_labelling.configs.segmentation_bilstm_crf import BERT, re
 
 
 def get_config():
-    return recipe(WORDS, dict(num_layers=2, num_heads=2, width=128), BERT, "valid/accuracy")
+    return recipe(WORDS, dict(num_layers=2, num_heads=2, width=128), BERT, "valid/accuracy", epochs=4)

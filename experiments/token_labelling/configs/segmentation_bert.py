@@ -8,4 +8,4 @@ from experiments.token_labelling.configs.segmentation_bilstm_crf import BERT, CH
 
 
 def get_config():
-    return recipe(CHARACTERS, dict(num_layers=2, num_heads=2, width=128), BERT, "valid/word_f1")
+    return recipe(CHARACTERS, dict(num_layers=2, num_heads=2, width=128), BERT, "valid/word_f1", epochs=8)
