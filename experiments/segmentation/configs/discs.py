@@ -13,7 +13,7 @@ def get_config():
         augment=dict(flip=0.5, flip_vertical=0.5, transpose=0.5),
         model=dict(widths=(8, 16, 32)),
         objects="object",
-        markers=0.9,
+        markers=0.7,
         optim=dict(peak_lr=1e-2, warmup="20 steps"),
         num_steps="30 epochs",
         log_every=50,
