@@ -34,7 +34,7 @@ def build(cfg: Any) -> Experiment:
     model = from_config(unet.UNet, cfg.model, num_classes=len(data.classes))
     change = segmentation_augment.make(cfg.augment, data.shape)
     _check(cfg, model, cfg.augment.crop or data.shape[:2])
-    _check_objects(objects, cfg.markers, data.classes)
+    _check_objects(objects, cfg.markers, data)
     fn, outputs = partial(predict, tile=cfg.tile), partial(logits, tile=cfg.tile)
     measured = partial(batch_metrics, classes=data.classes)
     return supervised(
@@ -165,9 +165,10 @@ def _check(cfg: Any, model: unet.UNet, shape: Any) -> None:
         raise UserError(f"tile = {tile}: a multiple of {stride}, at least {least}, so that no seam shows; or 0")
 
 
-def _check_objects(objects: str | None, markers: float | None, classes: tuple[str, ...]) -> None:
+def _check_objects(objects: str | None, markers: float | None, data: Segmentation) -> None:
+    classes = data.classes[1:] if data.objects else data.classes  # of numbered objects the ground is none
     if objects is not None and objects not in classes:
-        raise UserError(f"objects = {objects!r}: no class{nearest(objects, classes)}; one of {', '.join(classes)}")
+        raise UserError(f"objects = {objects!r}: no class{nearest(objects, classes)}")
     if markers is not None and (objects is None or not 0 < markers < 1):
         raise UserError(f"markers = {markers}: a probability between 0 and 1, and with objects set to a class; or None")
 

@@ -3,6 +3,7 @@
 import json
 import types
 
+import jax
 import numpy as np
 import pytest
 
@@ -12,10 +13,10 @@ from experiments.segmentation.data import LabelMap, Weighted
 from experiments.segmentation.evaluation import ObjectEvaluation
 from experiments.segmentation.objects import describe, separate
 from research.core import config, evaluation
+from research.core.mesh import make_mesh
 from research.data import codecs
 from research.data.images.border_weights import border_weights
 from research.data.pipeline import Arrays, EvalBatches
-from research.run.run import Run
 from research.util.errors import UserError
 
 BRIDGE = np.array(
@@ -102,14 +103,11 @@ def test_with_objects_a_picture_is_predicted_once_and_the_other_metrics_are_the_
     source, gathered = e.evals["valid"].source, []
     gather = source.gather
     source.gather = lambda indices, epoch=0: gathered.extend(indices) or gather(indices, epoch)
-    values = []
-    for each in (plain, e):
-        with Run(each, tmp_path / str(len(values))) as run:
-            state = run.start()
-            gathered.clear()
-            values.append(evaluation.measure(each, state, "valid", tmp_path, run.mesh, run.on_one_device).values)
+    state = types.SimpleNamespace(variables=jax.jit(e.init_fn)(jax.random.key(0)))
+    one_device = make_mesh({"data": 1}, jax.devices()[:1])
+    before, values = (evaluation.measure(each, state, "valid", tmp_path, one_device).values for each in (plain, e))
     assert len(gathered) == 112 and set(gathered) == set(range(100))  # two batches of 56, of which the second is padded
-    assert values[0].items() <= values[1].items() and "ap50" in values[1]
+    assert before.items() <= values.items() and "ap50" in values
 
 
 def test_border_weights_are_of_the_numbers():
@@ -127,3 +125,9 @@ def test_what_means_nothing_is_refused(objects, markers, words):
     cfg.objects, cfg.markers = objects, markers
     with pytest.raises(UserError, match=words):
         train.build(cfg)
+
+
+def test_of_numbered_objects_the_ground_is_none():
+    assert build("data.source=discs", "objects=object").predictor.codec.objects == "object"
+    with pytest.raises(UserError, match="objects = 'ground': no class; known: object"):
+        build("data.source=discs", "objects=ground")

@@ -9,7 +9,7 @@ from experiments.segmentation.configs.base import base
 
 def get_config():
     return base(
-        data=dict(source="discs", size=64, border=5.0, border_sigma=2.0),
+        data=dict(source="discs", border=5.0, border_sigma=2.0),
         augment=dict(flip=0.5, flip_vertical=0.5, transpose=0.5),
         model=dict(widths=(8, 16, 32)),
         objects="object",

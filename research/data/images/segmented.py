@@ -19,8 +19,8 @@ from PIL import Image, ImageOps
 
 from research.data import download, user_files
 from research.data.defaults import VOID
-from research.data.images import discs as touching
 from research.data.images import image_files, labelled, object_masks
+from research.data.images.discs import draw as draw_discs
 from research.data.images.image_files import Shape
 from research.data.pipeline import Arrays, Source
 from research.util.errors import UserError, nearest
@@ -125,7 +125,7 @@ def discs(cfg: Mapping[str, Any], seed: int) -> Segmented:
         raise UserError(f"data.size = {size}: the canvas of discs is square; give one number, at least 16")
     sources, objects = {}, {}
     for i, (part, count) in enumerate(DISCS.items()):
-        drawn = [touching.draw(np.random.default_rng((seed, i, index)), size) for index in range(count)]
+        drawn = [draw_discs(np.random.default_rng((seed, i, index)), size) for index in range(count)]
         images, objects[part] = map(np.stack, zip(*drawn, strict=True))
         sources[part] = _arrays(images[..., None], object_masks.to_labels(objects[part]))
     return _segmented("discs, drawn by seed and index", sources, OBJECTS, (size, size, 1), [], objects)
@@ -247,13 +247,13 @@ def _pair(
         raise UserError(
             f"{mask} has {labels.height} x {labels.width} pixels, its picture {image} {picture.height} x {picture.width}"
         )
-    if numbered is not None:
-        labels = Image.fromarray(numbered.number(np.asarray(labels).astype(np.int32), mask))
+    numbers = np.asarray(labels).astype(np.int32)
+    labels = Image.fromarray(numbers if numbered is None else numbered.number(numbers, mask))
     if size is not None and picture.size != (size[1], size[0]):
         picture = picture.convert(mode).resize((size[1], size[0]), Image.Resampling.BILINEAR)
         labels = labels.resize((size[1], size[0]), Image.Resampling.NEAREST)
     pixels = image_files.fit(picture, (picture.height, picture.width, 1 if mode == "L" else 3))
-    return pixels, np.asarray(labels).astype(np.int32)
+    return pixels, np.asarray(labels)
 
 
 def _classes(cfg: Mapping[str, Any], parts: Any) -> tuple[str, ...]:

@@ -140,6 +140,10 @@ def test_masks_may_number_objects(numbered):
         whole = [[0, 0, 0, 2, 2, 2]] * 2 + [[0, 0, 0, 1, 1, 1]] * 2
         assert each.tolist() == (whole if each.any() else [[0] * 6] * 4)
         assert label.tolist() == [[int(n > 0) for n in row] if i in (0, 3) else [0] * 6 for i, row in enumerate(each)]
+    Image.fromarray(np.asarray(Image.open(numbered / "masks" / "0.png")).astype(">u2")).save(
+        numbered / "masks" / "0.tif"
+    )
+    (numbered / "masks" / "0.png").unlink()  # as ImageJ writes it
     scaled = load(numbered, masks="objects", size=(8, 12), classes=("ground", "cell"))
     assert scaled.classes == ("ground", "cell") and set(np.unique(scaled.objects["train"])) == {0, 1, 2}
 

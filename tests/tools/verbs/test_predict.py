@@ -68,7 +68,11 @@ def test_further_pictures_lie_beside_the_first(tmp_path, monkeypatch, capsys):
         draw=lambda value, decoded: Image.new("L", (1, 1)),
         further_pictures=lambda value, decoded: {"objects": Image.new("I;16", (1, 1))},
     )
-    loaded = (SimpleNamespace(predictor=Predictor(lambda variables, inputs: inputs, codec)), SimpleNamespace(variables={}), None)
+    loaded = (
+        SimpleNamespace(predictor=Predictor(lambda variables, inputs: inputs, codec)),
+        SimpleNamespace(variables={}),
+        None,
+    )
     monkeypatch.setattr(reopen, "load", lambda *_: loaded)
     (tmp_path / "a.png").touch()
     out = tmp_path / "out"
