@@ -1,8 +1,8 @@
 """Pictures with a class for each pixel, in memory: {"image": f32[n, Y, X, C] in 0..1, "label": i32[n, Y, X]}, 255 for void.
 
-Config: source (`SOURCES`), size (digits, discs: the canvas; files: pixels or [Y, X] that pictures and masks are scaled to, None for
-their own, which is then one for all). For files also path, masks (classes or objects), channels (1 or 3), classes (names; None:
-"0", "1", ..., of objects "ground" and "object"), valid_fraction and test_fraction (0.1).
+Config: source (`SOURCES`), size (digits, discs: the canvas; files: pixels or [Y, X] that pictures and masks are scaled to, None
+for their own, which is then one for all). For files also path, masks (classes or objects), channels (1 or 3), classes (names;
+None: "0", "1", ..., of objects "ground" and "object"), valid_fraction and test_fraction (0.1).
 """
 
 import dataclasses
