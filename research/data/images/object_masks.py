@@ -16,6 +16,7 @@ class ObjectMasks:
 
     def __init__(self) -> None:
         self._in_pieces: list[str] = []
+        self._lost: list[str] = []
 
     def number(self, mask: np.ndarray, path: Path) -> np.ndarray:
         """i[Y, X] of any numbers from 0 -> i32[Y, X] of 0, 1, 2, ... without gaps.
@@ -33,10 +34,16 @@ class ObjectMasks:
             self._in_pieces.append(f"{path}: {len(several)} of {len(names) - 1} ({shown})")
         return numbers
 
+    def scaled(self, numbers: np.ndarray, path: Path, count: int) -> None:
+        """Counts those of a mask's `count` objects that have no pixel in i[Y, X], the scaled mask."""
+        if lost := count - np.count_nonzero(np.unique(numbers)):
+            self._lost.append(f"{path}: {lost} of {count}")
+
     def report(self) -> Iterator[str]:
         yield from user_files.listed(
             "warning  masks with a number in separate pieces, which is one object:", self._in_pieces
         )
+        yield from user_files.listed("warning  masks that lose objects when scaled to data.size:", self._lost)
 
 
 def in_pieces(numbers: np.ndarray) -> list[int]:

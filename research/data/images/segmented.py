@@ -251,7 +251,10 @@ def _pair(
     labels = Image.fromarray(numbers if numbered is None else numbered.number(numbers, mask))
     if size is not None and picture.size != (size[1], size[0]):
         picture = picture.convert(mode).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        count = int(np.asarray(labels).max())
         labels = labels.resize((size[1], size[0]), Image.Resampling.NEAREST)
+        if numbered is not None:
+            numbered.scaled(np.asarray(labels), mask, count)
     pixels = image_files.fit(picture, (picture.height, picture.width, 1 if mode == "L" else 3))
     return pixels, np.asarray(labels)
 

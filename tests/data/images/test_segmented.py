@@ -146,6 +146,10 @@ def test_masks_may_number_objects(numbered):
     (numbered / "masks" / "0.png").unlink()  # as ImageJ writes it
     scaled = load(numbered, masks="objects", size=(8, 12), classes=("ground", "cell"))
     assert scaled.classes == ("ground", "cell") and set(np.unique(scaled.objects["train"])) == {0, 1, 2}
+    assert not any("scaled" in line for line in scaled.report)
+    small = load(numbered, masks="objects", size=(1, 6)).report  # one row is left, of one object
+    assert "warning  masks that lose objects when scaled to data.size: 4" in small
+    assert f"         {numbered / 'masks' / '1.png'}: 1 of 2" in small
 
 
 def test_discs_are_numbered():
