@@ -9,11 +9,12 @@ import jax.numpy as jnp
 
 from experiments import launch
 from experiments.segmentation.data import Segmentation
-from experiments.segmentation.evaluation import Evaluation
+from experiments.segmentation.evaluation import Evaluation, ObjectEvaluation
 from research.algorithms.supervised import supervised
 from research.core.config import track_reads
 from research.core.experiment import Experiment, Predictor
 from research.core.metrics import MetricSums, mean
+from research.core.step import make_eval_step
 from research.data.images import segmentation_augment
 from research.evals import segmentation as evals
 from research.generation import tiles
@@ -28,21 +29,21 @@ from research.util.errors import UserError, nearest
 def build(cfg: Any) -> Experiment:
     """Config -> data, model, optimiser and steps."""
     cfg = track_reads(cfg)
-    data = Segmentation(cfg.data, cfg.seed)
+    objects = None if cfg.objects is None else str(cfg.objects)  # a class may be named by a number
+    data = Segmentation(cfg.data, cfg.seed, objects, cfg.markers)
     model = from_config(unet.UNet, cfg.model, num_classes=len(data.classes))
     change = segmentation_augment.make(cfg.augment, data.shape)
     _check(cfg, model, cfg.augment.crop or data.shape[:2])
-    _check_objects(cfg, data.classes)
-    fn = partial(predict, tile=cfg.tile)
+    _check_objects(objects, cfg.markers, data)
+    fn, outputs = partial(predict, tile=cfg.tile), partial(logits, tile=cfg.tile)
+    measured = partial(batch_metrics, classes=data.classes)
     return supervised(
         cfg, data, model, example=(jnp.zeros((1, *(unet.stride(model),) * 2, data.shape[2])),),
         loss=partial(loss, change=change, dice=cfg.loss.dice),
-        predict=fn, eval_predict=partial(logits, tile=cfg.tile),
-        batch_metrics=partial(batch_metrics, classes=data.classes), split_metrics=evals.add_means,
+        predict=fn, eval_predict=outputs, batch_metrics=measured, split_metrics=evals.add_means,
         predictor=Predictor(partial(fn, model), data.codec),
         rule_sets=unet.SHARDING, explained=explained,
-        evaluator=Evaluation(partial(fn, model), data, cfg.objects, cfg.markers),
-        judged=("ap50", "mean_ap", "pq", "sq", "rq", "adapted_rand_error") if cfg.objects else (),
+        **_evaluated(cfg, data, objects, partial(outputs, model), measured, partial(fn, model)),
         whole_batch="batch statistics are of the whole batch" if model.norm == "batch" else "",
     )  # fmt: skip
 
@@ -134,6 +135,19 @@ def batch_metrics(outputs: jax.Array, batch: Any, classes: tuple[str, ...]) -> M
     return {"loss": losses.pixel_cross_entropy(outputs, batch["label"], weights), **evals.by_class(matrix, classes)}
 
 
+def _evaluated(cfg: Any, data: Segmentation, objects: str | None, logits: Any, measured: Any, predict: Any) -> dict:
+    """The fields of the experiment that measure. With objects the evaluator does all, since their metrics need whole outputs."""
+    if objects is None:
+        return {"evaluator": Evaluation(predict, data)}
+
+    def outputs(scores: jax.Array, batch: Any) -> tuple:
+        return measured(scores, batch), jax.nn.softmax(scores)
+
+    step, k = make_eval_step(logits, outputs, cfg.dtype), data.classes.index(objects)
+    evaluator = ObjectEvaluation(step, evals.add_means, data, k, cfg.markers)
+    return {"evaluator": evaluator, "judged": evaluator.METRICS, "eval_step": None}
+
+
 def _check(cfg: Any, model: unet.UNet, shape: Any) -> None:
     stride, tile = unet.stride(model), cfg.tile
     rows, columns = (shape, shape) if isinstance(shape, int) else shape
@@ -151,15 +165,12 @@ def _check(cfg: Any, model: unet.UNet, shape: Any) -> None:
         raise UserError(f"tile = {tile}: a multiple of {stride}, at least {least}, so that no seam shows; or 0")
 
 
-def _check_objects(cfg: Any, classes: tuple[str, ...]) -> None:
-    if cfg.objects is not None and cfg.objects not in classes:
-        raise UserError(
-            f"objects = {cfg.objects!r}: no class{nearest(cfg.objects, classes)}; one of {', '.join(classes)}"
-        )
-    if cfg.markers is not None and (cfg.objects is None or not 0 < cfg.markers < 1):
-        raise UserError(
-            f"markers = {cfg.markers}: a probability between 0 and 1, and with objects set to a class; or None"
-        )
+def _check_objects(objects: str | None, markers: float | None, data: Segmentation) -> None:
+    classes = data.classes[1:] if data.objects else data.classes  # of numbered objects the ground is none
+    if objects is not None and objects not in classes:
+        raise UserError(f"objects = {objects!r}: no class{nearest(objects, classes)}")
+    if markers is not None and (objects is None or not 0 < markers < 1):
+        raise UserError(f"markers = {markers}: a probability between 0 and 1, and with objects set to a class; or None")
 
 
 if __name__ == "__main__":

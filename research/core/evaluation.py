@@ -75,7 +75,7 @@ def measure(
 
 
 def _of_batches(e: Experiment, state: TrainState, split: str, mesh: Mesh, after_batch: Callable) -> dict[str, float]:
-    if split not in e.evals:
+    if split not in e.evals or e.eval_step is None:
         return {}
     batches, rows = e.evals[split], []
     for batch in batches.on_device(mesh, 0, len(batches)):

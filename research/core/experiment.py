@@ -59,6 +59,10 @@ class Codec(Protocol):
         """Outputs of one row -> what a person reads, {name: value}."""
         raise NotImplementedError
 
+    def further_pictures(self, value: Any, decoded: Mapping[str, Any]) -> Mapping[str, Any]:
+        """(value, what `decode` returned) -> {name: a PIL image} to be written beside that of `draw`, as FILE.NAME.png."""
+        return {}
+
     def handed_on(self, value: Any, decoded: Mapping[str, Any]) -> Any:
         """(value, what `decode` returned) -> a value of the kind `gives`: what the next model of a chain takes."""
         return decoded
@@ -143,7 +147,7 @@ class Experiment:
     init_fn        key -> {"params": ..., and mutable collections}
     tx             an Optax transformation, or {group of params: one}
     train_step     (state, batch) -> (state, {name: (sum, weight)})
-    eval_step      (state, batch) -> {name: (sum, weight)}
+    eval_step      (state, batch) -> {name: (sum, weight)}; None: the evaluator measures all
     predictor      inference, and the way to it from raw values
     split_metrics  {name: mean over a split} -> the same with what derives from means (perplexity, macro F1)
     evaluator      what needs whole outputs and not means over batches (BLEU, ranks, samples)

@@ -1,5 +1,8 @@
 """Segmentation: weights of pixels, terms by hand, tiles in a whole experiment, what comes out, bad input."""
 
+import dataclasses
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +13,7 @@ from experiments.segmentation import train
 from experiments.segmentation.configs import tiny
 from experiments.segmentation.data import Weighted
 from research.core import config
-from research.data.images.border_weights import border_weights
+from research.data.images.border_weights import border_weights, regions
 from research.data.pipeline import Arrays
 from research.util.errors import UserError
 
@@ -53,7 +56,9 @@ def test_weights_are_the_classes_and_on_top_the_borders():
     source = Weighted(Arrays({"label": label}), np.array([2.0, 0.5]), border=10, sigma=2)
     got = source.gather(np.array([0, 0]), 0)["weight"]
     classes = np.array([[0.5, 2, 2, 0.5], [0.5, 2, 0, 0.5]])
-    np.testing.assert_allclose(got, np.broadcast_to(classes + border_weights(label[0], 10, 2), (2, 2, 4)), rtol=1e-6)
+    np.testing.assert_allclose(
+        got, np.broadcast_to(classes + border_weights(regions(label[0]), 10, 2), (2, 2, 4)), rtol=1e-6
+    )
 
 
 def test_a_picture_of_any_size_becomes_a_map_of_its_size_that_can_be_trained_with():
@@ -62,13 +67,21 @@ def test_a_picture_of_any_size_becomes_a_map_of_its_size_that_can_be_trained_wit
     value = Image.fromarray(np.random.default_rng(0).integers(0, 256, (41, 55), np.uint8).astype(np.uint8))
     inputs = e.predictor.codec.encode(value)
     outputs = jax.jit(e.predictor.fn)(variables, inputs)
-    whole = train.predict(e.model, variables, inputs)["probabilities"]
-    np.testing.assert_allclose(outputs["probabilities"], whole, atol=1e-5)
+    whole = jax.jit(partial(train.predict, e.model))(variables, inputs)
+    np.testing.assert_allclose(outputs["probabilities"], whole["probabilities"], atol=1e-5)
     decoded = e.predictor.codec.decode(outputs)
     assert decoded["size"] == [41, 55] and sum(decoded["shares"].values()) == pytest.approx(1, abs=1e-3)
     drawn = e.predictor.codec.draw(value, decoded)
     assert drawn.mode == "P"
-    np.testing.assert_array_equal(np.asarray(drawn), np.asarray(whole)[0].argmax(-1))
+    labels = np.asarray(whole["probabilities"])[0].argmax(-1)
+    np.testing.assert_array_equal(np.asarray(drawn), labels)
+
+    # One object is larger than what a tile keeps, 14 pixels a side, and has a single number.
+    common = e.data.classes[np.bincount(labels.ravel()).argmax()]
+    codec = dataclasses.replace(e.predictor.codec, objects=common)
+    tiled, one = codec.decode(outputs), codec.decode(whole)
+    assert tiled["object_runs"] == one["object_runs"] and len(one["objects"]) > 1
+    assert max(max(each["bbox"][2:]) for each in one["objects"]) > 14
 
 
 @pytest.mark.parametrize(

@@ -43,9 +43,7 @@ def main(argv: list[str]) -> int:
                 print(line)
                 if args.out:
                     lines.append(line)
-                    path = args.out / f"{name or Path(file).name}.png"
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    codec.draw(value, decoded).save(path)
+                    _save(args.out / (name or Path(file).name), codec, value, decoded)
         except UserError as error:
             if not name:
                 raise
@@ -85,6 +83,14 @@ def _values(codec: Any, file: str) -> Iterator[tuple[Mapping, Any]]:
     if count > 1:
         rate = (count - 1) / (time.perf_counter() - start)
         print(f"{file}: {count:,} windows, {rate:,.0f} frames a second", file=sys.stderr)
+
+
+def _save(path: Path, codec: Any, value: Any, decoded: Mapping) -> None:
+    """Writes PATH.png, and PATH.NAME.png of each further picture."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    codec.draw(value, decoded).save(f"{path}.png")
+    for name, picture in codec.further_pictures(value, decoded).items():
+        picture.save(f"{path}.{name}.png")
 
 
 def _check_names(names: list[str]) -> None:

@@ -12,9 +12,10 @@ def base(**changes: Any) -> ConfigDict:
     return config.merge(
         config.family_defaults(
             data=dict(
-                source="digits",  # isbi_em, camvid, files
+                source="digits",  # discs, isbi_em, camvid, files
                 path=None,  # files: a folder with folders images and masks
-                size=None,  # digits: pixels of the canvas, 32; files: pixels, or (Y, X), that all are scaled to
+                masks=None,  # files: what a mask's numbers are, "classes" (the default) or "objects"
+                size=None,  # digits, discs: pixels of the canvas, 32 and 64; files: pixels, or (Y, X), that all are scaled to
                 channels=None,  # files: 1 or 3, by default 3
                 classes=None,  # files: names of the masks' numbers
                 valid_fraction=None,  # files: default 0.1

@@ -1,8 +1,8 @@
 """Pictures with a class for each pixel, in memory: {"image": f32[n, Y, X, C] in 0..1, "label": i32[n, Y, X]}, 255 for void.
 
-Config: source (`SOURCES`), size (digits: the canvas; files: pixels or [Y, X] that pictures and masks are scaled to, None for
-their own, which is then one for all). For files also path, channels (1 or 3), classes (names; None: "0", "1", ...),
-valid_fraction and test_fraction (0.1).
+Config: source (`SOURCES`), size (digits, discs: the canvas; files: pixels or [Y, X] that pictures and masks are scaled to, None
+for their own, which is then one for all). For files also path, masks (classes or objects), channels (1 or 3), classes (names;
+None: "0", "1", ..., of objects "ground" and "object"), valid_fraction and test_fraction (0.1).
 """
 
 import dataclasses
@@ -11,6 +11,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ from PIL import Image, ImageOps
 
 from research.data import download, user_files
 from research.data.defaults import VOID
-from research.data.images import image_files, labelled
+from research.data.images import image_files, labelled, object_masks
+from research.data.images.discs import draw as draw_discs
 from research.data.images.image_files import Shape
 from research.data.pipeline import Arrays, Source
 from research.util.errors import UserError, nearest
@@ -35,17 +37,23 @@ CAMVID_CLASSES = (
     "sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist",
 )  # fmt: skip
 DIGITS = {"train": 1_000, "valid": 100, "test": 100}
+DISCS = {"train": 200, "valid": 50, "test": 50}
+OBJECTS = ("ground", "object")
 INK = 0.25  # of a digit's darkest: a pixel above it is the digit's
 
 
 @dataclasses.dataclass(frozen=True)
 class Segmented:
-    """A data set: sources of train and perhaps valid and test; `shape` is (Y, X, C)."""
+    """A data set: sources of train and perhaps valid and test; `shape` is (Y, X, C).
+
+    objects  {part: u16[n, Y, X]}, the number of the object that a pixel is of, 0 for the ground; empty if no data has them
+    """
 
     parts: Mapping[str, Source]
     classes: tuple[str, ...]
     shape: Shape
     report: list[str]
+    objects: Mapping[str, np.ndarray]
 
 
 SOURCES: dict[str, Callable[[Mapping[str, Any], int], Segmented]] = {}
@@ -110,6 +118,20 @@ def digits(cfg: Mapping[str, Any], seed: int) -> Segmented:
 
 
 @_source
+def discs(cfg: Mapping[str, Any], seed: int) -> Segmented:
+    """Discs that touch, drawn by seed and index, each an object."""
+    size = user_files.option(cfg, "size", 64)
+    if not isinstance(size, int) or size < 16:
+        raise UserError(f"data.size = {size}: the canvas of discs is square; give one number, at least 16")
+    sources, objects = {}, {}
+    for i, (part, count) in enumerate(DISCS.items()):
+        drawn = [draw_discs(np.random.default_rng((seed, i, index)), size) for index in range(count)]
+        images, objects[part] = map(np.stack, zip(*drawn, strict=True))
+        sources[part] = _arrays(images[..., None], object_masks.to_labels(objects[part]))
+    return _segmented("discs, drawn by seed and index", sources, OBJECTS, (size, size, 1), [], objects)
+
+
+@_source
 def isbi_em(cfg: Mapping[str, Any], seed: int) -> Segmented:
     """The 30 labelled slices of the ISBI 2012 challenge (512 x 512): 24 to train on, 3 to validate, 3 to test with."""
     with tarfile.open(download.fetch("isbi_em", [ISBI])[ISBI.name]) as archive:
@@ -146,10 +168,15 @@ def camvid(cfg: Mapping[str, Any], seed: int) -> Segmented:
 def files(cfg: Mapping[str, Any], seed: int) -> Segmented:
     """The user's own: a folder with folders images and masks, whose files have the same names but for the suffix.
 
-    A mask is an indexed or grey picture, or 16 bits: its numbers are the classes, 255 is void. With folders train,
-    valid and test above those the parts are given, else cut by the hashes of the names.
+    A mask is an indexed or grey picture, or 16 bits: its numbers are the classes, 255 is void; or they are its objects', as
+    `object_masks` has it. With folders train, valid and test above those the parts are given, else cut by the hashes of the
+    names.
     """
     root, parts = user_files.root(cfg), {}
+    kind = user_files.option(cfg, "masks", "classes")
+    if kind not in ("classes", "objects"):
+        raise UserError(f"data.masks = {kind!r}: 'classes' or 'objects'")
+    numbered = object_masks.ObjectMasks() if kind == "objects" else None
     size = user_files.option(cfg, "size", None)
     size = (size, size) if isinstance(size, int) else size
     mode = {1: "L", 3: "RGB"}.get(channels := user_files.option(cfg, "channels", 3))
@@ -158,7 +185,7 @@ def files(cfg: Mapping[str, Any], seed: int) -> Segmented:
     given = {name: root / name for name in ("train", "valid", "test") if (root / name).is_dir()}
     for part, folder in (given or {"": root}).items():
         pairs = list(_pairs(folder))
-        read = [_pair(image, mask, mode, size) for image, mask in pairs]
+        read = [_pair(image, mask, mode, size, numbered) for image, mask in pairs]
         for (image, _), (pixels, _) in zip(pairs, read, strict=True):
             if pixels.shape != read[0][0].shape:
                 raise UserError(
@@ -166,7 +193,7 @@ def files(cfg: Mapping[str, Any], seed: int) -> Segmented:
                 )
         images, labels = (np.stack(arrays) for arrays in zip(*read, strict=True))
         parts[part] = (images, labels, [image.stem for image, _ in pairs], [mask for _, mask in pairs])
-    classes = _classes(cfg, parts.values())
+    classes = _classes(cfg, parts.values()) if numbered is None else _two_classes(cfg)
     if not given:
         images, labels, stems, _ = parts.pop("")
         fractions = (user_files.option(cfg, f"{part}_fraction", 0.1) for part in ("valid", "test"))
@@ -175,8 +202,12 @@ def files(cfg: Mapping[str, Any], seed: int) -> Segmented:
     shapes = {part: images[0].shape for part, (images, *_) in parts.items()}
     if "train" not in parts or len(set(shapes.values())) > 1:
         raise UserError(f"{root}: parts {shapes}; wanted train among them, and one size, which data.size sets")
-    sources = {part: _arrays(images, labels) for part, (images, labels, *_) in parts.items()}
-    return _segmented(str(root), sources, classes, shapes["train"], [])
+    if numbered is None:
+        sources = {part: _arrays(images, labels) for part, (images, labels, *_) in parts.items()}
+        return _segmented(str(root), sources, classes, shapes["train"], [])
+    objects = {part: numbers.astype(np.uint16) for part, (_, numbers, *_) in parts.items()}
+    sources = {part: _arrays(parts[part][0], object_masks.to_labels(numbers)) for part, numbers in objects.items()}
+    return _segmented(str(root), sources, classes, shapes["train"], list(numbered.report()), objects)
 
 
 def _pairs(folder: Path) -> Iterator[tuple[Path, Path]]:
@@ -202,22 +233,30 @@ def _pairs(folder: Path) -> Iterator[tuple[Path, Path]]:
         raise UserError(f"{folder / 'images'} holds no picture")
 
 
-def _pair(image: Path, mask: Path, mode: str, size: Any) -> tuple[np.ndarray, np.ndarray]:
+def _pair(
+    image: Path, mask: Path, mode: str, size: Any, numbered: object_masks.ObjectMasks | None
+) -> tuple[np.ndarray, np.ndarray]:
     """-> pixels u8[Y, X, C], labels i32[Y, X]. Raises UserError if a file cannot be read, or their sizes differ."""
     picture, labels = open_picture(image), _open(mask)
-    if labels.mode not in ("P", "L", "1", "I", "I;16"):
+    if labels.mode not in ("P", "L", "1", "I", "I;16", "I;16B"):
+        meaning = "classes" if numbered is None else "objects"
         raise UserError(
-            f"{mask} is a mask of mode {labels.mode}: wanted an indexed or grey picture, whose numbers are classes"
+            f"{mask} is a mask of mode {labels.mode}: wanted an indexed or grey picture, whose numbers are {meaning}"
         )
     if picture.size != labels.size:
         raise UserError(
             f"{mask} has {labels.height} x {labels.width} pixels, its picture {image} {picture.height} x {picture.width}"
         )
+    numbers = np.asarray(labels).astype(np.int32)
+    labels = Image.fromarray(numbers if numbered is None else numbered.number(numbers, mask))
     if size is not None and picture.size != (size[1], size[0]):
         picture = picture.convert(mode).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        count = int(np.asarray(labels).max())
         labels = labels.resize((size[1], size[0]), Image.Resampling.NEAREST)
+        if numbered is not None:
+            numbered.scaled(np.asarray(labels), mask, count)
     pixels = image_files.fit(picture, (picture.height, picture.width, 1 if mode == "L" else 3))
-    return pixels, np.asarray(labels).astype(np.int32)
+    return pixels, np.asarray(labels)
 
 
 def _classes(cfg: Mapping[str, Any], parts: Any) -> tuple[str, ...]:
@@ -233,6 +272,15 @@ def _classes(cfg: Mapping[str, Any], parts: Any) -> tuple[str, ...]:
         for mask, label in zip(masks, labels, strict=True):
             if len(bad := np.unique(label[(label != VOID) & ((label < 0) | (label >= len(names)))])):
                 raise UserError(f"{mask} has the label {bad[0]}: classes are 0 to {len(names) - 1}, and {VOID} is void")
+    return names
+
+
+def _two_classes(cfg: Mapping[str, Any]) -> tuple[str, ...]:
+    names = tuple(map(str, user_files.option(cfg, "classes", OBJECTS)))
+    if len(names) != len(OBJECTS):
+        raise UserError(
+            f"data.classes: {len(names)} of them; with data.masks = 'objects' two, the ground and the objects"
+        )
     return names
 
 
@@ -272,8 +320,16 @@ def _size(pixels: np.ndarray) -> str:
 
 
 def _segmented(
-    title: str, parts: Mapping[str, Source], classes: tuple[str, ...], shape: Shape, report: list[str]
+    title: str,
+    parts: Mapping[str, Source],
+    classes: tuple[str, ...],
+    shape: Shape,
+    report: list[str],
+    objects: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> Segmented:
     counts = ", ".join(f"{len(source):,} {part}" for part, source in parts.items())
     lines = [f"source   {title}: {' x '.join(map(str, shape))}, {len(classes)} classes", f"pictures {counts}"]
-    return Segmented(parts, classes, shape, [*lines, *report])
+    if objects:
+        totals = {part: sum(len(np.unique(each[each > 0])) for each in numbers) for part, numbers in objects.items()}
+        lines.append(f"objects  {', '.join(f'{total:,} {part}' for part, total in totals.items())}")
+    return Segmented(parts, classes, shape, [*lines, *report], objects)

@@ -120,6 +120,67 @@ def test_other_mistakes(folder):
         segmented.load({"source": "digit"}, 0)
 
 
+@pytest.fixture
+def numbered(folder):
+    """The same pictures with masks of 16 bits: of the right half two objects that touch, 300 above 7; the last mask is empty."""
+    mask = np.zeros((4, 6), np.uint16)
+    mask[:2, 3:], mask[2:, 3:] = 300, 7
+    for i in range(5):
+        Image.fromarray(mask * np.uint16(i < 4)).save(folder / "masks" / f"{i}.png")
+    return folder
+
+
+def test_masks_may_number_objects(numbered):
+    data = load(numbered, masks="objects", valid_fraction=0.2, test_fraction=0.2)
+    assert data.classes == ("ground", "object") and set(data.objects) == set(data.parts)
+    objects = np.concatenate([data.objects[part] for part in data.parts])
+    labels = np.concatenate([rows(source)["label"] for source in data.parts.values()])
+    assert sorted(each.max() for each in objects) == [0, 2, 2, 2, 2]
+    for each, label in zip(objects, labels, strict=True):
+        whole = [[0, 0, 0, 2, 2, 2]] * 2 + [[0, 0, 0, 1, 1, 1]] * 2
+        assert each.tolist() == (whole if each.any() else [[0] * 6] * 4)
+        assert label.tolist() == [[int(n > 0) for n in row] if i in (0, 3) else [0] * 6 for i, row in enumerate(each)]
+    Image.fromarray(np.asarray(Image.open(numbered / "masks" / "0.png")).astype(">u2")).save(
+        numbered / "masks" / "0.tif"
+    )
+    (numbered / "masks" / "0.png").unlink()  # as ImageJ writes it
+    scaled = load(numbered, masks="objects", size=(8, 12), classes=("ground", "cell"))
+    assert scaled.classes == ("ground", "cell") and set(np.unique(scaled.objects["train"])) == {0, 1, 2}
+    assert not any("scaled" in line for line in scaled.report)
+    small = load(numbered, masks="objects", size=(1, 6)).report  # one row is left, of one object
+    assert "warning  masks that lose objects when scaled to data.size: 4" in small
+    assert f"         {numbered / 'masks' / '1.png'}: 1 of 2" in small
+
+
+def test_discs_are_numbered():
+    data = segmented.load({"source": "discs", "size": 32}, 0)
+    assert {part: len(data.objects[part]) for part in data.parts} == {"train": 200, "valid": 50, "test": 50}
+    label = rows(data.parts["valid"])["label"]
+    assert data.shape == (32, 32, 1) and (label <= (data.objects["valid"] > 0)).all() and label.any()
+
+
+@pytest.mark.parametrize(
+    "pixels, words",
+    [
+        (np.zeros((4, 5), np.uint16), "2.tif has 4 x 5 pixels, its picture .* 4 x 6"),
+        (np.zeros((4, 6, 3), np.uint8), "a mask of mode RGB: .* whose numbers are objects"),
+        (np.full((4, 6), -1, np.int32), "2.tif has the number -1"),
+    ],
+)
+def test_a_mask_of_objects_that_does_not_fit_is_named(numbered, pixels, words):
+    (numbered / "masks" / "2.png").unlink()
+    Image.fromarray(pixels).save(numbered / "masks" / "2.tif")
+    with pytest.raises(UserError, match=words):
+        load(numbered, masks="objects")
+
+
+def test_masks_of_another_kind_are_refused(numbered):
+    with pytest.raises(UserError, match="data.masks = 'instances': 'classes' or 'objects'"):
+        load(numbered, masks="instances")
+    with pytest.raises(UserError, match="data.classes: 3 of them; with data.masks = 'objects' two"):
+        load(numbered, masks="objects", classes=("a", "b", "c"))
+
+
 @pytest.mark.data
 def test_isbis_slices():
     """Cells are about four fifths of each slice; three slices are held out twice, and none is in two parts."""

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from research.core.experiment import Predictor
 from research.run import reopen
@@ -56,3 +57,25 @@ def test_of_a_folder_a_stream_that_breaks_is_skipped_and_given_itself_it_is_an_e
     assert err.splitlines() == [f"skipped {tmp_path / 'a'}: 'x' is no number", "skipped 1 of 2 files"]
     assert cli.main(["predict", str(tmp_path), str(tmp_path / "a")]) == 2
     assert "'x' is no number" in capsys.readouterr().err
+
+
+def test_further_pictures_lie_beside_the_first(tmp_path, monkeypatch, capsys):
+    codec = SimpleNamespace(
+        encode=lambda value: {"x": value},
+        decode=lambda outputs: {"y": 1},
+        stream=None,
+        read=lambda file: np.zeros((1, 1)),
+        draw=lambda value, decoded: Image.new("L", (1, 1)),
+        further_pictures=lambda value, decoded: {"objects": Image.new("I;16", (1, 1))},
+    )
+    loaded = (
+        SimpleNamespace(predictor=Predictor(lambda variables, inputs: inputs, codec)),
+        SimpleNamespace(variables={}),
+        None,
+    )
+    monkeypatch.setattr(reopen, "load", lambda *_: loaded)
+    (tmp_path / "a.png").touch()
+    out = tmp_path / "out"
+    assert cli.main(["predict", str(tmp_path), str(tmp_path / "a.png"), "--out", str(out)]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["a.png.objects.png", "a.png.png", "predictions.jsonl"]
+    capsys.readouterr()
