@@ -9,11 +9,10 @@ import numpy as np
 from PIL import Image
 
 from experiments.restoration import damage as damages
-from experiments.restoration import photographs
 from research.algorithms import picture_features
 from research.core.experiment import Baseline, Codec, Dataset
-from research.data import codecs, user_files
-from research.data.images import labelled
+from research.data import codecs
+from research.data.images import labelled, photographs
 from research.data.pipeline import EvalBatches, Source, TrainBatches
 from research.evals.feature_distance import feature_distance
 from research.evals.image_restoration import WINDOW, psnr, ssim
@@ -45,7 +44,7 @@ class Restoration(Dataset):
 
     def __init__(self, cfg: Mapping[str, Any], damage_cfg: Mapping[str, Any], features: str | None, seed: int):
         self.damage = damages.make(damage_cfg)
-        parts, self.report, images = _parts(cfg, seed)
+        parts, self.report, images = photographs.parts(cfg, seed)
         self.features = picture_features.make(features, images) if features else None
         self.shape = tuple(parts["train"].gather(np.arange(1), 0)["image"].shape[1:])
         self.damage.input_shape(self.shape)
@@ -78,20 +77,6 @@ class Restoration(Dataset):
                 far = {name: float(self.distance(each, image, mask).mean()) for name, each in estimates.items()}
                 found[f"{part}/feature_distance"] = Baseline(far)
         return found
-
-
-def _parts(cfg: Mapping[str, Any], seed: int) -> tuple[dict[str, Source], list[str], labelled.Images | None]:
-    """{part: source of originals}, what to report of them, and the pictures with their classes, if they have any."""
-    if cfg["source"] != "photographs":
-        images = labelled.load(cfg)
-        parts = {"train": images.train, "valid": images.valid, "test": images.test}
-        return {part: source for part, source in parts.items() if source is not None}, images.report, images
-    size = user_files.option(cfg, "size", 32)
-    if not isinstance(size, int) or not 1 <= size <= 64:
-        raise UserError(f"data.size = {size!r}: pixels a side of the squares that are cut from photographs, 1 to 64")
-    parts = photographs.load(size, seed)
-    counts = ", ".join(f"{len(source):,} {part}" for part, source in parts.items())
-    return dict(parts), [f"source   two photographs of scikit-learn's, {size} x {size} pixels each: {counts}"], None
 
 
 @codecs.register("repair")

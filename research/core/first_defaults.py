@@ -235,6 +235,9 @@ MODELS: dict[str, dict[str | None, dict[str, Any]]] = {
         "bag": dict(dropout=0.0, shared=True, width=128),
         "bert": ENCODER | dict(max_length=None, shared=True),
     },
+    "style_transfer": {
+        None: dict(blocks=3, width=16),
+    },
     "text_classification": {
         "recurrent": dict(
             forget_bias=0.0,

@@ -46,7 +46,9 @@ def main(argv: list[str]) -> int:
     chosen = parser.add_argument_group("what is explained, where the family has it")
     chosen.add_argument("--class", dest="class_name", metavar="NAME", help="this class (default: the top-1)")
     chosen.add_argument(
-        "--at", metavar="Y,X", help="segmentation, restoration: the pixel of this row and column, from 0,0"
+        "--at",
+        metavar="Y,X",
+        help="segmentation, restoration, style_transfer: the pixel of this row and column, from 0,0",
     )
     chosen.add_argument("--box", type=int, metavar="N", help="detection: the N-th best box (default: 1)")
     chosen.add_argument("--unit", type=int, metavar="N", help="encoders: this number of the embedding or code, from 0")

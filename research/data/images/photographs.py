@@ -1,6 +1,17 @@
-"""Scikit-learn's two photographs, cut into pictures. Training, validation and test are three regions that share no pixel."""
+"""Pictures without their classes: of a user's or a known data set, or scikit-learn's two photographs, cut into squares.
+
+Training, validation and test squares are of three regions that share no pixel.
+"""
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+
+from research.data import user_files
+from research.data.images import labelled
+from research.data.pipeline import Source
+from research.util.errors import UserError
 
 REGIONS = {"train": (0.0, 0.7), "valid": (0.7, 0.85), "test": (0.85, 1.0)}  # shares of each photograph's columns
 
@@ -38,6 +49,23 @@ class Crops:
         top, left = (int(rng.integers(side - self.size + 1)) for side in photograph.shape[:2])
         crop = np.rot90(photograph[top : top + self.size, left : left + self.size], int(rng.integers(4)))
         return crop[:, ::-1] if rng.integers(2) else crop
+
+
+def parts(cfg: Mapping[str, Any], seed: int) -> tuple[dict[str, Source], list[str], labelled.Images | None]:
+    """{part: source of {"image": f32[n, Y, X, C] in 0..1}}, what to report, and the pictures with classes, if they have any.
+
+    `source` is photographs, with `size`, pixels a side of the squares (1 to 64, by default 32), or what `labelled.load` knows.
+    """
+    if cfg["source"] != "photographs":
+        images = labelled.load(cfg)
+        found = {"train": images.train, "valid": images.valid, "test": images.test}
+        return {part: source for part, source in found.items() if source is not None}, images.report, images
+    size = user_files.option(cfg, "size", 32)
+    if not isinstance(size, int) or not 1 <= size <= 64:
+        raise UserError(f"data.size = {size!r}: pixels a side of the squares that are cut from photographs, 1 to 64")
+    squares = load(size, seed)
+    counts = ", ".join(f"{len(source):,} {part}" for part, source in squares.items())
+    return dict(squares), [f"source   two photographs of scikit-learn's, {size} x {size} pixels each: {counts}"], None
 
 
 def load(size: int, seed: int) -> dict[str, Crops]:

@@ -99,18 +99,20 @@ class EfficientNetLite(nn.Module):
 
 
 class Features(nn.Module):
-    """Pictures f[B, Y, X, 3] in 0..1 -> what lite0's layers make of them at strides 2, 4, 8, 16 and 32."""
+    """Pictures f[B, Y, X, 3] in 0..1 -> what lite0's layers make of them at strides 2, 4, 8, 16 and 32, or the first of these."""
+
+    sizes: int = 5
 
     @nn.compact
     def __call__(self, x: Float[Array, "B Y X 3"], train: bool = False) -> list[Float[Array, "B _ _ _"]]:
         x = (x - jnp.array(MEAN, x.dtype)) / jnp.array(STD, x.dtype)
-        return stages(x, train, "lite0", 2, 0.0)
+        return stages(x, train, "lite0", 2, 0.0, self.sizes)
 
 
 def stages(
-    x: Float[Array, "B Y X C"], train: bool, variant: str, stride: int, drop_path: float
+    x: Float[Array, "B Y X C"], train: bool, variant: str, stride: int, drop_path: float, sizes: int = 5
 ) -> list[Float[Array, "B _ _ _"]]:
-    """Images -> the last features of each size, the largest first: each is half of the one before.
+    """Images -> the last features of each of the first `sizes`, the largest first: each is half of the one before.
 
     For use within a module's compact method: the layers are the module's own.
     """
@@ -119,6 +121,8 @@ def stages(
     x = relu6(Norm(use_running_average=not train, name="stem_norm")(x))
     outputs = [x]
     for i, (spec, rate) in enumerate(zip(blocks, rates(drop_path, len(blocks)), strict=True)):
+        if spec.stride > 1 and len(outputs) == sizes:
+            break
         x = Block(spec, rate, name=f"block{i}")(x, train)
         if spec.stride > 1:
             outputs.append(x)
