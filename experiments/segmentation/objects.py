@@ -4,9 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from research.data.images.object_masks import MOST
 from research.util.errors import UserError
-
-MOST = 65_535  # objects of a picture: their numbers have 16 bits
 
 
 def separate(probability: np.ndarray, inside: np.ndarray, markers: float | None = None) -> np.ndarray:
