@@ -25,7 +25,7 @@ def base(**changes: Any) -> ConfigDict:
                 size=4,  # downscale: the factor; mask: pixels a side
             ),
             model=model_keys.fields("experiments.restoration.model.Restorer"),
-            features=None,  # of which network the distance from the originals is: classifier, efficientnet_lite0
+            features=None,  # of which network the distance from the originals is: classifier, efficientnet_lite0, random
             loss=dict(name="l1"),  # of the hidden pixels: l1, l2
             best=dict(metric="valid/psnr", mode="max", patience=None),  # patience: a duration
         ),
