@@ -29,6 +29,7 @@ class Stylist(nn.Module):
 
     width: int = 16  # channels at full size, of which half and quarter size have 2 and 4 times as many
     blocks: int = 3
+    kernel: int = 9  # pixels a side of the first and of the last convolution
 
     @nn.compact
     def __call__(self, image: jax.Array) -> jax.Array:
@@ -36,7 +37,7 @@ class Stylist(nn.Module):
         x = image - 0.5
         if Y % 4 or X % 4:  # jax2onnx has no such padding, not even one of nothing
             x = jnp.pad(x, ((0, 0), (0, -Y % 4), (0, -X % 4), (0, 0)), "edge")
-        x = self._layer(x, "stem", 1, kernel=9)
+        x = self._layer(x, "stem", 1, self.kernel)
         for i in (2, 4):
             x = self._layer(x, f"down{i}", i, stride=2)
         for i in range(self.blocks):
@@ -47,7 +48,7 @@ class Stylist(nn.Module):
             )
         for i in (2, 1):
             x = self._layer(x.repeat(2, 1).repeat(2, 2), f"up{i}", i)
-        return nn.sigmoid(Conv(C, (9, 9), name="head")(x))[:, :Y, :X]
+        return nn.sigmoid(Conv(C, (self.kernel, self.kernel), name="head")(x))[:, :Y, :X]
 
     def _layer(self, x: jax.Array, name: str, times: int, kernel: int = 3, stride: int = 1) -> jax.Array:
         x = Conv(times * self.width, (kernel, kernel), stride, use_bias=False, name=name)(x)

@@ -41,9 +41,9 @@ class Objective:
 
     @functools.cached_property
     def _grams(self) -> list[np.ndarray]:
-        """Of the style, once: the first call is within a trace, and this is a constant there."""
-        with jax.ensure_compile_time_eval():
-            return [np.asarray(losses.gram(x)[0]) for x in self.network(self.picture[None])]
+        """Of the style, once, outside of the trace that first asks: they are constants there."""
+        grams = jax.jit(lambda image: [losses.gram(x)[0] for x in self.network(image)])
+        return picture_features.outside(lambda: jax.device_get(grams(self.picture[None])))
 
 
 def picture(path: str | None, size: int) -> np.ndarray:

@@ -36,7 +36,8 @@ def build(cfg: Any) -> Experiment:
     return supervised(
         cfg, data, model, example=(jnp.zeros((1, *data.shape)),),
         loss=partial(loss, objective=objective), predict=predict, batch_metrics=partial(batch_metrics, objective=objective),
-        rule_sets=models.SHARDING, evaluator=partial(evaluate, jax.jit(partial(predict, model)), data), explained=explained,
+        split_metrics=lambda means: {**means, "loss": objective.total(means)}, rule_sets=models.SHARDING,
+        evaluator=partial(evaluate, jax.jit(partial(predict, model)), data), explained=explained,
     )  # fmt: skip
 
 
@@ -69,9 +70,9 @@ def predict(model: Any, variables: Any, inputs: Any) -> dict:
 
 
 def batch_metrics(outputs: Any, batch: Any, *, objective: Objective) -> MetricSums:
-    """-> the terms of `Objective`, and their weighted sum, the loss."""
+    """-> the terms of `Objective`."""
     terms = objective(outputs["image"], batch["image"].astype(jnp.float32))
-    return {name: pair(x, batch["mask"]) for name, x in {**terms, "loss": objective.total(terms)}.items()}
+    return {name: pair(x, batch["mask"]) for name, x in terms.items()}
 
 
 def evaluate(

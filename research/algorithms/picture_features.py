@@ -9,6 +9,7 @@ random              three convolutions at random values, at strides 1, 2 and 4: 
 
 import functools
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -35,6 +36,12 @@ def make(name: str, images: labelled.Images | None) -> Network:
     """
     networks = {"classifier": _classifier, "efficientnet_lite0": _efficientnet, "random": _random}
     return choose(networks, name, "features")(images)
+
+
+def outside(compute: Callable[[], Any]) -> Any:
+    """What `compute` returns, in a thread of its own: there no trace and no mesh is under way, which are a thread's."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(compute).result()
 
 
 def _classifier(images: labelled.Images | None) -> Network:
@@ -68,8 +75,7 @@ def _fixed(model: nn.Module, load: Callable[[], Mapping[str, Any]]) -> Network:
 
     @functools.cache
     def variables() -> Any:
-        with jax.ensure_compile_time_eval():  # the first call may be within a trace
-            return jax.device_get(unflatten_dict(dict(load()), sep="/"))
+        return outside(lambda: jax.device_get(unflatten_dict(dict(load()), sep="/")))
 
     @jax.jit
     def apply(variables: Any, x: jax.Array) -> list[jax.Array]:

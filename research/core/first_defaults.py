@@ -236,7 +236,7 @@ MODELS: dict[str, dict[str | None, dict[str, Any]]] = {
         "bert": ENCODER | dict(max_length=None, shared=True),
     },
     "style_transfer": {
-        None: dict(blocks=3, width=16),
+        None: dict(blocks=3, kernel=9, width=16),
     },
     "text_classification": {
         "recurrent": dict(

@@ -9,9 +9,9 @@ from experiments.style_transfer.configs.base import base
 def get_config():
     return base(
         data=dict(size=16),
-        style=dict(size=16),
-        model=dict(width=4, blocks=1),
-        optim=dict(name="adam", peak_lr=5e-3, schedule="constant"),
+        style=dict(size=8),
+        model=dict(width=4, blocks=1, kernel=3),
+        optim=dict(name="sgd", peak_lr=0.03, schedule="constant"),
         num_steps=12,
         log_every=4,
         eval_every=6,

@@ -1,6 +1,6 @@
 """As pos_bilstm_crf, by a BERT-Tiny from scratch, without a CRF.
 
-Cost        about 8 minutes on 2 CPU cores that others use, too; 1.4 M parameters
+Cost        11 minutes on a busy CPU core; 1.4 M parameters
 Run         almanac train token_labelling/pos_bert
 """
 

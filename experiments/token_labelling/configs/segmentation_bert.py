@@ -1,6 +1,6 @@
 """As segmentation_bilstm_crf, by a BERT-Tiny from scratch, without a CRF.
 
-Cost        about 4 minutes on 2 CPU cores that others use, too; 0.92 M parameters
+Cost        19 minutes on a busy CPU core; 0.92 M parameters
 Run         almanac train token_labelling/segmentation_bert
 """
 
