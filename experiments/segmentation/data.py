@@ -58,6 +58,8 @@ class Segmentation(Dataset):
         loaded = segmented.load(cfg, seed)
         self.classes, self.shape, self.report = loaded.classes, loaded.shape, loaded.report
         self.objects = loaded.objects
+        if self.objects and objects is None:
+            self.report = [*self.report, f"objects  are not measured: set objects={self.classes[1]}"]
         train, border, sigma = loaded.parts["train"], cfg["border"], cfg["border_sigma"]
         if border < 0 or not sigma > 0:
             raise UserError(f"data.border = {border}, data.border_sigma = {sigma}: at least 0, and above 0")

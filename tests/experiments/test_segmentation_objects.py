@@ -128,6 +128,8 @@ def test_what_means_nothing_is_refused(objects, markers, words):
 
 
 def test_of_numbered_objects_the_ground_is_none():
-    assert build("data.source=discs", "objects=object").predictor.codec.objects == "object"
+    e = build("data.source=discs", "objects=object")
+    assert e.predictor.codec.objects == "object" and "not measured" not in e.data.report[-1]
+    assert build("data.source=discs").data.report[-1] == "objects  are not measured: set objects=object"
     with pytest.raises(UserError, match="objects = 'ground': no class; known: object"):
         build("data.source=discs", "objects=ground")
