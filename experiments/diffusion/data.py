@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from research.core.experiment import Baseline, Codec
 from research.data import codecs, user_files
 from research.data.draws import Drawn
 from research.data.images import labelled
 from research.data.images.classification import ImageClassification
+from research.data.images.picture_codecs import ToPicture
 from research.data.pipeline import EvalBatches, TrainBatches
 from research.data.with_class import WithClass
 from research.util.errors import UserError
@@ -58,12 +58,12 @@ class Pictures(ImageClassification):
 
 @codecs.register("noise")
 @dataclasses.dataclass(frozen=True)
-class Noise(Codec):
+class Noise(ToPicture):
     """Standard normal noise f32[Y, X, C] <-> a picture."""
 
     shape: tuple[int, int, int]
 
-    takes, gives = "noise", "picture"
+    takes = "noise"
 
     @property
     def inputs(self) -> dict[str, tuple]:
@@ -75,18 +75,6 @@ class Noise(Codec):
         if noise.shape != self.shape:
             raise UserError(f"noise of {noise.shape}; the model's pictures are {self.shape}")
         return {"noise": noise[None]}
-
-    def decode(self, outputs: Mapping[str, Any]) -> dict[str, list]:
-        """-> the picture as nested lists, rounded to four digits."""
-        return {"image": np.round(np.asarray(outputs["image"])[0], 4).tolist()}
-
-    def handed_on(self, value: Any, decoded: Mapping[str, Any]) -> Image.Image:
-        return self.draw(value, decoded)
-
-    def draw(self, value: Any, decoded: Mapping[str, Any]) -> Image.Image:
-        """The picture that comes of the noise."""
-        pixels = np.rint(255 * np.asarray(decoded["image"])).astype(np.uint8)
-        return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
     def read(self, file: Path) -> np.ndarray:
         """A .npy file of noise."""

@@ -5,14 +5,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
-from PIL import Image
 
 from experiments.restoration import damage as damages
 from research.algorithms import picture_features
-from research.core.experiment import Baseline, Codec, Dataset
+from research.core.experiment import Baseline, Dataset
 from research.data import codecs
 from research.data.images import labelled, photographs
+from research.data.images.picture_codecs import ToPicture
 from research.data.pipeline import EvalBatches, Source, TrainBatches
 from research.evals.feature_distance import feature_distance
 from research.evals.image_restoration import WINDOW, psnr, ssim
@@ -55,9 +56,9 @@ class Restoration(Dataset):
             raise UserError("the data has neither a validation nor a test part; set data.valid_fraction above 0")
         self.codec = Repair(self.shape, damage_cfg["name"], damage_cfg["size"])
 
-    def distance(self, restored: np.ndarray, image: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+    def distance(self, restored: Any, image: Any, hidden: Any) -> jax.Array:
         """Of restored pictures f32[n, Y, X, C] from the originals to `features`, where `hidden` f32[n, Y, X, 1] is 1: f32[n]."""
-        return np.asarray(feature_distance(self.features(restored), self.features(image), hidden[..., 0]))
+        return feature_distance(self.features(restored), self.features(image), hidden[..., 0])
 
     def baselines(self) -> dict[str, Baseline]:
         """Of every classical estimate on every held-out part: PSNR, SSIM of pictures as large as its window, and `distance`."""
@@ -81,14 +82,14 @@ class Restoration(Dataset):
 
 @codecs.register("repair")
 @dataclasses.dataclass(frozen=True)
-class Repair(Codec):
+class Repair(ToPicture):
     """A damaged picture <-> the restored one. What lies in a hidden square is not read."""
 
     shape: tuple[int, int, int]
     name: str
     size: int
 
-    takes, gives = "picture", "picture"
+    takes = "picture"
 
     @property
     def inputs(self) -> dict[str, tuple]:
@@ -103,18 +104,6 @@ class Repair(Codec):
         """A damaged PIL image, u8 or f32[Y, X, C] in 0..1, scaled and cut to the size of such -> one row of inputs."""
         damaged = labelled.to_image(value, self._damage.input_shape(self.shape))[None]
         return inputs_of(self._damage, damaged, self.shape)
-
-    def decode(self, outputs: Mapping[str, Any]) -> dict[str, list]:
-        """-> the picture as nested lists, rounded to four digits."""
-        return {"image": np.round(np.asarray(outputs["image"])[0], 4).tolist()}
-
-    def handed_on(self, value: Any, decoded: Mapping[str, Any]) -> Image.Image:
-        return self.draw(value, decoded)
-
-    def draw(self, value: Any, decoded: Mapping[str, Any]) -> Image.Image:
-        """The restored picture."""
-        pixels = np.rint(255 * np.asarray(decoded["image"])).astype(np.uint8)
-        return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
     def read(self, file: Path) -> np.ndarray:
         return labelled.read(file, self._damage.input_shape(self.shape))

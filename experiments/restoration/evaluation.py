@@ -1,4 +1,4 @@
-"""Restored pictures beside their originals, and how far apart they are to a network."""
+"""Restored pictures beside their originals."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,24 +18,16 @@ ROWS, AMONG = 4, 500  # the pictures shown: those whose estimate is farthest fro
 
 
 class Evaluation:
-    """The evaluator: the distance to the data's `features`, if it has any, and of the first held-out split "restored.png"."""
+    """The evaluator: of the first held-out split "restored.png"; it measures nothing."""
 
     def __init__(self, predict: Callable, data: Restoration):
         self._predict, self._data = jax.jit(predict), data
         self._first = next(iter(data.evals))
 
     def __call__(self, state: Any, split: str, folder: Path, after_batch: Callable[[], Any]) -> Evaluated:
-        values = self._measure(state, split, after_batch) if self._data.features else {}
-        return Evaluated(values, {"restored.png": partial(self.draw, state, split)} if split == self._first else {})
-
-    def _measure(self, state: Any, split: str, after_batch: Callable[[], Any]) -> dict[str, float]:
-        distances, batches = [], self._data.evals[split]
-        for start in range(0, len(batches.source), batches.batch_size):
-            rows = batches.source.gather(np.arange(start, min(start + batches.batch_size, len(batches.source))), 0)
-            restored = self._predict(state.variables, rows)["image"]
-            distances.append(self._data.distance(restored, rows["image"], rows["hidden"]))
-            after_batch()
-        return {"feature_distance": float(np.concatenate(distances).mean())}
+        if split != self._first:
+            return Evaluated({})
+        return Evaluated({}, {"restored.png": partial(self.draw, state, split)})
 
     def draw(self, state: Any, split: str, path: Path) -> None:
         """Writes rows of: the original, what the damage leaves, the classical estimate, the network's picture."""

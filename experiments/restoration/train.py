@@ -1,5 +1,6 @@
 """Restoration: a picture from a damaged one, small or with a part hidden."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,9 @@ def build(cfg: Any) -> Experiment:
     return supervised(
         cfg, data, model, example=(jnp.zeros((1, Y, X, C)), jnp.zeros((1, Y, X, 1))),
         loss=partial(loss, penalty=choose(LOSSES, cfg.loss.name, "loss.name")),
-        predict=predict, batch_metrics=batch_metrics, split_metrics=split_metrics,
-        rule_sets=models.SHARDING, evaluator=Evaluation(partial(predict, model), data),
-        judged=("feature_distance",) if cfg.features else (), explained=explained,
+        predict=predict, batch_metrics=partial(batch_metrics, distance=data.features and data.distance),
+        split_metrics=split_metrics, rule_sets=models.SHARDING, evaluator=Evaluation(partial(predict, model), data),
+        explained=explained,
     )  # fmt: skip
 
 
@@ -85,13 +86,15 @@ def explained(e: Experiment, variables: Any, inputs: Any, *, at: tuple[int, int]
     return targets.Target(score, inputs["estimate"], "pixel", [fact], [fact], features="^body$")
 
 
-def batch_metrics(outputs: Any, batch: Any) -> MetricSums:
-    """-> the squared error of the hidden pixels, by value, and SSIM, by whole picture, if they are as large as its window."""
+def batch_metrics(outputs: Any, batch: Any, distance: Callable | None = None) -> MetricSums:
+    """-> the squared error of the hidden pixels, by value; SSIM and `distance` by picture, the first if its window is no larger."""
     restored, image = outputs["image"], batch["image"].astype(jnp.float32)
     weights = batch["mask"][:, None, None] * batch["hidden"][..., 0].astype(jnp.float32)
     sums = {"squared_error": pair(jnp.square(restored - image).mean(-1), weights)}
     if min(image.shape[1:3]) >= evals.WINDOW:
         sums["ssim"] = pair(evals.ssim(restored, image), batch["mask"])
+    if distance:
+        sums["feature_distance"] = pair(distance(restored, image, batch["hidden"]), batch["mask"])
     return sums
 
 

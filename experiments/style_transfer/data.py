@@ -10,9 +10,10 @@ import numpy as np
 from PIL import Image
 
 from experiments.style_transfer.objective import Objective
-from research.core.experiment import Baseline, Codec, Dataset
+from research.core.experiment import Baseline, Dataset
 from research.data import codecs
 from research.data.images import labelled, photographs, segmented
+from research.data.images.picture_codecs import ToPicture
 from research.data.pipeline import EvalBatches, TrainBatches
 from research.util.errors import UserError
 
@@ -45,12 +46,12 @@ class Pictures(Dataset):
 
 @codecs.register("restyled")
 @dataclasses.dataclass(frozen=True)
-class Restyled(Codec):
+class Restyled(ToPicture):
     """A picture of any size <-> the restyled one; `shape` (Y, X, 3) is that of pictures to train with."""
 
     shape: tuple[int, int, int]
 
-    takes, gives = "picture", "picture"
+    takes = "picture"
 
     @property
     def inputs(self) -> dict[str, tuple]:
@@ -60,17 +61,6 @@ class Restyled(Codec):
         """A PIL image, or an array u8 or f32 in 0..1 of [Y, X, C] or [Y, X], of any size -> f32[1, Y, X, 3], of that size."""
         size = value.size[::-1] if isinstance(value, Image.Image) else np.shape(value)[:2]
         return {"image": labelled.to_image(value, (*size, 3))[None]}
-
-    def decode(self, outputs: Mapping[str, Any]) -> dict[str, list]:
-        """-> the picture as nested lists, rounded to four digits."""
-        return {"image": np.round(np.asarray(outputs["image"])[0], 4).tolist()}
-
-    def handed_on(self, value: Any, decoded: Mapping[str, Any]) -> Image.Image:
-        return self.draw(value, decoded)
-
-    def draw(self, value: Any, decoded: Mapping[str, Any]) -> Image.Image:
-        """The restyled picture."""
-        return Image.fromarray(np.rint(255 * np.asarray(decoded["image"])).astype(np.uint8))
 
     def read(self, file: Path) -> Image.Image:
         return segmented.open_picture(file)

@@ -54,7 +54,7 @@ def _classifier(images: labelled.Images | None) -> Network:
         _, captured = model.apply({"params": params}, x, capture_intermediates=True)
         return [jax.nn.relu(captured["intermediates"][layer]["__call__"][0]) for layer in ("conv1", "conv2")]
 
-    params = functools.cache(lambda: sample_metrics.trained_judge(model, images))
+    params = functools.cache(lambda: outside(lambda: sample_metrics.trained_judge(model, images)))
     return lambda x: apply(params(), x)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from research.core.experiment import Codec, Embedding
 from research.data import codecs, top
@@ -30,6 +31,23 @@ class Picture(Codec):
 
     def read(self, file: Path) -> Any:
         return labelled.read(file, self.shape)
+
+
+class ToPicture(Codec):
+    """A value <-> a picture, outputs["image"] f32[1, Y, X, C] in 0..1."""
+
+    gives = "picture"
+
+    def decode(self, outputs: Mapping[str, Any]) -> dict[str, list]:
+        """-> the picture as nested lists, rounded to four digits."""
+        return {"image": np.round(np.asarray(outputs["image"])[0], 4).tolist()}
+
+    def handed_on(self, value: Any, decoded: Mapping[str, Any]) -> Image.Image:
+        return self.draw(value, decoded)
+
+    def draw(self, value: Any, decoded: Mapping[str, Any]) -> Image.Image:
+        pixels = np.rint(255 * np.asarray(decoded["image"])).astype(np.uint8)
+        return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
 @codecs.register("picture_class")
