@@ -87,7 +87,7 @@ def explained(e: Experiment, variables: Any, inputs: Any, *, at: tuple[int, int]
 
 
 def batch_metrics(outputs: Any, batch: Any, distance: Callable | None = None) -> MetricSums:
-    """-> the squared error of the hidden pixels, by value; SSIM and `distance` by picture, the first if its window is no larger."""
+    """-> the squared error of the hidden pixels, by value; by picture `distance`, and SSIM if its window is no larger."""
     restored, image = outputs["image"], batch["image"].astype(jnp.float32)
     weights = batch["mask"][:, None, None] * batch["hidden"][..., 0].astype(jnp.float32)
     sums = {"squared_error": pair(jnp.square(restored - image).mean(-1), weights)}

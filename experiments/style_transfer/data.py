@@ -28,7 +28,7 @@ class Pictures(Dataset):
         self.shape = tuple(parts["train"].gather(np.arange(1), 0)["image"].shape[1:])
         if self.shape[-1] != 3:
             raise UserError(f"data.source = {cfg['source']!r}: a style needs pictures in colour, and these are grey")
-        self._objective = objective
+        self.objective = objective
         self.train = TrainBatches(parts.pop("train"), cfg["batch_size"], seed)
         self.evals = {part: EvalBatches(source, cfg["eval_batch_size"]) for part, source in parts.items()}
         if not self.evals:
@@ -39,8 +39,8 @@ class Pictures(Dataset):
         """Of the pictures as they are: the distance from the style that there is to go."""
         split, batches = next(iter(self.evals.items()))
         image = batches.source.gather(np.arange(min(MOST, len(batches.source))), 0)["image"]
-        terms = {name: float(x.mean()) for name, x in jax.jit(self._objective)(image, image).items()}
-        values = {"style": terms["style"], "variation": terms["variation"], "loss": self._objective.total(terms)}
+        terms = {name: float(x.mean()) for name, x in jax.jit(self.objective)(image, image).items()}
+        values = {"style": terms["style"], "variation": terms["variation"], "loss": self.objective.total(terms)}
         return {f"{split}/{name}": Baseline({"the picture itself": value}) for name, value in values.items()}
 
 

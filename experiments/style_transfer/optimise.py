@@ -1,6 +1,7 @@
 """Paints one picture in the style of another by descent on its pixels: python -m experiments.style_transfer.optimise PICTURE
 
-Gatys, Ecker and Bethge 2016 (1508.06576), by Adam. A trained network's `predict` takes one pass and is trained for one style.
+Gatys, Ecker and Bethge 2016 (1508.06576), by Adam. With --run the objective is that of a trained network, which takes one pass
+and is printed beside.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from experiments.style_transfer import objective as objectives
 from experiments.style_transfer.objective import Objective
 from research.cluster.exits import guarded
 from research.evals import images
+from research.run import reopen
 from research.util.errors import UserError
 
 
@@ -25,6 +27,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m experiments.style_transfer.optimise", description=__doc__)
     parser.add_argument("picture", type=Path, help="what is painted")
     parser.add_argument("--style", type=Path, help="a picture in that style (default: scikit-learn's flower.jpg)")
+    parser.add_argument("--run", type=Path, help="a run, in place of --style, --features and the weights")
     parser.add_argument("--out", type=Path, default=Path("restyled.png"), help="default: restyled.png")
     parser.add_argument("--size", type=int, default=192, help="pixels of both pictures' shorter side (default: 192)")
     parser.add_argument("--features", default="efficientnet_lite0", help="or random (default: efficientnet_lite0)")
@@ -36,14 +39,22 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     if args.steps < 1:
         raise UserError(f"--steps={args.steps}: at least 1")
+    if args.run and args.style:
+        raise UserError(f"--style={args.style} contradicts --run, which has a style; leave one out")
     original = objectives.picture(str(args.picture), args.size)[None]
-    style = objectives.picture(args.style and str(args.style), args.size)
-    coefficients = {"content": 1.0, "style": args.style_weight, "variation": args.variation_weight}
-    objective = Objective(args.features, style, coefficients)
+    pictures = {"the picture": original}
+    if args.run:
+        e, state, _ = reopen.load(args.run, "best")
+        objective = e.data.objective
+        pictures["the network"] = jax.jit(e.predictor.fn)(state.variables, {"image": original})["image"]
+    else:
+        style = objectives.picture(args.style and str(args.style), args.size)
+        coefficients = {"content": 1.0, "style": args.style_weight, "variation": args.variation_weight}
+        objective = Objective(args.features, style, coefficients)
     start = original if args.start == "picture" else np.asarray(jax.random.uniform(jax.random.key(0), original.shape))
     began = time.perf_counter()
     painted = optimised(objective, start, original, args.steps, args.rate)
-    _print_terms(objective, {"the picture": original, "the start": start, "the end": painted}, original)
+    _print_terms(objective, {**pictures, "the start": start, "the end": painted}, original)
     print(f"{args.steps} steps in {time.perf_counter() - began:.0f} s")
     images.save_png(args.out, images.grid(painted))
     print(args.out)
@@ -73,6 +84,7 @@ def _print_terms(objective: Objective, pictures: dict[str, Any], original: Any) 
     terms = jax.jit(objective)
     for name, image in pictures.items():
         values = {term: float(x[0]) for term, x in terms(image, original).items()}
+        values["loss"] = objective.total(values)
         print(f"{name:12s} " + "   ".join(f"{term} {value:.4f}" for term, value in values.items()))
 
 
