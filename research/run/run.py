@@ -204,13 +204,19 @@ class Run:
             yield split, values
 
     def evaluate_at_end(self, state: Any) -> Iterator[tuple[str, Mapping[str, float]]]:
-        """(split, its metrics) of each of `Experiment.at_end`, but for those that an attempt which was killed here has logged."""
+        """(split, its metrics) of each of `Experiment.at_end`, but for those that an attempt which was killed here has logged.
+
+        Those are measured again, unless the report is written: what an evaluation says besides was lost with that attempt.
+        """
         log = self.dir / "metrics.jsonl"
         rows = run_files.read_rows(log, run_files.METRICS) if log.exists() else []
         logged = {row["split"] for row in rows if row["step"] == self.done}
         for split in self._experiment.at_end:
+            if split in logged and self._reported:
+                continue
+            values = self.measure(state, split)
             if split not in logged:
-                yield split, self.measure(state, split)
+                yield split, values
 
     def save(self, state: Any) -> Any:
         """Saves when due, at the end, when early stopping ends the run and when preempted (then leaves with status 75).
@@ -239,7 +245,7 @@ class Run:
         self._flush()
         self._checkpoints.wait()
         self._best.wait()
-        if self.writes and not (self._over and is_written(self.dir, self.done)):
+        if self.writes and not self._reported:
             self._report.write(self.dir, self._best.record, self.done)
         return state
 
@@ -310,7 +316,7 @@ class Run:
     def _open(self) -> None:
         over, config = self._best.record["stopped"] or self.done >= self.num_steps, self.cfg.to_dict()
         over = over and not self._unmeasured
-        self._over = over  # there is no step left for this start
+        self._reported = over and is_written(self.dir, self.done)
         about = {"name": config.get("name"), "parameters": self.parameters, "devices": device.describe(self.mesh)}
         with write_errors(self.dir):
             if self.writes and not over:  # what made a finished run stays written

@@ -312,6 +312,38 @@ def test_killed_and_resumed_is_the_uninterrupted_run(whole, tmp_path, killed):
     assert (folder / "report.json").read_text() == (whole.folder / "report.json").read_text()
 
 
+@pytest.mark.parametrize("killed", [None, "first", "second"])
+def test_killed_in_the_evaluation_at_the_end(tmp_path, killed):
+    """After a split was logged, before the report was written: no row comes twice, and no line of the report is lost."""
+    said = lambda state, split, *_: Evaluated({"two": 2.0}, {f"{split}.txt": write_name}, [f"{split} scored"])
+    write_name = lambda path: path.write_text(path.name)
+
+    def to_the_end(folder, killed=None):
+        e = dataclasses.replace(experiment(BASE), evaluator=said, judged=("two",), at_end=("first", "second"))
+        with Run(e, folder) as run:
+            state = run.start()
+            for batch in run.batches():
+                state, found = e.train_step(state, batch)
+                run.log("train", found)
+                state = run.save(state)
+            for split, values in run.evaluate_at_end(state):
+                run.log(split, values)
+                if split == killed:
+                    kill()
+            return run.finish(state)
+
+    to_the_end(tmp_path / "whole")
+    if killed:
+        with pytest.raises(Killed):
+            to_the_end(tmp_path / "run", killed)
+    for _ in range(2):  # the second is of a finished run
+        to_the_end(tmp_path / "run")
+        for name in ("metrics.jsonl", "report.json"):
+            assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert [line["split"] for line in lines(tmp_path / "run") if "two" in line["values"]] == ["first", "second"]
+    assert json.loads((tmp_path / "run" / "report.json").read_text())["lines"] == ["first scored", "second scored"]
+
+
 def test_damaged_newest_checkpoint_costs_but_time(whole, tmp_path):
     folder = tmp_path / "run"
     with pytest.raises(Killed):
