@@ -1,7 +1,7 @@
 """PPO on MinAtar's Breakout (Young and Tian 2019, 1903.03176), with gymnax-blines' settings and two networks of its size.
 
 Reproduces  gymnax's README: Breakout-MinAtar, a return of 28 by gymnax-blines' PPO, one agent of 10,000,000 steps
-Cost        13 minutes a seed on one CPU core; 0.34 M parameters
+Cost        15 minutes a seed on one CPU core; 0.34 M parameters
 Run         almanac reproduce reinforcement/breakout_ppo
 
 gymnax's Breakout has no sticky actions, and ends an episode after 1,000 steps. The rate is constant: gymnax-blines has a key for
@@ -23,6 +23,6 @@ def get_config():
         save_every="1_000_000 examples",
         reproduces=dict(
             paper="gymnax README", table="Breakout-MinAtar, PPO", metric="valid/return", select="last",
-            value=28.0, low=25.0, high=31.0, seeds=3, cost="10 min a seed, one CPU core",
+            value=28.0, low=25.0, high=31.0, seeds=3, cost="15 min a seed, one CPU core",
         ),
     )  # fmt: skip
