@@ -206,6 +206,9 @@ def test_article4_transformer(tmp_path):
     D, F, V = 512, 2048, reopen.build(name, config.load(name, data)).data.target.size
     encoder, decoder = (n * D * D + n * D + 2 * D * F + F + D + (n // 2 + 2) * D for n in (4, 8))  # as wmt14_en_de
     assert parameters(name, data) == 6 * (encoder + decoder) + V * D
+    small = ["width=32", "mlp_width=64", "num_heads=2", "encoder_layers=1", "decoder_layers=1"]
+    losses = two_steps(name, tmp_path / "run", [*data, *(f"model.{change}" for change in small), "scores=()"])
+    assert losses[0] == pytest.approx(math.log(V), rel=0.3)  # a guess among all pieces, by tied and so random logits
 
 
 def pictures(folder, shape, classes=4):

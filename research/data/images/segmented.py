@@ -9,7 +9,7 @@ import dataclasses
 import io
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
@@ -249,14 +249,21 @@ def _pair(
         )
     numbers = np.asarray(labels).astype(np.int32)
     labels = Image.fromarray(numbers if numbered is None else numbered.number(numbers, mask))
+    pixels = image_files.fit(picture, (picture.height, picture.width, 1 if mode == "L" else 3))
     if size is not None and picture.size != (size[1], size[0]):
-        picture = picture.convert(mode).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        pixels = _resize(pixels, size)
         count = int(np.asarray(labels).max())
         labels = labels.resize((size[1], size[0]), Image.Resampling.NEAREST)
         if numbered is not None:
             numbered.scaled(np.asarray(labels), mask, count)
-    pixels = image_files.fit(picture, (picture.height, picture.width, 1 if mode == "L" else 3))
     return pixels, np.asarray(labels)
+
+
+def _resize(pixels: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """u8[Y, X, C] -> u8[*size, C]."""
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    resized = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    return np.asarray(resized).reshape(*size, pixels.shape[-1])
 
 
 def _classes(cfg: Mapping[str, Any], parts: Any) -> tuple[str, ...]:

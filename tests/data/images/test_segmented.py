@@ -120,6 +120,19 @@ def test_other_mistakes(folder):
         segmented.load({"source": "digit"}, 0)
 
 
+@pytest.mark.parametrize("size", [None, (8, 12)])
+def test_other_modes_scaled_and_not(folder, size):
+    """16 bits are not clipped at 255, and what is transparent is white: by hand, 30,000 / 257 = 116.7."""
+    Image.fromarray(np.full((4, 6), 30_000, np.uint16)).save(folder / "images" / "0.png")
+    Image.new("RGBA", (6, 4), (10, 20, 30, 0)).save(folder / "images" / "1.png")
+    Image.new("LA", (6, 4), (40, 255)).save(folder / "images" / "2.png")
+    parts = load(folder, size=size, valid_fraction=0.2, test_fraction=0.2).parts.values()
+    pictures = [image for part in parts for image in rows(part)["image"]]
+    assert len(pictures) == 5 and {image.shape for image in pictures} == {(*(size or (4, 6)), 3)}
+    values = {tuple(np.rint(255 * image[0, 0])) for image in pictures if np.ptp(image, (0, 1)).max() == 0}
+    assert values == {(116,) * 3, (255,) * 3, (40,) * 3}
+
+
 @pytest.fixture
 def numbered(folder):
     """The same pictures with masks of 16 bits: of the right half two objects that touch, 300 above 7; the last mask is empty."""
