@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from experiments import launch
 from experiments.captions import model as models
@@ -19,6 +20,8 @@ from research.core.experiment import Experiment
 from research.core.metrics import MetricSums
 from research.core.step import cast, make_rngs
 from research.generation import beam
+from research.interpret import targets
+from research.losses.classification import negative_log_likelihood
 from research.losses.language import cross_entropy
 from research.nn.from_config import from_config
 from research.run.run import Run
@@ -38,7 +41,7 @@ def build(cfg: Any) -> Experiment:
         example=(jnp.zeros((1, *SHAPE)), jnp.ones((1, PROMPT_LENGTH), jnp.int32), jnp.ones((1, 1), jnp.int32)),
         loss=loss, predict=written, eval_predict=next_token_logits, batch_metrics=batch_metrics,
         rule_sets=models.SHARDING, evaluator=Evaluation(partial(written, model), data),
-        judged=Evaluation.METRICS, measured=["valid"],
+        judged=Evaluation.METRICS, measured=["valid"], explained=explained,
     )  # fmt: skip
 
 
@@ -97,6 +100,25 @@ def next_token_logits(model: Any, variables: Any, batch: Any) -> dict:
 def batch_metrics(outputs: Any, batch: Any) -> MetricSums:
     """-> loss (nats) and accuracy, by token of the caption or answer."""
     return cross_entropy(outputs["logits"], batch["targets"], batch["targets_mask"] * batch["mask"][:, None])[1]
+
+
+def explained(e: Experiment, variables: Any, inputs: Any) -> targets.Target:
+    """The log-likelihood in nats of the text that is written about a picture, or answers its question."""
+    codec: Any = e.predictor.codec
+    tokens = np.asarray(jax.jit(e.predictor.fn)(variables, inputs)["tokens"])
+    ends = tokens == codec.tokenizer.special["eos"]
+    written = np.cumsum(ends, -1) - ends == 0  # up to the first end, and that
+    before = np.concatenate([np.full((1, 1), e.data.bos), tokens[:, :-1]], -1)
+
+    def score(variables: Any, image: jax.Array) -> jax.Array:
+        prompt, said = (jnp.repeat(jnp.asarray(x), len(image), 0) for x in (inputs["prompt"], before))
+        logits = e.model.apply(variables, image, prompt, said)
+        nats = negative_log_likelihood(logits, jnp.repeat(jnp.asarray(tokens), len(image), 0))
+        return -(nats * written).sum(-1)
+
+    text = codec.text(tokens[0])
+    fact = f"{text}: log-likelihood {float(score(variables, inputs['image'])[0]):.4f} nats"
+    return targets.Target(score, inputs["image"], "log-likelihood", [fact], [text])
 
 
 if __name__ == "__main__":

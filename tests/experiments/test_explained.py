@@ -16,6 +16,7 @@ from research.run import reopen
 from research.util.errors import UserError
 
 FAMILIES = {  # family -> changes of its tiny config, options
+    "captions": ([], {}),
     "detection": (["found.least_score=0.0"], {}),
     "image_classification": ([], {"class_name": "3"}),
     "multi_task": ([], {}),
@@ -175,6 +176,18 @@ def test_a_region_is_the_pixels_of_its_class():
     np.testing.assert_allclose(at.score(variables, given["image"]), want, rtol=1e-4)
     with pytest.raises(UserError, match=f"--class={absent}: predicted for no pixel"):
         e.explained(e, variables, given, class_name=absent)
+
+
+def test_a_text_is_explained_by_its_likelihood():
+    """That which the search has found, of a caption and of an answer."""
+    e, variables = built("captions")
+    predict, picture = jax.jit(e.predictor.fn), inputs(e)["image"][0]
+    for value in (picture, ("what colour is the circle ?", picture)):
+        given = e.predictor.codec.encode(value)
+        outputs, target = predict(variables, given), e.explained(e, variables, given)
+        found = float(target.score(variables, given["image"])[0])
+        assert found == pytest.approx(float(outputs["score"][0]), rel=1e-4)
+        assert target.names == [e.predictor.codec.decode(outputs)["text"]]
 
 
 def test_a_code_is_explained_by_unit_or_by_its_error():
