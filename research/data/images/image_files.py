@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from research.data import user_files
 from research.data.thread_pool import OrderedMap
@@ -78,36 +78,37 @@ def table_rows(root: Path) -> Listed:
 class Checked(NamedTuple):
     """The rows whose pictures can be read, their pixels u8[Y, X, C] if they were kept, and a line for each of the others.
 
-    `several` counts the pictures of several frames or pages, of which only the first is used.
+    `several` counts the pictures of several frames or pages, of which only the first is used, `scaled` those of another size.
     """
 
     rows: list[Row]
     pixels: list[np.ndarray]
     faults: list[str]
     several: int
+    scaled: int
 
 
 def readable(rows: list[Row], shape: Shape, keep: bool) -> Checked:
     """Reads every file to its end, because a picture that is cut short has a whole beginning; keeps the pixels if `keep`."""
 
-    def attempt(row: Row) -> tuple[np.ndarray | None, bool, str]:
+    def attempt(row: Row) -> tuple[np.ndarray | None, bool, bool, str]:
         try:
             with Image.open(row.path) as image:
-                several = bool(getattr(image, "is_animated", False))
+                several, scaled = bool(getattr(image, "is_animated", False)), _upright_size(image) != shape[:2]
             if keep:
-                return decode(row.path, shape), several, ""
+                return decode(row.path, shape), several, scaled, ""
             check(row.path, shape)
-            return None, several, ""
+            return None, several, scaled, ""
         except FileNotFoundError:
-            return None, False, f"{row.name}: missing"
+            return None, False, False, f"{row.name}: missing"
         except UNREADABLE as error:
-            return None, False, f"{row.name}: {reason(error)}"
+            return None, False, False, f"{row.name}: {reason(error)}"
 
     outcomes = OrderedMap(attempt)(rows)
     valid = [row for row, (*_, fault) in zip(rows, outcomes, strict=True) if not fault]
-    pixels = [image for image, *_ in outcomes if image is not None]
-    faults = [fault for *_, fault in outcomes if fault]
-    return Checked(valid, pixels, faults, sum(several for _, several, _ in outcomes))
+    pixels, several, scaled, faults = zip(*outcomes, strict=True) if outcomes else [()] * 4
+    kept = [image for image in pixels if image is not None]
+    return Checked(valid, kept, [*filter(None, faults)], sum(several), sum(scaled))
 
 
 def reason(error: Exception) -> str:
@@ -138,6 +139,13 @@ def first_size(paths: Iterable[Path]) -> tuple[int, int] | None:
         except UNREADABLE:
             continue
     return None
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    """(Y, X) of a picture turned as its EXIF data say, without decoding it: those of a PNG, which may come last, are not read."""
+    X, Y = image.size
+    turned = image.format != "PNG" and image.getexif().get(ExifTags.Base.Orientation, 1) in range(5, 9)
+    return (X, Y) if turned else (Y, X)
 
 
 def decode(path: Path, shape: Shape) -> np.ndarray:

@@ -250,7 +250,7 @@ def files(cfg: Mapping[str, Any]) -> Images:
     rows, faults, others = image_files.folder_rows(root) if root.is_dir() else image_files.table_rows(root)
     shape = shape_option(cfg, image_files.first_size(row.path for row in rows) or (1, 1))
     small = len(rows) * math.prod(shape) <= IN_MEMORY
-    rows, pixels, unreadable, several = image_files.readable(rows, shape, small)
+    rows, pixels, unreadable, several, scaled = image_files.readable(rows, shape, small)
     faults += unreadable
     if not rows:
         why = [*faults, *(line.partition("  ")[2] for line in others), "no file of a class"]
@@ -262,7 +262,8 @@ def files(cfg: Mapping[str, Any]) -> Images:
         source = image_files.Files([row.path for row in rows], labels, shape)
     parts = parts_of([row.name for row in rows], [row.part for row in rows], labels, cfg)
     images = _images(str(root), source, labels, parts, tuple(map(str, classes)), shape)
-    images.report.append("fitted   scaled to cover that size, cut at the centre")
+    if scaled:
+        images.report.append(f"fitted   {scaled:,} pictures of other sizes: scaled to cover this one, cut at the centre")
     if several:
         images.report.append(f"frames   {several:,} pictures have several frames or pages; the first is used")
     images.report.extend([*user_files.listed("skipped ", faults), *others])
@@ -279,7 +280,7 @@ def feedback(cfg: Mapping[str, Any]) -> Images:
         for row in members
     ]
     shape = shape_option(cfg, image_files.first_size(row.path for row in rows))
-    _, pixels, unreadable, _ = image_files.readable(rows, shape, keep=True)
+    _, pixels, unreadable, *_ = image_files.readable(rows, shape, keep=True)
     if unreadable:
         raise UserError(f"{data.folder}/{unreadable[0]}")
     labels = np.array([data.classes.index(row.label) for row in rows])

@@ -288,6 +288,19 @@ def test_frames_after_the_first_are_counted(folder):
     assert "frames   1 pictures have several frames or pages; the first is used" in load(folder).report
 
 
+def test_pictures_of_other_sizes_are_counted(folder):
+    """One is wider, one is turned to the size by its EXIF data, one away from it; the others have the first one's size."""
+    Y, X, _ = load(folder).shape
+    assert not any("other sizes" in line for line in load(folder).report)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.new("RGB", (X + 4, Y)).save(folder / "dog" / "wide.png")
+    Image.new("RGB", (Y + 1, X)).save(folder / "dog" / "tall.jpg", exif=turned)
+    assert f"fitted   2 pictures of other sizes: scaled to cover this one, cut at the centre" in load(folder).report
+    Image.new("RGB", (Y, X)).save(folder / "dog" / "tall.jpg", exif=turned)
+    assert f"fitted   1 pictures of other sizes: scaled to cover this one, cut at the centre" in load(folder).report
+
+
 def test_rows_of_a_csv_are_whole_or_named(folder):
     (folder / "cat" / "a\u2028b.png").write_bytes((folder / "cat" / "1.png").read_bytes())
     lines = [
