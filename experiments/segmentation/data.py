@@ -12,7 +12,7 @@ from experiments.segmentation.objects import describe, separate
 from research.core.experiment import Baseline, Codec, Dataset
 from research.data import codecs
 from research.data.defaults import VOID
-from research.data.images import label_maps, labelled, segmented
+from research.data.images import image_files, label_maps, labelled, segmented
 from research.data.images.border_weights import border_weights, regions
 from research.data.pipeline import EvalBatches, Source, TrainBatches
 from research.util.errors import UserError
@@ -141,7 +141,7 @@ class LabelMap(Codec):
         return {"objects": Image.fromarray(numbers.astype(np.uint16))}
 
     def read(self, file: Path) -> Image.Image:
-        return segmented.open_picture(file)
+        return image_files.opened(file)
 
 
 def _counts(source: Source, num_classes: int) -> np.ndarray:

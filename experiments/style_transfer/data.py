@@ -12,7 +12,7 @@ from PIL import Image
 from experiments.style_transfer.objective import Objective
 from research.core.experiment import Baseline, Dataset
 from research.data import codecs
-from research.data.images import labelled, photographs, segmented
+from research.data.images import image_files, labelled, photographs
 from research.data.images.picture_codecs import ToPicture
 from research.data.pipeline import EvalBatches, TrainBatches
 from research.util.errors import UserError
@@ -63,4 +63,4 @@ class Restyled(ToPicture):
         return {"image": labelled.to_image(value, (*size, 3))[None]}
 
     def read(self, file: Path) -> Image.Image:
-        return segmented.open_picture(file)
+        return image_files.opened(file)

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from research.algorithms import picture_features
-from research.data.images import labelled, segmented
+from research.data.images import image_files, labelled
 from research.losses import style as losses
 from research.util.errors import UserError
 
@@ -58,7 +58,7 @@ def picture(path: str | None, size: int) -> np.ndarray:
 
         image = Image.fromarray(load_sample_image("flower.jpg"))
     else:
-        image = segmented.open_picture(Path(path))
+        image = image_files.opened(Path(path))
     scale = size / min(image.size)
     Y, X = (max(1, round(scale * side)) for side in image.size[::-1])
     return labelled.to_image(image, (Y, X, 3))

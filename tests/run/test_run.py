@@ -315,11 +315,12 @@ def test_killed_and_resumed_is_the_uninterrupted_run(whole, tmp_path, killed):
 @pytest.mark.parametrize("killed", [None, "first", "second"])
 def test_killed_in_the_evaluation_at_the_end(tmp_path, killed):
     """After a split was logged, before the report was written: no row comes twice, and no line of the report is lost."""
-    said = lambda state, split, *_: Evaluated({"two": 2.0}, {f"{split}.txt": write_name}, [f"{split} scored"])
-    write_name = lambda path: path.write_text(path.name)
+
+    def evaluator(state, split, folder, after_batch):
+        return Evaluated({"two": 2.0}, lines=[f"{split} scored"])
 
     def to_the_end(folder, killed=None):
-        e = dataclasses.replace(experiment(BASE), evaluator=said, judged=("two",), at_end=("first", "second"))
+        e = dataclasses.replace(experiment(BASE), evaluator=evaluator, judged=("two",), at_end=("first", "second"))
         with Run(e, folder) as run:
             state = run.start()
             for batch in run.batches():

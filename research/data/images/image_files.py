@@ -164,6 +164,21 @@ def sound(path: Path, shape: Shape) -> np.ndarray:
         raise UserError(f"picture {path} cannot be read: {reason(error)}") from None
 
 
+def whole(path: Path) -> Image.Image:
+    """A file's picture, upright. Raises one of UNREADABLE."""
+    with Image.open(path) as image:
+        image.load()
+        return ImageOps.exif_transpose(image)
+
+
+def opened(path: Path) -> Image.Image:
+    """`whole`, but raises UserError if the file cannot be read."""
+    try:
+        return whole(path)
+    except UNREADABLE as error:
+        raise UserError(f"picture {path} cannot be read: {reason(error)}") from None
+
+
 def fit(image: Image.Image, shape: Shape, white: float | None = None) -> np.ndarray:
     """An image -> u8[Y, X, C], scaled to cover `shape` and cropped at the centre.
 

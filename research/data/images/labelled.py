@@ -263,7 +263,9 @@ def files(cfg: Mapping[str, Any]) -> Images:
     parts = parts_of([row.name for row in rows], [row.part for row in rows], labels, cfg)
     images = _images(str(root), source, labels, parts, tuple(map(str, classes)), shape)
     if scaled:
-        images.report.append(f"fitted   {scaled:,} pictures of other sizes: scaled to cover this one, cut at the centre")
+        images.report.append(
+            f"fitted   {scaled:,} pictures of other sizes: scaled to cover this one, cut at the centre"
+        )
     if several:
         images.report.append(f"frames   {several:,} pictures have several frames or pages; the first is used")
     images.report.extend([*user_files.listed("skipped ", faults), *others])

@@ -8,6 +8,7 @@ import numpy as np
 from research.data import user_files
 from research.util.errors import UserError
 
+CLASSES = ("ground", "object")
 MOST = 65_535  # objects of a mask: 16 bits
 
 

@@ -9,17 +9,17 @@ import dataclasses
 import io
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Mapping
+from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from research.data import download, user_files
 from research.data.defaults import VOID
-from research.data.images import image_files, labelled, object_masks
+from research.data.images import labelled, object_masks, segmented_files
 from research.data.images.discs import draw as draw_discs
 from research.data.images.image_files import Shape
 from research.data.pipeline import Arrays, Source
@@ -38,7 +38,6 @@ CAMVID_CLASSES = (
 )  # fmt: skip
 DIGITS = {"train": 1_000, "valid": 100, "test": 100}
 DISCS = {"train": 200, "valid": 50, "test": 50}
-OBJECTS = ("ground", "object")
 INK = 0.25  # of a digit's darkest: a pixel above it is the digit's
 
 
@@ -128,7 +127,7 @@ def discs(cfg: Mapping[str, Any], seed: int) -> Segmented:
         drawn = [draw_discs(np.random.default_rng((seed, i, index)), size) for index in range(count)]
         images, objects[part] = map(np.stack, zip(*drawn, strict=True))
         sources[part] = _arrays(images[..., None], object_masks.to_labels(objects[part]))
-    return _segmented("discs, drawn by seed and index", sources, OBJECTS, (size, size, 1), [], objects)
+    return _segmented("discs, drawn by seed and index", sources, object_masks.CLASSES, (size, size, 1), [], objects)
 
 
 @_source
@@ -166,143 +165,14 @@ def camvid(cfg: Mapping[str, Any], seed: int) -> Segmented:
 
 @_source
 def files(cfg: Mapping[str, Any], seed: int) -> Segmented:
-    """The user's own: a folder with folders images and masks, whose files have the same names but for the suffix.
-
-    A mask is an indexed or grey picture, or 16 bits: its numbers are the classes, 255 is void; or they are its objects', as
-    `object_masks` has it. With folders train, valid and test above those the parts are given, else cut by the hashes of the
-    names.
-    """
-    root, parts = user_files.root(cfg), {}
-    kind = user_files.option(cfg, "masks", "classes")
-    if kind not in ("classes", "objects"):
-        raise UserError(f"data.masks = {kind!r}: 'classes' or 'objects'")
-    numbered = object_masks.ObjectMasks() if kind == "objects" else None
-    size = user_files.option(cfg, "size", None)
-    size = (size, size) if isinstance(size, int) else size
-    mode = {1: "L", 3: "RGB"}.get(channels := user_files.option(cfg, "channels", 3))
-    if mode is None:
-        raise UserError(f"data.channels = {channels}: 1 or 3")
-    given = {name: root / name for name in ("train", "valid", "test") if (root / name).is_dir()}
-    for part, folder in (given or {"": root}).items():
-        pairs = list(_pairs(folder))
-        read = [_pair(image, mask, mode, size, numbered) for image, mask in pairs]
-        for (image, _), (pixels, _) in zip(pairs, read, strict=True):
-            if pixels.shape != read[0][0].shape:
-                raise UserError(
-                    f"{image} has {_size(pixels)} pixels, {pairs[0][0]} has {_size(read[0][0])}: set data.size to scale all"
-                )
-        images, labels = (np.stack(arrays) for arrays in zip(*read, strict=True))
-        parts[part] = (images, labels, [image.stem for image, _ in pairs], [mask for _, mask in pairs])
-    classes = _classes(cfg, parts.values()) if numbered is None else _two_classes(cfg)
-    if not given:
-        images, labels, stems, _ = parts.pop("")
-        fractions = (user_files.option(cfg, f"{part}_fraction", 0.1) for part in ("valid", "test"))
-        rows = labelled.split(stems, np.zeros(len(stems)), *fractions)
-        parts = {part: (images[chosen], labels[chosen]) for part, chosen in rows.items() if len(chosen)}
-    shapes = {part: images[0].shape for part, (images, *_) in parts.items()}
-    if "train" not in parts or len(set(shapes.values())) > 1:
-        raise UserError(f"{root}: parts {shapes}; wanted train among them, and one size, which data.size sets")
-    if numbered is None:
-        sources = {part: _arrays(images, labels) for part, (images, labels, *_) in parts.items()}
-        return _segmented(str(root), sources, classes, shapes["train"], [])
-    objects = {part: numbers.astype(np.uint16) for part, (_, numbers, *_) in parts.items()}
-    sources = {part: _arrays(parts[part][0], object_masks.to_labels(numbers)) for part, numbers in objects.items()}
-    return _segmented(str(root), sources, classes, shapes["train"], list(numbered.report()), objects)
-
-
-def _pairs(folder: Path) -> Iterator[tuple[Path, Path]]:
-    """Each picture with its mask, in the order of their names. Raises UserError for one without the other."""
-    by_stem = []
-    for name in ("images", "masks"):
-        if not (folder / name).is_dir():
-            raise UserError(f"{folder} has no folder {name}: wanted images and masks, with files of the same names")
-        paths = sorted(p for p in (folder / name).iterdir() if p.suffix.lower() in image_files.SUFFIXES)
-        stems = {path.stem: path for path in paths}
-        if len(stems) < len(paths):
-            twice = next(path for path in paths if stems[path.stem] != path)
-            raise UserError(f"{twice} and {stems[twice.stem]} have one name: remove one")
-        by_stem.append(stems)
-    images, masks = by_stem
-    for stem in sorted({*images, *masks}):
-        if stem not in masks:
-            raise UserError(f"{images[stem]} has no mask: wanted {folder / 'masks' / stem}.png")
-        if stem not in images:
-            raise UserError(f"{masks[stem]} has no picture: wanted {folder / 'images' / stem}.png or another suffix")
-        yield images[stem], masks[stem]
-    if not images:
-        raise UserError(f"{folder / 'images'} holds no picture")
-
-
-def _pair(
-    image: Path, mask: Path, mode: str, size: Any, numbered: object_masks.ObjectMasks | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """-> pixels u8[Y, X, C], labels i32[Y, X]. Raises UserError if a file cannot be read, or their sizes differ."""
-    picture, labels = open_picture(image), _open(mask)
-    if labels.mode not in ("P", "L", "1", "I", "I;16", "I;16B"):
-        meaning = "classes" if numbered is None else "objects"
-        raise UserError(
-            f"{mask} is a mask of mode {labels.mode}: wanted an indexed or grey picture, whose numbers are {meaning}"
-        )
-    if picture.size != labels.size:
-        raise UserError(
-            f"{mask} has {labels.height} x {labels.width} pixels, its picture {image} {picture.height} x {picture.width}"
-        )
-    numbers = np.asarray(labels).astype(np.int32)
-    labels = Image.fromarray(numbers if numbered is None else numbered.number(numbers, mask))
-    pixels = image_files.fit(picture, (picture.height, picture.width, 1 if mode == "L" else 3))
-    if size is not None and picture.size != (size[1], size[0]):
-        pixels = _resize(pixels, size)
-        count = int(np.asarray(labels).max())
-        labels = labels.resize((size[1], size[0]), Image.Resampling.NEAREST)
-        if numbered is not None:
-            numbered.scaled(np.asarray(labels), mask, count)
-    return pixels, np.asarray(labels)
-
-
-def _resize(pixels: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """u8[Y, X, C] -> u8[*size, C]."""
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-    resized = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-    return np.asarray(resized).reshape(*size, pixels.shape[-1])
-
-
-def _classes(cfg: Mapping[str, Any], parts: Any) -> tuple[str, ...]:
-    """The names of the classes. Raises UserError for a mask with a number that is none of them."""
-    names = user_files.option(cfg, "classes", None)
-    most = max((int(labels[labels != VOID].max(initial=-1)) for _, labels, *_ in parts), default=-1)
-    names = tuple(map(str, names)) if names is not None else tuple(str(i) for i in range(min(most, VOID - 1) + 1))
-    if not 2 <= len(names) < VOID:
-        raise UserError(
-            f"data.classes: {len(names)} of them; wanted 2 to {VOID - 1}, or masks with as many numbers from 0"
-        )
-    for _, labels, _, masks in parts:
-        for mask, label in zip(masks, labels, strict=True):
-            if len(bad := np.unique(label[(label != VOID) & ((label < 0) | (label >= len(names)))])):
-                raise UserError(f"{mask} has the label {bad[0]}: classes are 0 to {len(names) - 1}, and {VOID} is void")
-    return names
-
-
-def _two_classes(cfg: Mapping[str, Any]) -> tuple[str, ...]:
-    names = tuple(map(str, user_files.option(cfg, "classes", OBJECTS)))
-    if len(names) != len(OBJECTS):
-        raise UserError(
-            f"data.classes: {len(names)} of them; with data.masks = 'objects' two, the ground and the objects"
-        )
-    return names
-
-
-def open_picture(path: Path) -> Image.Image:
-    """A file's picture, upright. Raises UserError if it cannot be read."""
-    return ImageOps.exif_transpose(_open(path))
-
-
-def _open(path: Path) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return image
-    except image_files.UNREADABLE as error:
-        raise UserError(f"picture {path} cannot be read: {' '.join(str(error).split())}") from None
+    """The user's own, in a folder (`segmented_files`)."""
+    folder = segmented_files.read(cfg)
+    if not folder.numbered:
+        sources = {part: _arrays(images, labels) for part, (images, labels) in folder.parts.items()}
+        return _segmented(folder.title, sources, folder.classes, folder.shape, folder.report)
+    objects = {part: numbers.astype(np.uint16) for part, (_, numbers) in folder.parts.items()}
+    sources = {part: _arrays(folder.parts[part][0], object_masks.to_labels(objects[part])) for part in objects}
+    return _segmented(folder.title, sources, folder.classes, folder.shape, folder.report, objects)
 
 
 def _bytes(data: bytes, mode: str | None) -> np.ndarray:
@@ -320,10 +190,6 @@ class _Scaled(Arrays):
 
 def _arrays(images: np.ndarray, labels: np.ndarray) -> Source:
     return _Scaled({"image": images, "label": labels.astype(np.uint8)})
-
-
-def _size(pixels: np.ndarray) -> str:
-    return " x ".join(map(str, pixels.shape[:2]))
 
 
 def _segmented(

@@ -296,9 +296,9 @@ def test_pictures_of_other_sizes_are_counted(folder):
     turned[0x0112] = 6
     Image.new("RGB", (X + 4, Y)).save(folder / "dog" / "wide.png")
     Image.new("RGB", (Y + 1, X)).save(folder / "dog" / "tall.jpg", exif=turned)
-    assert f"fitted   2 pictures of other sizes: scaled to cover this one, cut at the centre" in load(folder).report
+    assert "fitted   2 pictures of other sizes: scaled to cover this one, cut at the centre" in load(folder).report
     Image.new("RGB", (Y, X)).save(folder / "dog" / "tall.jpg", exif=turned)
-    assert f"fitted   1 pictures of other sizes: scaled to cover this one, cut at the centre" in load(folder).report
+    assert "fitted   1 pictures of other sizes: scaled to cover this one, cut at the centre" in load(folder).report
 
 
 def test_rows_of_a_csv_are_whole_or_named(folder):
