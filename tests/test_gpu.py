@@ -12,7 +12,7 @@ from research.run.checkpoint import Checkpoints
 from tools.verbs import train
 
 pytestmark = pytest.mark.gpu
-FAMILIES = ("gan", "image_classification", "language_model")
+FAMILIES = ("detection", "gan", "image_classification", "language_model")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
