@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tools import cli
 
@@ -171,6 +173,44 @@ def test_wrong_checksum_in_the_mirror(refused, here):
 def test_mirror_that_is_no_folder(refused, monkeypatch):
     monkeypatch.setenv("ALMANAC_MIRROR", "text.txt")
     assert "ALMANAC_MIRROR=text.txt is not a folder" in refused("train", "image_classification/mnist_cnn")
+
+
+@pytest.fixture
+def pictures(here):
+    """Pictures of two classes, of which every second is cut short; with masks; with boxes of which none can be used."""
+    for name in ("classes/a", "classes/b", "pairs/images", "pairs/masks", "boxes"):
+        (here / name).mkdir(parents=True)
+    for i in range(4):
+        Image.new("RGB", (6, 4)).save(here / "pairs" / "images" / f"{i}.png")
+        Image.new("L", (6, 4), i % 2).save(here / "pairs" / "masks" / f"{i}.png")
+        Image.new("RGB", (6, 4)).save(here / "boxes" / f"{i}.png")
+        whole = (here / "boxes" / f"{i}.png").read_bytes()
+        (here / "classes" / "ab"[i % 2] / f"{i}.png").write_bytes(whole[: len(whole) // 2])
+    np.savez(here / "labels.npz", images=np.zeros((4, 8, 8), np.uint8), labels=np.array([0, 1, -1, 1]))
+    boxes = {
+        "images": [{"id": i, "file_name": f"{i}.png", "width": 6, "height": 4} for i in range(4)],
+        "categories": [{"id": 1, "name": "cell"}],
+        "annotations": [{"id": i, "image_id": i, "category_id": 5, "bbox": [0, 0, 2, 2]} for i in range(4)],
+    }
+    (here / "boxes" / "boxes.json").write_text(json.dumps(boxes))
+
+
+@pytest.mark.parametrize(
+    "family, path, message",
+    [
+        ("image_classification", "classes", "data.path = classes: no picture found (a/0.png: "),
+        ("image_classification", "labels.npz", "labels must be whole numbers from 0"),
+        ("segmentation", "pairs", "pairs/masks/2.png has 4 x 5 pixels, its picture pairs/images/2.png 4 x 6"),
+        ("segmentation", "classes", "classes has no folder images"),
+        ("detection", "boxes/boxes.json", "category 5"),
+    ],
+)
+def test_pictures(pictures, here, refused, family, path, message):
+    if family == "segmentation":
+        Image.new("L", (5, 4)).save(here / "pairs" / "masks" / "2.png")
+    source = {".npz": "arrays", ".json": "coco"}.get(Path(path).suffix, "files")
+    changes = [f"--config.data.source={source}", f"--config.data.path={path}"]
+    assert message in refused("train", f"{family}/tiny", *changes)
 
 
 # Runs
