@@ -2,6 +2,7 @@
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64
+from scipy.spatial import KDTree
 from sklearn.metrics import roc_curve
 
 from research.util.errors import UserError
@@ -40,3 +41,12 @@ def errors_at(threshold: float, scores: Float[np.ndarray, " n"], same: Bool[np.n
     """(share of different pairs that are accepted, of same pairs that are rejected), where scores from `threshold` on accept."""
     accepted = scores >= threshold
     return float(accepted[~same].mean()), float((~accepted[same]).mean())
+
+
+def modified_hausdorff(a: KDTree, b: KDTree) -> float:
+    """The mean distance of one set's points to the nearest of the other's, the larger of both ways (Dubuisson and Jain 1994).
+
+    >>> modified_hausdorff(KDTree([[0.0, 0.0]]), KDTree([[0.0, 0.0], [3.0, 4.0]]))
+    2.5
+    """
+    return float(max(a.query(b.data)[0].mean(), b.query(a.data)[0].mean()))

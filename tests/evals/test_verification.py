@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.spatial import KDTree, distance
 
 from research.evals import verification
 from research.util.errors import UserError
@@ -34,6 +35,15 @@ def test_by_hand(scores, same, want):
 
 def test_the_threshold_accepts_what_equals_it():
     assert verification.errors_at(0.5, np.array([0.5, 0.4]), np.array([False, True])) == (1.0, 1.0)
+
+
+def test_modified_hausdorff_by_all_distances():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(30, 2)), rng.normal(size=(50, 2))
+    table = distance.cdist(a, b)
+    want = max(table.min(1).mean(), table.min(0).mean())
+    found = [verification.modified_hausdorff(KDTree(x), KDTree(y)) for x, y in ((a, b), (b, a))]
+    np.testing.assert_allclose(found, want)
 
 
 def test_both_kinds_of_pairs_are_needed():
