@@ -16,6 +16,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from research.run.run_logs import RunDir
 from research.util import figures
+from research.util.errors import UserError, nearest
 from research.util.escape import visible
 from research.util.markup import Markup, tag
 
@@ -39,10 +40,11 @@ MAX_DRAWN = 1e100  # larger magnitudes are not drawn; the tables have them
 HEADLINES = ("loss", "frechet", "modes")  # the first of these that was measured has the main panel
 
 
-def panels(runs: Sequence[RunDir]) -> list[str]:
-    """The names of the panels, the main panel first: metrics without their split, then rates.
+def panels(runs: Sequence[RunDir], wanted: Sequence[str] = ()) -> list[str]:
+    """The names of the panels, the main panel first: metrics without their split, then rates; or those that are wanted.
 
-    A metric with a single value is left out, because it has no curve; the table has it.
+    A metric with a single value is left out, because it has no curve; the table has it. Raises UserError if one without a curve
+    is wanted.
     """
     series = [(name, run.series[name]) for run in runs for name in run.drawn()]
     curves = [name for name, points in series if len({y for _, y in points if y == y}) > 1]
@@ -50,6 +52,10 @@ def panels(runs: Sequence[RunDir]) -> list[str]:
     order = [*HEADLINES, *names]
     metrics = sorted(names, key=order.index)
     rates = [rate for rate in RATES if any(rate in run.timing for run in runs)]
+    if unknown := [name for name in wanted if name not in {*names, *rates}]:
+        raise UserError(f"--metrics: no curve of {unknown[0]!r}{nearest(unknown[0], [*metrics, *rates])}")
+    if wanted:
+        return list(wanted)
     return [*metrics[: MAX_PANELS + 1 - len(rates)], *rates]
 
 
@@ -61,9 +67,9 @@ def labels(runs: Sequence[RunDir]) -> list[str]:
     return [str(run.path) for run in runs]
 
 
-def png(runs: Sequence[RunDir]) -> bytes:
-    """All panels on one sheet, as the bytes of a PNG file 1,280 pixels wide."""
-    main, *small = panels(runs)
+def png(runs: Sequence[RunDir], wanted: Sequence[str] = ()) -> bytes:
+    """The panels on one sheet, as the bytes of a PNG file 1,280 pixels wide."""
+    main, *small = panels(runs, wanted)
     handles = [_handle(*entry) for entry in key(runs)]
     columns = min(len(handles), 5)
     top = 0.7 + 0.22 * math.ceil(len(handles) / columns)

@@ -28,31 +28,33 @@ SAMPLES, CHARACTERS = 8, 6_000  # the most samples per run, and characters per t
 NOTHING = Markup()
 
 
-def write(dirs: Sequence[str | Path], out: str | Path | None = None) -> Path:
+def write(dirs: Sequence[str | Path], out: str | Path | None = None, metrics: Sequence[str] = ()) -> Path:
     """Writes report.html and curves.png of these runs to the folder `out` -> the path of report.html.
 
-    Without `out` they are written to the run's own directory or, for several runs, to the current one. The same runs give the
-    same bytes. Raises UserError if a run cannot be read or `out` cannot be written.
+    Without `out` they are written to the run's own directory or, for several runs, to the current one. `metrics` are those whose
+    curves are drawn, the first one large; none: all. The same runs give the same bytes. Raises UserError if a run cannot be
+    read, has no such curve, or `out` cannot be written.
     """
     runs = [run_logs.read(path) for path in dirs]
+    draw.panels(runs, metrics)
     out = Path(out) if out else runs[0].path if len(runs) == 1 else Path()
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise UserError(f"--out={out}: cannot make this folder: {e.strerror}") from None
     page = out / "report.html"
-    picture, text = draw.png(runs), _page(runs)
+    picture, text = draw.png(runs, metrics), _page(runs, metrics)
     with write_errors(out):
         write_bytes(out / "curves.png", picture)
         write_text(page, text)
     return page
 
 
-def _page(runs: list[RunDir]) -> str:
+def _page(runs: list[RunDir], metrics: Sequence[str]) -> str:
     names, alone = draw.labels(runs), len(runs) == 1
     same = len({run.name for run in runs}) == 1
     title = runs[0].name if same else ", ".join(dict.fromkeys(run.name for run in runs))
-    parts = [_head(runs, title), _curves(runs), _section("Numbers", _numbers(runs, names))]
+    parts = [_head(runs, title), _curves(runs, metrics), _section("Numbers", _numbers(runs, names))]
     if not alone:
         parts.append(_section("What differs", _differences(runs, names)))
     for run, name in zip(runs, names, strict=True):
@@ -103,12 +105,12 @@ def _time(run: RunDir) -> str:
     return "" if run.seconds is None else duration(run.seconds)
 
 
-def _curves(runs: list[RunDir]) -> Markup:
+def _curves(runs: list[RunDir], metrics: Sequence[str]) -> Markup:
     keys = []
     for label, hue, split in draw.key(runs):
         line = tag("i", class_=split if split in draw.DASHES else None, style=f"--hue: var(--{draw.variable(hue)})")
         keys.append(tag("li", line, label))
-    main, *small = draw.panels(runs)
+    main, *small = draw.panels(runs, metrics)
     return tag(
         "figure",
         tag("ul", *keys, class_="key"),
@@ -264,8 +266,12 @@ def main(argv: list[str]) -> int:
         metavar="DIR",
         help="the folder to write to; default: the run's directory, or for several runs the current one",
     )
+    parser.add_argument(
+        "--metrics", metavar="NAME,...", help="draw these metrics alone, the first one large, such as loss,accuracy"
+    )
     args = parser.parse_args(argv)
     if args.out == "":
         raise UserError("--out=: give a folder")
-    print(visible(write(args.dirs, args.out)))
+    metrics = [name.strip() for name in args.metrics.split(",")] if args.metrics else []
+    print(visible(write(args.dirs, args.out, metrics)))
     return 0

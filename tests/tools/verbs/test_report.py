@@ -127,6 +127,16 @@ def test_curves_show_runs_splits_and_baselines(tmp_path, make_run):
     assert not re.search(r"#[0-9a-f]{6}\b", drawn)  # every colour follows the page's scheme
 
 
+def test_chosen_metrics_alone_are_drawn(tmp_path, make_run):
+    run = make_run(tmp_path / "run", LOGGED)
+    assert report.main([str(run), "--metrics=accuracy, loss", f"--out={tmp_path / 'out'}"]) == 0
+    drawn = re.findall('aria-label="([^"]*)"', (tmp_path / "out" / "report.html").read_text())
+    assert drawn == ["accuracy", "accuracy", "loss"]  # the first one for wide and for narrow pages
+    with pytest.raises(UserError, match="--metrics: no curve of 'acuracy'; did you mean 'accuracy'?"):
+        report.write([run], tmp_path / "absent", ["acuracy"])
+    assert not (tmp_path / "absent").exists()
+
+
 def test_png(tmp_path, make_run):
     run = make_run(tmp_path / "run", LOGGED)
     path = report.write([run]).with_name("curves.png")
