@@ -58,7 +58,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--visualise",
         action="store_true",
-        help="the picture with the largest logit of each class, or for which the --unit of an encoder is largest",
+        help="the picture with the largest logit of each class, or for which the --unit of an encoder is largest; "
+        "with --image, for which what is explained of that picture is",
     )
     parser.add_argument(
         "--steps",
@@ -75,7 +76,8 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--split", default="test", help="for --agreement (default: test)")
     args = parser.parse_args(argv)
-    if [args.agreement, args.visualise, args.text is not None, args.image is not None].count(True) != 1:
+    asked = [args.agreement, args.visualise and args.image is None, args.text is not None, args.image is not None]
+    if asked.count(True) != 1:
         raise UserError("want one of --text=TEXT, --image=FILE, --visualise and --agreement")
     if args.steps is not None and args.steps < 1:
         raise UserError(f"--steps={args.steps}: at least 1")
@@ -126,7 +128,7 @@ def _check(e: Any, args: argparse.Namespace, of_text: bool) -> None:
 
 
 def _of_pictures(e: Any, state: Any, args: argparse.Namespace) -> Explanation:
-    if args.visualise:
+    if args.visualise and args.image is None:
         steps = args.steps or 256
         if args.unit is None:
             _, facts, image = explain_picture.preferred(e, state, args.class_name, steps)
@@ -139,6 +141,9 @@ def _of_pictures(e: Any, state: Any, args: argparse.Namespace) -> Explanation:
         chosen["at"] = _pixel(args.at)
     if "other" in chosen:
         chosen["other"] = read(args.other)
+    if args.visualise:
+        _, facts, image = explain_picture.preferred_to(e, state, read(args.image), args.steps or 256, chosen)
+        return Explanation([], np.zeros(0), facts, {"preferred pictures": image})
     numbers = (args.method, args.steps or 64, args.size, args.sanity)
     _, facts, image = explain_picture.explain(e, state, read(args.image), *numbers, chosen)
     return Explanation([], np.zeros(0), facts, {"pixels": image})

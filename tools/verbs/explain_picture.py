@@ -1,6 +1,7 @@
 """What `almanac explain` shows of a picture or clip: the pixels that a prediction hangs on, and a classifier's favourites."""
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -42,11 +43,7 @@ def explain(
 
     Raises UserError if the family has not one of the options, or the model does not support the method.
     """
-    chosen = dict(chosen or {})
-    _check(e, chosen)
-    if "other" in chosen:
-        chosen["other"] = e.predictor.codec.encode(chosen["other"])
-    target: Target = e.explained(e, state.variables, e.predictor.codec.encode(image), **chosen)
+    target = _target(e, state, image, chosen or {})
     size = size or max(1, min(target.image.shape[-3:-1]) // 4)
     made = _map(method, target, state.variables, steps, size)
     pixels = np.asarray(made.pixels, np.float64)
@@ -62,6 +59,14 @@ def explain(
     flat = (-1, *pixels.shape[-2:])
     pixels, shown = pixels.reshape(flat), target.image.reshape(*flat, target.image.shape[-1])
     return Explanation(pixels, facts, pages.overlays(shown, pixels, target.names, len(pixels) // len(target.image)))
+
+
+def _target(e: Any, state: Any, image: Any, chosen: Mapping[str, Any]) -> Target:
+    chosen = dict(chosen)
+    _check(e, chosen)
+    if "other" in chosen:
+        chosen["other"] = e.predictor.codec.encode(chosen["other"])
+    return e.explained(e, state.variables, e.predictor.codec.encode(image), **chosen)
 
 
 def options(e: Any) -> list[str]:
@@ -120,6 +125,30 @@ def preferred_unit(e: Any, state: Any, unit: int, steps: int = 256) -> Explanati
     title, image = f"unit {unit}: {float(made.after[0]):.2f}", np.asarray(made.image)
     fact = f"{title}, of the picture found; the largest of {len(real)} pictures of {split} {real.max():.2f}"
     return Explanation(image, [fact], pages.gallery(image, [title]))
+
+
+def preferred_to(
+    e: Any, state: Any, image: Any, steps: int = 256, chosen: Mapping[str, Any] | None = None
+) -> Explanation:
+    """The picture, or the frames, for which what `explain` would explain of `image` is largest, from grey noise.
+
+    Where several numbers are explained, a picture for each. Raises UserError if the family has not one of the options.
+    """
+    target = _target(e, state, image, chosen or {})
+    shape = target.image.shape
+
+    def score(x: jax.Array) -> jax.Array:
+        return target.score(state.variables, x.reshape(shape))
+
+    made = visualise(score, (math.prod(shape[:-3]), *shape[-3:]), jax.random.key(0), steps)
+    was, values = np.asarray(score(target.image)), np.asarray(made.after)
+    facts = [
+        f"{target.quantity} {found:.4f} of the picture found, {given:.4f} of the one given"
+        for found, given in zip(values, was, strict=True)
+    ]
+    images = np.asarray(made.image)
+    titles = [f"{target.quantity} {value:.2f}" for value in values for _ in range(len(images) // len(values))]
+    return Explanation(images, [*target.facts, *facts], pages.gallery(images, titles))
 
 
 def _held_out(e: Any, score: Callable[[Any], jax.Array]) -> tuple[str, np.ndarray]:

@@ -4,11 +4,15 @@ import re
 import zipfile
 from html import escape
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from research.interpret.targets import Target
 from tools import cli
+from tools.verbs import explain_picture
 
 EARLIER = Path(__file__).resolve().parents[2] / "fixtures" / "earlier"
 TEXT = "the statement is evaluated before the loop ends"
@@ -147,6 +151,36 @@ def test_the_pictures_that_a_network_prefers(pictures, tmp_path, capsys):
         assert image.format == "PNG"
     assert cli.main([*words, "--class=eleven"]) == 2
     assert "--class=eleven" in capsys.readouterr().err
+
+
+def test_the_picture_preferred_to_a_given_one(pictures, tmp_path, capsys):
+    """By the number that is explained of it; a clip's frames are all made."""
+    words = [
+        "explain",
+        str(pictures / "run"),
+        f"--image={pictures / 'a.png'}",
+        "--visualise",
+        f"--out={tmp_path / 'a'}",
+    ]
+    assert cli.main([*words, "--class=3", "--steps=60"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("3: probability ")
+    found, given = map(
+        float, re.fullmatch(r"logit (\S+) of the picture found, (\S+) of the one given", said[1]).groups()
+    )
+    assert found > given
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.format == "PNG"
+
+    def explained(e, variables, inputs):
+        return Target(lambda v, clip: clip[:, 2].mean((1, 2, 3)), inputs, "brightness", ["of frame 2"], ["a", "b", "c"])
+
+    codec = SimpleNamespace(encode=lambda clip: clip[None])
+    e = SimpleNamespace(explained=explained, predictor=SimpleNamespace(codec=codec))
+    made = explain_picture.preferred_to(e, SimpleNamespace(variables={}), np.full((3, 8, 8, 1), 0.25), steps=60)
+    assert made.pixels.shape == (3, 8, 8, 1) and made.facts[1].endswith("0.2500 of the one given")
+    others, bright = made.pixels[:2].mean(), made.pixels[2].mean()
+    assert bright > 0.6 and abs(others - 0.5) < 0.1  # the frame that counts, and it alone
 
 
 def test_a_text_classifier_reads_no_picture(run, pictures, capsys):
