@@ -113,7 +113,7 @@ FAMILIES = {
         "text_classification", "source=files path=labelled.tsv normalise=none length=32", first_row("tokens"),
     ),
     "token_labelling": ("token_labelling", "source=conll path=entities.conll length=64", labelled),
-    "translation": ("translation", "source=files path=pairs.tsv pair=zh-en", translated),
+    "translation": ("translation", "source=files path=pairs.tsv", translated),
     "bidaf": ("question_answering", QUESTIONS, asked),
     "bert_reader": (
         "question_answering", f"{QUESTIONS} question_length=30 length=96 word_length=None char_min_count=None", asked,
