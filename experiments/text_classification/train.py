@@ -55,7 +55,7 @@ def build(cfg: Any) -> Experiment:
     (tokenizer,), length = data.tokenizers, cfg.data.length
     if cfg.model.name == "bert" and "cls" not in tokenizer.special:
         raise UserError(
-            "model.name = 'bert' reads the class token: set data.tokenizer=wordpiece, or of words data.special"
+            "model.name = 'bert' reads the class token: set data.special to ('cls', 'sep'), or data.tokenizer=wordpiece"
         )
     return supervised(
         cfg, data,

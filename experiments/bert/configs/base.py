@@ -18,8 +18,8 @@ def base(**changes: Any) -> ConfigDict:
                 text_key=None,  # files: the key of a .jsonl's text, default "text"
                 clean=None,  # files: True makes characters and white space plain
                 deduplicate=None,  # files: exact, near; leaves documents out that say what another says
-                tokenizer="bpe",  # wordpiece, bpe, unigram
-                vocab_size=None,  # bpe, unigram: tokens to learn
+                tokenizer="bpe",  # wordpiece, bpe, unigram, word, char, jieba
+                vocab_size=None,  # bpe, unigram: tokens to learn; word, jieba: the commonest, None is all
                 length=64,  # tokens a pair of segments, T
                 short=0.1,  # share of the pairs that are cut to a random length
                 mask_rate=0.15,  # share of the tokens to be told

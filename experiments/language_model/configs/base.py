@@ -26,10 +26,10 @@ def base(**changes: Any) -> ConfigDict:
                 text_key=None,  # files: the key of a .jsonl's text, default "text"
                 clean=None,  # files: True makes characters and white space plain
                 deduplicate=None,  # files: exact, near; leaves documents out that say what another says
-                tokenizer="char",  # char, byte, word, gpt2, wordpiece, bpe, unigram, a tokenizer.json, a run's vocabulary.json
-                vocab_size=None,  # bpe, unigram: tokens to learn; word: the commonest, None is all; .json: rows of the table
-                min_count=None,  # word: seen so often in the training text, default 1
-                lowercase=None,  # word: default False
+                tokenizer="char",  # char, byte, word, jieba, gpt2, wordpiece, bpe, unigram, a tokenizer.json or vocabulary.json
+                vocab_size=None,  # bpe, unigram: tokens to learn; word, jieba: at most; None: all; .json: rows of the table
+                min_count=None,  # word, jieba, char: seen so often in the training text, default 1
+                lowercase=None,  # word, jieba: default False
                 length=64,  # tokens a window, T
                 stride=None,  # windows begin every so many tokens, and only the token after one is a target; None: every token is
                 packing=None,  # gpt: True fills windows with whole documents, none looking at another; else running text

@@ -18,8 +18,8 @@ def base(**changes: Any) -> ConfigDict:
                 noise=None,  # arithmetic: the share of wrong sums among the demonstrations, default 0.5
                 eval_size=None,  # arithmetic: sums to validate on, default 512
                 path=None,  # files: a .jsonl of {"prompt", "chosen", "rejected"}
-                tokenizer=None,  # files: byte (the default), bpe, unigram, gpt2, or a tokenizer.json's path
-                vocab_size=None,  # files: bpe, unigram: tokens to learn
+                tokenizer=None,  # files: byte (the default), bpe, unigram, char, word, jieba, gpt2, or a tokenizer.json's path
+                vocab_size=None,  # files: bpe, unigram: tokens to learn; word, jieba: the commonest, None is all
                 length=None,  # files: tokens of a prompt and its completion, T, default 256; longer pairs are left out
                 valid_fraction=None,  # files: of the prompts, default 0.1
                 batch_size=64,  # examples a step over all devices, B

@@ -21,10 +21,10 @@ def base(**changes: Any) -> ConfigDict:
                 path=None,  # files: a .json in SQuAD's form
                 valid_fraction=None,  # squad: default 0.02 of the articles to train on; files: default 0.1
                 passages=None,  # generated: to train on, default 1,500
-                tokenizer="word",  # bidaf: word; bert: wordpiece, bpe
-                vocab_size=None,  # word: at most so many; bpe: so many
-                min_count=None,  # word: times that a word was seen, default 1
-                lowercase=None,  # word: of the vectors; characters keep their case
+                tokenizer="word",  # word, char, jieba; bert: also wordpiece, bpe, unigram
+                vocab_size=None,  # word, jieba: at most so many; bpe, unigram: so many
+                min_count=None,  # word, char, jieba: times that one was seen, default 1
+                lowercase=None,  # word, jieba: of the vectors; characters keep their case
                 char_min_count=None,  # bidaf: times that a character was seen, or it is unknown
                 length=96,  # T: tokens of a passage's window (bidaf), of the whole row (bert)
                 question_length=24,  # Q: tokens of a question; the rest is cut off

@@ -21,10 +21,10 @@ def base(**changes: Any) -> ConfigDict:
                 path=None,  # files: a .json in SQuAD's form
                 valid_fraction=None,  # squad: default 0.02 of the articles to train on; files: default 0.1
                 passages=None,  # generated: to train on, default 1,500
-                tokenizer="bpe",  # bpe, unigram, word, wordpiece
-                vocab_size=600,  # bpe, unigram: so many; word: at most so many
-                min_count=None,  # word
-                lowercase=None,  # word
+                tokenizer="bpe",  # bpe, unigram, word, char, jieba, wordpiece
+                vocab_size=None,  # bpe, unigram: so many; word, jieba: at most so many
+                min_count=None,  # word, jieba, char: seen so often in the training part, default 1
+                lowercase=None,  # word, jieba: default False
                 length=160,  # T: tokens of a passage; the rest is cut off
                 question_length=32,  # Q: tokens of a question; the rest is cut off
                 batch_size=64,  # pairs a step over all devices, B: each question has B - 1 negatives

@@ -10,4 +10,8 @@ from experiments.retrieval.configs.base import base
 
 
 def get_config():
-    return base(optim=dict(peak_lr=1e-2, end_lr=1e-3, warmup=50), num_steps=1_000)
+    return base(
+        data=dict(vocab_size=600),
+        optim=dict(peak_lr=1e-2, end_lr=1e-3, warmup=50),
+        num_steps=1_000,
+    )

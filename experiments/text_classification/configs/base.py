@@ -44,7 +44,7 @@ def base(**changes: Any) -> ConfigDict:
                 tokenizer="word",  # word, char, byte, jieba, wordpiece, gpt2, bpe, unigram
                 vocab_size=None,  # word, jieba, bpe, unigram: at most so many tokens
                 min_count=None,  # word, jieba, char: of words or characters that training has so often
-                special=None,  # word, jieba: further special tokens, ("cls", "sep") for a BERT
+                special=None,  # special tokens that the model needs, ("cls", "sep") for a BERT; word, jieba, char get them
                 length=64,  # tokens kept of a text, T
                 keep="head",  # of a longer text; or tail
                 pad=None,  # front: <pad> tokens before a shorter text, which the model reads, as Keras does

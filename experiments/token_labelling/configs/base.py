@@ -24,10 +24,10 @@ def base(**changes: Any) -> ConfigDict:
                 path=None,  # conll: a file of words and labels in columns, or a folder with train, valid and test
                 scheme=None,  # conll: bio, iob1, bioes or none; None reads it off the labels
                 valid_fraction=None,  # conll: of train, where there is no valid; default 0.1
-                tokenizer="bpe",  # wordpiece, word, bpe, unigram
-                vocab_size=1_024,  # bpe, unigram: tokens to learn; word: the commonest, None is all
-                min_count=None,  # word: seen so often in the training text, default 1
-                lowercase=None,  # word: default False
+                tokenizer="bpe",  # wordpiece, word, char, jieba, bpe, unigram
+                vocab_size=None,  # bpe, unigram: tokens to learn; word, jieba: the commonest, None is all
+                min_count=None,  # word, jieba, char: seen so often in the training text, default 1
+                lowercase=None,  # word, jieba: default False
                 length=64,  # tokens a row, T
                 batch_size=32,  # rows a step over all devices, B
                 eval_batch_size=64,

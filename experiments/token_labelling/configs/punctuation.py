@@ -9,6 +9,7 @@ from experiments.token_labelling.configs.base import base
 
 def get_config():
     return base(
+        data=dict(vocab_size=1_024),
         optim=dict(peak_lr=1e-3, schedule="linear", warmup="100 steps", weight_decay=0.01, clip_norm=1.0),
         num_steps="20 epochs",
     )

@@ -16,9 +16,9 @@ def base(**changes: Any) -> ConfigDict:
                 pair="digits-words",  # source-target, as the data names them; files: the endings of their names
                 path=None,  # files: a folder with train.*, valid.*, test.*; the beginning of two files' names; a .tsv
                 valid_fraction=None,  # files without a valid part: default 0.1
-                tokenizer="word",  # word (what spaces part), bpe, unigram; learnt from the training part
-                vocab_size=None,  # bpe, unigram: pieces; word: at most so many
-                min_count=None,  # word: rarer ones are unknown
+                tokenizer="word",  # word (what spaces part), char, jieba, bpe, unigram; learnt from the training part
+                vocab_size=None,  # bpe, unigram: pieces; word, jieba: at most so many
+                min_count=None,  # word, char, jieba: rarer ones are unknown
                 both_ways=None,  # True: pairs of both directions; a source begins with the language wanted, as "<2de> a dog"
                 denoise=None,  # 0.3, say: restores the texts of both sides from this share of their tokens masked, and no pairs
                 decoder_start=None,  # id of the token that a target begins after; default <bos>, or without it <pad>

@@ -101,7 +101,7 @@ class FilledMasks(Codec):
 def load(cfg: Mapping[str, Any], seed: int) -> BertPretraining:
     """The data set of a config's `data` group: masked segment pairs of its corpus."""
     corpus = corpora.load(cfg)
-    tokenizer = language_modelling.make_tokenizer(cfg, corpus)
+    tokenizer = language_modelling.make_tokenizer(cfg, corpus, ("pad", "cls", "sep", "mask"))
     documents = {part: masked.documents(getattr(corpus, part), tokenizer, corpus.marks) for part in ("train", "valid")}
     sizes = ", ".join(f"{len(d):,} documents of {len(d.tokens):,} tokens in {part}" for part, d in documents.items())
     report = [*corpus.report, f"tokens   {cfg['tokenizer']}, vocabulary {tokenizer.size:,}: {sizes}"]

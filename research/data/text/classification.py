@@ -323,14 +323,14 @@ def _few(corpus: Corpus, cfg: Mapping[str, Any], seed: int) -> Corpus:
 def _tokenizer(
     corpus: Corpus, cfg: Mapping[str, Any], near: augment.Neighbours, others: Mapping[str, Sequence[str]]
 ) -> tokenizers.Tokenizer:
-    options = {key: cfg[key] for key in ("vocab_size", "min_count", "special") if cfg[key] is not None}
+    options = {key: cfg[key] for key in ("vocab_size", "min_count")}
     texts = corpus.parts["train"].texts
     new = sorted({other for text in texts for word in text.split() for other in near.get(word, ())})
     new += [other for text in dict.fromkeys(texts) for other in others.get(text, ())]
     train = "\n".join([*texts, *new])  # words that augmentation brings in are no unknown ones
-    # Only the character tokenizer uses the other parts: it has no token for unknown characters.
+    # Only `char` without special tokens uses the other parts: it has no token for unknown characters.
     held_out = "\n".join(text for name, part in corpus.parts.items() if name != "train" for text in part.texts)
-    return tokenizers.make(cfg["tokenizer"], train, held_out, **options)
+    return tokenizers.make(cfg["tokenizer"], train, held_out, special=cfg["special"] or (), **options)
 
 
 def _cleaned(corpus: Corpus, clean: Callable[[str], str]) -> Corpus:

@@ -11,7 +11,7 @@ import numpy as np
 
 from research.data.buckets import Ragged
 from research.data.pipeline import Batch
-from research.data.tokenizers import Tokenizer
+from research.data.tokenizers import Tokenizer, special_ids
 from research.util.errors import UserError
 
 SPAN = 3.0  # mean tokens of a span
@@ -27,10 +27,8 @@ class Denoised:
     def __init__(self, pairs: Ragged, tokenizer: Tokenizer, share: float, seed: int):
         if not (isinstance(share, float) and 0 < share < 1):
             raise UserError(f"data.denoise = {share!r}: the share of the tokens to mask, above 0 and below 1")
-        if "mask" not in tokenizer.special:
-            raise UserError("data.denoise masks tokens: take a tokenizer with <mask>, bpe or unigram")
         self._pairs, self._share, self._seed, self.lengths = pairs, share, seed, pairs.lengths
-        self._mask, self._ends = tokenizer.special["mask"], sentence_ends(tokenizer)
+        (self._mask,), self._ends = special_ids(tokenizer, ("mask",)), sentence_ends(tokenizer)
 
     def __len__(self) -> int:
         return len(self._pairs)

@@ -32,15 +32,15 @@ class Text:
     test: np.ndarray | None = None
 
 
-def make_tokenizer(cfg: Mapping[str, Any], corpus: corpora.Corpus) -> tokenizers.Tokenizer:
-    """The tokenizer `cfg["tokenizer"]`, trained on the training text only.
+def make_tokenizer(cfg: Mapping[str, Any], corpus: corpora.Corpus, special: Sequence[str] = ()) -> tokenizers.Tokenizer:
+    """The tokenizer `cfg["tokenizer"]`, trained on the training text only; `special`: the tokens that it needs.
 
-    Except `char`, whose vocabulary has the characters of all parts, as in nanoGPT: a validation text with an
-    unknown character would otherwise have no likelihood.
+    Except `char` without special tokens, whose vocabulary has the characters of all parts, as in nanoGPT: a validation text
+    with an unknown character would otherwise have no likelihood.
     """
     options = {key: user_files.option(cfg, key, None) for key in ("vocab_size", "min_count", "lowercase")}
     return tokenizers.make(
-        cfg["tokenizer"], corpus.text("train"), corpus.text("valid") + corpus.text("test"), **options
+        cfg["tokenizer"], corpus.text("train"), corpus.text("valid") + corpus.text("test"), special=special, **options
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from research.data.pipeline import Batch, Source
-from research.data.tokenizers import Tokenizer
+from research.data.tokenizers import Tokenizer, special_ids
 from research.util.errors import UserError
 
 _PAIRS, _MASKS = 4, 5  # tags: random streams apart from the others of (seed, epoch)
@@ -75,14 +75,6 @@ def _mark(tokenizer: Tokenizer, name: str | None) -> np.ndarray:
     return np.array([] if name is None else [tokenizer.special[name]], np.int32)
 
 
-def _special(tokenizer: Tokenizer, names: Iterable[str]) -> Iterator[int]:
-    for name in names:
-        if name not in tokenizer.special:
-            kind = getattr(tokenizer, "name", type(tokenizer).__name__)
-            raise UserError(f"data.tokenizer = {kind!r} has no token {name!r}; 'wordpiece', 'bpe' and 'unigram' have")
-        yield tokenizer.special[name]
-
-
 class SegmentPairs:
     """[CLS] A [SEP] B [SEP], at most `length` tokens T, within document boundaries.
 
@@ -106,7 +98,7 @@ class SegmentPairs:
         if not 0 <= short <= 1:
             raise UserError(f"data.short = {short}: a share, 0 to 1")
         self.corpus, self.length, self.seed, self.short = corpus, length, seed, short
-        self._pad, self._cls, self._sep = _special(tokenizer, ("pad", "cls", "sep"))
+        self._pad, self._cls, self._sep = special_ids(tokenizer, ("pad", "cls", "sep"))
         self._runs = np.array(list(self._divide(length - 3)), np.int64)  # document, first sentence, last + 1
 
     def _divide(self, room: int) -> Iterator[tuple[int, int, int]]:
@@ -191,7 +183,7 @@ class Masked:
         if predictions is not None and predictions < 1:
             raise UserError(f"data.predictions = {predictions}: at least 1")
         self.source, self.seed, self.rate = source, seed, rate
-        (self._mask,) = _special(tokenizer, ("mask",))
+        (self._mask,) = special_ids(tokenizer, ("mask",))
         self._special = np.array(sorted(tokenizer.special.values()), np.int32)
         self._others = np.setdiff1d(np.arange(tokenizer.size, dtype=np.int32), self._special)
         self._continues = _continues(tokenizer) if whole_word else None

@@ -81,7 +81,7 @@ class Retrieval(Dataset):
     ):
         self.corpus, self._rank, self.report = corpus, rank, corpus.report
         options = {key: cfg[key] for key in ("vocab_size", "min_count", "lowercase")}
-        tokenizer = tokenizers.make(cfg["tokenizer"], vocabulary_text(corpus.train), **options)
+        tokenizer = tokenizers.make(cfg["tokenizer"], vocabulary_text(corpus.train), special=("pad",), **options)
         keys = {"question": "question_length", "passage": "length"}
         self.token_rows = {name: TokenRows(tokenizer, cfg[key], f"data.{key}") for name, key in keys.items()}
         self.train = TrainBatches(self._pairs(corpus.train), cfg["batch_size"], seed)

@@ -152,6 +152,11 @@ def load(cfg: Mapping[str, Any], seed: int) -> Preferences:
 
 def _arithmetic(cfg: Mapping[str, Any], seed: int) -> Preferences:
     """Sums of two numbers of up to `digits` digits. `eval_size` of all pairs, the same for every seed, are never trained on."""
+    if (tokenizer := user_files.option(cfg, "tokenizer", None)) is not None:
+        raise UserError(
+            f"data.tokenizer = {tokenizer!r}: sums have tokens of their own, a digit or a sign each; leave it None, or set "
+            "data.source=files for texts"
+        )
     defaults = {"digits": 2, "noise": 0.5, "eval_size": 512}
     digits, noise, size = (user_files.option(cfg, key, value) for key, value in defaults.items())
     if digits not in (1, 2, 3):
@@ -189,11 +194,9 @@ def _files(cfg: Mapping[str, Any], seed: int) -> Preferences:
             f"{path}: {len(parts[0])} examples to train, {len(parts[1])} to validate; change data.valid_fraction"
         )
     text = "\n".join("\n".join(example[:3]) for example in parts[0])
-    options = {} if cfg["vocab_size"] is None else {"vocab_size": cfg["vocab_size"]}
-    tokenizer = tokenizers.make(name, text, **options)
-    end = 0 if name == "byte" else tokenizer.special.get("eos", tokenizer.special.get("sep"))
-    if end is None:
-        raise UserError(f"data.tokenizer = {name!r} has no end token; choose byte, bpe, unigram, gpt2 or a file")
+    tokenizer = tokenizers.make(name, text, optional=("eos",), vocab_size=cfg["vocab_size"])
+    kind = "sep" if "sep" in tokenizer.special and "eos" not in tokenizer.special else "eos"
+    (end,) = [0] if name == "byte" else tokenizers.special_ids(tokenizer, (kind,), name)
     fitting = [[example for example in part if _tokens(tokenizer, example) < length] for part in parts]
     left = len(examples) - sum(map(len, fitting))
     if not all(fitting):

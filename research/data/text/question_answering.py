@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from research.core.experiment import Codec, Dataset
-from research.data import tokenizers
+from research.data import tokenizers, user_files
 from research.data.pipeline import EvalBatches, TrainBatches
 from research.data.text import spans
 from research.data.text.questions import Corpus, Questions
@@ -53,12 +53,15 @@ class QuestionAnswering(Dataset):
 
 
 def apart(cfg: Mapping[str, Any], train: Questions) -> spans.Apart:
-    """The layout `Apart`, its vocabularies from the training part. Raises UserError if the tokenizer is not one of words."""
+    """The layout `Apart`, its vocabularies from the training part. Raises UserError if the tokenizer cuts words to pieces."""
     text = spans.vocabulary_text(train)
     options = {key: cfg[key] for key in ("vocab_size", "min_count", "lowercase")}
-    tokenizer = tokenizers.make(cfg["tokenizer"], text, **options)
-    if not isinstance(tokenizer, tokenizers.plain.Word):
-        raise UserError(f"data.tokenizer = {cfg['tokenizer']!r}: bidaf reads words; set 'word'")
+    tokenizer = tokenizers.make(cfg["tokenizer"], text, special=("pad",), **options)
+    if not isinstance(tokenizer, tokenizers.plain.Word | tokenizers.plain.Char):
+        raise UserError(
+            f"data.tokenizer = {cfg['tokenizer']!r}: bidaf reads words and their characters, not pieces; "
+            "set 'word', or for Chinese 'jieba' or 'char'"
+        )
     lengths = (cfg[key] for key in ("length", "question_length", "word_length"))
     return spans.Apart(tokenizer, spans.alphabet(text, cfg["char_min_count"]), *lengths)
 
@@ -66,5 +69,6 @@ def apart(cfg: Mapping[str, Any], train: Questions) -> spans.Apart:
 def joined(cfg: Mapping[str, Any], train: Questions) -> spans.Joined:
     """The layout `Joined`, its tokenizer trained on the training part."""
     text = spans.vocabulary_text(train)
-    tokenizer = tokenizers.make(cfg["tokenizer"], text, vocab_size=cfg["vocab_size"])
+    options = {key: user_files.option(cfg, key, None) for key in ("vocab_size", "min_count", "lowercase")}
+    tokenizer = tokenizers.make(cfg["tokenizer"], text, special=spans.SPECIAL, **options)
     return spans.Joined(tokenizer, cfg["length"], cfg["question_length"])

@@ -1,6 +1,7 @@
 """Questions and passages as padded rows of tokens, and the mapping from tokens back to the passage's characters.
 
-A text is split into words: runs of letters and digits, and every other character except white space by itself. An answer is
+A text is split into words: runs of letters and digits, and every other character except white space by itself. Chinese has
+no spaces, and a run is a clause: the tokenizers jieba and char split it into their words and characters. An answer is
 the span of all words that it overlaps; few answers cut a word. Two layouts:
 
     Apart    question and passage as two arrays, an id for each word and for each of its characters (BiDAF)
@@ -10,17 +11,21 @@ In both a span is its first and last position on the axis of the logits; positio
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from research.data import codecs
 from research.data.text.questions import Questions
-from research.data.tokenizers import Tokenizer
+from research.data.tokenizers import Tokenizer, special_ids
+from research.data.tokenizers.chinese import Jieba
+from research.data.tokenizers.plain import Char
 from research.util.errors import UserError
 
 WORD = re.compile(r"\w+|[^\w\s]")
+SPECIAL = ("cls", "sep", "pad")  # of `Joined`
+Split = Callable[[str], list[str]]
 
 
 class Tokens(NamedTuple):
@@ -30,15 +35,29 @@ class Tokens(NamedTuple):
     spans: np.ndarray
 
 
-def words(text: str) -> tuple[list[str], np.ndarray]:
-    """A text's words, and the characters [start, stop) of each, i32[n, 2].
+def _whole(run: str) -> list[str]:
+    return [run]
+
+
+def words(text: str, split: Split = _whole) -> tuple[list[str], np.ndarray]:
+    """A text's words, and the characters [start, stop) of each, i32[n, 2]. `split` splits a run that `WORD` finds further.
 
     >>> texts, spans = words("It's 5 m.")
     >>> texts, spans[3].tolist()
     (['It', "'", 's', '5', 'm', '.'], [5, 6])
     """
-    matches = list(WORD.finditer(text))
-    return [m[0] for m in matches], np.array([m.span() for m in matches], np.int32).reshape(-1, 2)
+    texts: list[str] = []
+    spans: list[tuple[int, int]] = []
+    for run in WORD.finditer(text):
+        start = run.start()
+        for part in split(run[0]):
+            texts.append(part)
+            spans.append((start, start := start + len(part)))
+    return texts, np.array(spans, np.int32).reshape(-1, 2)
+
+
+def _split_of(tokenizer: Tokenizer) -> Split:
+    return tokenizer.split if isinstance(tokenizer, Jieba | Char) else _whole
 
 
 def touched(spans: np.ndarray, start: int, stop: int) -> tuple[int, int]:
@@ -94,7 +113,7 @@ class Apart:
         sizes = {"question": question_length, "passage": length}
         self.inputs: dict[str, tuple] = {name: (("b", size), "int32") for name, size in sizes.items()}
         self.inputs |= {f"{name}_chars": (("b", size, word_length), "int32") for name, size in sizes.items()}
-        self.tokenizer, self.alphabet = tokenizer, alphabet
+        self.tokenizer, self.alphabet, self._split = tokenizer, alphabet, _split_of(tokenizer)
         self._letters = {c: i for i, c in enumerate(alphabet, 2)}
         self.num_chars = len(alphabet) + 2  # with padding and unknown
         self._numbers: dict[str, int] = {}
@@ -102,7 +121,7 @@ class Apart:
         self._chars = np.zeros((1 << 10, word_length), np.int32)
 
     def tokens(self, text: str) -> Tokens:
-        texts, spans = words(text)
+        texts, spans = words(text, self._split)
         return Tokens(np.array([self._number(word) for word in texts], np.int32), spans)
 
     def _number(self, word: str) -> int:
@@ -140,8 +159,7 @@ class Joined:
     """{"tokens", "token_type_ids": i32[n, T], "token_mask": f32[n, T]}: segment 0 to the first [SEP], 1 to the second."""
 
     def __init__(self, tokenizer: Tokenizer, length: int, question_length: int):
-        if lacks := [name for name in ("cls", "sep", "pad") if name not in tokenizer.special]:
-            raise UserError(f"the tokenizer has no {lacks[0]!r} token to part question and passage with")
+        self._cls, self._sep, self._pad = special_ids(tokenizer, SPECIAL)
         if question_length < 1 or length < question_length + 4:
             raise UserError(
                 f"data.length = {length} has no room for a passage beside data.question_length = {question_length}"
@@ -149,11 +167,11 @@ class Joined:
         self.length, self.question_length = length, question_length
         types = {"tokens": "int32", "token_type_ids": "int32", "token_mask": "float32"}
         self.inputs = {name: (("b", length), kind) for name, kind in types.items()}
-        self.tokenizer, self._cache = tokenizer, dict[str, np.ndarray]()
+        self.tokenizer, self._split, self._cache = tokenizer, _split_of(tokenizer), dict[str, np.ndarray]()
 
     def tokens(self, text: str) -> Tokens:
         """Every piece of a word has the span of the word."""
-        texts, spans = words(text)
+        texts, spans = words(text, self._split)
         parts = [self._pieces(word) for word in texts]
         counts = [len(part) for part in parts]
         return Tokens(np.concatenate(parts or [np.zeros(0, np.int32)]), np.repeat(spans, counts, axis=0))
@@ -170,12 +188,12 @@ class Joined:
         return 2 + len(question[: self.question_length])
 
     def rows(self, questions: Sequence[np.ndarray], windows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-        cls, sep = ([self.tokenizer.special[name]] for name in ("cls", "sep"))
+        cls, sep = [self._cls], [self._sep]
         questions = [question[: self.question_length] for question in questions]
         tokens = [np.concatenate([cls, q, sep, w, sep]) for q, w in zip(questions, windows, strict=True)]
         segments = [np.arange(len(row)) >= len(q) + 2 for row, q in zip(tokens, questions, strict=True)]
         return {
-            "tokens": filled(tokens, self.length, self.tokenizer.special["pad"]),
+            "tokens": filled(tokens, self.length, self._pad),
             "token_type_ids": filled(segments, self.length),
             "token_mask": filled([np.ones(len(row)) for row in tokens], self.length).astype(np.float32),
         }

@@ -153,9 +153,16 @@ def peoples_daily_pos(cfg: Mapping[str, Any]) -> Corpus:
     )
 
 
+_HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff]")
+
+
 @_source
 def conll(cfg: Mapping[str, Any]) -> Corpus:
-    """The user's own files of words and labels in columns: see `conll.py`. Classes are the labels of all parts."""
+    """The user's own files of words and labels in columns: see `conll.py`. Classes are the labels of all parts.
+
+    If most words to train on begin with a Chinese character, no space stands between the words of a span; if all are one
+    character, a text is labelled by character.
+    """
     loaded, scheme, report = conll_files.read(cfg)
     labels = {line.label for sentences in loaded.values() for sentence in sentences for line in sentence}
     classes = tuple(sorted(labels, key=lambda label: (label != "O", label)))
@@ -168,4 +175,7 @@ def conll(cfg: Mapping[str, Any]) -> Corpus:
     for name, texts in parts.items():
         if name != "train" and (count := sum(tuple(word for word, _ in words) in known for words in texts)):
             report.append(f"warning  {count:,} of {len(texts):,} sentences of {name} are sentences of train, too")
-    return Corpus(parts, classes, report, Spans("span", " ") if scheme != "none" else None)
+    words = [word for sentence in parts["train"] for word, _ in sentence]
+    joint = "" if 2 * sum(bool(_HAN.match(word)) for word in words) > len(words) else " "
+    unit = "word" if joint or max(map(len, words)) > 1 else "character"
+    return Corpus(parts, classes, report, Spans("span", joint) if scheme != "none" else None, unit=unit)

@@ -32,23 +32,22 @@ AROUND = ("cls", "sep")  # the first and the last token of a row
 class Rows:
     """Words -> rows of `length` tokens. Raises UserError if the tokenizer has no cls or sep, or `length` is below 3.
 
-    A text that does not fit is cut behind the last of the words `ends` that does, or else where the row is full.
+    A text that does not fit is cut behind the last of the words `ends` that does, or else where the row is full. `space` is
+    what a word's tokens begin with.
     """
 
-    def __init__(self, tokenizer: tokenizers.Tokenizer, length: int, ends: Sequence[str] = ()):
-        if missing := [name for name in AROUND if name not in tokenizer.special]:
-            raise UserError(f"data.tokenizer has no token {missing[0]!r}: choose wordpiece, word, bpe or unigram")
+    def __init__(self, tokenizer: tokenizers.Tokenizer, length: int, ends: Sequence[str] = (), space: str = " "):
         if length < 3:
             raise UserError(f"data.length = {length}: at least 3, for a piece between {' and '.join(AROUND)}")
-        self.tokenizer, self.length, self.ends = tokenizer, length, ends
-        self._first, self._last = ([tokenizer.special[name]] for name in AROUND)
+        self.tokenizer, self.length, self.ends, self.space = tokenizer, length, ends, space
+        self._first, self._last = ([i] for i in tokenizers.special_ids(tokenizer, AROUND))
         self._cache: dict[str, list[int]] = {}
 
     def pieces(self, word: str) -> list[int]:
         """A word's tokens after another word: at least one, and at most as many as fit into a row."""
         if word not in self._cache:
-            ids = self.tokenizer.encode(f" {word}").tolist() or [self.tokenizer.special.get("unk", self._last[0])]
-            self._cache[word] = ids[: self.length - 2]
+            ids = self.tokenizer.encode(self.space + word).tolist()
+            self._cache[word] = (ids or [self.tokenizer.special.get("unk", self._last[0])])[: self.length - 2]
         return self._cache[word]
 
     def of_text(self, words: Words) -> list[tuple[list[int], list[int]]]:
@@ -180,9 +179,10 @@ def load(cfg: Mapping[str, Any], seed: int, span_scores: SpanScores | None = Non
     corpus = token_label_corpora.load(cfg)
     train = "\n".join(" ".join(word for word, _ in words) for words in corpus.parts["train"])
     options = {key: user_files.option(cfg, key, None) for key in ("vocab_size", "min_count", "lowercase")}
-    if cfg["tokenizer"] == "word":
-        options["special"] = AROUND
-    rows = Rows(tokenizers.make(cfg["tokenizer"], train, **options), cfg["length"], corpus.ends)
+    tokenizer = tokenizers.make(cfg["tokenizer"], train, special=AROUND, **options)
+    # A piece has the space before it inside; among characters that are labelled it would be a token before each.
+    alone = isinstance(tokenizer, tokenizers.plain.Char) and corpus.unit == "character"
+    rows = Rows(tokenizer, cfg["length"], corpus.ends, "" if alone else " ")
     parts = {name: rows.arrays(texts) for name, texts in corpus.parts.items()}
     batch_sizes = {key: cfg[key] for key in ("batch_size", "eval_batch_size")}
     report = [*corpus.report, *_report(corpus, rows, parts, cfg["tokenizer"])]

@@ -200,18 +200,12 @@ def load(cfg: Mapping[str, Any], joint: bool, seed: int, rouge: Rouge | None = N
 
 
 def _tokenizers(cfg: Mapping[str, Any], train: Lines, joint: bool) -> tuple[tokenizers.Tokenizer, tokenizers.Tokenizer]:
-    options: dict[str, Any] = {key: cfg[key] for key in OPTIONS}
-    if cfg["tokenizer"] == "word":
-        options["special"] = ("bos", "eos")
+    """Those of source and target. A target without `<bos>` begins after another token: see `_start`."""
+    special = ("eos",) if user_files.option(cfg, "denoise", None) is None else ("eos", "mask")
+    options = {key: cfg[key] for key in OPTIONS} | {"special": special, "optional": ("bos",)}
     sides = [train.source, train.target]
     texts = ["\n".join([*train.source, *train.target])] if joint else ["\n".join(side) for side in sides]
     learnt = [tokenizers.make(cfg["tokenizer"], text, **options) for text in texts]
-    for tokenizer in learnt:
-        missing = [f"<{name}>" for name in ("bos", "eos") if name not in tokenizer.special]
-        if "<eos>" in missing:
-            raise UserError(
-                f"data.tokenizer = {cfg['tokenizer']!r} has no {' and '.join(missing)}; take word, bpe or unigram"
-            )
     return learnt[0], learnt[-1]
 
 

@@ -1,7 +1,7 @@
 """Text <-> integers.
 
 char      one token per character                       vocabulary: the characters of all texts, or with min_count
-                                                        those of the training text, and `<unk>`
+                                                        or special tokens those of the training text, and `<unk>`
 byte      UTF-8 bytes                                   256
 word      words separated by white space, or `<unk>`    the training text's words
 jieba     Chinese words, as jieba cuts them, or `<unk>`  the training text's words
@@ -20,7 +20,7 @@ A run stores its tokenizer as JSON text (`to_json`), from which it is restored w
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,20 +35,37 @@ from research.data.tokenizers import (  # noqa: F401  (they register)
     tagged,
     wordpiece,
 )
-from research.data.tokenizers.base import SPECIAL, TOKENIZERS, Tokenizer, encode_with_added, opened
+from research.data.tokenizers.base import SPECIAL, TOKENIZERS, Tokenizer, encode_with_added, opened, special_ids
 from research.util import home
 from research.util.errors import UserError, nearest
 from research.util.run_files import VOCABULARY
 
-__all__ = ["SPECIAL", "TOKENIZERS", "Tokenizer", "encode_with_added", "from_json", "make", "opened"]
+__all__ = ["SPECIAL", "TOKENIZERS", "Tokenizer", "encode_with_added", "from_json", "make", "opened", "special_ids"]
 
 
-def make(name: str, train: str, valid: str = "", **options: Any) -> Tokenizer:
+def make(
+    name: str, train: str, valid: str = "", *, special: Sequence[str] = (), optional: Sequence[str] = (), **options: Any
+) -> Tokenizer:
     """The tokenizer called `name`, trained on `train` if it is trainable; `char` has the characters of `valid` too.
 
-    Options: vocab_size (word, jieba, bpe, unigram, a .json), min_count (word, jieba, char), lowercase and special (word,
-    jieba). Raises UserError for an unknown name, and for an option that is not None and that the tokenizer does not have.
+    special   names of `SPECIAL` whose tokens the caller needs: char, word and jieba get them, another has to have them
+    optional  such names that another tokenizer may lack; char, word and jieba get them before those of `special`
+
+    Options: vocab_size (word, jieba, bpe, unigram, a .json), min_count (word, jieba, char) and lowercase (word, jieba).
+    Raises UserError for an unknown name, for an option that is not None and that the tokenizer does not have, and for a
+    special token that it lacks.
+
+    >>> make("char", train="ab", special=("eos",)).special
+    {'pad': 0, 'unk': 1, 'eos': 2}
     """
+    if unknown := [each for each in (*optional, *special) if each not in SPECIAL]:
+        raise UserError(f"special token {unknown[0]!r}: one of {', '.join(SPECIAL)}")
+    tokenizer = _made(name, train, valid, (*optional, *special), options)
+    special_ids(tokenizer, special, name)
+    return tokenizer
+
+
+def _made(name: str, train: str, valid: str, special: Sequence[str], options: dict[str, Any]) -> Tokenizer:
     if Path(name).name == VOCABULARY:
         return _of_run(name, options)
     if name.endswith(".json"):
@@ -56,7 +73,8 @@ def make(name: str, train: str, valid: str = "", **options: Any) -> Tokenizer:
     elif name not in TOKENIZERS:
         raise UserError(f"no tokenizer {name!r}{nearest(name, TOKENIZERS)}")
     cls = TOKENIZERS[name]
-    return cls.make(train, valid, **_given(options, name, cls.options))
+    given = _given(options, name, cls.options)
+    return cls.make(train, valid, **given, **({"special": special} if "special" in cls.options else {}))
 
 
 def _given(options: dict[str, Any], name: str, known: Collection[str]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The tokenizers' protocol, their registry and helpers."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -48,6 +48,20 @@ def known(ids: np.ndarray, size: int) -> np.ndarray:
         at = int(bad[0])
         raise UserError(f"token {ids.flat[at]} at position {at} is not among the {size:,} of this vocabulary")
     return ids
+
+
+def special_ids(tokenizer: Tokenizer, names: Sequence[str], asked: str = "") -> list[int]:
+    """The ids of the special tokens `names`. Raises UserError for the first that the tokenizer lacks.
+
+    `asked` is the value of data.tokenizer, if it is not the tokenizer's name.
+    """
+    for name in names:
+        if name not in tokenizer.special:
+            raise UserError(
+                f"data.tokenizer = {asked or getattr(tokenizer, 'name', '')!r} has no <{name}>, and its vocabulary is fixed: "
+                "choose 'char', 'word' or 'jieba', which learn one with it, or 'bpe' or 'unigram', which have all but <unk>"
+            )
+    return [tokenizer.special[name] for name in names]
 
 
 def points(text: str) -> np.ndarray:

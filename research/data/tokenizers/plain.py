@@ -1,4 +1,8 @@
-"""Characters, bytes and words."""
+"""Characters, bytes and words.
+
+Vocabularies of characters and words are learnt. Those with special tokens begin with `<pad>` and `<unk>`; then come the names of
+`special`.
+"""
 
 import collections
 import dataclasses
@@ -18,42 +22,48 @@ from research.util.errors import UserError
 class Char:
     """One token per character (Unicode code point). `chars` is sorted, as in nanoGPT.
 
-    With `unknown`, `<pad>` is 0 and `<unk>`, any other character, is 1; without, another character is an error.
+    With special tokens (`names`), another character is `<unk>`; without, it is an error.
     """
 
     chars: str
-    unknown: bool = False
+    names: tuple[str, ...] = ()
     name: ClassVar[str] = "char"
-    options: ClassVar[frozenset] = frozenset({"min_count"})
+    options: ClassVar[frozenset] = frozenset({"min_count", "special"})
 
     @classmethod
-    def make(cls, train: str, valid: str = "", min_count: int | None = None) -> "Char":
-        """The characters of both texts; with `min_count` those that `train` has so often, and `<pad>` and `<unk>`."""
-        if min_count is None:
+    def make(cls, train: str, valid: str = "", min_count: int | None = None, special: Sequence[str] = ()) -> "Char":
+        """The characters of both texts; with `min_count`, 1 with `special`, those that `train` has so often, and `<unk>`."""
+        if min_count is None and not special:
             return cls("".join(map(chr, np.union1d(points(train), points(valid)))))
+        min_count = 1 if min_count is None else min_count
         characters, counts = np.unique(points(train), return_counts=True)
         if min_count < 1 or not (counts >= min_count).any():
             raise UserError(f"data.min_count = {min_count}: at least 1, and at most {counts.max(initial=0):,} here")
-        return cls("".join(map(chr, characters[counts >= min_count])), unknown=True)
+        return cls("".join(map(chr, characters[counts >= min_count])), _special_names(special))
 
     @classmethod
-    def restore(cls, chars: str, unknown: bool = False) -> "Char":
-        return cls(chars, unknown)
+    def restore(cls, chars: str, unknown: bool = False, special: Sequence[str] = ()) -> "Char":
+        return cls(chars, _special_names(special) if unknown else ())
+
+    @staticmethod
+    def split(text: str) -> list[str]:
+        """The characters of a text but white space, in order."""
+        return [character for character in text if not character.isspace()]
 
     @property
     def size(self) -> int:
-        return len(self.chars) + len(self.special)
+        return len(self.names) + len(self.chars)
 
     @property
     def special(self) -> Mapping[str, int]:
-        return {"pad": 0, "unk": 1} if self.unknown else {}
+        return {name: i for i, name in enumerate(self.names)}
 
     def encode(self, text: str) -> np.ndarray:
         characters, vocabulary = points(text), self._points
         ids = np.minimum(np.searchsorted(vocabulary, characters), len(vocabulary) - 1)
         other = vocabulary[ids] != characters
-        if self.unknown:
-            return np.where(other, 1, ids + 2).astype(np.int32)
+        if self.names:
+            return np.where(other, self.special["unk"], ids + len(self.names)).astype(np.int32)
         if (bad := np.flatnonzero(other)).size:
             at = int(bad[0])
             raise UserError(
@@ -63,15 +73,22 @@ class Char:
         return ids.astype(np.int32)
 
     def decode(self, ids: np.ndarray) -> str:
-        strings = [*(f"<{name}>" for name in self.special), *self.chars]
+        strings = [*(f"<{name}>" for name in self.names), *self.chars]
         return "".join(strings[i] for i in known(ids, self.size))
 
     def to_json(self) -> str:
-        return json.dumps({"name": self.name, "chars": self.chars, **({"unknown": True} if self.unknown else {})})
+        special = {"special": self.names[2:]} if self.names[2:] else {}
+        return json.dumps(
+            {"name": self.name, "chars": self.chars, **({"unknown": True} if self.names else {}), **special}
+        )
 
     @functools.cached_property
     def _points(self) -> np.ndarray:
         return points(self.chars)
+
+
+def _special_names(special: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(("pad", "unk", *special)))
 
 
 @register
@@ -107,9 +124,8 @@ class Byte:
 class Word:
     """Words separated by white space (`str.split`); a word that is not in `words` is `<unk>`.
 
-    `<pad>` is 0 and `<unk>` 1; then come the other special tokens of `make`, and the words of the training text,
-    sorted by falling frequency and then by code points. Special tokens in a text are encoded as such, as WikiText's
-    `<unk>` and `<eos>`, except `<pad>`, which becomes `<unk>`.
+    After the special tokens come the words of the training text, sorted by falling frequency and then by code points. Special
+    tokens in a text are encoded as such, as WikiText's `<unk>` and `<eos>`, except `<pad>`, which becomes `<unk>`.
     """
 
     words: tuple[str, ...]
@@ -124,10 +140,8 @@ class Word:
         cls, train: str, valid: str = "", vocab_size: int | None = None, min_count: int = 1, lowercase: bool = False,
         special: Sequence[str] = (),
     ) -> Self:  # fmt: skip
-        """At most `vocab_size` tokens, of words that occur at least `min_count` times; `special`: more names of `SPECIAL`."""
-        if unknown := [name for name in special if name not in SPECIAL]:
-            raise UserError(f"special token {unknown[0]!r}: one of {', '.join(SPECIAL)}")
-        first = [f"<{name}>" for name in dict.fromkeys(("pad", "unk", *special))]
+        """At most `vocab_size` tokens, of words that occur at least `min_count` times."""
+        first = [f"<{name}>" for name in _special_names(special)]
         if vocab_size is not None and vocab_size <= len(first):
             raise UserError(f"data.vocab_size = {vocab_size}: {' '.join(first)} and at least one word")
         if min_count < 1:

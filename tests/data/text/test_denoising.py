@@ -83,7 +83,7 @@ def test_what_ends_a_sentence():
 
 def test_what_cannot_be_masked():
     pairs = Ragged({name: [np.array([4])] for name in ("source", "tokens", "targets")})
-    with pytest.raises(UserError, match="take a tokenizer with <mask>"):
+    with pytest.raises(UserError, match="has no <mask>"):
         Denoised(pairs, tokenizers.make("word", "a", special=("eos",)), 0.3, 0)
     with pytest.raises(UserError, match="data.denoise = 1.0: the share"):
         Denoised(pairs, tokenizers.make("word", "a", special=("mask",)), 1.0, 0)

@@ -183,9 +183,12 @@ def test_whole_words_are_drawn_together():
     [
         (lambda: SegmentPairs(numbered([[3]] * 2), 4, Numbered(9)), "data.length = 4: at least 5"),
         (lambda: SegmentPairs(numbered([[3, 4]]), 9, Numbered(9)), r"1 document\(s\)"),
-        (lambda: SegmentPairs(numbered([[3]] * 2), 9, tokenizers.make("char", "a")), "'char' has no token 'pad'"),
+        (lambda: SegmentPairs(numbered([[3]] * 2), 9, tokenizers.make("char", "a")), "'char' has no <pad>"),
         (lambda: SegmentPairs(numbered([[3]] * 2), 9, Numbered(9), short=2), "data.short = 2"),
-        (lambda: Masked(Arrays({"tokens": np.zeros((1, 4), int)}), tokenizers.make("byte", "")), "no token 'mask'"),
+        (
+            lambda: Masked(Arrays({"tokens": np.zeros((1, 4), int)}), tokenizers.make("byte", "")),
+            "'byte' has no <mask>",
+        ),
         (lambda: Masked(Arrays({"tokens": np.zeros((1, 4), int)}), Numbered(9), rate=0), "data.mask_rate = 0"),
         (lambda: Masked(Arrays({"tokens": np.zeros((1, 4), int)}), Numbered(9), predictions=0), "data.predictions = 0"),
         (lambda: Masked(Arrays({"tokens": np.zeros((1, 4), int)}), Numbered(9), whole_word=True), "'wordpiece' does"),

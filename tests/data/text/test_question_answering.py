@@ -88,7 +88,7 @@ def test_layouts_are_learnt_from_the_training_part():
     layout = question_answering.apart({**CFG, "vocab_size": None}, train)
     assert layout.tokenizer.encode("w4 zz").tolist()[1] == layout.tokenizer.special["unk"]
     assert layout.num_chars == len(set("w0w1w2w3w4Whichtwo?aabbWhat?")) + 2
-    with pytest.raises(UserError, match="data.tokenizer = 'bpe': bidaf reads words; set 'word'"):
+    with pytest.raises(UserError, match="data.tokenizer = 'bpe': bidaf reads words and their characters"):
         question_answering.apart({**CFG, "tokenizer": "bpe", "vocab_size": 300}, train)
     joined = question_answering.joined(dict(tokenizer="bpe", vocab_size=300, length=12, question_length=4), train)
     assert joined.inputs["tokens"] == (("b", 12), "int32") and joined.tokenizer.special.keys() >= {"cls", "sep"}

@@ -32,6 +32,24 @@ def test_words_and_the_tokens_an_answer_touches():
         spans.touched(places, 7, 8)
 
 
+@pytest.mark.parametrize("name", ["char", "jieba"])
+def test_an_answer_in_chinese_is_found_in_its_clause(name):
+    """A clause is one run of letters: by `word` the answer is all of it."""
+    if name == "jieba":
+        pytest.importorskip("jieba")
+    text = "我来到北京清华大学,v2。"
+    cut = {"char": list(text), "jieba": ["我", "来到", "北京", "清华大学", ",", "v2", "。"]}[name]
+    data = one(text, ("北京", 3), asked="他来到哪里?")
+    options = {"length": 20, "question_length": 8}
+    tokenizer = tokenizers.make(name, spans.vocabulary_text(data), special=spans.SPECIAL)
+    for layout in (spans.Apart(tokenizer, text, word_length=2, **options), spans.Joined(tokenizer, **options)):
+        places = layout.tokens(text).spans
+        assert [text[a:b] for a, b in places] == cut
+        windows = spans.Windows(data, layout, stride=4)
+        assert (text[slice(*windows.characters(0, windows._start[0], windows._end[0]))]) == "北京"
+    assert layout.tokens(text).numbers.tolist() == tokenizer.encode(text).tolist()
+
+
 def test_rows_of_words_by_hand():
     data = one("the cat sat on a mat", ("cat", 4))
     layout = apart(data)
@@ -101,7 +119,7 @@ def test_joined_rows_by_hand():
     assert layout.first(question.numbers) == q + 2 and layout.room(question.numbers) == 12 - 3 - q
     with pytest.raises(UserError, match="data.length = 8 has no room"):
         spans.Joined(tokenizer, 8, 5)
-    with pytest.raises(UserError, match="no 'cls' token"):
+    with pytest.raises(UserError, match="has no <cls>"):
         spans.Joined(tokenizers.make("word", text), 12, 3)
 
 

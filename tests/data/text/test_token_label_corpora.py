@@ -41,6 +41,16 @@ def test_files_in_columns(tmp_path):
         token_label_corpora.load({"source": "conll", "path": str(tmp_path / "a.conll"), "valid_fraction": 0.4})
 
 
+@pytest.mark.parametrize(
+    ("words", "joint", "unit"),
+    [("我 在 北 京 5", "", "character"), ("我 在 北京", "", "word"), ("a b 京 我", " ", "word"), ("a b", " ", "word")],
+)
+def test_spans_of_chinese_are_read_without_spaces(tmp_path, words, joint, unit):
+    (tmp_path / "a.conll").write_text("".join(f"{word} B-X\n" for word in words.split()) + "\nb O\n", encoding="utf-8")
+    corpus = token_label_corpora.load({"source": "conll", "path": str(tmp_path / "a.conll"), "valid_fraction": 0.5})
+    assert (corpus.spans.joint, corpus.unit) == (joint, unit)
+
+
 @pytest.mark.data
 def test_words_of_the_peoples_daily():
     segmentation = token_label_corpora.peoples_daily_segmentation({})

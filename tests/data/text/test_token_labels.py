@@ -44,6 +44,21 @@ def test_a_long_text_goes_on_and_a_long_word_is_cut(rows):
     assert arrays["labels"][arrays["labels"] != NONE].tolist() == [0, 1, 2, 3, 4, 5]
 
 
+def test_labelled_characters_have_a_token_each(tmp_path):
+    """Words of `char` begin with their space, which tells where they begin; characters of Chinese do not."""
+    for name, words in {"zh": "我在北京我", "en": ["ab", "b", "ab"]}.items():
+        lines = "".join(f"{word} {'B-X' if i else 'O'}\n" for i, word in enumerate(words))
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train.txt").write_text(f"{lines}\n{lines}", encoding="utf-8")
+        data = load(
+            source="conll", path=str(tmp_path / name), valid_fraction=0.5, tokenizer="char", vocab_size=None, length=16
+        )
+        row = data.codec.encode("".join(words) if name == "zh" else " ".join(words))
+        inside = data.rows.tokenizer.decode(row["tokens"][0, 1:-1])
+        assert inside == {"zh": "我在北京我", "en": " ab b ab"}[name]
+        assert row["starts"][0].tolist() == {"zh": [0, 1, 1, 1, 1, 1, 0], "en": [0, 1, 0, 0, 1, 0, 1, 0, 0, 0]}[name]
+
+
 def test_a_word_of_no_piece_is_unknown():
     tokenizer = tokenizers.make("word", "a b", special=token_labels.AROUND)
     assert Rows(tokenizer, 5).pieces("\u200b ") in ([tokenizer.special["unk"]], tokenizer.encode("\u200b").tolist())
@@ -91,7 +106,10 @@ def test_baselines_are_of_the_validation_words(monkeypatch):
     "changes, words",
     [
         ({"source": "sst_word"}, "did you mean 'sst_words'?"),
-        ({"tokenizer": "char", "vocab_size": None}, "data.tokenizer has no token 'cls'"),
+        (
+            {"tokenizer": "byte", "vocab_size": None},
+            "data.tokenizer = 'byte' has no <cls>, and its vocabulary is fixed",
+        ),
         ({"length": 2}, "data.length = 2: at least 3"),
         ({"vocab_size": 9}, "data.vocab_size = 9"),
     ],

@@ -160,10 +160,10 @@ def test_texts_are_restored_with_the_vocabulary_of_the_pairs(tmp_path):
     assert (batch["source"] == data.source.special["mask"]).any() and data.evals["valid"].batch(0)["mask"].sum() == 2
     for change, told in {
         "both_ways": "leave data.both_ways None",
-        "tokenizer": "take a tokenizer with <mask>",
+        "tokenizer": "data.tokenizer = 'byte' has no <eos>",
         "joint": "data.denoise reads what it writes: set model.shared=True",
     }.items():
-        values = {"both_ways": True, "tokenizer": "word", "joint": False}
+        values = {"both_ways": True, "tokenizer": "byte", "joint": False}
         changed = {change: values[change]} | ({"vocab_size": None} if change == "tokenizer" else {})
         with pytest.raises(UserError, match=told):
             load(**where | {"denoise": 0.3} | changed)
@@ -210,7 +210,7 @@ def test_learnt_pieces(tmp_path):
         ({"source": "files", "path": "one"}, "no line in valid"),
         ({"source": "files", "path": "one", "valid_fraction": 1.0}, "valid_fraction = 1.0"),
         ({"source": "files", "path": "long", "valid_fraction": 0.5, "length": 3}, "no line of train has 1 to 2 tokens"),
-        ({"source": "numbers", "pair": "digits-words", "tokenizer": "byte"}, "'byte' has no <bos> and <eos>"),
+        ({"source": "numbers", "pair": "digits-words", "tokenizer": "byte"}, "data.tokenizer = 'byte' has no <eos>"),
         ({"source": "numbers", "pair": "digits-words", "length": 1}, "data.length = 1"),
         ({"source": "numbers", "pair": "digits-words", "tokenizer": "bpe"}, "set data.vocab_size"),
     ],

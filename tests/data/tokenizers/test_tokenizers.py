@@ -64,6 +64,47 @@ def test_char_with_a_least_count_knows_unknown_characters():
             tokenizers.make("char", "aaab", min_count=least)
 
 
+def test_special_tokens_that_are_needed_are_added_to_what_is_learnt():
+    char = tokenizers.make("char", "ba", valid="c", special=("eos", "mask"), optional=("bos", "pad"))
+    assert char.special == {"pad": 0, "unk": 1, "bos": 2, "eos": 3, "mask": 4} and char.size == 7
+    assert char.encode("abc").tolist() == [5, 6, 1] and char.decode(np.array([3, 6])) == "<eos>b"
+    assert tokenizers.from_json(char.to_json()) == char
+    word = tokenizers.make("word", "b a b", special=("eos",), optional=("bos",))
+    assert word.words == ("<pad>", "<unk>", "<bos>", "<eos>", "b", "a")
+    bpe = {"vocab_size": 300, "special": ("cls", "mask"), "optional": ("unk",)}
+    assert tokenizers.make("bpe", "a", **bpe).to_json() == tokenizers.make("bpe", "a", vocab_size=300).to_json()
+
+
+def test_special_tokens_that_are_needed_have_to_be_in_a_vocabulary_that_is_fixed(tmp_path):
+    with pytest.raises(
+        UserError, match="^data.tokenizer = 'byte' has no <sep>, and its vocabulary is fixed: choose 'char'"
+    ):
+        tokenizers.make("byte", "a", special=("sep",))
+    assert tokenizers.make("byte", "a", optional=("sep",)).size == 256
+    file = tmp_path / "vocabulary.json"
+    file.write_text(f"[{tokenizers.make('word', 'a b', special=('cls',)).to_json()}]")
+    assert tokenizers.make(str(file), "c", special=("pad", "cls")).special == {"pad": 0, "unk": 1, "cls": 2}
+    with pytest.raises(UserError, match=f"data.tokenizer = '{file}' has no <mask>"):
+        tokenizers.make(str(file), "c", special=("cls", "mask"))
+
+
+@pytest.mark.parametrize(
+    ("stored", "special"),
+    [
+        ('{"name": "char", "chars": "ab"}', {}),
+        ('{"name": "char", "chars": "ab", "unknown": true}', {"pad": 0, "unk": 1}),
+        (
+            '{"name": "word", "words": ["<pad>", "<unk>", "<cls>", "a"], "lowercase": false}',
+            {"pad": 0, "unk": 1, "cls": 2},
+        ),
+    ],
+)
+def test_the_vocabularies_of_runs_from_before_are_restored(stored, special):
+    tokenizer = tokenizers.from_json(stored)
+    assert tokenizer.special == special and tokenizer.encode("a").tolist() == [len(special)]
+    assert json.loads(tokenizer.to_json()) == json.loads(stored)
+
+
 def test_byte_replaces_what_is_not_utf8():
     byte = tokenizers.make("byte", "")
     assert byte.encode("é").tolist() == [0xC3, 0xA9]
