@@ -97,7 +97,7 @@ class Runs(NamedTuple):
         return (np.einsum("rad,rkd->rak", asked, known).argmax(-1) != self.answers).mean(1)
 
     def hausdorff_errors(self) -> np.ndarray:
-        """The same by the modified Hausdorff distance of the inks, each moved so that its mean is 0, as Lake et al. 2015 have it."""
+        """The same by the modified Hausdorff distance of the inks, each moved so that its mean is 0, as Lake et al. have it."""
         known, asked = ([[_ink(p) for p in run] for run in pictures] for pictures in self[:2])
         nearest = [
             [np.argmin([verification.modified_hausdorff(a, k) for k in ks]) for a in run]

@@ -208,3 +208,13 @@ def test_restoring_and_then_fine_tuning(tmp_path, capsys):
     tuned = ["train", "translation/tiny", f"--workdir={tmp_path / 'tuned'}", *same, f"--init-from={tmp_path / 'first'}"]
     assert cli.main(tuned) == 0
     assert "arrays from" in capsys.readouterr().out
+
+
+def test_a_table_of_one_file_needs_no_pair(tmp_path):
+    """Two steps: every key of the config is read, and the ways of both are named by a pair."""
+    (tmp_path / "lines.tsv").write_text("".join(f"a{i}\tx{i} y\n" for i in range(300)))
+    words = ["data.source=files", f"data.path={tmp_path / 'lines.tsv'}", "data.pair=None", "num_steps=2", "scores=()"]
+    changes = [f"--config.{word}" for word in (*words, "optim.warmup=1")]
+    assert cli.main(["train", "translation/tiny", f"--workdir={tmp_path / 'run'}", *changes]) == 0
+    with pytest.raises(UserError, match="data.pair = None: two different names, of languages"):
+        reopen.build("translation", config.load("translation/tiny", [*words, "data.both_ways=True"]))

@@ -9,7 +9,7 @@ from experiments.translation.configs.base import base
 
 def get_config():
     return base(
-        data=dict(tokens=1024),
+        data=dict(pair="digits-words", tokens=1024),
         model=dict(width=64, mlp_width=128),
         optim=dict(peak_lr=3e-3, warmup="200 steps", clip_norm=1.0),
         num_steps=1_000,

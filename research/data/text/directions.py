@@ -19,7 +19,7 @@ def both(cfg: Mapping[str, Any], forward: Corpus) -> Corpus:
     train and valid have the lines of one direction, then of the other; of valid and test there is also a part for each,
     `valid_en_de`. A line to translate begins with a tag. Raises UserError if the source has no reversed pairs.
     """
-    first, second = cfg["pair"].split("-")
+    first, second = parallel_corpora.languages(cfg)
     backward = _reversed(cfg, forward, f"{second}-{first}")
     directions = {f"{first}_{second}": forward, f"{second}_{first}": backward}
     tags = tags_of(cfg)
@@ -38,7 +38,7 @@ def both(cfg: Mapping[str, Any], forward: Corpus) -> Corpus:
 
 def tags_of(cfg: Mapping[str, Any]) -> tuple[str, str]:
     """The tags of forward and backward, the language of the target: "en-de" -> ("2de", "2en")."""
-    first, second = cfg["pair"].split("-")
+    first, second = parallel_corpora.languages(cfg)
     return f"2{second}", f"2{first}"
 
 

@@ -1,6 +1,6 @@
 """Parallel text: source lines and their targets, in parts to train, validate and test on.
 
-Config: source (`SOURCES`); pair, the languages by the data's names, as "en-de"; for `files` also path and, if there is no
+Config: source (`SOURCES`); pair, the languages by the data's names, as "en-de", or None for a .tsv; for `files` also path and, if there is no
 validation part, valid_fraction (0.1).
 """
 
@@ -230,10 +230,18 @@ def _pair(cfg: Mapping[str, Any], *pairs: str) -> list[str]:
     return cfg["pair"].split("-")
 
 
+def languages(cfg: Mapping[str, Any]) -> tuple[str, str]:
+    """The names of source and target in `cfg["pair"]`. Raises UserError if they are not two different ones."""
+    names = (cfg["pair"] or "").split("-")
+    if len(names) != 2 or not all(names) or names[0] == names[1]:
+        raise UserError(
+            f"data.pair = {cfg['pair']!r}: two different names, of languages or files' endings, as in 'en-de'"
+        )
+    return names[0], names[1]
+
+
 def _paths(stem: Path, cfg: Mapping[str, Any]) -> list[Path]:
-    suffixes = cfg["pair"].split("-")
-    if len(suffixes) != 2 or not all(suffixes) or suffixes[0] == suffixes[1]:
-        raise UserError(f"data.pair = {cfg['pair']!r}: two different endings, as in 'en-de'")
+    suffixes = languages(cfg)
     return [stem.with_name(f"{stem.name}.{suffix}") for suffix in suffixes]
 
 

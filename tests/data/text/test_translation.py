@@ -204,7 +204,7 @@ def test_learnt_pieces(tmp_path):
         ({"source": "files"}, "data.path is not set"),
         ({"source": "files", "path": "absent"}, "cannot read absent.en"),
         ({"source": "files", "path": "short"}, "short.en has 2 lines and short.de 1"),
-        ({"source": "files", "path": "short", "pair": "en"}, "data.pair = 'en': two different endings"),
+        ({"source": "files", "path": "short", "pair": "en"}, "data.pair = 'en': two different names"),
         ({"source": "files", "path": "bad.tsv"}, "bad.tsv, line 2: 1 fields"),
         ({"source": "files", "path": "latin"}, "latin.en as UTF-8 text: not UTF-8 (byte 0xe4 at 1)"),
         ({"source": "files", "path": "one"}, "no line in valid"),
