@@ -9,6 +9,7 @@ from experiments.preference import policy
 from experiments.preference import train as preference
 from research.core import config, mesh, state
 from research.generation.rollout import Rollout
+from research.run.run import Run
 from research.util.errors import UserError
 
 
@@ -94,6 +95,26 @@ def test_experience_puts_each_completion_after_its_prompt():
     np.testing.assert_allclose(advantage.sum(1), 0, atol=1e-4)
 
 
+@pytest.mark.parametrize("method", ["grpo", "reward"])
+def test_a_resumed_run_is_the_undisturbed_one(method, tmp_path):
+    """Parameters, moments and reference, to the bit."""
+    e = build(f"method={method}", "best.metric=None", "num_steps=6", "eval_every=0")
+    whole = preference.train(e, tmp_path / "whole")
+    with Run(e, tmp_path / "parts") as run:
+        now = run.start()
+        for batch in run.batches():
+            now, metrics = e.train_step(now, batch)
+            run.log("train", metrics)
+            now = run.save(now)
+            if run.done == 3:  # a checkpoint
+                break
+        run.finish(now)
+    resumed = preference.train(e, tmp_path / "parts")
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True):
+        a, b = (jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x for x in (a, b))
+        np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
@@ -118,5 +139,5 @@ def test_settings_that_cannot_be(overrides, told):
 
 def test_a_reward_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
     monkeypatch.setitem(policy.REWARDS, "length", lambda drawn, batch: drawn.mask.mean(-1) / 0)
-    with pytest.raises(UserError, match="not finite"):
+    with pytest.raises(UserError, match="step 1: the reward is not finite.*; look at the reward function"):
         preference.train(config.load("preference/tiny", ["method=grpo", "grpo.reward=length"]), tmp_path)
