@@ -1,11 +1,13 @@
 """A policy that samples: its rewards, GRPO's step and loss, and how its completions are judged."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from research.algorithms.lora import LoRA
 from research.core import step as steps
 from research.generation.rollout import Rollout, joined, rollout
 from research.losses.classification import weighted
@@ -64,20 +66,21 @@ def as_dtype(tree: Any, like: Any) -> Any:
     return jax.tree.map(lambda x, y: x.astype(y.dtype), tree, like)
 
 
-def make_train_step(model: Any, tx: Any, cfg: Any, settings: Settings, end: int) -> steps.Step:
+def make_train_step(model: Any, tx: Any, cfg: Any, settings: Settings, end: int, adapters: LoRA | None) -> steps.Step:
     """-> the step that draws `group` completions of each prompt, rewards them, and updates the policy `updates` times."""
     options = steps.options(cfg)
     ema, not_finite = options.pop("ema"), options.pop("not_finite")
 
-    def of(*arguments: Any) -> tuple:
-        return loss(settings, model, *arguments)
+    objective = partial(loss, settings, model)
+    if adapters:
+        objective = adapters.loss(objective)
 
     def step(state: Any, batch: Any) -> tuple:
         key = steps.make_rngs(jax.random.fold_in(state.key, state.step), "rollout")["rollout"]
-        params = steps.cast(state.params, cfg.dtype)
+        params = steps.cast(state.replace(ema={}).variables["params"], cfg.dtype)  # with the adapters, and not averaged
         samples = experience(model, params, batch, key, settings, end)
         for i in range(settings.updates):
-            state, metrics = steps.update(state, samples, of, tx, rng_index=i, **options)
+            state, metrics = steps.update(state, samples, objective, tx, rng_index=i, **options)
         return steps.advance(state, ema), metrics
 
     return steps.Step(step, not_finite)

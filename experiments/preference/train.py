@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from experiments import launch
 from experiments.preference import policy
 from experiments.preference.sampling import sample
+from research.algorithms import lora
 from research.algorithms.supervised import supervised
 from research.core.config import track_reads
 from research.core.experiment import Experiment
@@ -67,7 +68,8 @@ def build(cfg: Any) -> Experiment:
     )  # fmt: skip
     if method != "grpo":
         return e
-    step = policy.make_train_step(model, e.tx, e.cfg, settings.grpo, data.end)
+    adapters = lora.make(cfg.get("lora", {}), cfg.pretrained)
+    step = policy.make_train_step(model, e.tx, e.cfg, settings.grpo, data.end, adapters)
     return dataclasses.replace(e, train_step=step, built=None)
 
 
@@ -84,8 +86,6 @@ def check(cfg: Any) -> Settings:
         raise UserError(
             f"model.dropout = {cfg.model.dropout}: {cfg.method} compares with a reference, without dropout; set it to 0"
         )
-    if cfg.method == "grpo" and (rank := cfg.get("lora", {}).get("rank")):
-        raise UserError(f"lora.rank = {rank}: grpo's samples are of parameters that all train; set it to None")
     return Settings(beta, smoothing, policy.check(cfg))
 
 

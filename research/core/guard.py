@@ -1,5 +1,6 @@
 """Steps that are not finite: which step, which parameter, and whether to stop, to skip it or to roll back."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -8,6 +9,8 @@ import jax
 from research.core.mesh import path_name
 
 IN_A_ROW = 10  # skipped steps, or roll-backs to one checkpoint: more, and the run stops
+GIVEN = ("reward", "return")  # metrics of what an environment or a reward function gave: no optimiser's fault
+REWARD = "the reward"  # `Fault.what` where one of them is not finite
 
 
 class Fault(NamedTuple):
@@ -38,7 +41,9 @@ class Guard:
             self._skipped = self._skipped + 1 if bad else 0
             pairs = {**({} if bad else pairs), "skipped": [float(bool(bad)), 1.0]}
         if bad and (self.policy != "skip" or self._skipped > IN_A_ROW):
-            self.fault = Fault(step, self._what(*next(iter(bad.items()))))
+            given = (float(values[name][0]) for name in GIVEN if name in values)
+            finite = all(map(math.isfinite, given))
+            self.fault = Fault(step, self._what(*next(iter(bad.items()))) if finite else REWARD)
         return {} if self.fault else pairs
 
     def _what(self, key: str, index: int) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from research.core.guard import Fault
+from research.core.guard import REWARD, Fault
 from research.util.errors import UserError
 from research.util.files import write_json
 
@@ -22,7 +22,11 @@ def write(folder: Path, fault: Fault, examples: Sequence[int], checkpoint: int |
 def error(folder: Path, fault: Fault, examples: Sequence[int], checkpoint: int | None) -> UserError:
     """The error that ends the run."""
     some = ", ".join(map(str, examples[:3])) + (f" and {len(examples) - 3} more" if len(examples) > 3 else "")
+    if fault.what == REWARD:
+        remedy = "look at the reward function or the environment"
+    else:
+        remedy = "lower optim.peak_lr, or set optim.clip_norm or not_finite"
     return UserError(
         f"step {fault.step}: {fault.what} is not finite, on examples {some}; checkpoint {checkpoint} is kept. See `almanac "
-        f"replay {folder} --step {fault.step}`; lower optim.peak_lr, or set optim.clip_norm or not_finite"
+        f"replay {folder} --step {fault.step}`; {remedy}"
     )

@@ -226,7 +226,7 @@ def test_a_reward_that_is_not_finite_stops_the_run(name):
     now, (metrics,) = on_devices(1, e, 1)
     guard = Guard("stop", now.params, e.tx)
     guard.row(1, metrics)
-    assert guard.fault and int(now.step) == 0 and int(now.skipped) == 1
+    assert guard.fault == (1, "the reward") and int(now.step) == 0 and int(now.skipped) == 1
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(now.params))
 
 

@@ -79,13 +79,17 @@ def test_grpos_gradient_on_its_own_samples_is_reinforce():
 
 
 def test_losses_are_trls():
-    """Values that trl 1.16's own GRPOTrainer, DPOTrainer gave for these log-probabilities, rewards and mask."""
+    """Of the same logits and tokens: values that the methods of trl 1.16's own trainers returned."""
     file = Path(__file__).parents[1] / "fixtures" / "trl_losses.json"
-    rows = {k: np.array(v, np.float32) for k, v in json.loads(file.read_text()).items() if k != "about"}
+    rows = {name: np.array(value) for name, value in json.loads(file.read_text()).items()}
     advantages = losses.group_advantages(rows["rewards"])
     np.testing.assert_allclose(advantages, rows["advantages"], rtol=1e-5)
     names = ("new", "old", "reference")
-    loss, _, _ = losses.grpo(*(rows[k] for k in names), advantages.reshape(-1), rows["mask"], clip=0.2, beta=0.3)
-    assert float(loss.mean()) == pytest.approx(float(rows["grpo"]), rel=1e-5)
-    pairs = (rows[k] for k in ("chosen", "rejected", "reference_chosen", "reference_rejected"))
+    mask = rows["mask"].astype(np.float32)
+    of = {name: losses.token_log_probs(rows[name], rows["tokens"], mask) for name in names}
+    loss, _, clipped = losses.grpo(*of.values(), advantages.reshape(-1), mask, clip=0.2, beta=0.3)
+    assert float(loss.mean()) == pytest.approx(float(rows["grpo"]), rel=1e-5) and 0 < clipped.mean() < 1
+    pairs = (half for name in ("new", "reference") for half in jnp.split(of[name].sum(-1), 2))
     assert float(losses.dpo(*pairs, beta=0.1)[0].mean()) == pytest.approx(float(rows["dpo"]), rel=1e-5)
+    rewards = jnp.split(rows["rewards"].reshape(-1), 2)
+    assert float(losses.bradley_terry(*rewards).mean()) == pytest.approx(float(rows["reward"]), rel=1e-6)
