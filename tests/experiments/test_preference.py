@@ -122,6 +122,7 @@ def test_experience_puts_each_completion_after_its_prompt():
     np.testing.assert_allclose(advantage.sum(1), 0, atol=1e-4)
 
 
+@pytest.mark.contract  # whose own tests are of preference/tiny, which is DPO's
 @pytest.mark.parametrize("method", ["grpo", "reward"])
 def test_a_resumed_run_is_the_undisturbed_one(method, tmp_path):
     """Parameters, moments and reference, to the bit."""
