@@ -2,7 +2,7 @@
 
 No published number is known to us for this copy and split.
 
-Cost        10 minutes, one CPU core; 0.78 M parameters
+Cost        8 minutes, one CPU core; 0.78 M parameters
 Run         almanac train token_labelling/segmentation_bilstm_crf
 """
 
