@@ -1,7 +1,7 @@
 """Parallel text: source lines and their targets, in parts to train, validate and test on.
 
-Config: source (`SOURCES`); pair, the languages by the data's names, as "en-de", or None for a .tsv; for `files` also path and, if there is no
-validation part, valid_fraction (0.1).
+Config: source (`SOURCES`); pair, the languages by the data's names, as "en-de", or None for a .tsv; for `files` also path
+and, if there is no validation part, valid_fraction (0.1).
 """
 
 import csv
