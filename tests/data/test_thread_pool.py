@@ -96,7 +96,7 @@ def test_files_are_checked_in_their_order(paths, count, keep):
     paths[9].unlink()
     rows = [image_files.Row(path, path.name, "a", "") for path in paths]
     with thread_pool.threads(count):
-        good, pixels, faults, _ = image_files.readable(rows, SHAPE, keep)
+        good, pixels, faults, *_ = image_files.readable(rows, SHAPE, keep)
     assert [row.path for row in good] == [path for i, path in enumerate(paths) if i not in (4, 9)]
     assert [fault.split(": ")[0] for fault in faults] == [paths[4].name, paths[9].name]
     assert faults[1].endswith("missing")
