@@ -13,7 +13,7 @@ def base(**changes: Any) -> ConfigDict:
         config.family_defaults(
             data=dict(
                 source="numbers",  # numbers, multi30k_bpe, multi30k, ag_news_titles, ag_news_summaries, files
-                pair=None,  # source-target, as the data names them; files: the endings of their names, None for a .tsv
+                pair=None,  # source-target, as the data names them; files: the endings of their names, or None for a .tsv
                 path=None,  # files: a folder with train.*, valid.*, test.*; the beginning of two files' names; a .tsv
                 valid_fraction=None,  # files without a valid part: default 0.1
                 tokenizer="word",  # word (what spaces part), char, jieba, bpe, unigram; learnt from the training part

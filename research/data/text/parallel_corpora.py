@@ -1,7 +1,7 @@
 """Parallel text: source lines and their targets, in parts to train, validate and test on.
 
-Config: source (`SOURCES`); pair, the languages by the data's names, as "en-de", or None for a .tsv; for `files` also path
-and, if there is no validation part, valid_fraction (0.1).
+Config: source (`SOURCES`); pair, the languages by the data's names, as "en-de", or None for a source's first and for a .tsv; for
+`files` also path and, if there is no validation part, valid_fraction (0.1).
 """
 
 import csv
@@ -99,14 +99,14 @@ def numbers(cfg: Mapping[str, Any]) -> Corpus:
     Distinct numbers below 10^k, k uniform in 3..6, drawn from a fixed seed: 500 to validate, 500 to test, and the other 20,000 at
     most to train.
     """
-    _pair(cfg, "digits-words", "words-digits")
+    first, _ = _pair(cfg, "digits-words", "words-digits")
     rng = np.random.default_rng(0)
     drawn = dict.fromkeys(int(rng.integers(10**k)) for k in rng.integers(3, 7, size=21_000))
     held_out, train = list(drawn)[:1000], list(drawn)[1000:21_000]
 
     def lines(values: list[int]) -> Lines:
         sides = [" ".join(str(n)) for n in values], [in_words(n) for n in values]
-        return Lines(*(sides if cfg["pair"] == "digits-words" else sides[::-1]))
+        return Lines(*(sides if first == "digits" else sides[::-1]))
 
     parts = {"train": lines(train), "valid": lines(held_out[:500]), "test": lines(held_out[500:])}
     return Corpus(parts, ["source   numbers: synthetic pairs, a number's digits and its English words"])
@@ -225,9 +225,11 @@ def _folder(root: Path, cfg: Mapping[str, Any]) -> tuple[dict[str, Lines], list[
 
 
 def _pair(cfg: Mapping[str, Any], *pairs: str) -> list[str]:
-    if cfg["pair"] not in pairs:
-        raise UserError(f"data.pair = {cfg['pair']!r}{nearest(cfg['pair'], pairs)}")
-    return cfg["pair"].split("-")
+    """The names of `cfg["pair"]`, None for the first of `pairs`. Raises UserError if it is none of them."""
+    pair = cfg["pair"] or pairs[0]
+    if pair not in pairs:
+        raise UserError(f"data.pair = {pair!r}{nearest(pair, pairs)}")
+    return pair.split("-")
 
 
 def languages(cfg: Mapping[str, Any]) -> tuple[str, str]:
