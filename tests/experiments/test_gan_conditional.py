@@ -10,8 +10,8 @@ from experiments.gan import train
 from research.algorithms import sample_metrics
 from research.core import config, mesh, state
 from research.core.experiment import Evaluated
-from research.run.run import Run
 from research.util.errors import UserError
+from tests.stopped import train_until
 
 SMALL = ["data.batch_size=16", "model.latent=4", "model.generator.width=4", "model.discriminator.width=4"]
 SMALL += ["num_steps=4", "log_every=2", "eval_every=0", "save_every=2", "optim.ema=0"]
@@ -50,16 +50,7 @@ def test_eight_devices_have_the_same_vectors():
 
 def test_a_resumed_game_is_the_undisturbed_one(tmp_path):
     whole = train.train(unmeasured(), tmp_path / "whole")
-    e = unmeasured()
-    with Run(e, tmp_path / "parts") as run:
-        now = run.start()
-        for batch in run.batches():
-            now, metrics = e.train_step(now, batch)
-            run.log("train", metrics)
-            now = run.save(now)
-            if run.done == 2:  # the last checkpoint
-                break
-        run.finish(now)
+    train_until(unmeasured(), tmp_path / "parts", 2)
     resumed = train.train(unmeasured(), tmp_path / "parts")
     for name in ("model_state", "params", "opt"):
         for a, b in zip(*(leaves(getattr(end, name)) for end in (whole, resumed)), strict=True):

@@ -10,8 +10,8 @@ from experiments.preference import policy
 from experiments.preference import train as preference
 from research.core import config, mesh, state
 from research.generation.rollout import Rollout
-from research.run.run import Run
 from research.util.errors import UserError
+from tests.stopped import train_until
 
 
 def build(*overrides):
@@ -124,20 +124,14 @@ def test_experience_puts_each_completion_after_its_prompt():
 
 @pytest.mark.contract  # whose own tests are of preference/tiny, which is DPO's
 @pytest.mark.parametrize("method", ["grpo", "reward"])
-def test_a_resumed_run_is_the_undisturbed_one(method, tmp_path):
+def test_a_resumed_run_is_the_undisturbed_one(method, tmp_path, capsys):
     """Parameters, moments and reference, to the bit."""
     e = build(f"method={method}", "best.metric=None", "num_steps=6", "eval_every=0")
     whole = preference.train(e, tmp_path / "whole")
-    with Run(e, tmp_path / "parts") as run:
-        now = run.start()
-        for batch in run.batches():
-            now, metrics = e.train_step(now, batch)
-            run.log("train", metrics)
-            now = run.save(now)
-            if run.done == 3:  # a checkpoint
-                break
-        run.finish(now)
+    train_until(e, tmp_path / "parts", 3)
+    capsys.readouterr()
     resumed = preference.train(e, tmp_path / "parts")
+    assert "resumed at step 3 of 6" in capsys.readouterr().out
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True):
         a, b = (jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x for x in (a, b))
         np.testing.assert_array_equal(a, b)

@@ -15,8 +15,8 @@ from experiments.reinforcement.environment import Environment
 from research.core import config, mesh, state
 from research.core.guard import Guard
 from research.core.state import TRAINING
-from research.run.run import Run
 from research.util.errors import UserError
+from tests.stopped import train_until
 
 ROWS = jnp.arange(8)
 DQN = dict(updates=3, play_length=4, replay_size=64, replay_batch=16, learning_starts=8, target_interval=32)
@@ -159,16 +159,7 @@ def test_dqn_waits_copies_and_explores_as_it_says():
 def test_a_resumed_agent_is_the_undisturbed_one(name, tmp_path):
     """Environments, episodes so far, replay buffer and target network too, to the bit."""
     whole = family.train(tiny(name), tmp_path / "whole")
-    e = family.build(tiny(name))
-    with Run(e, tmp_path / "parts") as run:
-        now = run.start()
-        for batch in run.batches():
-            now, metrics = e.train_step(now, batch)
-            run.log("train", metrics)
-            now = run.save(now)
-            if run.done == 6:  # the last checkpoint
-                break
-        run.finish(now)
+    train_until(family.build(tiny(name)), tmp_path / "parts", 6)
     resumed = family.train(tiny(name), tmp_path / "parts")
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True):
         a, b = (jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x for x in (a, b))
