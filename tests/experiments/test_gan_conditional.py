@@ -48,10 +48,11 @@ def test_eight_devices_have_the_same_vectors():
         np.testing.assert_allclose(eight, one, atol=2e-5, rtol=2e-4)
 
 
-def test_a_resumed_game_is_the_undisturbed_one(tmp_path):
+def test_a_resumed_game_is_the_undisturbed_one(tmp_path, capsys):
     whole = train.train(unmeasured(), tmp_path / "whole")
     train_until(unmeasured(), tmp_path / "parts", 2)
     resumed = train.train(unmeasured(), tmp_path / "parts")
+    assert "resumed at step 2 of" in capsys.readouterr().out
     for name in ("model_state", "params", "opt"):
         for a, b in zip(*(leaves(getattr(end, name)) for end in (whole, resumed)), strict=True):
             np.testing.assert_array_equal(a, b)

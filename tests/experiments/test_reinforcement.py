@@ -156,11 +156,12 @@ def test_dqn_waits_copies_and_explores_as_it_says():
 
 
 @pytest.mark.parametrize("name", ["ppo", "dqn"])
-def test_a_resumed_agent_is_the_undisturbed_one(name, tmp_path):
+def test_a_resumed_agent_is_the_undisturbed_one(name, tmp_path, capsys):
     """Environments, episodes so far, replay buffer and target network too, to the bit."""
     whole = family.train(tiny(name), tmp_path / "whole")
     train_until(family.build(tiny(name)), tmp_path / "parts", 6)
     resumed = family.train(tiny(name), tmp_path / "parts")
+    assert "resumed at step 6 of" in capsys.readouterr().out
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True):
         a, b = (jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x for x in (a, b))
         np.testing.assert_array_equal(a, b)
